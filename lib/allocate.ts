@@ -1,0 +1,146 @@
+import {
+  accessModeOf,
+  checkFlag,
+  checkName,
+  checkOptions,
+  checkSignal,
+  checkSize,
+  invalidType,
+  outOfRange,
+} from './check.js';
+import type { DmaBuf } from './dma-buf.js';
+import { type BufferOptions, DmaHeap } from './dma-heap.js';
+import { type AllocationAttempt, DmaBufError } from './errors.js';
+import { guardMemory } from './memory-guard.js';
+
+/** Where memory may come from: a heap by alias, name or path, or one that is already open. */
+export type Source = 'system' | 'cma' | (string & {}) | DmaHeap;
+
+/** What {@link allocate} shall make, and from what. */
+export interface AllocateOptions extends BufferOptions {
+  /** Sources in the order of preference. Default `['system']`. */
+  from?: Source | readonly Source[];
+}
+
+const defaultSources: readonly Source[] = ['system'];
+
+/** Refusals after which the next source may still serve; any other error is the request's own fault. */
+const trySomethingElse = new Set([
+  'ENOENT',
+  'EACCES',
+  'EPERM',
+  'ENOTTY',
+  'ENOMEM',
+  'ERR_DMABUF_MEMORY_GUARD',
+]);
+
+function checkSources(from: unknown): readonly Source[] {
+  if (from === undefined) return defaultSources;
+  const sources: unknown[] = Array.isArray(from) ? from : [from];
+  if (sources.length === 0) throw outOfRange('from', 'at least one source', 'an empty list');
+  for (const source of sources) {
+    if (typeof source !== 'string' && !(source instanceof DmaHeap)) {
+      throw invalidType('from', "a heap's name or path, a DmaHeap, or a list of them", source);
+    }
+  }
+  return sources as Source[];
+}
+
+/** Finds every fault of the request before the first source is touched. */
+function checkAll(size: number, options: AllocateOptions | undefined): readonly Source[] {
+  checkSize(size);
+  checkOptions(options);
+  const sources = checkSources(options?.from);
+  accessModeOf(options?.access ?? 'read-write');
+  if (options?.name !== undefined) checkName(options.name);
+  // What exceeds the machine's memory exceeds every source: one clear refusal instead of a list.
+  if (!checkFlag(options?.unchecked, 'unchecked')) guardMemory(size, false);
+  return sources;
+}
+
+function nameOf(source: Source): string {
+  return typeof source === 'string' ? source : source.name;
+}
+
+/** Keeps a refusal for the report, or throws an error that no other source would cure. */
+function record(attempts: AllocationAttempt[], source: Source, error: unknown): void {
+  if (!(error instanceof DmaBufError) || !trySomethingElse.has(error.code)) throw error;
+  attempts.push({ source: nameOf(source), error });
+}
+
+async function allocateFrom(
+  source: Source,
+  size: number,
+  options: (BufferOptions & { signal?: AbortSignal }) | undefined,
+): Promise<DmaBuf> {
+  if (source instanceof DmaHeap) return source.allocate(size, options);
+  const heap = DmaHeap.open(source);
+  try {
+    return await heap.allocate(size, options);
+  } finally {
+    heap.close();
+  }
+}
+
+function allocateFromSync(source: Source, size: number, options: BufferOptions | undefined): DmaBuf {
+  if (source instanceof DmaHeap) return source.allocateSync(size, options);
+  const heap = DmaHeap.open(source);
+  try {
+    return heap.allocateSync(size, options);
+  } finally {
+    heap.close();
+  }
+}
+
+function noSource(size: number, attempts: AllocationAttempt[]): DmaBufError {
+  const lines = attempts.map(({ source, error }) => `\n  ${source}: ${error.message}`);
+  return new DmaBufError(`ERR_DMABUF_NO_SOURCE: no source could serve ${size} bytes:${lines.join('')}`, {
+    code: 'ERR_DMABUF_NO_SOURCE',
+    attempts,
+  });
+}
+
+/**
+ * Allocates from the first source that can serve, on the thread pool.
+ *
+ * @param size Bytes; rounded up to pages.
+ * @throws DmaBufError `ERR_DMABUF_NO_SOURCE` with `attempts`, `ERR_DMABUF_MEMORY_GUARD`
+ *
+ * @example
+ * using buffer = await allocate(1920 * 1080 * 4, { from: ['cma', 'system'], name: 'frame' });
+ */
+export async function allocate(
+  size: number,
+  options?: AllocateOptions & { signal?: AbortSignal },
+): Promise<DmaBuf> {
+  const sources = checkAll(size, options);
+  checkSignal(options?.signal)?.throwIfAborted();
+  const attempts: AllocationAttempt[] = [];
+  for (const source of sources) {
+    try {
+      return await allocateFrom(source, size, options);
+    } catch (error) {
+      record(attempts, source, error);
+    }
+  }
+  throw noSource(size, attempts);
+}
+
+/**
+ * Allocates from the first source that can serve. **Blocks** the thread while the kernel clears the memory.
+ *
+ * @param size Bytes; rounded up to pages.
+ * @throws DmaBufError `ERR_DMABUF_NO_SOURCE` with `attempts`, `ERR_DMABUF_MEMORY_GUARD`
+ */
+export function allocateSync(size: number, options?: AllocateOptions): DmaBuf {
+  const sources = checkAll(size, options);
+  const attempts: AllocationAttempt[] = [];
+  for (const source of sources) {
+    try {
+      return allocateFromSync(source, size, options);
+    } catch (error) {
+      record(attempts, source, error);
+    }
+  }
+  throw noSource(size, attempts);
+}

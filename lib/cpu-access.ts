@@ -1,0 +1,44 @@
+import { type Access, illegalConstructor, invalidThis } from './check.js';
+import { OpenBuffer } from './open-buffer.js';
+
+/**
+ * The time between DMA_BUF_IOCTL_SYNC START and END, in which the CPU may use a buffer's bytes.
+ *
+ * @example
+ * using access = buffer.cpuAccessSync('write');
+ * access.bytes.fill(0);
+ */
+export class CpuAccess implements Disposable {
+  /** The whole buffer. Stays readable after `end()` until the buffer is closed, but then without coherency. */
+  readonly bytes: Uint8Array;
+  /** The direction that was begun, and that `end()` names again, as the kernel demands. */
+  readonly access: Access;
+  #buffer: OpenBuffer | undefined;
+  readonly #direction: number;
+
+  /** @internal */
+  constructor(buffer: OpenBuffer, bytes: Uint8Array, access: Access, direction: number) {
+    if (!(buffer instanceof OpenBuffer)) throw illegalConstructor('CpuAccess', 'DmaBuf.cpuAccessSync()');
+    this.#buffer = buffer;
+    this.#direction = direction;
+    this.bytes = bytes;
+    this.access = access;
+  }
+
+  /**
+   * Ends the access: what was written becomes visible to devices. Does nothing the second time, or after the
+   * buffer was closed (which ends its accesses).
+   */
+  end(): void {
+    if (!(#buffer in this)) throw invalidThis('CpuAccess');
+    const buffer = this.#buffer;
+    if (buffer === undefined) return;
+    this.#buffer = undefined;
+    if (buffer.handle >= 0) buffer.end(this.#direction);
+  }
+
+  /** The same as `end()`. */
+  [Symbol.dispose](): void {
+    this.end();
+  }
+}

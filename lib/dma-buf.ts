@@ -1,0 +1,297 @@
+import {
+  type Access,
+  checkFd,
+  checkFlag,
+  checkInteger,
+  checkName,
+  checkOptions,
+  checkView,
+  directionOf,
+  illegalConstructor,
+  invalidThis,
+  invalidType,
+  outOfRange,
+} from './check.js';
+import { CpuAccess } from './cpu-access.js';
+import { type DmaBufInfo, toInfo } from './inspect/fdinfo.js';
+import { DmaBufMapping } from './mapping.js';
+import { type NativeHandle, native } from './native.js';
+import { checkOpen, OpenBuffer } from './open-buffer.js';
+
+/** What {@link DmaBuf.map} maps, and for what. */
+export interface MapOptions {
+  /**
+   * What the memory will be used for; default `'read-write'`. The pages of a writable descriptor are writable
+   * whatever this says, since a write to a read-only page kills the process.
+   */
+  access?: Access;
+  /** Where to start, in bytes: a multiple of the page size. Default 0. */
+  offset?: number;
+  /** Bytes. Default: up to the end of the buffer. */
+  length?: number;
+  /**
+   * With access `'read'`: map the pages read-only, so that a write ends the process with SIGSEGV. The one way
+   * to map a read-only descriptor, for those who want the fault.
+   */
+  faultOnWrite?: boolean;
+}
+
+/** Makes the DmaBuf of a handle that the addon has just yielded. */
+export let createDmaBuf: (handle: NativeHandle, source?: string) => DmaBuf;
+
+/**
+ * A dma-buf: memory behind a file descriptor, which devices and processes share.
+ *
+ * The object owns its descriptor until `close()`, `release()` or the end of a `using` block. Methods throw
+ * `ERR_DMABUF_CLOSED` after that, and `ERR_DMABUF_STALE_FD` when somebody else closed the descriptor and its
+ * number now stands for another file.
+ */
+export class DmaBuf implements Disposable {
+  readonly #buffer: OpenBuffer;
+  readonly #source: string | undefined;
+
+  static {
+    createDmaBuf = (handle, source) => new DmaBuf(new OpenBuffer(handle), source);
+  }
+
+  private constructor(buffer: OpenBuffer, source: string | undefined) {
+    if (!(buffer instanceof OpenBuffer)) {
+      throw illegalConstructor('DmaBuf', 'allocate(), DmaHeap.allocate(), DmaBuf.import() or DmaBuf.adopt()');
+    }
+    this.#buffer = buffer;
+    this.#source = source;
+  }
+
+  /**
+   * Duplicates a dma-buf's descriptor; the given one stays yours.
+   *
+   * @throws DmaBufError `ERR_DMABUF_NOT_DMABUF`, `EBADF` (not open), `EMFILE`
+   */
+  static import(fd: number): DmaBuf {
+    return createDmaBuf(native.importFd(checkFd(fd), false));
+  }
+
+  /**
+   * Takes a dma-buf's descriptor over, and marks it close-on-exec. When this throws, the descriptor is still
+   * yours.
+   *
+   * @throws DmaBufError `ERR_DMABUF_NOT_DMABUF`, `EBADF` (not open)
+   */
+  static adopt(fd: number): DmaBuf {
+    return createDmaBuf(native.importFd(checkFd(fd), true));
+  }
+
+  /**
+   * Whether an open descriptor is a dma-buf's. Has no side effect (fstatfs(2), Linux 5.3).
+   *
+   * @throws DmaBufError `EBADF` when the descriptor is not open
+   */
+  static isDmaBuf(fd: number): boolean {
+    return native.isDmaBuf(checkFd(fd));
+  }
+
+  static #of(self: DmaBuf): OpenBuffer {
+    if (!(#buffer in self)) throw invalidThis('DmaBuf');
+    return self.#buffer;
+  }
+
+  static #openOf(self: DmaBuf): OpenBuffer {
+    return checkOpen(DmaBuf.#of(self));
+  }
+
+  /** The file descriptor, lent: do not close it. -1 once closed. */
+  get fd(): number {
+    return DmaBuf.#of(this).fd;
+  }
+
+  /** Bytes: what was asked for, rounded up to pages. Fixed for the buffer's life. */
+  get size(): number {
+    return DmaBuf.#of(this).size;
+  }
+
+  /** Identifies the buffer on the whole system: equal inodes are the same memory. */
+  get inode(): number {
+    return DmaBuf.#of(this).inode;
+  }
+
+  /** Whether the object has given up its descriptor. */
+  get closed(): boolean {
+    return DmaBuf.#of(this).handle < 0;
+  }
+
+  /** Which source served the allocation: a heap's name. Absent for imported buffers. */
+  get source(): string | undefined {
+    DmaBuf.#of(this);
+    return this.#source;
+  }
+
+  /**
+   * Exporter, name, references and flags, read from `/proc/self/fdinfo` now.
+   *
+   * @throws DmaBufError `ERR_DMABUF_UNSUPPORTED_KERNEL` before Linux 5.3
+   */
+  info(): DmaBufInfo {
+    const buffer = DmaBuf.#openOf(this);
+    const info = toInfo(native.info(buffer.handle));
+    if (info.inode === 0) info.inode = buffer.inode;
+    return info;
+  }
+
+  /**
+   * Names the buffer for debugging tools; replaces an earlier name (DMA_BUF_SET_NAME, Linux 5.3).
+   *
+   * @param name At most 31 bytes of UTF-8, without NUL.
+   */
+  setName(name: string): void {
+    const buffer = DmaBuf.#openOf(this);
+    native.setName(buffer.handle, checkName(name));
+  }
+
+  /**
+   * Maps a range. Bracket what you do with the bytes by `cpuAccessSync()` or `withCpuAccessSync()`, which also
+   * offer the whole buffer without a mapping of your own.
+   *
+   * @throws DmaBufError `EACCES` for a descriptor that is not readable and writable (unless `faultOnWrite`),
+   *   `ENOMEM`, `ERR_DMABUF_NO_EXTERNAL_BUFFERS` where the runtime forbids such memory (Electron)
+   * @throws RangeError `ERR_OUT_OF_RANGE` for a range that leaves the buffer or does not start at a page
+   */
+  map(options: MapOptions = {}): DmaBufMapping {
+    const buffer = DmaBuf.#openOf(this);
+    checkOptions(options);
+    const { access = 'read-write', offset = 0, length = buffer.size - offset } = options;
+    const direction = directionOf(access);
+    const readOnly = checkFlag(options.faultOnWrite, 'faultOnWrite');
+    if (readOnly && direction !== 1) throw outOfRange('access', "'read' with faultOnWrite", access);
+    checkInteger(offset, 'offset', 0, buffer.size - 1);
+    if (offset % native.pageSize !== 0) {
+      throw outOfRange('offset', `a multiple of the page size, ${native.pageSize}`, offset);
+    }
+    checkInteger(length, 'length', 1, buffer.size - offset);
+    return new DmaBufMapping(buffer, !readOnly, offset, length);
+  }
+
+  /**
+   * Begins CPU access to the whole buffer (DMA_BUF_IOCTL_SYNC START). **Blocks** the thread until the fences of
+   * devices that use the buffer have signalled.
+   *
+   * @throws DmaBufError `EACCES` for a descriptor that is not readable and writable: use `read()`
+   */
+  cpuAccessSync(access: Access): CpuAccess {
+    const buffer = DmaBuf.#openOf(this);
+    const direction = directionOf(access);
+    return new CpuAccess(buffer, buffer.begin(direction), access, direction);
+  }
+
+  /**
+   * Calls `fn` with the buffer's bytes under CPU access, which ends whatever `fn` does. **Blocks** like
+   * `cpuAccessSync()`.
+   *
+   * @returns What `fn` returned.
+   * @throws TypeError `ERR_INVALID_RETURN_VALUE` when `fn` returns a promise: the access ended before it settled
+   */
+  withCpuAccessSync<T>(access: Access, fn: (bytes: Uint8Array) => T): T {
+    const buffer = DmaBuf.#openOf(this);
+    const direction = directionOf(access);
+    if (typeof fn !== 'function') throw invalidType('fn', 'a function', fn);
+    const cpuAccess = new CpuAccess(buffer, buffer.begin(direction), access, direction);
+    let result: T;
+    try {
+      result = fn(cpuAccess.bytes);
+    } catch (error) {
+      endQuietly(cpuAccess);
+      throw error;
+    }
+    cpuAccess.end();
+    if (isThenable(result)) {
+      result.then(undefined, () => {});
+      throw Object.assign(
+        new TypeError(
+          'withCpuAccessSync() needs a function that is done when it returns; this one returned a promise',
+        ),
+        { code: 'ERR_INVALID_RETURN_VALUE' },
+      );
+    }
+    return result;
+  }
+
+  /**
+   * Copies bytes out of the buffer, under CPU access. Works on read-only descriptors too. Blocks like
+   * `cpuAccessSync()`.
+   *
+   * @param target Filled from its start.
+   * @param position Where to start in the buffer, in bytes.
+   * @returns How many bytes were copied: fewer than `target` holds at the end of the buffer, 0 beyond it.
+   */
+  read(target: ArrayBufferView, position = 0): number {
+    const buffer = DmaBuf.#openOf(this);
+    const bytes = checkView(target, 'target');
+    checkInteger(position, 'position', 0, Number.MAX_SAFE_INTEGER);
+    const start = Math.min(position, buffer.size);
+    const length = Math.min(bytes.length, buffer.size - start);
+    native.read(buffer.handle, bytes, start, length);
+    return length;
+  }
+
+  /**
+   * Copies bytes into the buffer, under CPU access. Blocks like `cpuAccessSync()`.
+   *
+   * @param position Where to start in the buffer, in bytes.
+   * @returns How many bytes were copied: all of `source`.
+   * @throws RangeError `ERR_OUT_OF_RANGE` when they would not all fit; nothing is copied then
+   * @throws DmaBufError `EACCES` for a descriptor that is not readable and writable
+   */
+  write(source: ArrayBufferView, position = 0): number {
+    const buffer = DmaBuf.#openOf(this);
+    const bytes = checkView(source, 'source');
+    checkInteger(position, 'position', 0, Number.MAX_SAFE_INTEGER);
+    if (position + bytes.length > buffer.size) {
+      throw outOfRange(
+        'position',
+        `such that ${bytes.length} bytes fit into the buffer's ${buffer.size}`,
+        position,
+      );
+    }
+    native.write(buffer.handle, bytes, position);
+    return bytes.length;
+  }
+
+  /** The same buffer behind a new descriptor, to be closed on its own. */
+  dup(): DmaBuf {
+    const buffer = DmaBuf.#openOf(this);
+    return createDmaBuf(native.duplicate(buffer.handle), this.#source);
+  }
+
+  /**
+   * Gives the descriptor to the caller, who has to close it. The object is closed afterwards, its mappings and
+   * CPU accesses with it.
+   */
+  release(): number {
+    return DmaBuf.#openOf(this).release();
+  }
+
+  /**
+   * Ends CPU accesses, unmaps everything that this object mapped, and closes the descriptor. The memory goes
+   * when its last holder does. Does nothing the second time.
+   */
+  close(): void {
+    DmaBuf.#of(this).close();
+  }
+
+  /** The same as `close()`. */
+  [Symbol.dispose](): void {
+    this.close();
+  }
+}
+
+/** For when the caller's own error matters more than one from END. */
+function endQuietly(access: CpuAccess): void {
+  try {
+    access.end();
+  } catch {
+    // The caller's error is on its way.
+  }
+}
+
+function isThenable(value: unknown): value is PromiseLike<unknown> {
+  return typeof value === 'object' && value !== null && 'then' in value && typeof value.then === 'function';
+}

@@ -1,0 +1,311 @@
+import { closeSync, constants, openSync, readdirSync, realpathSync } from 'node:fs';
+import { basename } from 'node:path';
+import {
+  type Access,
+  accessModeOf,
+  checkFlag,
+  checkName,
+  checkOptions,
+  checkSignal,
+  checkSize,
+  closedError,
+  illegalConstructor,
+  invalidThis,
+  invalidType,
+  outOfRange,
+} from './check.js';
+import { createDmaBuf, type DmaBuf } from './dma-buf.js';
+import { atCallSite, callSite, createError, DmaBufError } from './errors.js';
+import { guard, type Sentinel, unguard } from './handle.js';
+import { guardMemory } from './memory-guard.js';
+import { type NativeHandle, native } from './native.js';
+
+/** What a new buffer shall be. */
+export interface BufferOptions {
+  /** For debugging tools: at most 31 bytes of UTF-8, without NUL. */
+  name?: string;
+  /** Of the file descriptor. Default `'read-write'`; only such a one can be mapped by JavaScript. */
+  access?: Access;
+  /** Skips the memory guard: the kernel then kills processes rather than refuse. Default false. */
+  unchecked?: boolean;
+}
+
+/** What kind of memory a heap gives, told from its name. */
+export type HeapKind = 'system' | 'cma' | 'protected' | 'shared' | 'unknown';
+
+/** A heap as {@link DmaHeap.list} found it. */
+export interface HeapInfo {
+  /** Name of the device, with symbolic links resolved. */
+  name: string;
+  path: string;
+  /**
+   * `system`: any pages; `cma`: physically contiguous; `protected`: for secure video, not for the CPU;
+   * `shared`: visible to the host of a confidential guest.
+   */
+  kind: HeapKind;
+  /** Whether this process may allocate from it. */
+  accessible: boolean;
+  /** Why not: the errno's name, `'EACCES'` most often. */
+  error?: string;
+  /** Symbolic links beside it that name it too. Absent when there are none. */
+  aliases?: string[];
+}
+
+const directory = '/dev/dma_heap';
+
+/** Names of contiguous heaps in the order of preference, from the kernel's versions and from vendors. */
+const contiguousNames = [
+  'default_cma_region', // Linux 6.17
+  'linux,cma',
+  'reserved',
+  'default-pool',
+  'cma',
+  'linux,cma-uncached',
+];
+
+function kindOf(name: string): HeapKind {
+  if (name === 'system_cc_shared') return 'shared';
+  if (name === 'system' || name.startsWith('system-')) return 'system';
+  if (contiguousNames.includes(name) || name.startsWith('linux,cma@')) return 'cma';
+  if (name.startsWith('protected')) return 'protected';
+  return 'unknown';
+}
+
+function errorCode(error: unknown): string {
+  return (error as NodeJS.ErrnoException).code ?? String(error);
+}
+
+function describe(path: string): HeapInfo {
+  const name = basename(path);
+  const info: HeapInfo = { name, path, kind: kindOf(name), accessible: true };
+  try {
+    closeSync(openSync(path, constants.O_RDONLY | constants.O_NONBLOCK));
+  } catch (error) {
+    info.accessible = false;
+    info.error = errorCode(error);
+  }
+  return info;
+}
+
+function listHeaps(): HeapInfo[] {
+  let entries: string[];
+  try {
+    entries = readdirSync(directory);
+  } catch (error) {
+    if (errorCode(error) === 'ENOENT') return [];
+    throw createError((error as NodeJS.ErrnoException).errno ?? 0, 'scandir', directory);
+  }
+  const heaps = new Map<string, HeapInfo>();
+  const links: [string, string][] = [];
+  for (const entry of entries.sort()) {
+    const path = `${directory}/${entry}`;
+    let target = path;
+    try {
+      target = realpathSync(path);
+    } catch {
+      // A dangling link: describe() says why it cannot be opened.
+    }
+    if (target === path) heaps.set(path, describe(path));
+    else links.push([entry, target]);
+  }
+  for (const [alias, target] of links) {
+    const heap = heaps.get(target) ?? describe(target);
+    heaps.set(target, heap);
+    heap.aliases = [...(heap.aliases ?? []), alias];
+  }
+  return [...heaps.values()];
+}
+
+/** Where to find a heap that was asked for by name, alias or path. */
+function resolveHeap(heap: unknown): string {
+  if (typeof heap !== 'string') throw invalidType('heap', "a heap's name or path", heap);
+  if (heap === '' || heap.includes('\0')) throw outOfRange('heap', 'not empty and without NUL', heap);
+  if (heap.includes('/')) return heap;
+  if (heap !== 'cma') return `${directory}/${heap}`;
+  const heaps = listHeaps().filter((info) => info.kind === 'cma');
+  const rank = (info: HeapInfo): number => (contiguousNames.indexOf(info.name) + 100) % 100;
+  const [best] = heaps.sort((a, b) => Number(b.accessible) - Number(a.accessible) || rank(a) - rank(b));
+  return best?.path ?? `${directory}/cma`;
+}
+
+function openNative(path: string): NativeHandle {
+  try {
+    return native.openHeap(path);
+  } catch (error) {
+    if (!(error instanceof DmaBufError) || error.code !== 'ENOENT') throw error;
+    const names = listHeaps().map((heap) => heap.name);
+    const found = names.length === 0 ? 'There is no heap here.' : `Heaps here: ${names.join(', ')}.`;
+    throw new DmaBufError(`${error.message} ${found}`, error);
+  }
+}
+
+interface Request {
+  size: number;
+  accessMode: number;
+  name: string | undefined;
+}
+
+function checkRequest(size: number, options: BufferOptions | undefined, kind: HeapKind): Request {
+  checkSize(size);
+  checkOptions(options);
+  const request: Request = {
+    size,
+    accessMode: accessModeOf(options?.access ?? 'read-write'),
+    name: options?.name === undefined ? undefined : checkName(options.name),
+  };
+  if (!checkFlag(options?.unchecked, 'unchecked')) guardMemory(size, kind === 'cma');
+  return request;
+}
+
+function finish(handle: NativeHandle, name: string | undefined, source: string): DmaBuf {
+  const buffer = createDmaBuf(handle, source);
+  if (name !== undefined) {
+    try {
+      buffer.setName(name);
+    } catch (error) {
+      buffer.close();
+      throw error;
+    }
+  }
+  return buffer;
+}
+
+/**
+ * An open dma-buf heap: a device under `/dev/dma_heap` that allocates dma-bufs (Linux 5.6).
+ *
+ * @example
+ * using heap = DmaHeap.open('system');
+ * using buffer = await heap.allocate(1 << 20, { name: 'frame' });
+ */
+export class DmaHeap implements Disposable {
+  #handle: NativeHandle;
+  #fd: number;
+  readonly #sentinel: Sentinel;
+  readonly #path: string;
+  readonly #kind: HeapKind;
+
+  private constructor(path: unknown) {
+    if (typeof path !== 'string') throw illegalConstructor('DmaHeap', 'DmaHeap.open()');
+    this.#handle = openNative(path);
+    this.#fd = native.registers[0] as number;
+    this.#sentinel = guard(this.#handle, 'DmaHeap');
+    this.#path = realpathSync(path);
+    this.#kind = kindOf(basename(this.#path));
+  }
+
+  /**
+   * Every heap on this machine, whether this process may use it or not; `[]` where there is none. A heap that
+   * symbolic links name as well is listed once.
+   */
+  static list(): HeapInfo[] {
+    return listHeaps();
+  }
+
+  /**
+   * Opens a heap.
+   *
+   * @param heap A name (`'system'`), the alias `'cma'` for whatever the contiguous heap is called on this
+   *   kernel, or a path.
+   * @throws DmaBufError `EACCES` (with the udev rule that cures it), `ENOENT` (with the heaps that exist),
+   *   `ENOTTY` (the file is not a heap)
+   */
+  static open(heap: string): DmaHeap {
+    return new DmaHeap(resolveHeap(heap));
+  }
+
+  static #of(self: DmaHeap): DmaHeap {
+    if (!(#handle in self)) throw invalidThis('DmaHeap');
+    return self;
+  }
+
+  static #openOf(self: DmaHeap): DmaHeap {
+    if (DmaHeap.#of(self).#handle < 0) throw closedError('DmaHeap');
+    return self;
+  }
+
+  /** The device's name, with symbolic links resolved. */
+  get name(): string {
+    return basename(DmaHeap.#of(this).#path);
+  }
+
+  /** The device's path, with symbolic links resolved. */
+  get path(): string {
+    return DmaHeap.#of(this).#path;
+  }
+
+  /** The file descriptor, lent. -1 once closed. */
+  get fd(): number {
+    return DmaHeap.#of(this).#fd;
+  }
+
+  /** Whether `close()` was called. */
+  get closed(): boolean {
+    return DmaHeap.#of(this).#handle < 0;
+  }
+
+  /**
+   * Allocates zeroed memory on the thread pool. When `signal` aborts, the promise rejects at once with its
+   * reason, and what the kernel still delivers is closed.
+   *
+   * @param size Bytes; rounded up to pages.
+   * @throws DmaBufError `ENOMEM`, `EMFILE`, `ERR_DMABUF_MEMORY_GUARD` (more than is available)
+   */
+  async allocate(size: number, options?: BufferOptions & { signal?: AbortSignal }): Promise<DmaBuf> {
+    const heap = DmaHeap.#openOf(this);
+    const { accessMode, name } = checkRequest(size, options, heap.#kind);
+    const signal = checkSignal(options?.signal);
+    signal?.throwIfAborted();
+    const site = callSite(this.allocate);
+    return new Promise((resolve, reject) => {
+      let aborted = false;
+      const abort = (): void => {
+        aborted = true;
+        reject(signal?.reason);
+      };
+      native.allocateAsync(heap.#handle, size, accessMode, (handleOrErrno, syscall) => {
+        signal?.removeEventListener('abort', abort);
+        if (handleOrErrno < 0) {
+          if (!aborted) reject(atCallSite(createError(handleOrErrno, syscall), site));
+          return;
+        }
+        if (aborted) {
+          native.close(handleOrErrno);
+          return;
+        }
+        try {
+          resolve(finish(handleOrErrno, name, heap.name));
+        } catch (error) {
+          reject(atCallSite(error as DmaBufError, site));
+        }
+      });
+      signal?.addEventListener('abort', abort, { once: true });
+    });
+  }
+
+  /**
+   * Allocates zeroed memory now. **Blocks** the thread: the kernel clears every page (64 MiB take about 70 ms on
+   * a slow machine).
+   *
+   * @param size Bytes; rounded up to pages.
+   * @throws DmaBufError `ENOMEM`, `EMFILE`, `ERR_DMABUF_MEMORY_GUARD` (more than is available)
+   */
+  allocateSync(size: number, options?: BufferOptions): DmaBuf {
+    const heap = DmaHeap.#openOf(this);
+    const { accessMode, name } = checkRequest(size, options, heap.#kind);
+    return finish(native.allocateSync(heap.#handle, size, accessMode), name, basename(heap.#path));
+  }
+
+  /** Closes the heap; buffers and pending allocations are not affected. Does nothing the second time. */
+  close(): void {
+    if (DmaHeap.#of(this).#handle < 0) return;
+    native.close(this.#handle);
+    this.#handle = -1;
+    this.#fd = -1;
+    unguard(this.#sentinel);
+  }
+
+  /** The same as `close()`. */
+  [Symbol.dispose](): void {
+    this.close();
+  }
+}

@@ -1,0 +1,147 @@
+import { getSystemErrorMap, getSystemErrorName } from 'node:util';
+
+/** What a failed attempt at one source of memory was, and why it failed. */
+export interface AllocationAttempt {
+  /** The source as it was asked for: `'system'`, `'cma'`, a heap's name or path. */
+  source: string;
+  error: DmaBufError;
+}
+
+/** The properties of a {@link DmaBufError} besides its message. */
+export interface DmaBufErrorDetails {
+  code: string;
+  errno?: number | undefined;
+  syscall?: string | undefined;
+  path?: string | undefined;
+  attempts?: AllocationAttempt[] | undefined;
+  cause?: unknown;
+}
+
+/**
+ * Every failure that is not a bad argument.
+ *
+ * `code` is the errno's name for an error of the kernel (`'EINVAL'`), else one of the `ERR_DMABUF_*` codes
+ * that the README lists. The message says what failed and, where one cure is likely, what to do.
+ */
+export class DmaBufError extends Error {
+  /** The errno's name (`'EACCES'`) or an `ERR_DMABUF_*` code. */
+  readonly code: string;
+  /** Negative errno, for errors of the kernel. */
+  declare readonly errno?: number;
+  /** The system call, or the ioctl by the name of its request (`'DMA_HEAP_IOCTL_ALLOC'`). */
+  declare readonly syscall?: string;
+  /** The file that could not be used. */
+  declare readonly path?: string;
+  /** With `ERR_DMABUF_NO_SOURCE`: every source that was tried, in order, and its refusal. */
+  declare readonly attempts?: AllocationAttempt[];
+
+  constructor(message: string, details: DmaBufErrorDetails) {
+    super(message, details.cause === undefined ? undefined : { cause: details.cause });
+    this.code = details.code;
+    if (details.errno !== undefined) this.errno = details.errno;
+    if (details.syscall !== undefined) this.syscall = details.syscall;
+    if (details.path !== undefined) this.path = details.path;
+    if (details.attempts !== undefined) this.attempts = details.attempts;
+  }
+}
+Object.defineProperty(DmaBufError.prototype, 'name', {
+  value: 'DmaBufError',
+  configurable: true,
+  writable: true,
+});
+
+const udevRule =
+  `Give a group access with a udev rule, as root: echo 'SUBSYSTEM=="dma_heap", GROUP="video", MODE="0660"' ` +
+  '> /etc/udev/rules.d/99-dma-heap.rules && udevadm control --reload && udevadm trigger ' +
+  '--subsystem-match=dma_heap; then add the user to that group';
+
+/** What to do about an error, where one thing is likely. */
+function adviceFor(code: string, syscall?: string, path?: string): string | undefined {
+  switch (`${syscall} ${code}`) {
+    case 'open EACCES':
+    case 'open EPERM':
+      if (path?.startsWith('/dev/dma_heap')) return udevRule;
+      if (path?.startsWith('/proc/')) return 'Only the same user or root may read this process';
+      return undefined;
+    case 'open ENOENT':
+      if (path?.startsWith('/dev/dma_heap')) {
+        return (
+          'This kernel has no such heap: heaps exist since Linux 5.6 with CONFIG_DMABUF_HEAPS ' +
+          '(CONFIG_DMABUF_HEAPS_SYSTEM, CONFIG_DMABUF_HEAPS_CMA); in a container, pass the device in'
+        );
+      }
+      if (path?.startsWith('/proc/')) return 'No such process, or it has no such descriptor';
+      return undefined;
+    case 'open ENOTTY':
+      return 'This file is not a dma-buf heap; heaps are the devices under /dev/dma_heap';
+    case 'DMA_HEAP_IOCTL_ALLOC ENOMEM':
+      return 'The heap has no memory of that size left; a contiguous heap may be fragmented or too small (cma= on the kernel command line)';
+    case 'DMA_HEAP_IOCTL_ALLOC EINVAL':
+      return 'The heap refuses this size or access';
+    case 'mmap EACCES':
+      return (
+        'The descriptor does not allow this mapping: JavaScript memory is always writable, so map() needs a ' +
+        "descriptor with access 'read-write'; read() copies and works on a read-only one"
+      );
+    case 'fcntl EMFILE':
+    case 'open EMFILE':
+    case 'DMA_HEAP_IOCTL_ALLOC EMFILE':
+      return 'The process has no file descriptor left: close what is no longer needed, or raise the limit (ulimit -n)';
+    case 'fstat EBADF':
+      return 'Somebody closed the descriptor behind the object that owns it';
+    default:
+      return undefined;
+  }
+}
+
+function ownMessage(code: string): string {
+  switch (code) {
+    case 'ERR_DMABUF_CLOSED':
+      return 'the object is closed';
+    case 'ERR_DMABUF_NOT_DMABUF':
+      return 'the file descriptor does not refer to a dma-buf';
+    case 'ERR_DMABUF_STALE_FD':
+      return 'the file descriptor now refers to another file: somebody closed it behind the object that owns it';
+    case 'ERR_DMABUF_NO_EXTERNAL_BUFFERS':
+      return 'this runtime allows no ArrayBuffer over memory that is not its own; use read() and write(), which copy';
+    case 'ERR_DMABUF_UNSUPPORTED_KERNEL':
+      return 'this kernel does not offer what was asked for';
+    default:
+      return code;
+  }
+}
+
+/** Makes an error of the kernel, or of the library when `code` is a string. The addon calls this. */
+export function createError(code: string | number, syscall?: string, path?: string): DmaBufError {
+  if (typeof code === 'string') return new DmaBufError(`${code}: ${ownMessage(code)}`, { code });
+  const name = getSystemErrorName(code);
+  const text = getSystemErrorMap().get(code)?.[1] ?? 'unknown error';
+  const advice = adviceFor(name, syscall, path);
+  const where = path === undefined ? syscall : `${syscall} '${path}'`;
+  return new DmaBufError(`${name}: ${text}, ${where}${advice === undefined ? '' : `. ${advice}.`}`, {
+    code: name,
+    errno: code,
+    syscall,
+    path,
+  });
+}
+
+/** The caller's place in the code, kept until an asynchronous operation fails. */
+export interface CallSite {
+  stack?: string;
+}
+
+/** Remembers where the user called `method`. */
+// biome-ignore lint/complexity/noBannedTypes: V8 leaves out all frames above any function.
+export function callSite(method: Function): CallSite {
+  const site: CallSite = {};
+  Error.captureStackTrace(site, method);
+  return site;
+}
+
+/** Gives an error that was made later the stack of the call that it belongs to. */
+export function atCallSite(error: DmaBufError, site: CallSite): DmaBufError {
+  const frames = site.stack?.slice(site.stack.indexOf('\n')) ?? '';
+  error.stack = `${error.name}: ${error.message}${frames}`;
+  return error;
+}

@@ -1,0 +1,1 @@
+export { type DmaBufInfo, parseFdInfo, readFdInfo } from './fdinfo.js';

@@ -1,0 +1,109 @@
+import { createRequire } from 'node:module';
+import { arch, platform } from 'node:process';
+import { fileURLToPath } from 'node:url';
+import { createError, DmaBufError } from './errors.js';
+
+/** The number of an open file in the addon's table. */
+export type NativeHandle = number;
+
+/**
+ * What the addon exports (native/addon.cc, native/js/functions.h). Functions throw DmaBufError. Further
+ * results are left in `registers`, valid until the next call.
+ */
+export interface Native {
+  readonly path: string;
+  readonly registers: Float64Array;
+  readonly pageSize: number;
+  setErrorFactory(factory: typeof createError): void;
+
+  /** [0] = fd */
+  openHeap(path: string): NativeHandle;
+  /** [0] = fd, [1] = inode, [2] = size; as for every call that yields a dma-buf */
+  allocateSync(heap: NativeHandle, size: number, accessMode: number): NativeHandle;
+  allocateAsync(
+    heap: NativeHandle,
+    size: number,
+    accessMode: number,
+    done: (handleOrErrno: number, syscall: string | undefined) => void,
+  ): void;
+
+  importFd(fd: number, take: boolean): NativeHandle;
+  isDmaBuf(fd: number): boolean;
+  /** Closes, and lets go of the mappings. */
+  close(handle: NativeHandle): void;
+  /** Closes, and leaves the mappings to whoever still holds their ArrayBuffers. */
+  abandon(handle: NativeHandle): void;
+  release(handle: NativeHandle): number;
+  duplicate(handle: NativeHandle): NativeHandle;
+  setName(handle: NativeHandle, name: string): void;
+  beginCpuAccess(handle: NativeHandle, direction: number): void;
+  endCpuAccess(handle: NativeHandle, direction: number): void;
+
+  /** [0] = the mapping's id */
+  map(handle: NativeHandle, writable: boolean, offset: number, length: number): ArrayBuffer;
+  unmap(handle: NativeHandle, id: number): void;
+  mapWhole(handle: NativeHandle): ArrayBuffer;
+  read(handle: NativeHandle, target: Uint8Array, position: number, length: number): void;
+  write(handle: NativeHandle, source: Uint8Array, position: number): void;
+
+  /** [exporter, name?]; [0] = inode, [1] = size, [2] = references, [3] = flags */
+  info(handle: NativeHandle): [string, string?];
+  parseFdInfo(text: Uint8Array): [string, string?] | undefined;
+  readFdInfo(pid: number, fd: number): [string, string?] | undefined;
+
+  freeMemory(): number;
+  /** [0] = MemAvailable, [1] = CmaFree or -1, in bytes */
+  availableMemory(): void;
+}
+
+function load(): Native {
+  const bindings = createRequire(import.meta.url)('bindings') as (options: object) => Native;
+  const prebuilds = ['module_root', 'prebuilds', `linux-${arch}`];
+  const native = bindings({
+    bindings: 'dmabuf',
+    module_root: fileURLToPath(new URL('../..', import.meta.url)),
+    try: [
+      ['module_root', 'build', 'Release', 'bindings'],
+      [...prebuilds, 'dmabuf.glibc.node'],
+      [...prebuilds, 'dmabuf.musl.node'],
+    ],
+  });
+  native.setErrorFactory(createError);
+  return native;
+}
+
+/** Stands in for the addon where there is none: importing the package works, using it says why not. */
+function unavailable(makeError: () => DmaBufError): Native {
+  const fail = (): never => {
+    throw makeError();
+  };
+  return new Proxy({} as Native, { get: fail, has: fail });
+}
+
+function loadOrExplain(): Native {
+  if (platform !== 'linux') {
+    return unavailable(
+      () =>
+        new DmaBufError(
+          `ERR_DMABUF_UNSUPPORTED_PLATFORM: dma-bufs exist on Linux only, and this is ${platform}`,
+          { code: 'ERR_DMABUF_UNSUPPORTED_PLATFORM' },
+        ),
+    );
+  }
+  try {
+    return load();
+  } catch (cause) {
+    return unavailable(
+      () =>
+        new DmaBufError(
+          `ERR_DMABUF_UNSUPPORTED_PLATFORM: no binary of the addon fits this machine (linux-${arch}, Node ` +
+            `${process.versions.node}). Build it from source: npm rebuild dmabuf --ignore-scripts=false, or ` +
+            'npx node-gyp rebuild in its folder',
+          { code: 'ERR_DMABUF_UNSUPPORTED_PLATFORM', cause },
+        ),
+    );
+  }
+}
+
+/** The addon, loaded once per environment. */
+export const native: Native = loadOrExplain();

@@ -1,0 +1,79 @@
+// The one list of everything that JavaScript sees of the addon.
+
+#include "js/functions.h"
+
+namespace dmabuf {
+namespace {
+
+struct Export {
+  const char* name;
+  napi_callback callback;
+};
+
+constexpr Export kExports[] = {
+    {"openHeap", Entry<OpenHeap>},
+    {"allocateSync", Entry<AllocateSync>},
+    {"allocateAsync", Entry<AllocateAsync>},
+    {"importFd", Entry<ImportFd>},
+    {"isDmaBuf", Entry<IsDmaBufFd>},
+    {"close", Entry<CloseHandle>},
+    {"abandon", Entry<AbandonHandle>},
+    {"release", Entry<ReleaseHandle>},
+    {"duplicate", Entry<DuplicateHandle>},
+    {"setName", Entry<SetName>},
+    {"beginCpuAccess", Entry<BeginAccess>},
+    {"endCpuAccess", Entry<EndAccess>},
+    {"map", Entry<MapRange>},
+    {"unmap", Entry<UnmapRange>},
+    {"mapWhole", Entry<MapWhole>},
+    {"read", Entry<ReadBytes>},
+    {"write", Entry<WriteBytes>},
+    {"info", Entry<InfoOf>},
+    {"parseFdInfo", Entry<ParseFdInfoText>},
+    {"readFdInfo", Entry<ReadFdInfoOf>},
+    {"freeMemory", Entry<FreeMemoryBytes>},
+    {"availableMemory", Entry<AvailableMemory>},
+};
+
+// (createError: (code: string | number, call?: string, path?: string) => Error) => void
+napi_value SetErrorFactory(Call& call) {
+  if (call.addon().create_error == nullptr) {
+    napi_create_reference(call.env(), call.argument(0), 1, &call.addon().create_error);
+  }
+  return nullptr;
+}
+
+void DeleteAddonData(napi_env env, void* data, void* /*hint*/) {
+  auto* addon = static_cast<AddonData*>(data);
+  if (addon->registers_reference != nullptr) napi_delete_reference(env, addon->registers_reference);
+  if (addon->create_error != nullptr) napi_delete_reference(env, addon->create_error);
+  delete addon;
+}
+
+void Define(napi_env env, napi_value exports, const char* name, napi_callback callback, void* data) {
+  const napi_property_descriptor property = {name,    nullptr, callback,        nullptr,
+                                             nullptr, nullptr, napi_enumerable, data};
+  napi_define_properties(env, exports, 1, &property);
+}
+
+Napi::Object Init(Napi::Env env, Napi::Object exports) {
+  auto* addon = new AddonData;
+  napi_set_instance_data(env, addon, DeleteAddonData, nullptr);
+
+  Napi::Float64Array registers = Napi::Float64Array::New(env, kRegisterCount);
+  addon->registers = registers.Data();
+  napi_create_reference(env, registers, 1, &addon->registers_reference);
+  exports.Set("registers", registers);
+  exports.Set("pageSize", Napi::Number::New(env, static_cast<double>(PageSize())));
+
+  Define(env, exports, "setErrorFactory", Entry<SetErrorFactory>, addon);
+  for (const Export& function : kExports) Define(env, exports, function.name, function.callback, addon);
+  return exports;
+}
+
+}  // namespace
+}  // namespace dmabuf
+
+static Napi::Object InitDmabuf(Napi::Env env, Napi::Object exports) { return dmabuf::Init(env, exports); }
+
+NODE_API_MODULE(dmabuf, InitDmabuf)

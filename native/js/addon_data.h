@@ -1,0 +1,27 @@
+#pragma once
+
+#include <memory>
+
+#include "js/handles.h"
+#include "js/napi_setup.h"
+#include "os/result.h"
+
+namespace dmabuf {
+
+// Everything that the addon keeps for one environment (the main thread or one worker).
+struct AddonData {
+  // Shared with the finalizers of ArrayBuffers, which may outlive this.
+  std::shared_ptr<Handles> handles = std::make_shared<Handles>();
+  // A Float64Array that JavaScript reads further results from: cheaper than an object per call.
+  double* registers = nullptr;
+  napi_ref registers_reference = nullptr;
+  // The library's function that makes a DmaBufError.
+  napi_ref create_error = nullptr;
+
+  void Throw(napi_env env, const SystemError& error, const char* path) const;
+  void Throw(napi_env env, const char* code) const;
+};
+
+constexpr size_t kRegisterCount = 8;
+
+}  // namespace dmabuf

@@ -1,0 +1,110 @@
+#include "js/functions.h"
+#include "os/dma_buf.h"
+#include "os/file.h"
+
+namespace dmabuf {
+namespace {
+
+napi_value AddBuffer(Call& call, UniqueFd fd, const FileStatus& status) {
+  AddonData& addon = call.addon();
+  addon.registers[0] = fd.get();
+  addon.registers[1] = static_cast<double>(status.identity.inode);
+  addon.registers[2] = static_cast<double>(status.size);
+  return call.Number(addon.handles->Add(HandleKind::kDmaBuf, std::move(fd), status));
+}
+
+// SYNC goes without the identity check; when the kernel refuses it, the reason may be a stranger's file.
+napi_value FailAccess(Call& call, const Handle& handle, const SystemError& error) {
+  if (call.CheckIdentity(handle)) call.Fail(error);
+  return nullptr;
+}
+
+}  // namespace
+
+napi_value ImportFd(Call& call) {
+  int32_t fd = -1;
+  bool take = false;
+  if (!call.Read(0, &fd) || !call.Read(1, &take)) return nullptr;
+  const Result<bool> is_dma_buf = IsDmaBuf(fd);
+  if (!is_dma_buf) return call.Fail(is_dma_buf.error()), nullptr;
+  if (!*is_dma_buf) return call.Fail("ERR_DMABUF_NOT_DMABUF"), nullptr;
+  const Result<FileStatus> status = StatusOf(fd);
+  if (!status) return call.Fail(status.error()), nullptr;
+  if (take) {
+    const Result<void> marked = SetCloseOnExec(fd);
+    if (!marked) return call.Fail(marked.error()), nullptr;
+    return AddBuffer(call, UniqueFd(fd), *status);
+  }
+  Result<UniqueFd> copy = Duplicate(fd);
+  if (!copy) return call.Fail(copy.error()), nullptr;
+  return AddBuffer(call, std::move(*copy), *status);
+}
+
+napi_value IsDmaBufFd(Call& call) {
+  int32_t fd = -1;
+  if (!call.Read(0, &fd)) return nullptr;
+  const Result<bool> is_dma_buf = IsDmaBuf(fd);
+  if (!is_dma_buf) return call.Fail(is_dma_buf.error()), nullptr;
+  return call.Boolean(*is_dma_buf);
+}
+
+napi_value CloseHandle(Call& call) {
+  uint32_t slot = 0;
+  if (!call.Read(0, &slot)) return nullptr;
+  if (call.addon().handles->Find(slot) != nullptr) call.addon().handles->Close(call.env(), slot);
+  return nullptr;
+}
+
+napi_value AbandonHandle(Call& call) {
+  uint32_t slot = 0;
+  if (!call.Read(0, &slot)) return nullptr;
+  if (call.addon().handles->Find(slot) != nullptr) call.addon().handles->Abandon(call.env(), slot);
+  return nullptr;
+}
+
+napi_value ReleaseHandle(Call& call) {
+  Handle* handle = nullptr;
+  uint32_t slot = 0;
+  if (!call.Read(0, &slot) || !call.Read(0, HandleKind::kDmaBuf, &handle) || !call.CheckIdentity(*handle)) {
+    return nullptr;
+  }
+  return call.Number(call.addon().handles->Release(call.env(), slot));
+}
+
+napi_value DuplicateHandle(Call& call) {
+  Handle* handle = nullptr;
+  if (!call.Read(0, HandleKind::kDmaBuf, &handle) || !call.CheckIdentity(*handle)) return nullptr;
+  Result<UniqueFd> copy = Duplicate(handle->fd.get());
+  if (!copy) return call.Fail(copy.error()), nullptr;
+  return AddBuffer(call, std::move(*copy), FileStatus{handle->identity, handle->size, false, 0});
+}
+
+napi_value SetName(Call& call) {
+  Handle* handle = nullptr;
+  char name[256];
+  if (!call.Read(0, HandleKind::kDmaBuf, &handle) || !call.Read(1, name, sizeof name) ||
+      !call.CheckIdentity(*handle)) {
+    return nullptr;
+  }
+  const Result<void> named = SetBufferName(handle->fd.get(), name);
+  if (!named) call.Fail(named.error());
+  return nullptr;
+}
+
+napi_value BeginAccess(Call& call) {
+  Handle* handle = nullptr;
+  uint32_t access = 0;
+  if (!call.Read(0, HandleKind::kDmaBuf, &handle) || !call.Read(1, &access)) return nullptr;
+  const Result<void> begun = BeginCpuAccess(handle->fd.get(), static_cast<CpuAccess>(access));
+  return begun ? nullptr : FailAccess(call, *handle, begun.error());
+}
+
+napi_value EndAccess(Call& call) {
+  Handle* handle = nullptr;
+  uint32_t access = 0;
+  if (!call.Read(0, HandleKind::kDmaBuf, &handle) || !call.Read(1, &access)) return nullptr;
+  const Result<void> ended = EndCpuAccess(handle->fd.get(), static_cast<CpuAccess>(access));
+  return ended ? nullptr : FailAccess(call, *handle, ended.error());
+}
+
+}  // namespace dmabuf

@@ -1,0 +1,58 @@
+#include "js/call.h"
+
+#include <cmath>
+#include <cstdio>
+
+namespace dmabuf {
+
+bool Call::Read(size_t index, uint64_t* value) {
+  double number = 0;
+  if (napi_get_value_double(env_, arguments_[index], &number) != napi_ok) return WrongType(index);
+  if (!(number >= 0 && number <= 9007199254740992.0) || number != std::floor(number)) return WrongType(index);
+  *value = static_cast<uint64_t>(number);
+  return true;
+}
+
+bool Call::Read(size_t index, char* text, size_t capacity) {
+  return napi_get_value_string_utf8(env_, arguments_[index], text, capacity, nullptr) == napi_ok ||
+         WrongType(index);
+}
+
+bool Call::Read(size_t index, uint8_t** bytes, size_t* length) {
+  napi_typedarray_type type = napi_int8_array;
+  void* data = nullptr;
+  bool is_typed_array = false;
+  napi_is_typedarray(env_, arguments_[index], &is_typed_array);
+  if (!is_typed_array ||
+      napi_get_typedarray_info(env_, arguments_[index], &type, length, &data, nullptr, nullptr) != napi_ok ||
+      type != napi_uint8_array) {
+    return WrongType(index);
+  }
+  *bytes = static_cast<uint8_t*>(data);
+  return true;
+}
+
+bool Call::Fail(const SystemError& error, const char* path) {
+  addon_->Throw(env_, error, path);
+  return false;
+}
+
+bool Call::Fail(const char* code) {
+  addon_->Throw(env_, code);
+  return false;
+}
+
+bool Call::CheckIdentity(const Handle& handle) {
+  const Result<FileStatus> status = StatusOf(handle.fd.get());
+  if (!status) return Fail(status.error());
+  return status->identity == handle.identity || Fail("ERR_DMABUF_STALE_FD");
+}
+
+bool Call::WrongType(size_t index) {
+  char message[64];
+  std::snprintf(message, sizeof message, "dmabuf: argument %zu of a native call is of the wrong type", index);
+  napi_throw_type_error(env_, "ERR_INVALID_ARG_TYPE", message);
+  return false;
+}
+
+}  // namespace dmabuf

@@ -1,0 +1,104 @@
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#include "js/addon_data.h"
+#include "js/napi_setup.h"
+#include "os/result.h"
+
+namespace dmabuf {
+
+// One call from JavaScript: its arguments, and the ways to end it. The raw Node-API is used here because
+// these few lines are on every hot path; the typed wrappers cost as much as a SYNC ioctl.
+//
+// Readers return false with a JavaScript TypeError pending when the argument has another type. The library
+// has checked what the user gave long before; this only keeps a mistake in it from corrupting memory.
+class Call {
+ public:
+  Call(napi_env env, napi_callback_info info) : env_(env) {
+    void* data = nullptr;
+    size_t count = kMaxArguments;
+    napi_get_cb_info(env, info, &count, arguments_, nullptr, &data);
+    addon_ = static_cast<AddonData*>(data);
+  }
+
+  [[nodiscard]] napi_env env() const { return env_; }
+  [[nodiscard]] AddonData& addon() const { return *addon_; }
+  [[nodiscard]] napi_value argument(size_t index) const { return arguments_[index]; }
+
+  bool Read(size_t index, int32_t* value) {
+    return napi_get_value_int32(env_, arguments_[index], value) == napi_ok || WrongType(index);
+  }
+  bool Read(size_t index, uint32_t* value) {
+    return napi_get_value_uint32(env_, arguments_[index], value) == napi_ok || WrongType(index);
+  }
+  // A size or an offset: a whole number from 0 to 2^53.
+  bool Read(size_t index, uint64_t* value);
+  bool Read(size_t index, bool* value) {
+    return napi_get_value_bool(env_, arguments_[index], value) == napi_ok || WrongType(index);
+  }
+  // UTF-8 with a terminating NUL, cut off at `capacity`.
+  bool Read(size_t index, char* text, size_t capacity);
+  // The bytes of a Uint8Array.
+  bool Read(size_t index, uint8_t** bytes, size_t* length);
+  // An open dma-buf or heap by its number.
+  bool Read(size_t index, HandleKind kind, Handle** handle) {
+    uint32_t slot = 0;
+    if (!Read(index, &slot)) return false;
+    *handle = addon_->handles->Find(slot, kind);
+    return *handle != nullptr || Fail("ERR_DMABUF_CLOSED");
+  }
+
+  // Throw, and return false, so that a caller can write `return call.Fail(...), nullptr`.
+  bool Fail(const SystemError& error, const char* path = nullptr);
+  bool Fail(const char* code);
+
+  // The descriptor must still refer to the file that it was taken for: else EBADF or ERR_DMABUF_STALE_FD.
+  bool CheckIdentity(const Handle& handle);
+
+  napi_value Number(double value) const {
+    napi_value result = nullptr;
+    napi_create_double(env_, value, &result);
+    return result;
+  }
+  napi_value Number(uint32_t value) const {
+    napi_value result = nullptr;
+    napi_create_uint32(env_, value, &result);
+    return result;
+  }
+  napi_value Number(int32_t value) const {
+    napi_value result = nullptr;
+    napi_create_int32(env_, value, &result);
+    return result;
+  }
+  napi_value Boolean(bool value) const {
+    napi_value result = nullptr;
+    napi_get_boolean(env_, value, &result);
+    return result;
+  }
+  // Bytes that should be UTF-8; what is not becomes U+FFFD.
+  [[nodiscard]] napi_value Text(std::string_view text) const {
+    napi_value result = nullptr;
+    napi_create_string_utf8(env_, text.data(), text.size(), &result);
+    return result;
+  }
+
+ private:
+  static constexpr size_t kMaxArguments = 4;
+
+  bool WrongType(size_t index);
+
+  napi_env env_;
+  AddonData* addon_ = nullptr;
+  napi_value arguments_[kMaxArguments];
+};
+
+// Adapts a function that takes a Call to what Node-API wants.
+template <napi_value (*function)(Call&)>
+napi_value Entry(napi_env env, napi_callback_info info) {
+  Call call(env, info);
+  return function(call);
+}
+
+}  // namespace dmabuf

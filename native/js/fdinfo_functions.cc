@@ -1,0 +1,61 @@
+#include "js/functions.h"
+#include "os/fdinfo.h"
+
+namespace dmabuf {
+namespace {
+
+// The numbers go to the registers, the strings into an array: an object with named properties would cost
+// more than reading the file.
+napi_value ToJs(Call& call, const FdInfo& info) {
+  double* registers = call.addon().registers;
+  registers[0] = static_cast<double>(info.inode);
+  registers[1] = static_cast<double>(info.size);
+  registers[2] = static_cast<double>(info.references);
+  registers[3] = static_cast<double>(info.flags);
+  napi_value strings = nullptr;
+  napi_create_array(call.env(), &strings);
+  napi_set_element(call.env(), strings, 0, call.Text(info.exporter));
+  if (info.name) napi_set_element(call.env(), strings, 1, call.Text(*info.name));
+  return strings;
+}
+
+}  // namespace
+
+napi_value InfoOf(Call& call) {
+  Handle* handle = nullptr;
+  if (!call.Read(0, HandleKind::kDmaBuf, &handle)) return nullptr;
+  char buffer[kFdInfoCapacity];
+  const Result<std::string_view> text = ReadFdInfo(0, handle->fd.get(), buffer);
+  // No such entry: the descriptor was closed behind our back. Let fstat say so in the usual words.
+  if (!text) {
+    if (call.CheckIdentity(*handle)) call.Fail(text.error());
+    return nullptr;
+  }
+  const std::optional<FdInfo> info = ParseFdInfo(*text);
+  // The text itself shows the identity where it has the inode; before Linux 5.15 fstat must.
+  const bool same = info && info->inode == handle->identity.inode;
+  if (!same && !call.CheckIdentity(*handle)) return nullptr;
+  if (!info) return call.Fail("ERR_DMABUF_UNSUPPORTED_KERNEL"), nullptr;
+  return ToJs(call, *info);
+}
+
+napi_value ParseFdInfoText(Call& call) {
+  uint8_t* text = nullptr;
+  size_t length = 0;
+  if (!call.Read(0, &text, &length)) return nullptr;
+  const std::optional<FdInfo> info = ParseFdInfo({reinterpret_cast<const char*>(text), length});
+  return info ? ToJs(call, *info) : nullptr;
+}
+
+napi_value ReadFdInfoOf(Call& call) {
+  int32_t pid = 0;
+  int32_t fd = 0;
+  if (!call.Read(0, &pid) || !call.Read(1, &fd)) return nullptr;
+  char buffer[kFdInfoCapacity];
+  const Result<std::string_view> text = ReadFdInfo(pid, fd, buffer);
+  if (!text) return call.Fail(text.error()), nullptr;
+  const std::optional<FdInfo> info = ParseFdInfo(*text);
+  return info ? ToJs(call, *info) : nullptr;
+}
+
+}  // namespace dmabuf

@@ -1,0 +1,101 @@
+#include "js/handles.h"
+
+#include <utility>
+
+namespace dmabuf {
+namespace {
+
+// Closes what is still ours. Somebody may have closed the number behind our back and got it for another
+// file; that one is left alone.
+void CloseOwned(Handle& handle) {
+  const Result<FileStatus> status = StatusOf(handle.fd.get());
+  if (status && status->identity == handle.identity) {
+    handle.fd.Reset();
+  } else {
+    (void)handle.fd.release();
+  }
+}
+
+}  // namespace
+
+uint32_t Handles::Add(HandleKind kind, UniqueFd fd, const FileStatus& status) {
+  uint32_t slot;
+  if (free_.empty()) {
+    slot = static_cast<uint32_t>(handles_.size());
+    handles_.emplace_back();
+  } else {
+    slot = free_.back();
+    free_.pop_back();
+  }
+  Handle& handle = handles_[slot];
+  handle.kind = kind;
+  handle.fd = std::move(fd);
+  handle.identity = status.identity;
+  handle.size = status.size;
+  return slot;
+}
+
+void Handles::Close(napi_env env, uint32_t slot) {
+  CloseOwned(handles_[slot]);
+  Clear(env, slot);
+}
+
+void Handles::Abandon(napi_env env, uint32_t slot) {
+  Handle& handle = handles_[slot];
+  CloseOwned(handle);
+  if (handle.whole && handle.whole->exposed) handle.whole.reset();
+  handle.mappings.clear();
+  Clear(env, slot);
+}
+
+int Handles::Release(napi_env env, uint32_t slot) {
+  const int fd = handles_[slot].fd.release();
+  Clear(env, slot);
+  return fd;
+}
+
+void Handles::Clear(napi_env env, uint32_t slot) {
+  Handle& handle = handles_[slot];
+  if (handle.whole) {
+    ReleaseMapping(env, *handle.whole);
+    handle.whole.reset();
+  }
+  if (!handle.mappings.empty()) {
+    for (auto& entry : handle.mappings) ReleaseMapping(env, *entry.second);
+    handle.mappings.clear();
+  }
+  handle.kind = HandleKind::kFree;
+  free_.push_back(slot);
+}
+
+void Handles::Forget(uint32_t slot, uint64_t mapping) {
+  if (slot < handles_.size()) handles_[slot].mappings.erase(mapping);
+}
+
+Handles::~Handles() {
+  // The environment ends: ArrayBuffers that are left unmap in their own finalizers.
+  for (Handle& handle : handles_) {
+    if (handle.kind != HandleKind::kFree) CloseOwned(handle);
+  }
+}
+
+void ReleaseMapping(napi_env env, SharedMapping& mapping) {
+  if (mapping.buffer != nullptr) {
+    napi_value buffer = nullptr;
+    bool detached = true;
+    if (napi_get_reference_value(env, mapping.buffer, &buffer) == napi_ok && buffer != nullptr &&
+        napi_is_detached_arraybuffer(env, buffer, &detached) == napi_ok && !detached) {
+      napi_detach_arraybuffer(env, buffer);
+    }
+    napi_delete_reference(env, mapping.buffer);
+    mapping.buffer = nullptr;
+  }
+  if (!mapping.mapping) return;
+  if (mapping.exposed) {
+    mapping.mapping->Retire();
+  } else {
+    mapping.mapping.reset();
+  }
+}
+
+}  // namespace dmabuf

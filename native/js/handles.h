@@ -1,0 +1,81 @@
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <unordered_map>
+#include <vector>
+
+#include "js/napi_setup.h"
+#include "os/file.h"
+#include "os/mapping.h"
+#include "os/unique_fd.h"
+
+namespace dmabuf {
+
+// The type tag of a handle: a number given for one kind of object is never taken for another.
+enum class HandleKind : uint8_t { kFree, kHeap, kDmaBuf };
+
+// A mapping and the ArrayBuffer that shows it, if any. Shared by the handle and the ArrayBuffer's finalizer,
+// which may run in any order, the finalizer even after the environment's data is gone.
+struct SharedMapping {
+  explicit SharedMapping(Mapping mapping) : mapping(std::move(mapping)) {}
+
+  std::optional<Mapping> mapping;  // empty once unmapped
+  bool exposed = false;            // an ArrayBuffer shows it; only its finalizer may unmap
+  napi_ref buffer = nullptr;       // weak
+};
+
+// An open file that belongs to one JavaScript object.
+struct Handle {
+  HandleKind kind = HandleKind::kFree;
+  UniqueFd fd;
+  FileIdentity identity;
+  uint64_t size = 0;                     // bytes, of a dma-buf
+  std::shared_ptr<SharedMapping> whole;  // of the whole buffer, from the first CPU access until close
+  std::unordered_map<uint64_t, std::shared_ptr<SharedMapping>> mappings;  // made by map(), by id
+};
+
+// Every open handle of one environment, so that a worker that is terminated leaves no descriptor behind.
+// Used on the environment's own thread only.
+class Handles {
+ public:
+  uint32_t Add(HandleKind kind, UniqueFd fd, const FileStatus& status);
+  // nullptr when the number is no open handle of that kind. Valid until the next Add().
+  Handle* Find(uint32_t slot, HandleKind kind) {
+    if (slot >= handles_.size()) return nullptr;
+    Handle& handle = handles_[slot];
+    return handle.kind == kind ? &handle : nullptr;
+  }
+  // Of any kind.
+  Handle* Find(uint32_t slot) {
+    return slot < handles_.size() && handles_[slot].kind != HandleKind::kFree ? &handles_[slot] : nullptr;
+  }
+  // Lets go of the mappings and closes the descriptor, unless it has become a stranger's.
+  void Close(napi_env env, uint32_t slot);
+  // Closes the descriptor, but leaves what an ArrayBuffer shows to that ArrayBuffer.
+  void Abandon(napi_env env, uint32_t slot);
+  // Lets go of the mappings and gives the descriptor away.
+  int Release(napi_env env, uint32_t slot);
+  // Forgets a mapping whose ArrayBuffer is gone.
+  void Forget(uint32_t slot, uint64_t mapping);
+  uint64_t NextMappingId() { return ++last_mapping_id_; }
+
+  Handles() = default;
+  Handles(const Handles&) = delete;
+  Handles& operator=(const Handles&) = delete;
+  ~Handles();
+
+ private:
+  void Clear(napi_env env, uint32_t slot);
+
+  std::vector<Handle> handles_;
+  std::vector<uint32_t> free_;
+  uint64_t last_mapping_id_ = 0;
+};
+
+// Detaches the ArrayBuffer that shows the mapping and replaces the pages beneath it; memory that escaped
+// from the ArrayBuffer reads zeros from then on. Unmaps at once what no ArrayBuffer ever showed.
+void ReleaseMapping(napi_env env, SharedMapping& mapping);
+
+}  // namespace dmabuf

@@ -1,0 +1,167 @@
+#include <fcntl.h>
+#include <sys/mman.h>
+
+#include <cstring>
+#include <memory>
+
+#include "js/functions.h"
+#include "os/dma_buf.h"
+#include "os/mapping.h"
+
+namespace dmabuf {
+namespace {
+
+// What an ArrayBuffer's finalizer needs. It runs on the environment's thread, possibly after AddonData is
+// gone, and long after the JavaScript object when the memory was moved by ArrayBuffer.prototype.transfer.
+struct BufferFinalizer {
+  std::shared_ptr<SharedMapping> mapping;
+  std::weak_ptr<Handles> handles;
+  uint32_t slot;
+  uint64_t id;  // 0 for the whole-buffer mapping
+
+  static void Run(napi_env env, void* /*data*/, void* hint) {
+    const std::unique_ptr<BufferFinalizer> self(static_cast<BufferFinalizer*>(hint));
+    self->mapping->mapping.reset();
+    if (self->mapping->buffer != nullptr) {
+      napi_delete_reference(env, self->mapping->buffer);
+      self->mapping->buffer = nullptr;
+    }
+    if (self->id == 0) return;
+    if (const std::shared_ptr<Handles> handles = self->handles.lock()) handles->Forget(self->slot, self->id);
+  }
+};
+
+// The ArrayBuffer over a mapping; nullptr with an exception pending where the runtime has none for memory
+// that is not its own.
+napi_value Expose(Call& call, const std::shared_ptr<SharedMapping>& mapping, uint32_t slot, uint64_t id) {
+  auto* finalizer = new BufferFinalizer{mapping, call.addon().handles, slot, id};
+  napi_value buffer = nullptr;
+  const napi_status status =
+      napi_create_external_arraybuffer(call.env(), mapping->mapping->address(), mapping->mapping->length(),
+                                       BufferFinalizer::Run, finalizer, &buffer);
+  if (status != napi_ok) {
+    delete finalizer;
+    if (status == napi_no_external_buffers_allowed) call.Fail("ERR_DMABUF_NO_EXTERNAL_BUFFERS");
+    return nullptr;
+  }
+  mapping->exposed = true;
+  napi_create_reference(call.env(), buffer, 0, &mapping->buffer);
+  return buffer;
+}
+
+// The mapping of the whole buffer, made at first use: readable, and writable where the descriptor is.
+SharedMapping* WholeMapping(Call& call, Handle& handle) {
+  if (handle.whole && handle.whole->mapping) return handle.whole.get();
+  const Result<int> mode = AccessModeOf(handle.fd.get());
+  if (!mode) return call.Fail(mode.error()), nullptr;
+  const int protection = *mode == O_RDONLY ? PROT_READ : PROT_READ | PROT_WRITE;
+  Result<Mapping> mapping = Mapping::Create(handle.fd.get(), protection, 0, handle.size);
+  if (!mapping) return call.Fail(mapping.error()), nullptr;
+  handle.whole = std::make_shared<SharedMapping>(std::move(*mapping));
+  return handle.whole.get();
+}
+
+// Copies between the buffer and memory of ours, between START and END of the one direction.
+template <typename Copy>
+napi_value CopyUnderAccess(Call& call, const Handle& handle, CpuAccess access, Copy copy) {
+  const Result<void> begun = BeginCpuAccess(handle.fd.get(), access);
+  if (!begun) return call.Fail(begun.error()), nullptr;
+  copy();
+  const Result<void> ended = EndCpuAccess(handle.fd.get(), access);
+  if (!ended) call.Fail(ended.error());
+  return nullptr;
+}
+
+bool InRange(const Handle& handle, uint64_t position, uint64_t length) {
+  return length <= handle.size && position <= handle.size - length;
+}
+
+}  // namespace
+
+napi_value MapRange(Call& call) {
+  Handle* handle = nullptr;
+  uint32_t slot = 0;
+  bool writable = false;
+  uint64_t offset = 0;
+  uint64_t length = 0;
+  if (!call.Read(0, &slot) || !call.Read(0, HandleKind::kDmaBuf, &handle) || !call.Read(1, &writable) ||
+      !call.Read(2, &offset) || !call.Read(3, &length) || !call.CheckIdentity(*handle)) {
+    return nullptr;
+  }
+  const int protection = writable ? PROT_READ | PROT_WRITE : PROT_READ;
+  Result<Mapping> mapping = Mapping::Create(handle->fd.get(), protection, offset, length);
+  if (!mapping) return call.Fail(mapping.error()), nullptr;
+  const auto shared = std::make_shared<SharedMapping>(std::move(*mapping));
+  const uint64_t id = call.addon().handles->NextMappingId();
+  const napi_value buffer = Expose(call, shared, slot, id);
+  if (buffer == nullptr) return nullptr;
+  handle->mappings.emplace(id, shared);
+  call.addon().registers[0] = static_cast<double>(id);
+  return buffer;
+}
+
+napi_value UnmapRange(Call& call) {
+  Handle* handle = nullptr;
+  uint64_t id = 0;
+  if (!call.Read(0, HandleKind::kDmaBuf, &handle) || !call.Read(1, &id)) return nullptr;
+  const auto entry = handle->mappings.find(id);
+  if (entry == handle->mappings.end()) return nullptr;
+  ReleaseMapping(call.env(), *entry->second);
+  handle->mappings.erase(entry);
+  return nullptr;
+}
+
+napi_value MapWhole(Call& call) {
+  Handle* handle = nullptr;
+  uint32_t slot = 0;
+  if (!call.Read(0, &slot) || !call.Read(0, HandleKind::kDmaBuf, &handle) || !call.CheckIdentity(*handle)) {
+    return nullptr;
+  }
+  // An ArrayBuffer that was transferred away still owns the old range: leave that to it, map anew.
+  if (handle->whole && handle->whole->exposed) {
+    ReleaseMapping(call.env(), *handle->whole);
+    handle->whole.reset();
+  }
+  const SharedMapping* mapping = WholeMapping(call, *handle);
+  if (mapping == nullptr) return nullptr;
+  // A write to a read-only page would kill the process, and JavaScript has no read-only bytes.
+  if (!mapping->mapping->writable()) return call.Fail(SystemError{EACCES, "mmap"}), nullptr;
+  return Expose(call, handle->whole, slot, 0);
+}
+
+napi_value ReadBytes(Call& call) {
+  Handle* handle = nullptr;
+  uint8_t* target = nullptr;
+  size_t capacity = 0;
+  uint64_t position = 0;
+  uint64_t length = 0;
+  if (!call.Read(0, HandleKind::kDmaBuf, &handle) || !call.Read(1, &target, &capacity) ||
+      !call.Read(2, &position) || !call.Read(3, &length) || !call.CheckIdentity(*handle)) {
+    return nullptr;
+  }
+  if (length > capacity || !InRange(*handle, position, length))
+    return call.Fail(SystemError{ERANGE, "read"}), nullptr;
+  const SharedMapping* mapping = WholeMapping(call, *handle);
+  if (mapping == nullptr) return nullptr;
+  const uint8_t* source = mapping->mapping->address() + position;
+  return CopyUnderAccess(call, *handle, CpuAccess::kRead, [=] { std::memmove(target, source, length); });
+}
+
+napi_value WriteBytes(Call& call) {
+  Handle* handle = nullptr;
+  uint8_t* source = nullptr;
+  size_t length = 0;
+  uint64_t position = 0;
+  if (!call.Read(0, HandleKind::kDmaBuf, &handle) || !call.Read(1, &source, &length) ||
+      !call.Read(2, &position) || !call.CheckIdentity(*handle)) {
+    return nullptr;
+  }
+  if (!InRange(*handle, position, length)) return call.Fail(SystemError{ERANGE, "write"}), nullptr;
+  const SharedMapping* mapping = WholeMapping(call, *handle);
+  if (mapping == nullptr) return nullptr;
+  if (!mapping->mapping->writable()) return call.Fail(SystemError{EACCES, "mmap"}), nullptr;
+  uint8_t* target = mapping->mapping->address() + position;
+  return CopyUnderAccess(call, *handle, CpuAccess::kWrite, [=] { std::memmove(target, source, length); });
+}
+
+}  // namespace dmabuf

@@ -1,0 +1,52 @@
+#include "os/dma_buf.h"
+
+#include <sys/ioctl.h>
+#include <sys/vfs.h>
+
+#include <cerrno>
+
+#include "os/ioctl.h"
+#include "os/uapi.h"
+
+namespace dmabuf {
+namespace {
+
+Result<void> Sync(int fd, uint64_t flags) {
+  dma_buf_sync request{};
+  request.flags = flags;
+  while (::ioctl(fd, DMA_BUF_IOCTL_SYNC, &request) < 0) {
+    if (errno != EINTR && errno != EAGAIN) return SystemError{errno, "DMA_BUF_IOCTL_SYNC"};
+  }
+  return {};
+}
+
+}  // namespace
+
+Result<bool> IsDmaBuf(int fd) {
+  struct statfs status;
+  int result;
+  do {
+    result = ::fstatfs(fd, &status);
+  } while (result < 0 && errno == EINTR);
+  // Files of some kinds have no filesystem to ask about; they are no dma-bufs. Only a bad fd is an error.
+  if (result < 0 && errno == EBADF) return SystemError{errno, "fstatfs"};
+  return result == 0 && static_cast<uint32_t>(status.f_type) == DMA_BUF_MAGIC;
+}
+
+Result<void> BeginCpuAccess(int fd, CpuAccess access) {
+  return Sync(fd, static_cast<uint64_t>(access) | DMA_BUF_SYNC_START);
+}
+
+Result<void> EndCpuAccess(int fd, CpuAccess access) {
+  return Sync(fd, static_cast<uint64_t>(access) | DMA_BUF_SYNC_END);
+}
+
+Result<void> SetBufferName(int fd, const char* name) {
+  // The header has two encodings of this request, for 32-bit and 64-bit callers; the kernel takes both.
+  if (RetryIoctl(fd, DMA_BUF_SET_NAME_B, const_cast<char*>(name)) < 0) {
+    return SystemError{errno, "DMA_BUF_SET_NAME"};
+  }
+  return {};
+}
+
+}  // namespace dmabuf

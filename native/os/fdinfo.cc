@@ -1,0 +1,90 @@
+#include "os/fdinfo.h"
+
+#include <cstdio>
+
+#include "os/file.h"
+
+namespace dmabuf {
+namespace {
+
+// JavaScript's largest safe integer; nothing that the kernel prints here comes near it.
+constexpr uint64_t kMaxNumber = (uint64_t{1} << 53) - 1;
+
+bool ParseNumber(std::string_view text, unsigned base, uint64_t* value) {
+  if (text.empty()) return false;
+  uint64_t number = 0;
+  for (const char character : text) {
+    const auto digit = static_cast<unsigned>(character - '0');
+    if (digit >= base) return false;
+    number = number * base + digit;
+    if (number > kMaxNumber) return false;
+  }
+  *value = number;
+  return true;
+}
+
+// Takes "<key>:\t<value>\n" apart. The kernel prints size and count with %zu and %ld after one tab; ino and
+// flags alike.
+bool TakeLine(std::string_view* rest, std::string_view* key, std::string_view* value) {
+  const size_t end = rest->find('\n');
+  if (end == std::string_view::npos) return false;
+  const std::string_view line = rest->substr(0, end);
+  rest->remove_prefix(end + 1);
+  const size_t colon = line.find(":\t");
+  *key = line.substr(0, colon);
+  *value = colon == std::string_view::npos ? std::string_view{} : line.substr(colon + 2);
+  return true;
+}
+
+}  // namespace
+
+std::optional<FdInfo> ParseFdInfo(std::string_view text) {
+  constexpr std::string_view kNameKey = "name:\t";
+  FdInfo info;
+  bool has_size = false;
+  bool has_references = false;
+  bool has_exporter = false;
+  // The first value of a key is the kernel's. The name comes last, holds any byte but NUL and is printed
+  // unescaped, so whatever follows its key, up to the final newline, is name and never looked into.
+  std::string_view rest = text;
+  while (!rest.empty()) {
+    if (rest.substr(0, kNameKey.size()) == kNameKey) {
+      std::string_view name = rest.substr(kNameKey.size());
+      if (name.empty() || name.back() != '\n') return std::nullopt;
+      name.remove_suffix(1);
+      info.name = name;
+      break;
+    }
+    std::string_view key;
+    std::string_view value;
+    if (!TakeLine(&rest, &key, &value)) return std::nullopt;
+    if (key == "size" && !has_size) {
+      if (!(has_size = ParseNumber(value, 10, &info.size))) return std::nullopt;
+    } else if (key == "count" && !has_references) {
+      if (!(has_references = ParseNumber(value, 10, &info.references))) return std::nullopt;
+    } else if (key == "exp_name" && !has_exporter) {
+      has_exporter = true;
+      info.exporter = value;
+    } else if (key == "ino" && info.inode == 0) {
+      if (!ParseNumber(value, 10, &info.inode)) return std::nullopt;
+    } else if (key == "flags" && info.flags == 0) {
+      if (!ParseNumber(value, 8, &info.flags)) return std::nullopt;
+    }
+  }
+  if (!has_size || !has_references || !has_exporter) return std::nullopt;
+  return info;
+}
+
+Result<std::string_view> ReadFdInfo(int pid, int fd, char* buffer) {
+  char path[64];
+  if (pid == 0) {
+    std::snprintf(path, sizeof path, "/proc/self/fdinfo/%d", fd);
+  } else {
+    std::snprintf(path, sizeof path, "/proc/%d/fdinfo/%d", pid, fd);
+  }
+  const Result<size_t> length = ReadSmallFile(path, buffer, kFdInfoCapacity);
+  if (!length) return length.error();
+  return std::string_view(buffer, *length);
+}
+
+}  // namespace dmabuf

@@ -1,0 +1,59 @@
+#include "os/file.h"
+
+#include <fcntl.h>
+#include <sys/stat.h>
+
+#include <cerrno>
+
+namespace dmabuf {
+
+Result<UniqueFd> OpenForReading(const char* path) {
+  int fd;
+  do {
+    fd = ::open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
+  } while (fd < 0 && errno == EINTR);
+  if (fd < 0) return SystemError{errno, "open"};
+  return UniqueFd(fd);
+}
+
+Result<FileStatus> StatusOf(int fd) {
+  struct stat status;
+  if (::fstat(fd, &status) < 0) return SystemError{errno, "fstat"};
+  return FileStatus{{status.st_dev, status.st_ino},
+                    static_cast<uint64_t>(status.st_size),
+                    S_ISCHR(status.st_mode),
+                    status.st_rdev};
+}
+
+Result<UniqueFd> Duplicate(int fd) {
+  const int copy = ::fcntl(fd, F_DUPFD_CLOEXEC, 0);
+  if (copy < 0) return SystemError{errno, "fcntl"};
+  return UniqueFd(copy);
+}
+
+Result<void> SetCloseOnExec(int fd) {
+  if (::fcntl(fd, F_SETFD, FD_CLOEXEC) < 0) return SystemError{errno, "fcntl"};
+  return {};
+}
+
+Result<int> AccessModeOf(int fd) {
+  const int flags = ::fcntl(fd, F_GETFL);
+  if (flags < 0) return SystemError{errno, "fcntl"};
+  return flags & O_ACCMODE;
+}
+
+Result<size_t> ReadSmallFile(const char* path, char* buffer, size_t capacity) {
+  Result<UniqueFd> file = OpenForReading(path);
+  if (!file) return file.error();
+  size_t length = 0;
+  while (length < capacity) {
+    const ssize_t count = ::read(file->get(), buffer + length, capacity - length);
+    if (count < 0 && errno == EINTR) continue;
+    if (count < 0) return SystemError{errno, "read"};
+    if (count == 0) break;
+    length += static_cast<size_t>(count);
+  }
+  return length;
+}
+
+}  // namespace dmabuf

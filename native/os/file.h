@@ -1,0 +1,41 @@
+#pragma once
+
+#include <sys/types.h>
+
+#include <cstdint>
+
+#include "os/result.h"
+#include "os/unique_fd.h"
+
+namespace dmabuf {
+
+// Which file a descriptor refers to. Two descriptors with equal identity share one file's inode: for a
+// dma-buf that is one buffer.
+struct FileIdentity {
+  dev_t device = 0;
+  ino_t inode = 0;
+
+  bool operator==(const FileIdentity& other) const { return device == other.device && inode == other.inode; }
+};
+
+struct FileStatus {
+  FileIdentity identity;
+  uint64_t size;  // bytes
+  bool is_character_device;
+  dev_t device_number;  // of a character device
+};
+
+// open(2) with O_RDONLY | O_CLOEXEC | O_NONBLOCK: a FIFO by mistake must not block the caller.
+Result<UniqueFd> OpenForReading(const char* path);
+// fstat(2).
+Result<FileStatus> StatusOf(int fd);
+// fcntl(2) F_DUPFD_CLOEXEC.
+Result<UniqueFd> Duplicate(int fd);
+// fcntl(2) F_SETFD, FD_CLOEXEC.
+Result<void> SetCloseOnExec(int fd);
+// fcntl(2) F_GETFL: the access mode, one of O_RDONLY, O_WRONLY, O_RDWR.
+Result<int> AccessModeOf(int fd);
+// Reads at most `capacity` bytes of the small file at `path` (procfs, sysfs) from its start.
+Result<size_t> ReadSmallFile(const char* path, char* buffer, size_t capacity);
+
+}  // namespace dmabuf

@@ -1,0 +1,47 @@
+#include "os/memory.h"
+
+#include <sys/sysinfo.h>
+
+#include <cerrno>
+#include <cstdlib>
+#include <string_view>
+
+#include "os/file.h"
+
+namespace dmabuf {
+namespace {
+
+// The value of "<key>:   <number> kB" in bytes.
+std::optional<uint64_t> ValueOf(std::string_view text, std::string_view key) {
+  size_t line = 0;
+  while (line < text.size()) {
+    size_t end = text.find('\n', line);
+    if (end == std::string_view::npos) break;
+    if (text.compare(line, key.size(), key) == 0) {
+      return std::strtoull(text.data() + line + key.size(), nullptr, 10) * 1024;
+    }
+    line = end + 1;
+  }
+  return std::nullopt;
+}
+
+}  // namespace
+
+uint64_t FreeMemory() {
+  struct sysinfo info;
+  if (::sysinfo(&info) < 0) return 0;
+  return static_cast<uint64_t>(info.freeram) * info.mem_unit;
+}
+
+Result<MemoryInfo> ReadMemoryInfo() {
+  char text[8192];
+  const Result<size_t> length = ReadSmallFile("/proc/meminfo", text, sizeof text - 1);
+  if (!length) return length.error();
+  text[*length] = '\0';
+  const std::string_view view(text, *length);
+  const std::optional<uint64_t> available = ValueOf(view, "MemAvailable:");
+  if (!available) return SystemError{ENODATA, "read"};
+  return MemoryInfo{*available, ValueOf(view, "CmaFree:")};
+}
+
+}  // namespace dmabuf
