@@ -1,0 +1,79 @@
+import { constants } from 'node:os';
+import { Command, CommanderError, Option } from 'commander';
+import { runInVm, VmError, type VmOptions } from '../vm/index.js';
+
+/** Exit statuses beside the command's own. */
+const EXIT_TIMEOUT = 124;
+const EXIT_RUNNER_FAILED = 125;
+
+interface Flags {
+  kernel?: string;
+  modulesDir?: string;
+  modules?: string[];
+  append?: string;
+  icount?: boolean;
+  accel?: NonNullable<VmOptions['accel']>;
+  cpus?: number;
+  memory?: number;
+  timeout?: number;
+  cwd?: string;
+}
+
+/** `dmabuf vm` */
+export function vmCommand(): Command {
+  return new Command('dmabuf vm')
+    .usage('[options] -- command [arguments...]')
+    .argument('<command...>', 'program to run in the guest, and its arguments')
+    .option('--kernel <name>', '7.2, 6.12, host, or the path of a kernel image or folder')
+    .option('--modules-dir <folder>', "the kernel's modules, if not beside it")
+    .option('--modules <names>', 'kernel modules to load first, e.g. vgem,vivid', (list) => list.split(','))
+    .option('--append <words>', "words for the kernel's command line")
+    .option('--icount', 'count instructions as time, for figures that repeat (one CPU, slow)')
+    .addOption(new Option('--accel <how>', 'auto, tcg or kvm').choices(['auto', 'tcg', 'kvm']))
+    .option('--cpus <n>', 'virtual CPUs (2)', Number)
+    .option('--memory <MiB>', 'memory of the guest (4096)', Number)
+    .option('--timeout <seconds>', 'time limit (600)', Number)
+    .option('--cwd <folder>', 'where the command starts (here)')
+    .passThroughOptions()
+    .exitOverride((error) => {
+      throw new CommanderError(error.exitCode && EXIT_RUNNER_FAILED, error.code, error.message);
+    })
+    .action(runCommand);
+}
+
+async function runCommand(command: string[], flags: Flags): Promise<void> {
+  const { append, ...options } = flags;
+  const controller = new AbortController();
+  let received: NodeJS.Signals | undefined;
+  const onSignal = (signal: NodeJS.Signals): void => {
+    received ??= signal;
+    controller.abort();
+  };
+  for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.on(signal, onSignal);
+  try {
+    const { exitCode, outOfMemory } = await runInVm({
+      ...options,
+      command,
+      ...(append === undefined ? {} : { kernelArguments: append.split(/\s+/) }),
+      progress: say,
+      signal: controller.signal,
+    });
+    for (const { name, pid } of outOfMemory) {
+      say(`the guest ran out of memory, and its kernel killed '${name}' (process ${pid}); see --memory`);
+    }
+    process.exitCode = exitCode;
+  } catch (error) {
+    if (!(error instanceof VmError)) throw error;
+    say(error.message);
+    process.exitCode = exitStatus(error, received);
+  }
+}
+
+function exitStatus(error: VmError, received: NodeJS.Signals | undefined): number {
+  if (received !== undefined) return 128 + constants.signals[received];
+  return error.code === 'ERR_DMABUF_VM_TIMEOUT' ? EXIT_TIMEOUT : EXIT_RUNNER_FAILED;
+}
+
+function say(message: string): void {
+  process.stderr.write(`dmabuf vm: ${message}\n`);
+}

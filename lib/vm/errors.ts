@@ -1,0 +1,44 @@
+/**
+ * What went wrong in the runner:
+ *
+ * - `ERR_DMABUF_VM_OPTION`: an option is wrong; nothing was started.
+ * - `ERR_DMABUF_VM_UNSUPPORTED`: this machine cannot run the guest at all.
+ * - `ERR_DMABUF_VM_TOOL`: a program is missing and could not be installed.
+ * - `ERR_DMABUF_VM_KERNEL`: no such kernel, or it could not be fetched.
+ * - `ERR_DMABUF_VM_MODULE`: a kernel module is unknown or did not load.
+ * - `ERR_DMABUF_VM_BOOT`: the guest did not get as far as starting the command.
+ * - `ERR_DMABUF_VM_PANIC`: the guest's kernel panicked.
+ * - `ERR_DMABUF_VM_DIED`: the guest ended without reporting an exit status.
+ * - `ERR_DMABUF_VM_TIMEOUT`: the time limit was reached; the guest was ended.
+ * - `ERR_DMABUF_VM_ABORTED`: the caller's `AbortSignal` fired; the guest was ended.
+ * - `ERR_DMABUF_VM_OUTPUT`: the caller's stdout or stderr sink failed; the guest was ended.
+ */
+export type VmErrorCode =
+  | 'ERR_DMABUF_VM_OPTION'
+  | 'ERR_DMABUF_VM_UNSUPPORTED'
+  | 'ERR_DMABUF_VM_TOOL'
+  | 'ERR_DMABUF_VM_KERNEL'
+  | 'ERR_DMABUF_VM_MODULE'
+  | 'ERR_DMABUF_VM_BOOT'
+  | 'ERR_DMABUF_VM_PANIC'
+  | 'ERR_DMABUF_VM_DIED'
+  | 'ERR_DMABUF_VM_TIMEOUT'
+  | 'ERR_DMABUF_VM_ABORTED'
+  | 'ERR_DMABUF_VM_OUTPUT';
+
+/** A failure of the runner itself, as opposed to a command that ran and returned a status. */
+export class VmError extends Error {
+  override readonly name = 'VmError';
+  /** Which failure it is. */
+  readonly code: VmErrorCode;
+  /** The last lines of the guest's kernel console; empty when no guest had been started. */
+  readonly consoleTail: string;
+
+  constructor(code: VmErrorCode, message: string, details: { consoleTail?: string; cause?: unknown } = {}) {
+    const tail = details.consoleTail?.trimEnd() ?? '';
+    const shown = tail === '' ? '' : `\nThe guest's console ended with:\n${tail.replace(/^/gm, '  | ')}`;
+    super(`${code}: ${message}${shown}`, details.cause === undefined ? undefined : { cause: details.cause });
+    this.code = code;
+    this.consoleTail = tail;
+  }
+}

@@ -1,0 +1,219 @@
+import { spawn } from 'node:child_process';
+import { closeSync, mkdtempSync, openSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import type { Readable, Writable } from 'node:stream';
+import { VmError, type VmErrorCode } from './errors.js';
+import { findProgram } from './process.js';
+import { type Machine, qemuArguments } from './qemu.js';
+
+/** Where QEMU finds its ends of the sockets, and the initramfs: the order of `stdio` below. */
+const SOCKETS = { console: 3, stdout: 4, stderr: 5, control: 6 } as const;
+const INITRAMFS_FD = 7;
+
+/** How much of the kernel's console is kept for error messages, in bytes and in lines. */
+const CONSOLE_KEPT = 64 * 1024;
+const CONSOLE_SHOWN_LINES = 25;
+
+/** Above this, a sink that does not keep up makes the guest wait. */
+const SINK_LIMIT = 16 * 1024 * 1024;
+
+/** What is needed to start one guest. */
+export interface GuestOptions {
+  qemu: string;
+  machine: Omit<Machine, 'initramfs' | 'sockets'>;
+  initramfs: Uint8Array;
+  /** seconds */
+  timeout: number;
+  stdout: Writable;
+  stderr: Writable;
+  console: Writable | undefined;
+  signal: AbortSignal | undefined;
+}
+
+/** How a guest ended. */
+export interface GuestResult {
+  exitCode: number;
+  /** Name and process id of what the guest's kernel killed for want of memory. */
+  outOfMemory: { name: string; pid: number }[];
+}
+
+/** Boots a guest, passes its output on, and resolves with the command's exit status. */
+export function runGuest(options: GuestOptions): Promise<GuestResult> {
+  return new Promise((resolve, reject) => {
+    if (options.signal?.aborted) {
+      reject(aborted());
+      return;
+    }
+    const child = start(options);
+    let failure: VmError | undefined;
+    let exitCode: number | undefined;
+    let phase: 'starting' | 'up' | 'run' = 'starting';
+    let consoleText = '';
+    let qemuErrors = '';
+
+    const end = (reason: VmError): void => {
+      failure ??= reason;
+      child.kill('SIGKILL');
+    };
+    const fail = (code: VmErrorCode, message: string): void => {
+      end(new VmError(code, message, { consoleTail: tail(consoleText) }));
+    };
+    const timer = setTimeout(() => {
+      const where = phase === 'run' ? 'the command was still running' : 'the guest was still booting';
+      fail(
+        'ERR_DMABUF_VM_TIMEOUT',
+        `${where} after ${options.timeout} s; the guest was ended (see --timeout)`,
+      );
+    }, options.timeout * 1000);
+    const onAbort = (): void => end(aborted());
+    options.signal?.addEventListener('abort', onAbort, { once: true });
+
+    const stream = (fd: number): Readable => child.stdio[fd] as Readable;
+    stream(2).on('data', (chunk: Buffer) => {
+      qemuErrors = (qemuErrors + chunk.toString()).slice(-CONSOLE_KEPT);
+      // QEMU stops such a guest but does not end it
+      if (qemuErrors.includes('KVM internal error')) fail('ERR_DMABUF_VM_DIED', 'KVM failed on this machine');
+    });
+    stream(SOCKETS.console).on('data', (chunk: Buffer) => {
+      consoleText = (consoleText + chunk.toString('latin1')).slice(-CONSOLE_KEPT);
+      options.console?.write(chunk);
+    });
+    let controlText = '';
+    stream(SOCKETS.control).on('data', (chunk: Buffer) => {
+      controlText += chunk.toString();
+      const lines = controlText.split('\n');
+      controlText = lines.pop() ?? '';
+      for (const line of lines) {
+        const [word, rest] = [line.split(' ', 1)[0], line.slice(line.indexOf(' ') + 1)];
+        if (word === 'up' || word === 'run') phase = word;
+        if (word === 'fail') fail('ERR_DMABUF_VM_BOOT', rest);
+        if (word === 'exit') {
+          exitCode = Number(rest);
+          // The guest has handed over all output by now; no need to wait until it has powered off.
+          child.kill('SIGKILL');
+        }
+      }
+    });
+    const sinks = [
+      forward(stream(SOCKETS.stdout), options.stdout, fail),
+      forward(stream(SOCKETS.stderr), options.stderr, fail),
+    ];
+
+    const finish = (): void => {
+      clearTimeout(timer);
+      options.signal?.removeEventListener('abort', onAbort);
+    };
+    child.on('error', (error) => {
+      finish();
+      reject(new VmError('ERR_DMABUF_VM_TOOL', `${options.qemu} cannot be started`, { cause: error }));
+    });
+    // 'close' comes after the end of every stream, so nothing the guest has written is still to come
+    child.on('close', (status, signal) => {
+      finish();
+      void Promise.all(sinks.map((flushed) => flushed())).then(() => {
+        if (failure !== undefined) reject(failure);
+        else if (exitCode !== undefined) resolve({ exitCode, outOfMemory: killedForMemory(consoleText) });
+        else reject(unexpectedEnd(phase, { status, signal, qemuErrors, consoleText }));
+      });
+    });
+  });
+}
+
+function start({ qemu, machine, initramfs }: GuestOptions): ReturnType<typeof spawn> {
+  const args = qemuArguments({ ...machine, initramfs: `/dev/fd/${INITRAMFS_FD}`, sockets: SOCKETS });
+  const file = unnamedFile(initramfs);
+  try {
+    // The kernel ends QEMU when this process goes, however it goes. Where setpriv is missing, the guest itself
+    // notices the closed control port.
+    const setpriv = findProgram('setpriv');
+    const words = setpriv === undefined ? [qemu, ...args] : [setpriv, '--pdeathsig', 'KILL', qemu, ...args];
+    return spawn(words[0] as string, words.slice(1), {
+      // a process group of its own: Ctrl-C is for the runner, which ends QEMU in order
+      detached: true,
+      stdio: ['ignore', 'ignore', 'pipe', 'pipe', 'pipe', 'pipe', 'pipe', file],
+    });
+  } finally {
+    closeSync(file);
+  }
+}
+
+/** A temporary file that has lost its name already, so that nothing is left however this process ends. */
+function unnamedFile(content: Uint8Array): number {
+  const folder = mkdtempSync(join(tmpdir(), 'dmabuf-vm-'));
+  try {
+    const path = join(folder, 'initramfs');
+    writeFileSync(path, content, { mode: 0o600 });
+    return openSync(path, 'r');
+  } finally {
+    rmSync(folder, { recursive: true, force: true });
+  }
+}
+
+/** Passes a stream on to a sink; the function returned resolves when the sink has taken everything. */
+function forward(
+  from: Readable,
+  to: Writable,
+  fail: (code: VmErrorCode, message: string) => void,
+): () => Promise<void> {
+  let broken = false;
+  const onError = (error: Error): void => {
+    broken = true;
+    from.resume();
+    fail('ERR_DMABUF_VM_OUTPUT', `the command's output cannot be passed on: ${error.message}`);
+  };
+  to.on('error', onError);
+  from.on('data', (chunk: Buffer) => {
+    if (broken) return;
+    if (to.write(chunk) || to.writableLength < SINK_LIMIT) return;
+    from.pause();
+    to.once('drain', () => from.resume());
+  });
+  return () =>
+    new Promise((resolve) => {
+      const done = (): void => {
+        to.off('error', onError);
+        resolve();
+      };
+      if (broken || to.destroyed) done();
+      else to.write('', done);
+    });
+}
+
+function aborted(): VmError {
+  return new VmError('ERR_DMABUF_VM_ABORTED', 'the run was aborted; the guest was ended');
+}
+
+function unexpectedEnd(
+  phase: string,
+  seen: { status: number | null; signal: string | null; qemuErrors: string; consoleText: string },
+): VmError {
+  const consoleTail = tail(seen.consoleText);
+  const panic = /Kernel panic - not syncing: (.*)/.exec(seen.consoleText);
+  if (panic !== null) {
+    return new VmError('ERR_DMABUF_VM_PANIC', `the guest's kernel panicked: ${panic[1]?.trim()}`, {
+      consoleTail,
+    });
+  }
+  const how = seen.signal === null ? `status ${seen.status}` : `signal ${seen.signal}`;
+  const said = seen.qemuErrors.trim() === '' ? '' : `; it said: ${seen.qemuErrors.trim()}`;
+  if (phase === 'run') {
+    return new VmError(
+      'ERR_DMABUF_VM_DIED',
+      `the guest ended before the command reported a status (QEMU: ${how}${said})`,
+      { consoleTail },
+    );
+  }
+  return new VmError('ERR_DMABUF_VM_BOOT', `the guest did not boot (QEMU: ${how}${said})`, { consoleTail });
+}
+
+function killedForMemory(consoleText: string): { name: string; pid: number }[] {
+  return [...consoleText.matchAll(/Killed process (\d+) \((.*?)\)/g)].map((match) => ({
+    name: match[2] as string,
+    pid: Number(match[1]),
+  }));
+}
+
+function tail(text: string): string {
+  return text.replaceAll('\r', '').trimEnd().split('\n').slice(-CONSOLE_SHOWN_LINES).join('\n');
+}

@@ -1,0 +1,149 @@
+/** Numbers of the virtio ports: the `p<n>` in the guest's `/dev/vport<bus>p<n>`. */
+export const PORTS = { stdout: 1, stderr: 2, control: 3 } as const;
+
+/** Shell words for the ports' paths; a redirection by itself does not expand patterns. */
+const PORT = {
+  stdout: `"$(echo /dev/vport*p${PORTS.stdout})"`,
+  stderr: `"$(echo /dev/vport*p${PORTS.stderr})"`,
+  control: `"$(echo /dev/vport*p${PORTS.control})"`,
+} as const;
+
+/** Modules the guest cannot start without, where the kernel has not got them built in. */
+export const BOOT_MODULES: readonly string[] = [
+  'virtio_pci',
+  'virtio_console',
+  '9pnet_virtio',
+  '9p',
+  'overlay',
+];
+
+/** Busybox commands the two scripts use. */
+export const APPLETS: readonly string[] =
+  'cat chmod cp hostname insmod ip ln mkdir mkfifo mount poweroff setsid sh sleep switch_root'.split(' ');
+
+/** Folder of busybox and the scripts once the root is the host's: in the guest's own /run. */
+const TOOLS = '/run/dmabuf-vm';
+
+/**
+ * The first process: loads the modules, builds the root (the host's, read-only, under a writable overlay in
+ * memory) and hands over to {@link commandScript}. It talks to the host over the control port, in lines.
+ */
+export const INIT_SCRIPT: string = `#!/bin/busybox sh
+PATH=/bin
+fail() {
+  echo "dmabuf vm: $*"
+  [ -z "$reporting" ] || echo "fail $*" >&3
+  poweroff -f
+}
+mount -t proc proc /proc
+mount -t sysfs sysfs /sys
+mount -t devtmpfs devtmpfs /dev
+
+# An error is kept until there is a port to report it on.
+while read -r module; do
+  message=$(insmod "/modules/$module.ko" 2>&1) || problem="\${problem:-module $module did not load: $message}"
+done </modules/list
+
+# The ports appear a moment after the driver has started.
+tries=0
+while [ ! -c ${PORT.control} ]; do
+  tries=$((tries + 1))
+  [ $tries -lt 1000 ] || fail "the kernel shows no virtio ports (CONFIG_VIRTIO_CONSOLE, CONFIG_VIRTIO_PCI) $problem"
+  sleep 0.01
+done
+exec 3<>${PORT.control}
+reporting=yes
+echo up >&3
+[ -z "$problem" ] || fail "$problem"
+
+mkdir /host /rw /root
+mount -t 9p -o trans=virtio,version=9p2000.L,ro,cache=loose,msize=512000 host /host ||
+  fail "mounting the host's files over 9p failed (CONFIG_9P_FS, CONFIG_NET_9P_VIRTIO)"
+mount -t tmpfs -o mode=755 rw /rw
+mkdir /rw/upper /rw/work
+mount -t overlay -o lowerdir=/host,upperdir=/rw/upper,workdir=/rw/work overlay /root ||
+  fail "mounting the overlay failed (CONFIG_OVERLAY_FS)"
+
+for folder in dev proc sys run; do [ -d /root/$folder ] || mkdir /root/$folder; done
+mount --move /dev /root/dev
+mount --move /proc /root/proc
+mount --move /sys /root/sys
+mount -t tmpfs -o mode=755 run /root/run
+mkdir /root${TOOLS} /root/run/lock
+chmod 1777 /root/run/lock
+cp -a /bin /command.sh /root${TOOLS}
+exec switch_root /root ${TOOLS}/bin/sh ${TOOLS}/command.sh
+`;
+
+/** What the command runs with. */
+export interface GuestCommand {
+  command: readonly string[];
+  cwd: string;
+  env: Readonly<Record<string, string>>;
+}
+
+/** The script that runs as process 1 in the final root: starts the command, passes on its output and status. */
+export function commandScript({ command, cwd, env }: GuestCommand): string {
+  const words = [...Object.entries(env).map(([name, value]) => `${name}=${value}`), ...command];
+  return `PATH=${TOOLS}/bin
+tools=${TOOLS}
+fail() { echo "fail $*" >&3; poweroff -f; }
+
+# Nobody but the host's own death ends the control port: power off then, so that no guest is left behind.
+( while read -r line; do :; done <&3; poweroff -f ) &
+watcher=$!
+
+mkdir -p /dev/pts /dev/shm
+mount -t devpts -o mode=620,ptmxmode=666,gid=5 devpts /dev/pts
+mount -t tmpfs -o mode=1777 shm /dev/shm
+for link in fd:fd stdin:fd/0 stdout:fd/1 stderr:fd/2; do
+  target=\${link#*:}
+  ln -sf /proc/self/$target /dev/\${link%:*}
+done
+mount -t debugfs debugfs /sys/kernel/debug 2>/dev/null
+mount -t bpf bpf /sys/fs/bpf 2>/dev/null
+mount -t cgroup2 cgroup2 /sys/fs/cgroup 2>/dev/null
+hostname dmabuf-vm
+ip link set lo up
+ulimit -Hn 1048576
+
+# Programs open /dev/stdout again, which a virtio port refuses and a pipe allows: pipes, each with a process
+# that passes on what comes through it. When memory runs out, these must not be the ones to go.
+mkfifo -m 600 $tools/stdout $tools/stderr
+echo -1000 >/proc/self/oom_score_adj
+cat $tools/stdout >${PORT.stdout} &
+relays=$!
+cat $tools/stderr >${PORT.stderr} &
+relays="$relays $!"
+
+cd ${quote(cwd)} 2>/dev/null || fail ${quote(`the folder ${cwd} does not exist in the guest`)}
+echo run >&3
+(
+  exec 3>&- </dev/null >$tools/stdout 2>$tools/stderr
+  echo 0 >/proc/self/oom_score_adj
+  # the host's own env: busybox's would run busybox's own sh, ls and so on in place of the host's
+  exec setsid /usr/bin/env -i ${words.map(quote).join(' ')}
+)
+status=$?
+
+# The pipes end when the last process that holds them ends, so end what the command left running.
+ended=yes
+while [ -n "$ended" ]; do
+  ended=
+  for process in /proc/[0-9]*; do
+    process=\${process#/proc/}
+    case " 1 $watcher $relays " in *" $process "*) continue ;; esac
+    # kernel threads and processes that have ended already have no program file
+    if [ -e /proc/$process/exe ]; then kill -9 $process && ended=yes; fi
+  done 2>/dev/null
+done
+wait $relays
+echo "exit $status" >&3
+poweroff -f
+`;
+}
+
+/** Quotes a word for the shell. */
+export function quote(word: string): string {
+  return `'${word.replaceAll("'", "'\\''")}'`;
+}

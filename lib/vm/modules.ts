@@ -1,0 +1,138 @@
+import { readdirSync, readFileSync } from 'node:fs';
+import { basename, join } from 'node:path';
+import { gunzipSync } from 'node:zlib';
+import { VmError } from './errors.js';
+import { findProgram, run } from './process.js';
+
+/** One kernel module, ready to be handed to `insmod`. */
+export interface KernelModule {
+  name: string;
+  /** The uncompressed ELF object. */
+  data: Buffer;
+}
+
+/** The modules a kernel has: as files, and built in. */
+export interface ModuleIndex {
+  /** Module name to the file's path. */
+  files: ReadonlyMap<string, string>;
+  builtIn: ReadonlySet<string>;
+}
+
+/** A module's name: its file's name, with the dashes the kernel itself shows as underscores. */
+export function moduleName(path: string): string {
+  return basename(path)
+    .replace(/\.ko(\.\w+)?$/, '')
+    .replaceAll('-', '_');
+}
+
+/** Lists the modules below a folder laid out as `/lib/modules/<release>`. */
+export function indexModules(folder: string | undefined): ModuleIndex {
+  const files = new Map<string, string>();
+  const builtIn = new Set<string>();
+  if (folder === undefined) return { files, builtIn };
+  for (const path of readdirSync(folder, { recursive: true, encoding: 'utf8' })) {
+    if (/\.ko(\.\w+)?$/.test(path)) files.set(moduleName(path), join(folder, path));
+  }
+  try {
+    for (const line of readFileSync(join(folder, 'modules.builtin'), 'utf8').split('\n')) {
+      if (line !== '') builtIn.add(moduleName(line));
+    }
+  } catch {
+    // without the list, whatever is no file is taken for built in or absent
+  }
+  return { files, builtIn };
+}
+
+/** The names a module declares in its `depends=` entry; the packages come without `modules.dep`. */
+export function moduleDependencies(elf: Buffer): string[] {
+  const info = elfSection(elf, '.modinfo');
+  const entry = info
+    ?.toString('latin1')
+    .split('\0')
+    .find((line) => line.startsWith('depends='));
+  return (entry ?? 'depends=')
+    .slice('depends='.length)
+    .split(',')
+    .filter((name) => name !== '')
+    .map(moduleName);
+}
+
+/** The content of a named section of a 64-bit little-endian ELF file. */
+export function elfSection(elf: Buffer, wanted: string): Buffer | undefined {
+  const table = Number(elf.readBigUInt64LE(0x28));
+  const entrySize = elf.readUInt16LE(0x3a);
+  const entries = elf.readUInt16LE(0x3c);
+  const nameTable = elf.readUInt16LE(0x3e);
+  const section = (index: number): { name: number; data: Buffer } => {
+    const at = table + index * entrySize;
+    const offset = Number(elf.readBigUInt64LE(at + 0x18));
+    const size = Number(elf.readBigUInt64LE(at + 0x20));
+    return { name: elf.readUInt32LE(at), data: elf.subarray(offset, offset + size) };
+  };
+  const names = section(nameTable).data;
+  for (let index = 0; index < entries; index += 1) {
+    const { name, data } = section(index);
+    if (names.toString('latin1', name, names.indexOf(0, name)) === wanted) return data;
+  }
+  return undefined;
+}
+
+/**
+ * Reads modules and everything they depend on, in the order in which they must be loaded.
+ * What is built in is left out; a name that is neither throws, or is left out when `optional`.
+ */
+export async function resolveModules(
+  index: ModuleIndex,
+  names: readonly string[],
+  options: { optional?: boolean; read?: (path: string) => Promise<Buffer> } = {},
+): Promise<KernelModule[]> {
+  const read = options.read ?? readModule;
+  const loaded = new Map<string, KernelModule>();
+  const visit = async (name: string, wantedBy: string | undefined): Promise<void> => {
+    if (loaded.has(name)) return;
+    const path = index.files.get(name);
+    if (path === undefined) {
+      if (index.builtIn.has(name) || options.optional === true) return;
+      throw new VmError('ERR_DMABUF_VM_MODULE', unknownModule(index, name, wantedBy));
+    }
+    const data = await read(path);
+    for (const dependency of moduleDependencies(data)) await visit(dependency, name);
+    loaded.set(name, { name, data });
+  };
+  for (const name of names) await visit(moduleName(name), undefined);
+  return [...loaded.values()];
+}
+
+function unknownModule(index: ModuleIndex, name: string, wantedBy: string | undefined): string {
+  if (wantedBy !== undefined) return `module ${wantedBy} depends on ${name}, which this kernel does not have`;
+  if (index.files.size === 0) {
+    return `module ${name} is asked for, but no modules were found for this kernel: name their folder with --modules-dir`;
+  }
+  const alike = [...index.files.keys()].filter((known) => known.includes(name) || name.includes(known));
+  const hint = alike.length === 0 ? '' : ` (similar: ${alike.sort().slice(0, 8).join(', ')})`;
+  return `this kernel has no module ${name}${hint}`;
+}
+
+async function readModule(path: string): Promise<Buffer> {
+  const raw = readFileSync(path);
+  if (path.endsWith('.gz')) return gunzipSync(raw);
+  if (path.endsWith('.xz'))
+    return decompress(path, raw, [
+      ['xz', '-dc'],
+      ['busybox', 'xzcat'],
+    ]); // prettier
+  if (path.endsWith('.zst')) return decompress(path, raw, [['zstd', '-dcq']]);
+  return raw;
+}
+
+async function decompress(path: string, raw: Buffer, programs: readonly [string, string][]): Promise<Buffer> {
+  for (const [name, argument] of programs) {
+    const program = findProgram(name);
+    if (program === undefined) continue;
+    const result = await run(program, [argument], { input: raw });
+    if (result.status === 0) return result.stdout;
+    throw new VmError('ERR_DMABUF_VM_MODULE', `${name} could not unpack ${path}: ${result.stderr.trim()}`);
+  }
+  const names = programs.map(([name]) => name).join(' or ');
+  throw new VmError('ERR_DMABUF_VM_TOOL', `unpacking ${path} needs ${names}; install it, then try again`);
+}

@@ -1,0 +1,146 @@
+import { isAbsolute } from 'node:path';
+import type { Writable } from 'node:stream';
+import { VmError } from './errors.js';
+
+/** How QEMU executes the guest's instructions. */
+export type Accelerator = 'auto' | 'tcg' | 'kvm';
+
+/** What to run, on which kernel, and in what kind of machine. */
+export interface VmOptions {
+  /** The program and its arguments. It is looked up in the `PATH` of `env` and runs as root in the guest. */
+  command: readonly string[];
+  /**
+   * `'7.2'` (the default) or `'6.12'`: Debian's kernel of that series, fetched once into the user's cache;
+   * `'host'`: the kernel this machine runs; or the path of a kernel image or of a folder that holds `vmlinuz`.
+   * The environment variable `DMABUF_VM_KERNEL` changes the default.
+   */
+  kernel?: string;
+  /**
+   * Folder with the kernel's modules, laid out as `/lib/modules/<release>`; by default the one that belongs to
+   * the kernel. The environment variable `DMABUF_VM_MODULES_DIR` changes the default.
+   */
+  modulesDir?: string;
+  /** Kernel modules to load before the command starts, e.g. `['vgem']`; what they depend on is loaded too. */
+  modules?: readonly string[];
+  /** Words to add to the kernel's command line, e.g. `['cma=64M']`. */
+  kernelArguments?: readonly string[];
+  /** Makes one instruction one nanosecond of guest time, so that figures repeat; implies one CPU and no KVM. */
+  icount?: boolean;
+  /** `'auto'` (the default) takes KVM where a trial boot with it has worked, and else emulates (`'tcg'`). */
+  accel?: Accelerator;
+  /** Number of virtual CPUs; 2 by default. */
+  cpus?: number;
+  /** The guest's memory in MiB; 4096 by default. */
+  memory?: number;
+  /** Time limit for boot and command together in seconds; 600 by default. */
+  timeout?: number;
+  /** Folder in which the command starts; by default the caller's own. */
+  cwd?: string;
+  /** Environment of the command; by default the caller's own. `DMABUF_VM=1` is always added. */
+  env?: Readonly<Record<string, string | undefined>>;
+  /** Receives the command's standard output, byte for byte; by default `process.stdout`. */
+  stdout?: Writable;
+  /** Receives the command's standard error, byte for byte; by default `process.stderr`. */
+  stderr?: Writable;
+  /** Receives the kernel's console as it is written; by default only its last lines are kept, for errors. */
+  console?: Writable;
+  /** Is told, in short sentences, what is being done. */
+  progress?: (message: string) => void;
+  /** Ends the guest when it fires; the promise is then rejected with `ERR_DMABUF_VM_ABORTED`. */
+  signal?: AbortSignal;
+}
+
+/** Options after the defaults are filled in. */
+export interface VmSettings {
+  command: readonly string[];
+  kernel: string;
+  modulesDir: string | undefined;
+  modules: readonly string[];
+  kernelArguments: readonly string[];
+  icount: boolean;
+  accel: Accelerator;
+  cpus: number;
+  memory: number;
+  timeout: number;
+  cwd: string;
+  env: Record<string, string>;
+  stdout: Writable;
+  stderr: Writable;
+  console: Writable | undefined;
+  progress: (message: string) => void;
+  signal: AbortSignal | undefined;
+}
+
+/** The kernel taken when none is named. */
+export const DEFAULT_KERNEL = '7.2';
+
+/** Checks the options and fills in the defaults; throws a `VmError` with `ERR_DMABUF_VM_OPTION`. */
+export function resolveOptions(options: VmOptions): VmSettings {
+  const icount = options.icount ?? false;
+  const accel = options.accel ?? 'auto';
+  const cwd = options.cwd ?? process.cwd();
+  if (options.command.length === 0 || options.command[0] === '') throw wrong('command is empty');
+  if (options.command[0]?.includes('=')) throw wrong(`a program name with '=' in it cannot be run`);
+  for (const word of options.command) {
+    if (word.includes('\0')) throw wrong('command contains a NUL character');
+  }
+  if (!['auto', 'tcg', 'kvm'].includes(accel)) throw wrong(`accel must be auto, tcg or kvm, not '${accel}'`);
+  if (icount && accel === 'kvm') throw wrong('icount counts emulated instructions, which KVM does not have');
+  if (icount && (options.cpus ?? 1) !== 1) throw wrong('icount works with one CPU only');
+  if (!isAbsolute(cwd)) throw wrong(`cwd must be an absolute path, not '${cwd}'`);
+  for (const word of options.kernelArguments ?? []) {
+    if (/[\0\n]/.test(word)) throw wrong('a kernel argument contains a line break or NUL character');
+  }
+  return {
+    command: options.command,
+    kernel: options.kernel ?? (process.env.DMABUF_VM_KERNEL || DEFAULT_KERNEL),
+    modulesDir: options.modulesDir ?? (process.env.DMABUF_VM_MODULES_DIR || undefined),
+    modules: options.modules ?? [],
+    kernelArguments: options.kernelArguments ?? [],
+    icount,
+    accel: icount ? 'tcg' : accel,
+    cpus: whole('cpus', options.cpus ?? (icount ? 1 : 2), 1, 255),
+    memory: whole('memory', options.memory ?? 4096, 128, 16 * 1024 * 1024),
+    timeout: positive('timeout', options.timeout ?? 600),
+    cwd,
+    env: guestEnvironment(options.env ?? process.env, cwd),
+    stdout: options.stdout ?? process.stdout,
+    stderr: options.stderr ?? process.stderr,
+    console: options.console,
+    progress: options.progress ?? (() => {}),
+    signal: options.signal,
+  };
+}
+
+/** The environment the command gets: the caller's, less what only makes sense in the caller's own process. */
+function guestEnvironment(
+  env: Readonly<Record<string, string | undefined>>,
+  cwd: string,
+): Record<string, string> {
+  const result: Record<string, string> = {};
+  for (const [name, value] of Object.entries(env)) {
+    // NODE_CHANNEL_*: names a descriptor to the parent that the guest's process does not have
+    if (value === undefined || name.startsWith('NODE_CHANNEL_')) continue;
+    if (name === '' || /[=\0]/.test(name) || value.includes('\0'))
+      throw wrong(`cannot pass on variable '${name}'`);
+    result[name] = value;
+  }
+  return { ...result, PWD: cwd, DMABUF_VM: '1' };
+}
+
+function whole(name: string, value: number, least: number, most: number): number {
+  if (Number.isInteger(value) && value >= least && value <= most) return value;
+  throw wrong(`${name} must be a whole number from ${least} to ${most}, not ${value}`);
+}
+
+/** Node's timers hold at most 31 bits of milliseconds. */
+const LONGEST_TIMEOUT = 2_147_483;
+
+function positive(name: string, value: number): number {
+  if (value > 0 && value <= LONGEST_TIMEOUT) return value;
+  throw wrong(`${name} must be a number of seconds above 0 and up to ${LONGEST_TIMEOUT}, not ${value}`);
+}
+
+function wrong(message: string): VmError {
+  return new VmError('ERR_DMABUF_VM_OPTION', message);
+}

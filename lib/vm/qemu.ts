@@ -1,0 +1,47 @@
+import { PORTS } from './guest.js';
+
+/** A guest machine, as QEMU needs it described. */
+export interface Machine {
+  kernelImage: string;
+  /** Path under which QEMU itself can open the initramfs. */
+  initramfs: string;
+  accel: 'tcg' | 'kvm';
+  icount: boolean;
+  cpus: number;
+  /** MiB */
+  memory: number;
+  kernelArguments: readonly string[];
+  /** QEMU's own numbers of the connected sockets that carry the guest's output. */
+  sockets: { console: number; stdout: number; stderr: number; control: number };
+}
+
+/** QEMU's program for this machine's architecture. */
+export const QEMU = 'qemu-system-x86_64';
+
+/** QEMU's command line. */
+export function qemuArguments(machine: Machine): string[] {
+  const { sockets } = machine;
+  const port = (name: keyof typeof PORTS): string[] => [
+    ...['-chardev', `socket,id=${name},fd=${sockets[name]}`],
+    ...['-device', `virtserialport,chardev=${name},nr=${PORTS[name]},name=dmabuf.${name}`],
+  ];
+  return [
+    ...processor(machine),
+    ...['-smp', String(machine.cpus), '-m', String(machine.memory)],
+    ...['-display', 'none', '-nodefaults', '-vga', 'none', '-net', 'none', '-no-reboot'],
+    ...['-virtfs', 'local,path=/,mount_tag=host,security_model=none,readonly=on,multidevs=remap'],
+    ...['-chardev', `socket,id=console,fd=${sockets.console}`, '-serial', 'chardev:console'],
+    ...['-device', 'virtio-serial-pci,max_ports=4'],
+    ...port('stdout'),
+    ...port('stderr'),
+    ...port('control'),
+    ...['-kernel', machine.kernelImage, '-initrd', machine.initramfs],
+    ...['-append', ['console=ttyS0 panic=-1 oops=panic quiet', ...machine.kernelArguments].join(' ')],
+  ];
+}
+
+function processor({ accel, icount }: Machine): string[] {
+  if (icount) return ['-accel', 'tcg,thread=single', '-cpu', 'max', '-icount', 'shift=0,sleep=off'];
+  if (accel === 'kvm') return ['-accel', 'kvm', '-cpu', 'host'];
+  return ['-accel', 'tcg,thread=multi', '-cpu', 'max'];
+}
