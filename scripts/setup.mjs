@@ -1,0 +1,77 @@
+// Makes a fresh clone ready: dependencies, the addon, the compiled TypeScript. Does only what is out of date.
+// Plain JavaScript without imports from node_modules, which may not be there yet.
+
+import { spawnSync } from 'node:child_process';
+import { existsSync, readdirSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import { dirname, join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+
+export const root = fileURLToPath(new URL('..', import.meta.url));
+
+const say = (text) => process.stderr.write(`setup: ${text}\n`);
+
+/** The time of the last change below the paths, in ms; 0 where there is nothing. */
+function changed(...paths) {
+  let latest = 0;
+  for (const path of paths) {
+    const full = join(root, path);
+    if (!existsSync(full)) continue;
+    const status = statSync(full);
+    latest = Math.max(latest, status.mtimeMs);
+    if (status.isDirectory()) {
+      latest = Math.max(latest, ...readdirSync(full).map((entry) => changed(join(path, entry))));
+    }
+  }
+  return latest;
+}
+
+function run(what, command, args) {
+  say(what);
+  const { status, error, stdout, stderr } = spawnSync(command, args, { cwd: root, encoding: 'utf8' });
+  if (status === 0) return;
+  process.stderr.write(`${stdout ?? ''}${stderr ?? ''}`);
+  throw new Error(`${what} failed: ${error?.message ?? `${command} ${args.join(' ')} ended with ${status}`}`);
+}
+
+function requireTools() {
+  const missing = ['g++', 'make', 'python3'].filter(
+    (tool) => spawnSync(tool, ['--version'], { stdio: 'ignore' }).status !== 0,
+  );
+  if (missing.length > 0) {
+    throw new Error(`building the addon needs ${missing.join(', ')}: apt-get install ${missing.join(' ')}`);
+  }
+}
+
+/** Node's own headers where the machine has the matching ones, so that node-gyp need not download them. */
+function headers() {
+  if (process.env.npm_config_nodedir) return [];
+  const prefix = dirname(dirname(process.execPath));
+  return existsSync(join(prefix, 'include/node/node_api.h')) ? ['--nodedir', prefix] : [];
+}
+
+/** Brings everything up to date. */
+export function setup() {
+  if (changed('node_modules/.package-lock.json') < changed('package.json', 'package-lock.json')) {
+    run('installing dependencies (npm ci)', 'npm', ['ci', '--no-audit', '--no-fund', '--ignore-scripts']);
+  }
+  if (changed('build/Release/dmabuf.node') < changed('native', 'binding.gyp')) {
+    requireTools();
+    run('building the addon (node-gyp)', join(root, 'node_modules/.bin/node-gyp'), ['rebuild', ...headers()]);
+  }
+  const stamp = 'dist/.compiled';
+  if (changed(stamp) < changed('lib', 'test', 'bench', 'examples', 'tsconfig.json')) {
+    rmSync(join(root, 'dist'), { recursive: true, force: true });
+    run('compiling TypeScript (tsc)', join(root, 'node_modules/.bin/tsc'), ['-p', '.']);
+    writeFileSync(join(root, stamp), '');
+  }
+}
+
+if (process.argv[1] === fileURLToPath(import.meta.url)) {
+  try {
+    setup();
+    say('ready');
+  } catch (error) {
+    say(error.message);
+    process.exitCode = 1;
+  }
+}
