@@ -1,10 +1,15 @@
 import { constants } from 'node:os';
-import { Command, CommanderError, Option } from 'commander';
+import { resolve } from 'node:path';
+import { Command, CommanderError, InvalidArgumentError, Option } from 'commander';
 import { runInVm, VmError, type VmOptions } from '../vm/index.js';
 
 /** Exit statuses beside the command's own. */
 const EXIT_TIMEOUT = 124;
 const EXIT_RUNNER_FAILED = 125;
+
+const HELP = `
+The guest sees this machine's files under a writable layer that is dropped at the end; the command runs as root.
+Exit status: the command's own; ${EXIT_TIMEOUT} when the time limit was reached; ${EXIT_RUNNER_FAILED} when the guest or the runner failed.`;
 
 interface Flags {
   kernel?: string;
@@ -24,17 +29,18 @@ export function vmCommand(): Command {
   return new Command('dmabuf vm')
     .usage('[options] -- command [arguments...]')
     .argument('<command...>', 'program to run in the guest, and its arguments')
-    .option('--kernel <name>', '7.2, 6.12, host, or the path of a kernel image or folder')
+    .option('--kernel <name>', '7.2 (the default), 6.12, host, or the path of a kernel image or folder')
     .option('--modules-dir <folder>', "the kernel's modules, if not beside it")
     .option('--modules <names>', 'kernel modules to load first, e.g. vgem,vivid', (list) => list.split(','))
     .option('--append <words>', "words for the kernel's command line")
     .option('--icount', 'count instructions as time, for figures that repeat (one CPU, slow)')
     .addOption(new Option('--accel <how>', 'auto, tcg or kvm').choices(['auto', 'tcg', 'kvm']))
-    .option('--cpus <n>', 'virtual CPUs (2)', Number)
-    .option('--memory <MiB>', 'memory of the guest (4096)', Number)
-    .option('--timeout <seconds>', 'time limit (600)', Number)
-    .option('--cwd <folder>', 'where the command starts (here)')
+    .option('--cpus <n>', 'virtual CPUs (2)', number)
+    .option('--memory <MiB>', 'memory of the guest (4096)', number)
+    .option('--timeout <seconds>', 'time limit (600)', number)
+    .option('--cwd <folder>', 'where the command starts (here)', (folder) => resolve(folder))
     .passThroughOptions()
+    .addHelpText('after', HELP)
     .exitOverride((error) => {
       throw new CommanderError(error.exitCode && EXIT_RUNNER_FAILED, error.code, error.message);
     })
@@ -64,14 +70,26 @@ async function runCommand(command: string[], flags: Flags): Promise<void> {
     process.exitCode = exitCode;
   } catch (error) {
     if (!(error instanceof VmError)) throw error;
-    say(error.message);
+    // `dmabuf vm … | head` is no mistake
+    if (!isClosedPipe(error)) say(error.message);
     process.exitCode = exitStatus(error, received);
   }
 }
 
 function exitStatus(error: VmError, received: NodeJS.Signals | undefined): number {
   if (received !== undefined) return 128 + constants.signals[received];
+  if (isClosedPipe(error)) return 128 + constants.signals.SIGPIPE;
   return error.code === 'ERR_DMABUF_VM_TIMEOUT' ? EXIT_TIMEOUT : EXIT_RUNNER_FAILED;
+}
+
+function number(text: string): number {
+  const value = Number(text);
+  if (text.trim() === '' || Number.isNaN(value)) throw new InvalidArgumentError('It must be a number.');
+  return value;
+}
+
+function isClosedPipe({ cause }: VmError): boolean {
+  return cause instanceof Error && 'code' in cause && cause.code === 'EPIPE';
 }
 
 function say(message: string): void {

@@ -4,7 +4,6 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { Readable, Writable } from 'node:stream';
 import { VmError, type VmErrorCode } from './errors.js';
-import { findProgram } from './process.js';
 import { type Machine, qemuArguments } from './qemu.js';
 
 /** Where QEMU finds its ends of the sockets, and the initramfs: the order of `stdio` below. */
@@ -13,7 +12,7 @@ const INITRAMFS_FD = 7;
 
 /** How much of the kernel's console is kept for error messages, in bytes and in lines. */
 const CONSOLE_KEPT = 64 * 1024;
-const CONSOLE_SHOWN_LINES = 25;
+const SHOWN_LINES = 25;
 
 /** Above this, a sink that does not keep up makes the guest wait. */
 const SINK_LIMIT = 16 * 1024 * 1024;
@@ -21,6 +20,8 @@ const SINK_LIMIT = 16 * 1024 * 1024;
 /** What is needed to start one guest. */
 export interface GuestOptions {
   qemu: string;
+  /** Words before QEMU's own that make the kernel end it together with this process, however that ends. */
+  endWithParent: readonly string[];
   machine: Omit<Machine, 'initramfs' | 'sockets'>;
   initramfs: Uint8Array;
   /** seconds */
@@ -29,6 +30,8 @@ export interface GuestOptions {
   stderr: Writable;
   console: Writable | undefined;
   signal: AbortSignal | undefined;
+  /** Called just before the command starts. */
+  onStart?: () => void;
 }
 
 /** How a guest ended. */
@@ -42,7 +45,7 @@ export interface GuestResult {
 export function runGuest(options: GuestOptions): Promise<GuestResult> {
   return new Promise((resolve, reject) => {
     if (options.signal?.aborted) {
-      reject(aborted());
+      reject(abortedError());
       return;
     }
     const child = start(options);
@@ -66,7 +69,7 @@ export function runGuest(options: GuestOptions): Promise<GuestResult> {
         `${where} after ${options.timeout} s; the guest was ended (see --timeout)`,
       );
     }, options.timeout * 1000);
-    const onAbort = (): void => end(aborted());
+    const onAbort = (): void => end(abortedError());
     options.signal?.addEventListener('abort', onAbort, { once: true });
 
     const stream = (fd: number): Readable => child.stdio[fd] as Readable;
@@ -87,6 +90,7 @@ export function runGuest(options: GuestOptions): Promise<GuestResult> {
       for (const line of lines) {
         const [word, rest] = [line.split(' ', 1)[0], line.slice(line.indexOf(' ') + 1)];
         if (word === 'up' || word === 'run') phase = word;
+        if (word === 'run') options.onStart?.();
         if (word === 'fail') fail('ERR_DMABUF_VM_BOOT', rest);
         if (word === 'exit') {
           exitCode = Number(rest);
@@ -95,9 +99,13 @@ export function runGuest(options: GuestOptions): Promise<GuestResult> {
         }
       }
     });
+    const onSinkError = (cause: Error): void => {
+      const message = `the command's output cannot be passed on: ${cause.message}`;
+      end(new VmError('ERR_DMABUF_VM_OUTPUT', message, { cause }));
+    };
     const sinks = [
-      forward(stream(SOCKETS.stdout), options.stdout, fail),
-      forward(stream(SOCKETS.stderr), options.stderr, fail),
+      forward(stream(SOCKETS.stdout), options.stdout, onSinkError),
+      forward(stream(SOCKETS.stderr), options.stderr, onSinkError),
     ];
 
     const finish = (): void => {
@@ -120,14 +128,11 @@ export function runGuest(options: GuestOptions): Promise<GuestResult> {
   });
 }
 
-function start({ qemu, machine, initramfs }: GuestOptions): ReturnType<typeof spawn> {
+function start({ qemu, endWithParent, machine, initramfs }: GuestOptions): ReturnType<typeof spawn> {
   const args = qemuArguments({ ...machine, initramfs: `/dev/fd/${INITRAMFS_FD}`, sockets: SOCKETS });
   const file = unnamedFile(initramfs);
   try {
-    // The kernel ends QEMU when this process goes, however it goes. Where setpriv is missing, the guest itself
-    // notices the closed control port.
-    const setpriv = findProgram('setpriv');
-    const words = setpriv === undefined ? [qemu, ...args] : [setpriv, '--pdeathsig', 'KILL', qemu, ...args];
+    const words = [...endWithParent, qemu, ...args];
     return spawn(words[0] as string, words.slice(1), {
       // a process group of its own: Ctrl-C is for the runner, which ends QEMU in order
       detached: true,
@@ -151,16 +156,12 @@ function unnamedFile(content: Uint8Array): number {
 }
 
 /** Passes a stream on to a sink; the function returned resolves when the sink has taken everything. */
-function forward(
-  from: Readable,
-  to: Writable,
-  fail: (code: VmErrorCode, message: string) => void,
-): () => Promise<void> {
+function forward(from: Readable, to: Writable, fail: (error: Error) => void): () => Promise<void> {
   let broken = false;
   const onError = (error: Error): void => {
     broken = true;
     from.resume();
-    fail('ERR_DMABUF_VM_OUTPUT', `the command's output cannot be passed on: ${error.message}`);
+    fail(error);
   };
   to.on('error', onError);
   from.on('data', (chunk: Buffer) => {
@@ -180,7 +181,8 @@ function forward(
     });
 }
 
-function aborted(): VmError {
+/** What a run that the caller has aborted is rejected with. */
+export function abortedError(): VmError {
   return new VmError('ERR_DMABUF_VM_ABORTED', 'the run was aborted; the guest was ended');
 }
 
@@ -214,6 +216,8 @@ function killedForMemory(consoleText: string): { name: string; pid: number }[] {
   }));
 }
 
-function tail(text: string): string {
-  return text.replaceAll('\r', '').trimEnd().split('\n').slice(-CONSOLE_SHOWN_LINES).join('\n');
+/** The last lines of the console, or the first ones from a position on. */
+function tail(text: string, from?: number): string {
+  const lines = text.slice(from).replaceAll('\r', '').trimEnd().split('\n');
+  return (from === undefined ? lines.slice(-SHOWN_LINES) : lines.slice(0, SHOWN_LINES)).join('\n');
 }

@@ -56,7 +56,7 @@ reporting=yes
 echo up >&3
 [ -z "$problem" ] || fail "$problem"
 
-mkdir /host /rw /root
+mkdir -p /host /rw /root
 mount -t 9p -o trans=virtio,version=9p2000.L,ro,cache=loose,msize=512000 host /host ||
   fail "mounting the host's files over 9p failed (CONFIG_9P_FS, CONFIG_NET_9P_VIRTIO)"
 mount -t tmpfs -o mode=755 rw /rw
@@ -85,6 +85,7 @@ export interface GuestCommand {
 /** The script that runs as process 1 in the final root: starts the command, passes on its output and status. */
 export function commandScript({ command, cwd, env }: GuestCommand): string {
   const words = [...Object.entries(env).map(([name, value]) => `${name}=${value}`), ...command];
+  const runtimeFolder = env.XDG_RUNTIME_DIR?.startsWith('/run/') ? env.XDG_RUNTIME_DIR : undefined;
   return `PATH=${TOOLS}/bin
 tools=${TOOLS}
 fail() { echo "fail $*" >&3; poweroff -f; }
@@ -115,6 +116,9 @@ cat $tools/stdout >${PORT.stdout} &
 relays=$!
 cat $tools/stderr >${PORT.stderr} &
 relays="$relays $!"
+
+# the folder of the user's session is expected to exist, and /run is empty here
+${runtimeFolder === undefined ? '' : `mkdir -p -m 700 ${quote(runtimeFolder)}`}
 
 cd ${quote(cwd)} 2>/dev/null || fail ${quote(`the folder ${cwd} does not exist in the guest`)}
 echo run >&3

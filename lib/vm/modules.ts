@@ -1,6 +1,7 @@
 import { readdirSync, readFileSync } from 'node:fs';
 import { basename, join } from 'node:path';
 import { gunzipSync } from 'node:zlib';
+import { elfSection } from './elf.js';
 import { VmError } from './errors.js';
 import { findProgram, run } from './process.js';
 
@@ -57,26 +58,6 @@ export function moduleDependencies(elf: Buffer): string[] {
     .map(moduleName);
 }
 
-/** The content of a named section of a 64-bit little-endian ELF file. */
-export function elfSection(elf: Buffer, wanted: string): Buffer | undefined {
-  const table = Number(elf.readBigUInt64LE(0x28));
-  const entrySize = elf.readUInt16LE(0x3a);
-  const entries = elf.readUInt16LE(0x3c);
-  const nameTable = elf.readUInt16LE(0x3e);
-  const section = (index: number): { name: number; data: Buffer } => {
-    const at = table + index * entrySize;
-    const offset = Number(elf.readBigUInt64LE(at + 0x18));
-    const size = Number(elf.readBigUInt64LE(at + 0x20));
-    return { name: elf.readUInt32LE(at), data: elf.subarray(offset, offset + size) };
-  };
-  const names = section(nameTable).data;
-  for (let index = 0; index < entries; index += 1) {
-    const { name, data } = section(index);
-    if (names.toString('latin1', name, names.indexOf(0, name)) === wanted) return data;
-  }
-  return undefined;
-}
-
 /**
  * Reads modules and everything they depend on, in the order in which they must be loaded.
  * What is built in is left out; a name that is neither throws, or is left out when `optional`.
@@ -108,7 +89,7 @@ function unknownModule(index: ModuleIndex, name: string, wantedBy: string | unde
   if (index.files.size === 0) {
     return `module ${name} is asked for, but no modules were found for this kernel: name their folder with --modules-dir`;
   }
-  const alike = [...index.files.keys()].filter((known) => known.includes(name) || name.includes(known));
+  const alike = [...index.files.keys()].filter((known) => known.includes(name));
   const hint = alike.length === 0 ? '' : ` (similar: ${alike.sort().slice(0, 8).join(', ')})`;
   return `this kernel has no module ${name}${hint}`;
 }

@@ -1,10 +1,13 @@
+import { join } from 'node:path';
+import { Writable } from 'node:stream';
+import { chooseAccelerator, TRIAL_SECONDS, trialMemory } from './accel.js';
 import { VmError } from './errors.js';
 import { BOOT_MODULES } from './guest.js';
-import { type GuestResult, runGuest } from './guest-process.js';
+import { abortedError, runGuest } from './guest-process.js';
 import { makeInitramfs } from './initramfs.js';
-import { findKernel } from './kernels.js';
-import { indexModules, resolveModules } from './modules.js';
-import { resolveOptions, type VmOptions } from './options.js';
+import { cacheFolder, findKernel } from './kernels.js';
+import { indexModules, type KernelModule, resolveModules } from './modules.js';
+import { resolveOptions, type VmOptions, type VmSettings } from './options.js';
 import { provideTools } from './provision.js';
 
 /** What became of the command. */
@@ -33,34 +36,56 @@ export interface VmResult {
  */
 export async function runInVm(options: VmOptions): Promise<VmResult> {
   const settings = resolveOptions(options);
-  const { progress, signal } = settings;
+  try {
+    return await provideAndRun(settings);
+  } catch (error) {
+    // whatever was being done when the caller gave up has failed for that reason
+    if (settings.signal?.aborted) throw abortedError();
+    throw error;
+  }
+}
+
+async function provideAndRun(settings: VmSettings): Promise<VmResult> {
+  settings.signal?.throwIfAborted();
   const tools = await provideTools(settings);
   const kernel = await findKernel(settings.kernel, settings);
-  const index = indexModules(kernel.modulesDir);
+  const modules = await guestModules(kernel.modulesDir, settings.modules);
+  let started = false;
+  const boot = (accel: 'tcg' | 'kvm', job: VmSettings): Promise<VmResult> =>
+    runGuest({
+      ...job,
+      ...tools,
+      onStart: () => {
+        started = job === settings;
+      },
+      machine: { ...job, accel, kernelImage: kernel.image },
+      initramfs: makeInitramfs(tools.busybox, modules, job),
+    });
+
+  const memory = trialMemory(join(cacheFolder(), 'kvm'), kernel.release);
+  const accel = await chooseAccelerator(settings, memory, () => boot('kvm', trialJob(settings)));
+  settings.progress(`booting ${kernel.release}`);
+  try {
+    return await boot(accel, settings);
+  } catch (error) {
+    // KVM was chosen for the caller, so its failure is none of the caller's business
+    const avoidable = settings.accel === 'auto' && accel === 'kvm' && error instanceof VmError;
+    if (!avoidable || started || settings.signal?.aborted) throw error;
+    memory.write(false);
+    settings.progress('the guest did not boot with KVM: emulating');
+    return boot('tcg', settings);
+  }
+}
+
+async function guestModules(folder: string | undefined, wanted: readonly string[]): Promise<KernelModule[]> {
+  const index = indexModules(folder);
   const modules = await resolveModules(index, BOOT_MODULES, { optional: true });
-  const extra = await resolveModules(index, settings.modules);
-  const initramfs = makeInitramfs(
-    tools.busybox,
-    [...modules, ...extra.filter(({ name }) => !modules.some((module) => module.name === name))],
-    settings,
-  );
-  progress(`booting ${kernel.release}`);
-  const result: GuestResult = await runGuest({
-    qemu: tools.qemu,
-    machine: {
-      kernelImage: kernel.image,
-      accel: 'tcg',
-      icount: settings.icount,
-      cpus: settings.cpus,
-      memory: settings.memory,
-      kernelArguments: settings.kernelArguments,
-    },
-    initramfs,
-    timeout: settings.timeout,
-    stdout: settings.stdout,
-    stderr: settings.stderr,
-    console: settings.console,
-    signal,
-  });
-  return result;
+  const known = new Set(modules.map(({ name }) => name));
+  const extra = await resolveModules(index, wanted);
+  return [...modules, ...extra.filter(({ name }) => !known.has(name))];
+}
+
+function trialJob(settings: VmSettings): VmSettings {
+  const nowhere = new Writable({ write: (_chunk, _encoding, done) => done() });
+  return { ...settings, command: ['true'], timeout: TRIAL_SECONDS, stdout: nowhere, stderr: nowhere };
 }

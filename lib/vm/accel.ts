@@ -1,0 +1,86 @@
+import {
+  accessSync,
+  constants,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  writeFileSync,
+} from 'node:fs';
+import { join } from 'node:path';
+import { VmError } from './errors.js';
+import type { VmSettings } from './options.js';
+
+/** Long enough for a slow host, short enough to be waited for once per kernel and boot. */
+export const TRIAL_SECONDS = 30;
+
+/**
+ * Chooses how the guest's instructions are executed.
+ * `/dev/kvm` can exist and yet not work (nested virtualisation), so `auto` takes it only when a trial boot has
+ * succeeded; the outcome is kept for as long as the host is not rebooted.
+ */
+export async function chooseAccelerator(
+  settings: Pick<VmSettings, 'accel' | 'progress' | 'signal'>,
+  memory: TrialMemory,
+  trial: () => Promise<unknown>,
+): Promise<'tcg' | 'kvm'> {
+  if (settings.accel !== 'auto') return settings.accel;
+  if (!kvmAccessible()) return 'tcg';
+  const known = memory.read();
+  if (known !== undefined) return known ? 'kvm' : 'tcg';
+  settings.progress('trying whether KVM works with this kernel …');
+  try {
+    await trial();
+    memory.write(true);
+    return 'kvm';
+  } catch (error) {
+    if (settings.signal?.aborted || !(error instanceof VmError)) throw error;
+    memory.write(false);
+    settings.progress('KVM does not work here: emulating');
+    return 'tcg';
+  }
+}
+
+/** Remembers whether KVM works. */
+export interface TrialMemory {
+  read(): boolean | undefined;
+  write(works: boolean): void;
+}
+
+/** Remembers it in files below `folder`, per kernel and until the host is booted again. */
+export function trialMemory(folder: string, release: string): TrialMemory {
+  const boot = readFileSync('/proc/sys/kernel/random/boot_id', 'utf8').trim();
+  const path = join(folder, boot, release);
+  return {
+    read() {
+      try {
+        return readFileSync(path, 'utf8') === 'works';
+      } catch {
+        return undefined;
+      }
+    },
+    write(works) {
+      try {
+        mkdirSync(join(folder, boot), { recursive: true });
+        for (const other of readdirSync(folder)) {
+          if (other !== boot) rmSync(join(folder, other), { recursive: true, force: true });
+        }
+        const unfinished = `${path}.${process.pid}`;
+        writeFileSync(unfinished, works ? 'works' : 'fails');
+        renameSync(unfinished, path);
+      } catch {
+        // a cache that cannot be written only means another trial next time
+      }
+    },
+  };
+}
+
+function kvmAccessible(): boolean {
+  try {
+    accessSync('/dev/kvm', constants.R_OK | constants.W_OK);
+    return true;
+  } catch {
+    return false;
+  }
+}
