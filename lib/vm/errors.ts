@@ -6,6 +6,7 @@
  * - `ERR_DMABUF_VM_TOOL`: a program is missing and could not be installed.
  * - `ERR_DMABUF_VM_KERNEL`: no such kernel, or it could not be fetched.
  * - `ERR_DMABUF_VM_MODULE`: a kernel module is unknown or did not load.
+ * - `ERR_DMABUF_VM_QEMU`: QEMU refused to start or ended with an error.
  * - `ERR_DMABUF_VM_BOOT`: the guest did not get as far as starting the command.
  * - `ERR_DMABUF_VM_PANIC`: the guest's kernel panicked.
  * - `ERR_DMABUF_VM_DIED`: the guest ended without reporting an exit status.
@@ -19,6 +20,7 @@ export type VmErrorCode =
   | 'ERR_DMABUF_VM_TOOL'
   | 'ERR_DMABUF_VM_KERNEL'
   | 'ERR_DMABUF_VM_MODULE'
+  | 'ERR_DMABUF_VM_QEMU'
   | 'ERR_DMABUF_VM_BOOT'
   | 'ERR_DMABUF_VM_PANIC'
   | 'ERR_DMABUF_VM_DIED'

@@ -10,6 +10,9 @@ import { type Machine, qemuArguments } from './qemu.js';
 const SOCKETS = { console: 3, stdout: 4, stderr: 5, control: 6 } as const;
 const INITRAMFS_FD = 7;
 
+/** A boot takes about four seconds; one that takes this long hangs. */
+const BOOT_SECONDS = 180;
+
 /** How much of the kernel's console is kept for error messages, in bytes and in lines. */
 const CONSOLE_KEPT = 64 * 1024;
 const SHOWN_LINES = 25;
@@ -69,6 +72,9 @@ export function runGuest(options: GuestOptions): Promise<GuestResult> {
         `${where} after ${options.timeout} s; the guest was ended (see --timeout)`,
       );
     }, options.timeout * 1000);
+    const bootTimer = setTimeout(() => {
+      fail('ERR_DMABUF_VM_BOOT', `the guest had not booted after ${BOOT_SECONDS} s`);
+    }, BOOT_SECONDS * 1000);
     const onAbort = (): void => end(abortedError());
     options.signal?.addEventListener('abort', onAbort, { once: true });
 
@@ -76,7 +82,7 @@ export function runGuest(options: GuestOptions): Promise<GuestResult> {
     stream(2).on('data', (chunk: Buffer) => {
       qemuErrors = (qemuErrors + chunk.toString()).slice(-CONSOLE_KEPT);
       // QEMU stops such a guest but does not end it
-      if (qemuErrors.includes('KVM internal error')) fail('ERR_DMABUF_VM_DIED', 'KVM failed on this machine');
+      if (qemuErrors.includes('KVM internal error')) fail('ERR_DMABUF_VM_QEMU', 'KVM failed on this machine');
     });
     stream(SOCKETS.console).on('data', (chunk: Buffer) => {
       consoleText = (consoleText + chunk.toString('latin1')).slice(-CONSOLE_KEPT);
@@ -90,8 +96,14 @@ export function runGuest(options: GuestOptions): Promise<GuestResult> {
       for (const line of lines) {
         const [word, rest] = [line.split(' ', 1)[0], line.slice(line.indexOf(' ') + 1)];
         if (word === 'up' || word === 'run') phase = word;
-        if (word === 'run') options.onStart?.();
-        if (word === 'fail') fail('ERR_DMABUF_VM_BOOT', rest);
+        if (word === 'run') {
+          clearTimeout(bootTimer);
+          options.onStart?.();
+        }
+        if (word === 'fail') {
+          const [what, ...message] = rest.split(' ');
+          fail(`ERR_DMABUF_VM_${what}` as VmErrorCode, message.join(' '));
+        }
         if (word === 'exit') {
           exitCode = Number(rest);
           // The guest has handed over all output by now; no need to wait until it has powered off.
@@ -110,6 +122,7 @@ export function runGuest(options: GuestOptions): Promise<GuestResult> {
 
     const finish = (): void => {
       clearTimeout(timer);
+      clearTimeout(bootTimer);
       options.signal?.removeEventListener('abort', onAbort);
     };
     child.on('error', (error) => {
@@ -197,16 +210,17 @@ function unexpectedEnd(
       consoleTail,
     });
   }
-  const how = seen.signal === null ? `status ${seen.status}` : `signal ${seen.signal}`;
-  const said = seen.qemuErrors.trim() === '' ? '' : `; it said: ${seen.qemuErrors.trim()}`;
-  if (phase === 'run') {
-    return new VmError(
-      'ERR_DMABUF_VM_DIED',
-      `the guest ended before the command reported a status (QEMU: ${how}${said})`,
-      { consoleTail },
-    );
+  if (seen.status !== 0) {
+    const how = seen.signal === null ? `status ${seen.status}` : `signal ${seen.signal}`;
+    return new VmError('ERR_DMABUF_VM_QEMU', `QEMU ended with ${how}: ${seen.qemuErrors.trim()}`, {
+      consoleTail,
+    });
   }
-  return new VmError('ERR_DMABUF_VM_BOOT', `the guest did not boot (QEMU: ${how}${said})`, { consoleTail });
+  if (phase === 'run') {
+    const message = 'the guest powered off before the command had reported its status';
+    return new VmError('ERR_DMABUF_VM_DIED', message, { consoleTail });
+  }
+  return new VmError('ERR_DMABUF_VM_BOOT', 'the guest powered off before it had booted', { consoleTail });
 }
 
 function killedForMemory(consoleText: string): { name: string; pid: number }[] {

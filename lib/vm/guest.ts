@@ -30,6 +30,7 @@ const TOOLS = '/run/dmabuf-vm';
  */
 export const INIT_SCRIPT: string = `#!/bin/busybox sh
 PATH=/bin
+# fail <what, as in ERR_DMABUF_VM_*> <message>
 fail() {
   echo "dmabuf vm: $*"
   [ -z "$reporting" ] || echo "fail $*" >&3
@@ -48,21 +49,21 @@ done </modules/list
 tries=0
 while [ ! -c ${PORT.control} ]; do
   tries=$((tries + 1))
-  [ $tries -lt 1000 ] || fail "the kernel shows no virtio ports (CONFIG_VIRTIO_CONSOLE, CONFIG_VIRTIO_PCI) $problem"
+  [ $tries -lt 1000 ] || fail KERNEL "the kernel shows no virtio ports (CONFIG_VIRTIO_CONSOLE, CONFIG_VIRTIO_PCI) $problem"
   sleep 0.01
 done
 exec 3<>${PORT.control}
 reporting=yes
 echo up >&3
-[ -z "$problem" ] || fail "$problem"
+[ -z "$problem" ] || fail MODULE "$problem"
 
 mkdir -p /host /rw /root
 mount -t 9p -o trans=virtio,version=9p2000.L,ro,cache=loose,msize=512000 host /host ||
-  fail "mounting the host's files over 9p failed (CONFIG_9P_FS, CONFIG_NET_9P_VIRTIO)"
+  fail KERNEL "mounting the host's files over 9p failed (CONFIG_9P_FS, CONFIG_NET_9P_VIRTIO)"
 mount -t tmpfs -o mode=755 rw /rw
 mkdir /rw/upper /rw/work
 mount -t overlay -o lowerdir=/host,upperdir=/rw/upper,workdir=/rw/work overlay /root ||
-  fail "mounting the overlay failed (CONFIG_OVERLAY_FS)"
+  fail KERNEL "mounting the overlay failed (CONFIG_OVERLAY_FS)"
 
 for folder in dev proc sys run; do [ -d /root/$folder ] || mkdir /root/$folder; done
 mount --move /dev /root/dev
@@ -120,7 +121,7 @@ relays="$relays $!"
 # the folder of the user's session is expected to exist, and /run is empty here
 ${runtimeFolder === undefined ? '' : `mkdir -p -m 700 ${quote(runtimeFolder)}`}
 
-cd ${quote(cwd)} 2>/dev/null || fail ${quote(`the folder ${cwd} does not exist in the guest`)}
+cd ${quote(cwd)} 2>/dev/null || fail OPTION ${quote(`the folder ${cwd} does not exist in the guest`)}
 echo run >&3
 (
   exec 3>&- </dev/null >$tools/stdout 2>$tools/stderr

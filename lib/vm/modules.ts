@@ -65,9 +65,8 @@ export function moduleDependencies(elf: Buffer): string[] {
 export async function resolveModules(
   index: ModuleIndex,
   names: readonly string[],
-  options: { optional?: boolean; read?: (path: string) => Promise<Buffer> } = {},
+  options: { optional?: boolean; read: (path: string) => Promise<Buffer> },
 ): Promise<KernelModule[]> {
-  const read = options.read ?? readModule;
   const loaded = new Map<string, KernelModule>();
   const visit = async (name: string, wantedBy: string | undefined): Promise<void> => {
     if (loaded.has(name)) return;
@@ -76,7 +75,7 @@ export async function resolveModules(
       if (index.builtIn.has(name) || options.optional === true) return;
       throw new VmError('ERR_DMABUF_VM_MODULE', unknownModule(index, name, wantedBy));
     }
-    const data = await read(path);
+    const data = await options.read(path);
     for (const dependency of moduleDependencies(data)) await visit(dependency, name);
     loaded.set(name, { name, data });
   };
@@ -94,26 +93,25 @@ function unknownModule(index: ModuleIndex, name: string, wantedBy: string | unde
   return `this kernel has no module ${name}${hint}`;
 }
 
-async function readModule(path: string): Promise<Buffer> {
+/** Reads a module's file, unpacked; busybox knows xz, which Debian's modules are packed with. */
+export async function readModule(path: string, busybox: string): Promise<Buffer> {
   const raw = readFileSync(path);
   if (path.endsWith('.gz')) return gunzipSync(raw);
-  if (path.endsWith('.xz'))
-    return decompress(path, raw, [
-      ['xz', '-dc'],
-      ['busybox', 'xzcat'],
-    ]); // prettier
-  if (path.endsWith('.zst')) return decompress(path, raw, [['zstd', '-dcq']]);
+  if (path.endsWith('.xz')) return unpack(path, raw, busybox, 'xzcat');
+  if (path.endsWith('.zst')) return unpack(path, raw, findProgram('zstd'), '-dcq');
   return raw;
 }
 
-async function decompress(path: string, raw: Buffer, programs: readonly [string, string][]): Promise<Buffer> {
-  for (const [name, argument] of programs) {
-    const program = findProgram(name);
-    if (program === undefined) continue;
-    const result = await run(program, [argument], { input: raw });
-    if (result.status === 0) return result.stdout;
-    throw new VmError('ERR_DMABUF_VM_MODULE', `${name} could not unpack ${path}: ${result.stderr.trim()}`);
+async function unpack(
+  path: string,
+  raw: Buffer,
+  program: string | undefined,
+  argument: string,
+): Promise<Buffer> {
+  if (program === undefined) {
+    throw new VmError('ERR_DMABUF_VM_TOOL', `unpacking ${path} needs zstd; run: sudo apt-get install zstd`);
   }
-  const names = programs.map(([name]) => name).join(' or ');
-  throw new VmError('ERR_DMABUF_VM_TOOL', `unpacking ${path} needs ${names}; install it, then try again`);
+  const result = await run(program, [argument], { input: raw });
+  if (result.status === 0) return result.stdout;
+  throw new VmError('ERR_DMABUF_VM_MODULE', `${program} could not unpack ${path}: ${result.stderr.trim()}`);
 }

@@ -148,7 +148,7 @@ async function isSuitable(path: string): Promise<boolean> {
   }
   const list = await run(path, ['--list']);
   const applets = new Set(list.stdout.toString().split('\n'));
-  return APPLETS.every((applet) => applets.has(applet));
+  return [...APPLETS, 'xzcat'].every((applet) => applets.has(applet));
 }
 
 async function fetchBusybox(target: string, { progress, signal }: Steps): Promise<string> {

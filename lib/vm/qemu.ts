@@ -36,9 +36,15 @@ export function qemuArguments(machine: Machine): string[] {
     ...port('stderr'),
     ...port('control'),
     ...['-kernel', machine.kernelImage, '-initrd', machine.initramfs],
-    ...['-append', ['console=ttyS0 panic=-1 oops=panic quiet', ...machine.kernelArguments].join(' ')],
+    ...['-append', [KERNEL_ARGUMENTS, ...machine.kernelArguments].join(' ')],
   ];
 }
+
+/**
+ * `oops=panic`: a kernel that has stumbled says so and ends instead of hanging later.
+ * `no_timer_check`: on a busy host, the check at boot takes the emulated timer for broken, and panics.
+ */
+const KERNEL_ARGUMENTS = 'console=ttyS0 panic=-1 oops=panic no_timer_check quiet';
 
 function processor({ accel, icount }: Machine): string[] {
   if (icount) return ['-accel', 'tcg,thread=single', '-cpu', 'max', '-icount', 'shift=0,sleep=off'];

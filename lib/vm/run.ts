@@ -1,12 +1,12 @@
 import { join } from 'node:path';
 import { Writable } from 'node:stream';
 import { chooseAccelerator, TRIAL_SECONDS, trialMemory } from './accel.js';
-import { VmError } from './errors.js';
+import { VmError, type VmErrorCode } from './errors.js';
 import { BOOT_MODULES } from './guest.js';
 import { abortedError, runGuest } from './guest-process.js';
 import { makeInitramfs } from './initramfs.js';
 import { cacheFolder, findKernel } from './kernels.js';
-import { indexModules, type KernelModule, resolveModules } from './modules.js';
+import { indexModules, type KernelModule, readModule, resolveModules } from './modules.js';
 import { resolveOptions, type VmOptions, type VmSettings } from './options.js';
 import { provideTools } from './provision.js';
 
@@ -49,7 +49,7 @@ async function provideAndRun(settings: VmSettings): Promise<VmResult> {
   settings.signal?.throwIfAborted();
   const tools = await provideTools(settings);
   const kernel = await findKernel(settings.kernel, settings);
-  const modules = await guestModules(kernel.modulesDir, settings.modules);
+  const modules = await guestModules(kernel.modulesDir, settings.modules, tools.busybox);
   let started = false;
   const boot = (accel: 'tcg' | 'kvm', job: VmSettings): Promise<VmResult> =>
     runGuest({
@@ -63,25 +63,42 @@ async function provideAndRun(settings: VmSettings): Promise<VmResult> {
     });
 
   const memory = trialMemory(join(cacheFolder(), 'kvm'), kernel.release);
-  const accel = await chooseAccelerator(settings, memory, () => boot('kvm', trialJob(settings)));
+  let accel = await chooseAccelerator(settings, memory, () => boot('kvm', trialJob(settings)));
   settings.progress(`booting ${kernel.release}`);
-  try {
-    return await boot(accel, settings);
-  } catch (error) {
-    // KVM was chosen for the caller, so its failure is none of the caller's business
-    const avoidable = settings.accel === 'auto' && accel === 'kvm' && error instanceof VmError;
-    if (!avoidable || started || settings.signal?.aborted) throw error;
-    memory.write(false);
-    settings.progress('the guest did not boot with KVM: emulating');
-    return boot('tcg', settings);
+  for (let attempt = 1; ; attempt += 1) {
+    try {
+      return await boot(accel, settings);
+    } catch (error) {
+      // Once the command has started, its output is out and it must not run a second time.
+      if (started || settings.signal?.aborted || !(error instanceof VmError)) throw error;
+      if (settings.accel === 'auto' && accel === 'kvm') {
+        memory.write(false);
+        settings.progress('the guest did not boot with KVM: emulating');
+        accel = 'tcg';
+      } else if (attempt < BOOT_ATTEMPTS && CRASHED_AT_BOOT.includes(error.code)) {
+        settings.progress('the guest crashed while booting: trying again');
+      } else throw error;
+    }
   }
 }
 
-async function guestModules(folder: string | undefined, wanted: readonly string[]): Promise<KernelModule[]> {
+/**
+ * With several emulated CPUs, a kernel crashes once in a while as it patches its own code at boot (seen: "Oops:
+ * int3" in QEMU 7.2). Nothing has been done by then that could not be done again.
+ */
+const BOOT_ATTEMPTS = 3;
+const CRASHED_AT_BOOT: readonly VmErrorCode[] = ['ERR_DMABUF_VM_BOOT', 'ERR_DMABUF_VM_PANIC'];
+
+async function guestModules(
+  folder: string | undefined,
+  wanted: readonly string[],
+  busybox: string,
+): Promise<KernelModule[]> {
   const index = indexModules(folder);
-  const modules = await resolveModules(index, BOOT_MODULES, { optional: true });
+  const read = (path: string): Promise<Buffer> => readModule(path, busybox);
+  const modules = await resolveModules(index, BOOT_MODULES, { optional: true, read });
   const known = new Set(modules.map(({ name }) => name));
-  const extra = await resolveModules(index, wanted);
+  const extra = await resolveModules(index, wanted, { read });
   return [...modules, ...extra.filter(({ name }) => !known.has(name))];
 }
 
