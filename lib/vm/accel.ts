@@ -21,12 +21,12 @@ export const TRIAL_SECONDS = 30;
  * succeeded; the outcome is kept for as long as the host is not rebooted.
  */
 export async function chooseAccelerator(
-  settings: Pick<VmSettings, 'accel' | 'progress' | 'signal'>,
+  settings: Pick<VmSettings, 'accel' | 'progress' | 'signal'> & { kvmUsable?: () => boolean },
   memory: TrialMemory,
   trial: () => Promise<unknown>,
 ): Promise<'tcg' | 'kvm'> {
   if (settings.accel !== 'auto') return settings.accel;
-  if (!kvmAccessible()) return 'tcg';
+  if (!(settings.kvmUsable ?? kvmAccessible)()) return 'tcg';
   const known = memory.read();
   if (known !== undefined) return known ? 'kvm' : 'tcg';
   settings.progress('trying whether KVM works with this kernel …');

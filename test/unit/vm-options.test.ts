@@ -1,0 +1,88 @@
+import assert from 'node:assert/strict';
+import { describe, it } from 'node:test';
+import { resolveOptions, type VmOptions } from '../../lib/vm/options.js';
+import { type Machine, qemuArguments } from '../../lib/vm/qemu.js';
+import { runInVm } from '../../lib/vm/run.js';
+
+const wrong: [string, Partial<VmOptions>, RegExp][] = [
+  ['an empty command', { command: [] }, /command is empty/],
+  ['a NUL character in an argument', { command: ['a', 'b\0c'] }, /NUL/],
+  ['no CPU', { cpus: 0 }, /cpus must be a whole number/],
+  ['half a CPU', { cpus: 1.5 }, /cpus must be a whole number/],
+  ['too little memory', { memory: 16 }, /memory must be a whole number/],
+  ['a time limit of 0', { timeout: 0 }, /timeout must be/],
+  ['a time limit that is no number', { timeout: Number.NaN }, /timeout must be/],
+  ['a relative folder', { cwd: 'here' }, /cwd must be an absolute path/],
+  ['icount with several CPUs', { icount: true, cpus: 2 }, /one CPU/],
+  ['icount with KVM', { icount: true, accel: 'kvm' }, /KVM/],
+  ['an accelerator nobody knows', { accel: 'hvf' as 'kvm' }, /auto, tcg or kvm/],
+  ['a line break in a kernel argument', { kernelArguments: ['a\nb'] }, /line break/],
+];
+
+describe('options of runInVm', () => {
+  for (const [what, options, message] of wrong) {
+    it(`refuse ${what}`, async () => {
+      await assert.rejects(runInVm({ command: ['true'], ...options }), {
+        code: 'ERR_DMABUF_VM_OPTION',
+        message,
+      });
+    });
+  }
+
+  it('have defaults', () => {
+    const { cpus, memory, timeout, cwd, accel } = resolveOptions({ command: ['true'] });
+    assert.deepEqual(
+      { cpus, memory, timeout, cwd, accel },
+      { cpus: 2, memory: 4096, timeout: 600, cwd: process.cwd(), accel: 'auto' },
+    );
+  });
+
+  it('give icount one emulated CPU', () => {
+    const { cpus, accel } = resolveOptions({ command: ['true'], icount: true });
+    assert.deepEqual({ cpus, accel }, { cpus: 1, accel: 'tcg' });
+  });
+
+  it('mark the environment and keep the channel to the parent process out of it', () => {
+    const { env } = resolveOptions({
+      command: ['true'],
+      env: { A: 'a b', NODE_CHANNEL_FD: '3', B: undefined },
+      cwd: '/x',
+    });
+    assert.deepEqual(env, { A: 'a b', PWD: '/x', DMABUF_VM: '1' });
+  });
+
+  it('reject with the code for an abort that came first', async () => {
+    await assert.rejects(runInVm({ command: ['true'], signal: AbortSignal.abort() }), {
+      code: 'ERR_DMABUF_VM_ABORTED',
+    });
+  });
+});
+
+describe('qemuArguments', () => {
+  const machine: Machine = {
+    kernelImage: '/k',
+    initramfs: '/i',
+    accel: 'tcg',
+    icount: false,
+    cpus: 2,
+    memory: 4096,
+    kernelArguments: ['cma=64M'],
+    sockets: { console: 3, stdout: 4, stderr: 5, control: 6 },
+  };
+  const line = (changes: Partial<Machine>): string => qemuArguments({ ...machine, ...changes }).join(' ');
+
+  it('make instructions the clock with icount', () => {
+    assert.match(
+      line({ icount: true, cpus: 1 }),
+      /-accel tcg,thread=single -cpu max -icount shift=0,sleep=off -smp 1 /,
+    );
+  });
+
+  it("put the caller's kernel arguments last", () => {
+    assert.match(line({}), /-append console=ttyS0 panic=-1 .* cma=64M$/);
+  });
+
+  it("never let the guest write to this machine's files", () => {
+    assert.match(line({}), /-virtfs local,path=\/,[^ ]*readonly=on/);
+  });
+});
