@@ -1,0 +1,174 @@
+/** A value that a function must refuse, what it is, and the code of the refusal. */
+export type BadValue = readonly [what: string, value: unknown, code: string];
+
+const type = 'ERR_INVALID_ARG_TYPE';
+const range = 'ERR_OUT_OF_RANGE';
+
+const notNumbers: readonly BadValue[] = [
+  ['a numeric string', '4096', type],
+  ['null', null, type],
+  ['a boolean', true, type],
+  ['a bigint', 4096n, type],
+  ['an object', {}, type],
+  ['an array', [4096], type],
+  ['a boxed number', Object(4096), type],
+  ['a symbol', Symbol('4096'), type],
+  ['a function', () => 4096, type],
+];
+
+const notIntegers: readonly BadValue[] = [
+  ['NaN', Number.NaN, range],
+  ['a fraction', 1.5, range],
+  ['-1', -1, range],
+  ['Infinity', Number.POSITIVE_INFINITY, range],
+  ['-Infinity', Number.NEGATIVE_INFINITY, range],
+  ['2^53', 2 ** 53, range],
+  ['beyond 2^53', 2 ** 60, range],
+];
+
+const missing: BadValue = ['undefined', undefined, type];
+
+const notStrings: readonly BadValue[] = [
+  ['null', null, type],
+  ['a number', 1, type],
+  ['a boolean', false, type],
+  ['a bigint', 1n, type],
+  ['an object', {}, type],
+  ['an array', ['read'], type],
+  ['a boxed string', Object('read'), type],
+  ['a symbol', Symbol('read'), type],
+  ['a Buffer', Buffer.from('read'), type],
+];
+
+/** For a size in bytes that must be given. */
+export const badSizes: readonly BadValue[] = [missing, ...notNumbers, ...notIntegers, ['0', 0, range]];
+
+/** For an offset, a position or a length that may be left out. */
+export const badOffsets: readonly BadValue[] = [...notNumbers, ...notIntegers];
+
+/** For a file descriptor. */
+export const badFds: readonly BadValue[] = [
+  missing,
+  ...notNumbers,
+  ...notIntegers,
+  ['2^31', 2 ** 31, range],
+  ['2^32 + 1', 2 ** 32 + 1, range],
+];
+
+/** For a process id; `'self'` is allowed. */
+export const badPids: readonly BadValue[] = [...badFds, ['0', 0, range], ['an unknown word', 'me', type]];
+
+/** For a buffer's name that may be left out. */
+export const badNames: readonly BadValue[] = [
+  ...notStrings,
+  ['32 bytes', 'x'.repeat(32), range],
+  ['16 characters of 32 bytes', 'é'.repeat(16), range],
+  ['8 emoji', '🎞'.repeat(8), range],
+  ['a megabyte', 'x'.repeat(1 << 20), range],
+  ['a NUL inside', 'frame\0', range],
+  ['only a NUL', '\0', range],
+];
+
+/** For a buffer's name that must be given. */
+export const badRequiredNames: readonly BadValue[] = [missing, ...badNames];
+
+/** For an access that may be left out. */
+export const badAccesses: readonly BadValue[] = [
+  ...notStrings,
+  ['an unknown word', 'readwrite', range],
+  ['the empty string', '', range],
+  ['other case', 'READ', range],
+  ['a name that every object has', 'constructor', range],
+];
+
+/** For an access that must be given. */
+export const badRequiredAccesses: readonly BadValue[] = [missing, ...badAccesses];
+
+/** For an options object. */
+export const badOptions: readonly BadValue[] = [
+  ['null', null, type],
+  ['a string', 'read', type],
+  ['a number', 1, type],
+  ['a boolean', true, type],
+  ['a bigint', 1n, type],
+  ['a symbol', Symbol('read'), type],
+  ['a function', () => ({}), type],
+];
+
+/** For an optional boolean. */
+export const badFlags: readonly BadValue[] = [
+  ['null', null, type],
+  ['a number', 1, type],
+  ['a string', 'true', type],
+  ['an object', {}, type],
+];
+
+/** For an AbortSignal. */
+export const badSignals: readonly BadValue[] = [
+  ['null', null, type],
+  ['a number', 1, type],
+  ['a string', 'abort', type],
+  ['a boolean', true, type],
+  ['an object', {}, type],
+  ['an AbortController', new AbortController(), type],
+  ['an object that looks aborted', { aborted: true }, type],
+  ['an object that looks like a signal', { aborted: false }, type],
+];
+
+/** For the sources of an allocation. */
+export const badSources: readonly BadValue[] = [
+  ['null', null, type],
+  ['a number', 1, type],
+  ['an object', {}, type],
+  ['a symbol', Symbol('system'), type],
+  ['a list with a number', ['system', 1], type],
+  ['a list with undefined', ['system', undefined], type],
+  ['a list in a list', [['system']], type],
+  ['an empty list', [], range],
+  ['the empty string', '', range],
+  ['a name with NUL', 'system\0', range],
+];
+
+/** For a heap's name or path. */
+export const badHeapNames: readonly BadValue[] = [
+  missing,
+  ...notStrings,
+  ['the empty string', '', range],
+  ['a name with NUL', 'system\0', range],
+  ['a path with NUL', '/dev/dma_heap/\0system', range],
+];
+
+/** For memory to copy from or into. */
+export const badViews: readonly BadValue[] = [
+  missing,
+  ['null', null, type],
+  ['a number', 16, type],
+  ['a string', 'bytes', type],
+  ['an array', [1, 2, 3], type],
+  ['an ArrayBuffer', new ArrayBuffer(16), type],
+  ['a SharedArrayBuffer', new SharedArrayBuffer(16), type],
+  ['an object', { length: 16 }, type],
+  ['an object with the prototype of Uint8Array', Object.create(Uint8Array.prototype), type],
+];
+
+/** For a callback. */
+export const badFunctions: readonly BadValue[] = [
+  missing,
+  ['null', null, type],
+  ['an object', {}, type],
+  ['a string', 'fn', type],
+];
+
+/** For the text of an fdinfo file. */
+export const badTexts: readonly BadValue[] = [
+  missing,
+  ['null', null, type],
+  ['a number', 1, type],
+  ['an object', {}, type],
+  ['an array', ['size:\t1'], type],
+  ['an ArrayBuffer', new ArrayBuffer(16), type],
+  ['a DataView', new DataView(new ArrayBuffer(16)), type],
+  ['a Uint16Array', new Uint16Array(16), type],
+  ['a boxed string', Object('size:\t1'), type],
+  ['an object with the prototype of Uint8Array', Object.create(Uint8Array.prototype), type],
+];

@@ -1,0 +1,85 @@
+import assert from 'node:assert/strict';
+import { closeSync, readdirSync, readFileSync, readlinkSync } from 'node:fs';
+
+/** The process's open descriptors and what each refers to; a dma-buf without its name, which may change. */
+export function openFds(): Map<number, string> {
+  const fds = new Map<number, string>();
+  for (const entry of readdirSync('/proc/self/fd')) {
+    try {
+      const target = readlinkSync(`/proc/self/fd/${entry}`);
+      fds.set(Number(entry), target.startsWith('/dmabuf:') ? '/dmabuf:' : target);
+    } catch {
+      // The descriptor that the listing itself used.
+    }
+  }
+  return fds;
+}
+
+/** The lines of /proc/self/maps that show dma-bufs. */
+export function mappings(): string[] {
+  const lines = readFileSync('/proc/self/maps', 'latin1').split('\n');
+  return lines.filter((line) => line.includes('/dmabuf:'));
+}
+
+/** The addresses and buffers of the dma-buf mappings: what remains the same when a buffer is renamed. */
+function mappedRanges(): string[] {
+  return mappings().map((line) => line.slice(0, line.indexOf('/dmabuf:')).trimEnd());
+}
+
+interface Holdings {
+  fds: string[];
+  mappings: string[];
+}
+
+function holdings(concerns: (target: string) => boolean): Holdings {
+  const fds = [...openFds()].filter(([, target]) => concerns(target));
+  return { fds: fds.map(([fd, target]) => `${fd} ${target}`), mappings: mappedRanges() };
+}
+
+function checkSame<T>(fn: () => T, concerns: (target: string) => boolean): T {
+  const before = holdings(concerns);
+  const check = (): void => assert.deepEqual(holdings(concerns), before, 'something was left behind');
+  const result = fn();
+  if (result instanceof Promise) {
+    return result.then((value) => {
+      check();
+      return value;
+    }) as T;
+  }
+  check();
+  return result;
+}
+
+/** Asserts that descriptors of any kind and dma-buf mappings are the same after `fn` as before. */
+export function leavesNothing<T>(fn: () => T): T {
+  return checkSame(fn, () => true);
+}
+
+/** Asserts that descriptors of dma-bufs and heaps, and dma-buf mappings, are the same after `fn` as before. */
+export function leavesNoBuffer<T>(fn: () => T): T {
+  return checkSame(fn, (target) => target.startsWith('/dmabuf:') || target.startsWith('/dev/dma_heap/'));
+}
+
+/** The flags of a descriptor as /proc shows them. */
+export function flagsOf(fd: number): number {
+  const [, octal] = /^flags:\t(\d+)$/m.exec(readFileSync(`/proc/self/fdinfo/${fd}`, 'utf8')) ?? [];
+  assert.ok(octal !== undefined);
+  return Number.parseInt(octal, 8);
+}
+
+/** O_CLOEXEC of Linux, on every architecture but alpha, parisc and sparc. */
+export const closeOnExec = 0o2000000;
+
+/** Closes `fd` behind its owner's back and has `open` return the same number for something else. */
+export function reuse(fd: number, open: () => number): void {
+  closeSync(fd);
+  const others: number[] = [];
+  for (let opened = open(); opened !== fd; opened = open()) {
+    assert.ok(opened < fd, `the kernel gave ${opened}, not the lowest free number`);
+    others.push(opened);
+  }
+  for (const other of others) closeSync(other);
+}
+
+/** A number that is no open descriptor. */
+export const notOpen = 987_654;

@@ -1,0 +1,27 @@
+import { closeSync, openSync } from 'node:fs';
+import { type TestContext, test } from 'node:test';
+import { leavesNoBuffer } from './descriptors.js';
+
+function whyNot(): string | false {
+  try {
+    closeSync(openSync('/dev/dma_heap/system', 'r'));
+    return false;
+  } catch (error) {
+    return `${(error as Error).message}; run the tests in a VM`;
+  }
+}
+
+const skip: string | false = whyNot();
+
+export type TestBody = (t: TestContext) => void | Promise<void>;
+
+/**
+ * A test that needs a dma-buf heap: skipped where there is none, or for the reason in `unless`. Whatever it
+ * asserts, it also fails when it leaves a dma-buf, a heap or a mapping behind.
+ */
+export function kernelTest(name: string, body: TestBody, unless: string | false = false): void {
+  test(name, { skip: skip || unless }, (t) => leavesNoBuffer(async () => body(t)));
+}
+
+/** Whether `kernelTest` runs its tests here. */
+export const hasKernel: boolean = skip === false;

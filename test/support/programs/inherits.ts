@@ -1,0 +1,49 @@
+// Has a dma-buf as its descriptor 3, not close-on-exec: the parent gave it that place in `stdio`.
+
+import { readlinkSync } from 'node:fs';
+import { DmaBuf } from 'dmabuf';
+import { closeOnExec, flagsOf } from '../descriptors.js';
+import { report } from '../programs.js';
+
+export interface InheritsReport {
+  inheritedFlag: boolean;
+  importedFlag: boolean;
+  afterImport: boolean;
+  adoptedFd: number;
+  adoptedFlag: boolean;
+  releasedFlag: boolean;
+  inode: number;
+  text: string;
+  afterClose: boolean;
+}
+
+const isSet = (fd: number): boolean => (flagsOf(fd) & closeOnExec) !== 0;
+
+function isOpen(fd: number): boolean {
+  try {
+    readlinkSync(`/proc/self/fd/${fd}`);
+    return true;
+  } catch {
+    return false;
+  }
+}
+
+const observed: Partial<InheritsReport> = { inheritedFlag: isSet(3) };
+const imported = DmaBuf.import(3);
+observed.importedFlag = isSet(imported.fd);
+imported.close();
+observed.afterImport = isSet(3);
+
+const adopted = DmaBuf.adopt(3);
+observed.adoptedFd = adopted.fd;
+observed.adoptedFlag = isSet(3);
+observed.inode = adopted.inode;
+const bytes = new Uint8Array(5);
+adopted.read(bytes);
+observed.text = Buffer.from(bytes).toString();
+
+const fd = adopted.release();
+observed.releasedFlag = isSet(fd);
+DmaBuf.adopt(fd).close();
+observed.afterClose = isOpen(3);
+report(observed);

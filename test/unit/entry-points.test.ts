@@ -1,0 +1,38 @@
+import assert from 'node:assert/strict';
+import { createRequire } from 'node:module';
+import { describe, test } from 'node:test';
+import * as imported from 'dmabuf';
+import * as importedInspect from 'dmabuf/inspect';
+
+const require = createRequire(import.meta.url);
+
+describe('the entry points', () => {
+  test("require('dmabuf') gives the same classes as import", () => {
+    const required = require('dmabuf') as typeof imported;
+    assert.equal(required.DmaBuf, imported.DmaBuf);
+    assert.equal(required.DmaBufError, imported.DmaBufError);
+  });
+
+  test("require('dmabuf/inspect') gives the same functions as import", () => {
+    const required = require('dmabuf/inspect') as typeof importedInspect;
+    assert.equal(required.parseFdInfo, importedInspect.parseFdInfo);
+  });
+
+  test('dmabuf exports what the contract names', () => {
+    const names = [
+      'CpuAccess',
+      'DmaBuf',
+      'DmaBufError',
+      'DmaBufMapping',
+      'DmaHeap',
+      'allocate',
+      'allocateSync',
+    ];
+    for (const name of names) assert.equal(typeof imported[name as keyof typeof imported], 'function', name);
+  });
+
+  test('files inside the package are not reachable', async () => {
+    const inside = 'dmabuf/dist/lib/native.js';
+    await assert.rejects(import(inside), { code: 'ERR_PACKAGE_PATH_NOT_EXPORTED' });
+  });
+});
