@@ -206,9 +206,10 @@ function unexpectedEnd(
   const consoleTail = tail(seen.consoleText);
   const panic = /Kernel panic - not syncing: (.*)/.exec(seen.consoleText);
   if (panic !== null) {
-    return new VmError('ERR_DMABUF_VM_PANIC', `the guest's kernel panicked: ${panic[1]?.trim()}`, {
-      consoleTail,
-    });
+    // what led to it stands first: the rest is registers and call traces
+    const from = seen.consoleText.search(/^.*(BUG: |Oops: |Kernel panic)/m);
+    const message = `the guest's kernel panicked: ${panic[1]?.trim()}`;
+    return new VmError('ERR_DMABUF_VM_PANIC', message, { consoleTail: tail(seen.consoleText, from) });
   }
   if (seen.status !== 0) {
     const how = seen.signal === null ? `status ${seen.status}` : `signal ${seen.signal}`;
