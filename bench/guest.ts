@@ -17,7 +17,9 @@ const program = process.argv[2] as string;
 function runProgram(...args: string[]): Map<string, number> {
   const output = execFileSync(program, args, { encoding: 'utf8' });
   const lines = output.trimEnd().split('\n');
-  return new Map(lines.map((line) => line.split('\t')).map(([name, value]) => [name as string, Number(value)]));
+  return new Map(
+    lines.map((line) => line.split('\t')).map(([name, value]) => [name as string, Number(value)]),
+  );
 }
 
 function cpuTime(): number {
@@ -25,18 +27,15 @@ function cpuTime(): number {
   return (user + system) * 1000;
 }
 
-function measure(rounds: number, work: () => void): number {
-  // Until the optimising compiler is done with it.
-  for (let round = 0; round < Math.max(rounds, 5000) / 2; round++) work();
-  const start = cpuTime();
+function batch(rounds: number, work: () => void): void {
   for (let round = 0; round < rounds; round++) work();
-  return (cpuTime() - start) / rounds;
 }
 
-function measureFew(rounds: number, work: () => void): number {
-  for (let round = 0; round < rounds / 4; round++) work();
+/** Runs batches until the optimising compiler is done with the code, then measures one. */
+function measure(rounds: number, work: () => void): number {
+  for (let warmUp = 0; warmUp < 5; warmUp++) batch(rounds, work);
   const start = cpuTime();
-  for (let round = 0; round < rounds; round++) work();
+  batch(rounds, work);
   return (cpuTime() - start) / rounds;
 }
 
@@ -54,14 +53,14 @@ const memory = new Uint8Array(large).fill(1);
 
 const ours: [string, number][] = [
   ['sync', measure(20_000, () => buffer.cpuAccessSync('read-write').end())],
-  ['allocate4k', measure(5_000, () => heap.allocateSync(4096).close())],
-  ['allocate1m', measureFew(100, () => heap.allocateSync(large).close())],
-  ['info', measure(3_000, () => void buffer.info())],
+  ['allocate4k', measure(20_000, () => heap.allocateSync(4096).close())],
+  ['allocate1m', measure(100, () => heap.allocateSync(large).close())],
+  ['info', measure(4_000, () => void buffer.info())],
   ['map64k', measure(3_000, () => buffer.map({ length: 64 << 10 }).unmap())],
-  ['read4k', measure(5_000, () => void buffer.read(small))],
-  ['read1m', measureFew(50, () => void buffer.read(memory))],
-  ['write4k', measure(5_000, () => void buffer.write(small))],
-  ['write1m', measureFew(50, () => void buffer.write(memory))],
+  ['read4k', measure(20_000, () => void buffer.read(small))],
+  ['read1m', measure(50, () => void buffer.read(memory))],
+  ['write4k', measure(20_000, () => void buffer.write(small))],
+  ['write1m', measure(50, () => void buffer.write(memory))],
 ];
 
 const c = runProgram('cpu');
@@ -69,11 +68,10 @@ const pairs: Pair[] = ours.map(([row, value]) => ({ row, c: c.get(row) as number
 
 // Not against C: the same JavaScript on memory of its own, and a script that imports nothing.
 const mapping = buffer.map();
-for (let round = 0; round < 20; round++) sum(memory) + sum(mapping.bytes);
 pairs.push({
   row: 'sum1m',
-  c: measureFew(20, () => void sum(memory)),
-  ours: measureFew(20, () => void sum(mapping.bytes)),
+  c: measure(20, () => void sum(memory)),
+  ours: measure(20, () => void sum(mapping.bytes)),
 });
 
 const script = (name: string): string => fileURLToPath(new URL(name, import.meta.url));

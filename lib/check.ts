@@ -44,12 +44,16 @@ export function closedError(type: string): DmaBufError {
   return new DmaBufError(`ERR_DMABUF_CLOSED: this ${type} is closed`, { code: 'ERR_DMABUF_CLOSED' });
 }
 
+function badInteger(value: unknown, name: string, min: number, max: number): TypeError | RangeError {
+  if (typeof value !== 'number') return invalidType(name, 'a number', value);
+  if (!Number.isInteger(value)) return outOfRange(name, 'a whole number', value);
+  return outOfRange(name, `from ${min} to ${max}`, value);
+}
+
 /** A whole number from `min` to `max`, both included. */
 export function checkInteger(value: unknown, name: string, min: number, max: number): number {
-  if (typeof value !== 'number') throw invalidType(name, 'a number', value);
-  if (!Number.isInteger(value)) throw outOfRange(name, 'a whole number', value);
-  if (value < min || value > max) throw outOfRange(name, `from ${min} to ${max}`, value);
-  return value;
+  if (Number.isInteger(value) && (value as number) >= min && (value as number) <= max) return value as number;
+  throw badInteger(value, name, min, max);
 }
 
 /** A size in bytes: a whole number from 1 to 2^53 − 1. */
@@ -73,14 +77,19 @@ export function checkName(value: unknown): string {
   return value;
 }
 
+function badAccess(access: unknown): TypeError | RangeError {
+  const expected = "'read', 'write' or 'read-write'";
+  return typeof access === 'string'
+    ? outOfRange('access', expected, access)
+    : invalidType('access', expected, access);
+}
+
 /** The kernel's bits for a direction: DMA_BUF_SYNC_READ 1, DMA_BUF_SYNC_WRITE 2, both 3. */
 export function directionOf(access: Access): number {
   if (access === 'read') return 1;
   if (access === 'write') return 2;
   if (access === 'read-write') return 3;
-  throw typeof access === 'string'
-    ? outOfRange('access', "'read', 'write' or 'read-write'", access)
-    : invalidType('access', "'read', 'write' or 'read-write'", access);
+  throw badAccess(access);
 }
 
 /** The access mode of open(2) for a direction: O_RDONLY 0, O_WRONLY 1, O_RDWR 2. */

@@ -36,9 +36,6 @@ export interface MapOptions {
   faultOnWrite?: boolean;
 }
 
-/** Makes the DmaBuf of a handle that the addon has just yielded. */
-export let createDmaBuf: (handle: NativeHandle, source?: string) => DmaBuf;
-
 /**
  * A dma-buf: memory behind a file descriptor, which devices and processes share.
  *
@@ -49,10 +46,6 @@ export let createDmaBuf: (handle: NativeHandle, source?: string) => DmaBuf;
 export class DmaBuf implements Disposable {
   readonly #buffer: OpenBuffer;
   readonly #source: string | undefined;
-
-  static {
-    createDmaBuf = (handle, source) => new DmaBuf(new OpenBuffer(handle), source);
-  }
 
   private constructor(buffer: OpenBuffer, source: string | undefined) {
     if (!(buffer instanceof OpenBuffer)) {
@@ -281,6 +274,13 @@ export class DmaBuf implements Disposable {
   [Symbol.dispose](): void {
     this.close();
   }
+}
+
+type Constructor = new (buffer: OpenBuffer, source: string | undefined) => DmaBuf;
+
+/** Makes the DmaBuf of a handle that the addon has just yielded. */
+export function createDmaBuf(handle: NativeHandle, source?: string): DmaBuf {
+  return new (DmaBuf as unknown as Constructor)(new OpenBuffer(handle), source);
 }
 
 /** For when the caller's own error matters more than one from END. */

@@ -139,22 +139,21 @@ function openNative(path: string): NativeHandle {
   }
 }
 
-interface Request {
-  size: number;
-  accessMode: number;
-  name: string | undefined;
-}
+const readWrite = accessModeOf('read-write');
 
-function checkRequest(size: number, options: BufferOptions | undefined, kind: HeapKind): Request {
+/** Finds every fault of a request, and returns the access mode that it asks for. */
+function checkRequest(size: number, options: BufferOptions | undefined, kind: HeapKind): number {
   checkSize(size);
-  checkOptions(options);
-  const request: Request = {
-    size,
-    accessMode: accessModeOf(options?.access ?? 'read-write'),
-    name: options?.name === undefined ? undefined : checkName(options.name),
-  };
-  if (!checkFlag(options?.unchecked, 'unchecked')) guardMemory(size, kind === 'cma');
-  return request;
+  let accessMode = readWrite;
+  let unchecked = false;
+  if (options !== undefined) {
+    checkOptions(options);
+    if (options.access !== undefined) accessMode = accessModeOf(options.access);
+    if (options.name !== undefined) checkName(options.name);
+    unchecked = checkFlag(options.unchecked, 'unchecked');
+  }
+  if (!unchecked) guardMemory(size, kind === 'cma');
+  return accessMode;
 }
 
 function finish(handle: NativeHandle, name: string | undefined, source: string): DmaBuf {
@@ -182,6 +181,7 @@ export class DmaHeap implements Disposable {
   #fd: number;
   readonly #sentinel: Sentinel;
   readonly #path: string;
+  readonly #name: string;
   readonly #kind: HeapKind;
 
   private constructor(path: unknown) {
@@ -190,7 +190,8 @@ export class DmaHeap implements Disposable {
     this.#fd = native.registers[0] as number;
     this.#sentinel = guard(this.#handle, 'DmaHeap');
     this.#path = realpathSync(path);
-    this.#kind = kindOf(basename(this.#path));
+    this.#name = basename(this.#path);
+    this.#kind = kindOf(this.#name);
   }
 
   /**
@@ -225,7 +226,7 @@ export class DmaHeap implements Disposable {
 
   /** The device's name, with symbolic links resolved. */
   get name(): string {
-    return basename(DmaHeap.#of(this).#path);
+    return DmaHeap.#of(this).#name;
   }
 
   /** The device's path, with symbolic links resolved. */
@@ -252,7 +253,7 @@ export class DmaHeap implements Disposable {
    */
   async allocate(size: number, options?: BufferOptions & { signal?: AbortSignal }): Promise<DmaBuf> {
     const heap = DmaHeap.#openOf(this);
-    const { accessMode, name } = checkRequest(size, options, heap.#kind);
+    const accessMode = checkRequest(size, options, heap.#kind);
     const signal = checkSignal(options?.signal);
     signal?.throwIfAborted();
     const site = callSite(this.allocate);
@@ -273,7 +274,7 @@ export class DmaHeap implements Disposable {
           return;
         }
         try {
-          resolve(finish(handleOrErrno, name, heap.name));
+          resolve(finish(handleOrErrno, options?.name, heap.#name));
         } catch (error) {
           reject(atCallSite(error as DmaBufError, site));
         }
@@ -291,8 +292,8 @@ export class DmaHeap implements Disposable {
    */
   allocateSync(size: number, options?: BufferOptions): DmaBuf {
     const heap = DmaHeap.#openOf(this);
-    const { accessMode, name } = checkRequest(size, options, heap.#kind);
-    return finish(native.allocateSync(heap.#handle, size, accessMode), name, basename(heap.#path));
+    const accessMode = checkRequest(size, options, heap.#kind);
+    return finish(native.allocateSync(heap.#handle, size, accessMode), options?.name, heap.#name);
   }
 
   /** Closes the heap; buffers and pending allocations are not affected. Does nothing the second time. */

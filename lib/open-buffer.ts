@@ -4,69 +4,99 @@ import { type NativeHandle, native } from './native.js';
 
 /** The open dma-buf that a DmaBuf, its mappings and its CPU accesses share. */
 export class OpenBuffer {
+  // Plain fields that the constructor sets: no user ever holds this object, and fields with initialisers make
+  // it twice as dear.
   /** -1 once closed. */
   handle: NativeHandle;
-  /** -1 once closed. */
-  fd: number;
-  readonly inode: number;
-  /** Bytes. */
-  readonly size: number;
-  /** The whole buffer, from the first CPU access until close. */
-  #bytes: Uint8Array | undefined = undefined;
+  private knownFd: number;
+  private knownInode: number;
+  private knownSize: number; // 0 until the addon has described the buffer
+  private bytes: Uint8Array | undefined;
   /** CPU accesses that were begun and not ended, by direction. */
-  readonly #accesses: [number, number, number, number] = [0, 0, 0, 0];
-  #sentinel: Sentinel;
+  private accesses: number[] | undefined;
+  private readonly sentinel: Sentinel;
 
-  /** For a handle that the addon has just yielded: the registers still describe it. */
   constructor(handle: NativeHandle) {
-    const registers = native.registers;
     this.handle = handle;
-    this.fd = registers[0] as number;
-    this.inode = registers[1] as number;
-    this.size = registers[2] as number;
-    this.#sentinel = guard(handle, 'DmaBuf');
+    this.knownFd = -1;
+    this.knownInode = 0;
+    this.knownSize = 0;
+    this.bytes = undefined;
+    this.accesses = undefined;
+    this.sentinel = guard(handle, 'DmaBuf');
+  }
+
+  /** -1 once closed. */
+  get fd(): number {
+    if (this.knownSize === 0 && this.handle >= 0) this.describe();
+    return this.knownFd;
+  }
+
+  get inode(): number {
+    if (this.knownSize === 0 && this.handle >= 0) this.describe();
+    return this.knownInode;
+  }
+
+  /** Bytes. */
+  get size(): number {
+    if (this.knownSize === 0 && this.handle >= 0) this.describe();
+    return this.knownSize;
+  }
+
+  private describe(): void {
+    native.describe(this.handle);
+    this.knownFd = native.registers[0] as number;
+    this.knownInode = native.registers[1] as number;
+    this.knownSize = native.registers[2] as number;
   }
 
   /** The bytes of the whole buffer; mapped at first use, and again when the ArrayBuffer was transferred away. */
-  #wholeBytes(): Uint8Array {
-    if (this.#bytes === undefined || this.#bytes.length === 0) {
-      this.#bytes = new Uint8Array(native.mapWhole(this.handle));
+  private wholeBytes(): Uint8Array {
+    if (this.bytes === undefined || this.bytes.length === 0) {
+      this.bytes = new Uint8Array(native.mapWhole(this.handle));
     }
-    return this.#bytes;
+    return this.bytes;
   }
 
   /** Begins CPU access to the whole buffer, and returns its bytes. */
   begin(direction: number): Uint8Array {
-    const bytes = this.#wholeBytes();
+    const bytes = this.wholeBytes();
     native.beginCpuAccess(this.handle, direction);
-    (this.#accesses[direction] as number)++;
+    this.accesses ??= [0, 0, 0, 0];
+    (this.accesses[direction] as number)++;
     return bytes;
   }
 
   end(direction: number): void {
-    (this.#accesses[direction] as number)--;
+    (this.accesses as number[])[direction] = ((this.accesses as number[])[direction] as number) - 1;
     native.endCpuAccess(this.handle, direction);
   }
 
   /** Closes; false when that had been done. Ends the CPU accesses first, so that a device sees what was written. */
   close(): boolean {
     if (this.handle < 0) return false;
-    this.#endAll();
+    this.endAll();
     native.close(this.handle);
-    this.#forget();
+    if (this.knownSize === 0) {
+      this.knownInode = native.registers[1] as number;
+      this.knownSize = native.registers[2] as number;
+    }
+    this.forget();
     return true;
   }
 
   /** Gives the descriptor away. */
   release(): number {
+    if (this.knownSize === 0) this.describe();
     const fd = native.release(this.handle);
-    this.#forget();
+    this.forget();
     return fd;
   }
 
-  #endAll(): void {
+  private endAll(): void {
+    if (this.accesses === undefined) return;
     for (let direction = 1; direction <= 3; direction++) {
-      while ((this.#accesses[direction] as number) > 0) {
+      while ((this.accesses[direction] as number) > 0) {
         try {
           this.end(direction);
         } catch {
@@ -76,11 +106,11 @@ export class OpenBuffer {
     }
   }
 
-  #forget(): void {
+  private forget(): void {
     this.handle = -1;
-    this.fd = -1;
-    this.#bytes = undefined;
-    unguard(this.#sentinel);
+    this.knownFd = -1;
+    this.bytes = undefined;
+    unguard(this.sentinel);
   }
 }
 

@@ -11,28 +11,29 @@ struct Export {
 };
 
 constexpr Export kExports[] = {
-    {"openHeap", Entry<OpenHeap>},
-    {"allocateSync", Entry<AllocateSync>},
-    {"allocateAsync", Entry<AllocateAsync>},
-    {"importFd", Entry<ImportFd>},
-    {"isDmaBuf", Entry<IsDmaBufFd>},
-    {"close", Entry<CloseHandle>},
-    {"abandon", Entry<AbandonHandle>},
-    {"release", Entry<ReleaseHandle>},
-    {"duplicate", Entry<DuplicateHandle>},
-    {"setName", Entry<SetName>},
-    {"beginCpuAccess", Entry<BeginAccess>},
-    {"endCpuAccess", Entry<EndAccess>},
-    {"map", Entry<MapRange>},
-    {"unmap", Entry<UnmapRange>},
-    {"mapWhole", Entry<MapWhole>},
-    {"read", Entry<ReadBytes>},
-    {"write", Entry<WriteBytes>},
-    {"info", Entry<InfoOf>},
-    {"parseFdInfo", Entry<ParseFdInfoText>},
-    {"readFdInfo", Entry<ReadFdInfoOf>},
-    {"freeMemory", Entry<FreeMemoryBytes>},
-    {"availableMemory", Entry<AvailableMemory>},
+    {"openHeap", Entry<OpenHeap, 1>},
+    {"allocateSync", Entry<AllocateSync, 3>},
+    {"allocateAsync", Entry<AllocateAsync, 4>},
+    {"importFd", Entry<ImportFd, 2>},
+    {"isDmaBuf", Entry<IsDmaBufFd, 1>},
+    {"describe", Entry<DescribeHandle, 1>},
+    {"close", Entry<CloseHandle, 1>},
+    {"abandon", Entry<AbandonHandle, 1>},
+    {"release", Entry<ReleaseHandle, 1>},
+    {"duplicate", Entry<DuplicateHandle, 1>},
+    {"setName", Entry<SetName, 2>},
+    {"beginCpuAccess", Entry<BeginAccess, 2>},
+    {"endCpuAccess", Entry<EndAccess, 2>},
+    {"map", Entry<MapRange, 4>},
+    {"unmap", Entry<UnmapRange, 2>},
+    {"mapWhole", Entry<MapWhole, 1>},
+    {"read", Entry<ReadBytes, 4>},
+    {"write", Entry<WriteBytes, 3>},
+    {"info", Entry<InfoOf, 1>},
+    {"parseFdInfo", Entry<ParseFdInfoText, 1>},
+    {"readFdInfo", Entry<ReadFdInfoOf, 2>},
+    {"freeMemory", Entry<FreeMemoryBytes, 0>},
+    {"availableMemory", Entry<AvailableMemory, 0>},
 };
 
 // (createError: (code: string | number, call?: string, path?: string) => Error) => void
@@ -66,7 +67,7 @@ Napi::Object Init(Napi::Env env, Napi::Object exports) {
   exports.Set("registers", registers);
   exports.Set("pageSize", Napi::Number::New(env, static_cast<double>(PageSize())));
 
-  Define(env, exports, "setErrorFactory", Entry<SetErrorFactory>, addon);
+  Define(env, exports, "setErrorFactory", Entry<SetErrorFactory, 1>, addon);
   for (const Export& function : kExports) Define(env, exports, function.name, function.callback, addon);
   return exports;
 }

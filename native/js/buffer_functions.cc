@@ -6,15 +6,18 @@ namespace dmabuf {
 namespace {
 
 napi_value AddBuffer(Call& call, UniqueFd fd, const FileStatus& status) {
-  AddonData& addon = call.addon();
-  addon.registers[0] = fd.get();
-  addon.registers[1] = static_cast<double>(status.identity.inode);
-  addon.registers[2] = static_cast<double>(status.size);
-  return call.Number(addon.handles->Add(HandleKind::kDmaBuf, std::move(fd), status));
+  return call.Number(call.addon().handles->Add(HandleKind::kDmaBuf, std::move(fd), status));
+}
+
+// Leaves what JavaScript shows of a buffer in the registers.
+void Describe(AddonData& addon, const Handle& handle) {
+  addon.registers[0] = handle.fd.get();
+  addon.registers[1] = static_cast<double>(handle.identity.inode);
+  addon.registers[2] = static_cast<double>(handle.size);
 }
 
 // SYNC goes without the identity check; when the kernel refuses it, the reason may be a stranger's file.
-napi_value FailAccess(Call& call, const Handle& handle, const SystemError& error) {
+napi_value FailAccess(Call& call, Handle& handle, const SystemError& error) {
   if (call.CheckIdentity(handle)) call.Fail(error);
   return nullptr;
 }
@@ -48,10 +51,21 @@ napi_value IsDmaBufFd(Call& call) {
   return call.Boolean(*is_dma_buf);
 }
 
+napi_value DescribeHandle(Call& call) {
+  Handle* handle = nullptr;
+  if (!call.Read(0, HandleKind::kDmaBuf, &handle)) return nullptr;
+  if (!handle->identified && !call.CheckIdentity(*handle)) return nullptr;
+  Describe(call.addon(), *handle);
+  return nullptr;
+}
+
 napi_value CloseHandle(Call& call) {
   uint32_t slot = 0;
   if (!call.Read(0, &slot)) return nullptr;
-  if (call.addon().handles->Find(slot) != nullptr) call.addon().handles->Close(call.env(), slot);
+  const Handle* handle = call.addon().handles->Find(slot);
+  if (handle == nullptr) return nullptr;
+  call.addon().handles->Close(call.env(), slot);
+  Describe(call.addon(), *handle);
   return nullptr;
 }
 

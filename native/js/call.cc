@@ -1,17 +1,8 @@
 #include "js/call.h"
 
-#include <cmath>
 #include <cstdio>
 
 namespace dmabuf {
-
-bool Call::Read(size_t index, uint64_t* value) {
-  double number = 0;
-  if (napi_get_value_double(env_, arguments_[index], &number) != napi_ok) return WrongType(index);
-  if (!(number >= 0 && number <= 9007199254740992.0) || number != std::floor(number)) return WrongType(index);
-  *value = static_cast<uint64_t>(number);
-  return true;
-}
 
 bool Call::Read(size_t index, char* text, size_t capacity) {
   return napi_get_value_string_utf8(env_, arguments_[index], text, capacity, nullptr) == napi_ok ||
@@ -42,10 +33,10 @@ bool Call::Fail(const char* code) {
   return false;
 }
 
-bool Call::CheckIdentity(const Handle& handle) {
-  const Result<FileStatus> status = StatusOf(handle.fd.get());
-  if (!status) return Fail(status.error());
-  return status->identity == handle.identity || Fail("ERR_DMABUF_STALE_FD");
+bool Call::CheckIdentity(Handle& handle) {
+  const Result<bool> ours = addon_->handles->CheckIdentity(handle);
+  if (!ours) return Fail(ours.error());
+  return *ours || Fail("ERR_DMABUF_STALE_FD");
 }
 
 bool Call::WrongType(size_t index) {

@@ -16,9 +16,10 @@ namespace dmabuf {
 // has checked what the user gave long before; this only keeps a mistake in it from corrupting memory.
 class Call {
  public:
-  Call(napi_env env, napi_callback_info info) : env_(env) {
+  static constexpr size_t kMaxArguments = 4;
+
+  Call(napi_env env, napi_callback_info info, size_t count) : env_(env) {
     void* data = nullptr;
-    size_t count = kMaxArguments;
     napi_get_cb_info(env, info, &count, arguments_, nullptr, &data);
     addon_ = static_cast<AddonData*>(data);
   }
@@ -34,7 +35,13 @@ class Call {
     return napi_get_value_uint32(env_, arguments_[index], value) == napi_ok || WrongType(index);
   }
   // A size or an offset: a whole number from 0 to 2^53.
-  bool Read(size_t index, uint64_t* value);
+  bool Read(size_t index, uint64_t* value) {
+    double number = 0;
+    if (napi_get_value_double(env_, arguments_[index], &number) != napi_ok) return WrongType(index);
+    if (!(number >= 0 && number <= 9007199254740992.0)) return WrongType(index);
+    *value = static_cast<uint64_t>(number);
+    return static_cast<double>(*value) == number || WrongType(index);
+  }
   bool Read(size_t index, bool* value) {
     return napi_get_value_bool(env_, arguments_[index], value) == napi_ok || WrongType(index);
   }
@@ -55,7 +62,7 @@ class Call {
   bool Fail(const char* code);
 
   // The descriptor must still refer to the file that it was taken for: else EBADF or ERR_DMABUF_STALE_FD.
-  bool CheckIdentity(const Handle& handle);
+  bool CheckIdentity(Handle& handle);
 
   napi_value Number(double value) const {
     napi_value result = nullptr;
@@ -85,8 +92,6 @@ class Call {
   }
 
  private:
-  static constexpr size_t kMaxArguments = 4;
-
   bool WrongType(size_t index);
 
   napi_env env_;
@@ -94,10 +99,11 @@ class Call {
   napi_value arguments_[kMaxArguments];
 };
 
-// Adapts a function that takes a Call to what Node-API wants.
-template <napi_value (*function)(Call&)>
+// Adapts a function that takes a Call with so many arguments to what Node-API wants.
+template <napi_value (*function)(Call&), size_t count>
 napi_value Entry(napi_env env, napi_callback_info info) {
-  Call call(env, info);
+  static_assert(count <= Call::kMaxArguments);
+  Call call(env, info, count);
   return function(call);
 }
 

@@ -16,7 +16,8 @@ napi_value AllocateAsync(
 // buffer_functions.cc
 napi_value ImportFd(Call& call);         // (fd, take: boolean) => handle
 napi_value IsDmaBufFd(Call& call);       // (fd) => boolean
-napi_value CloseHandle(Call& call);      // (handle) => void
+napi_value DescribeHandle(Call& call);   // (handle) => void; [0..2] = fd, inode, size
+napi_value CloseHandle(Call& call);      // (handle) => void; [1..2] = inode, size
 napi_value AbandonHandle(Call& call);    // (handle) => void
 napi_value ReleaseHandle(Call& call);    // (handle) => fd
 napi_value DuplicateHandle(Call& call);  // (handle) => handle

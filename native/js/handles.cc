@@ -3,36 +3,61 @@
 #include <utility>
 
 namespace dmabuf {
-namespace {
+
+Handle& Handles::Take(HandleKind kind, UniqueFd fd, uint32_t* slot) {
+  if (free_.empty()) {
+    *slot = static_cast<uint32_t>(handles_.size());
+    handles_.emplace_back();
+  } else {
+    *slot = free_.back();
+    free_.pop_back();
+  }
+  Handle& handle = handles_[*slot];
+  handle.kind = kind;
+  handle.fd = std::move(fd);
+  return handle;
+}
+
+uint32_t Handles::Add(HandleKind kind, UniqueFd fd, const FileStatus& status) {
+  uint32_t slot = 0;
+  Handle& handle = Take(kind, std::move(fd), &slot);
+  handle.identified = true;
+  handle.identity = status.identity;
+  handle.size = status.size;
+  if (kind == HandleKind::kDmaBuf) dma_buf_device_ = status.identity.device;
+  return slot;
+}
+
+uint32_t Handles::AddNewBuffer(UniqueFd fd) {
+  uint32_t slot = 0;
+  Handle& handle = Take(HandleKind::kDmaBuf, std::move(fd), &slot);
+  handle.identified = false;
+  // The first one tells the filesystem's device number, by which all later ones can be told from strangers.
+  if (dma_buf_device_ == 0) (void)CheckIdentity(handle);
+  return slot;
+}
+
+Result<bool> Handles::CheckIdentity(Handle& handle) {
+  const Result<FileStatus> status = StatusOf(handle.fd.get());
+  if (!status) return status.error();
+  if (handle.identified) return status->identity == handle.identity;
+  if (dma_buf_device_ == 0) dma_buf_device_ = status->identity.device;
+  if (status->identity.device != dma_buf_device_) return false;
+  handle.identified = true;
+  handle.identity = status->identity;
+  handle.size = status->size;
+  return true;
+}
 
 // Closes what is still ours. Somebody may have closed the number behind our back and got it for another
 // file; that one is left alone.
-void CloseOwned(Handle& handle) {
-  const Result<FileStatus> status = StatusOf(handle.fd.get());
-  if (status && status->identity == handle.identity) {
+void Handles::CloseOwned(Handle& handle) {
+  const Result<bool> ours = CheckIdentity(handle);
+  if (ours && *ours) {
     handle.fd.Reset();
   } else {
     (void)handle.fd.release();
   }
-}
-
-}  // namespace
-
-uint32_t Handles::Add(HandleKind kind, UniqueFd fd, const FileStatus& status) {
-  uint32_t slot;
-  if (free_.empty()) {
-    slot = static_cast<uint32_t>(handles_.size());
-    handles_.emplace_back();
-  } else {
-    slot = free_.back();
-    free_.pop_back();
-  }
-  Handle& handle = handles_[slot];
-  handle.kind = kind;
-  handle.fd = std::move(fd);
-  handle.identity = status.identity;
-  handle.size = status.size;
-  return slot;
 }
 
 void Handles::Close(napi_env env, uint32_t slot) {

@@ -29,6 +29,9 @@ struct SharedMapping {
 // An open file that belongs to one JavaScript object.
 struct Handle {
   HandleKind kind = HandleKind::kFree;
+  // Whether identity and size are known. A new allocation is first looked at when its descriptor's number or
+  // its bytes are asked for, since the look costs a twelfth of the allocation.
+  bool identified = false;
   UniqueFd fd;
   FileIdentity identity;
   uint64_t size = 0;                     // bytes, of a dma-buf
@@ -41,6 +44,8 @@ struct Handle {
 class Handles {
  public:
   uint32_t Add(HandleKind kind, UniqueFd fd, const FileStatus& status);
+  // A dma-buf that the kernel has just made, not looked at yet.
+  uint32_t AddNewBuffer(UniqueFd fd);
   // nullptr when the number is no open handle of that kind. Valid until the next Add().
   Handle* Find(uint32_t slot, HandleKind kind) {
     if (slot >= handles_.size()) return nullptr;
@@ -51,6 +56,9 @@ class Handles {
   Handle* Find(uint32_t slot) {
     return slot < handles_.size() && handles_[slot].kind != HandleKind::kFree ? &handles_[slot] : nullptr;
   }
+  // Whether the descriptor still refers to the file that it was taken for; false for a stranger's. Looks at a
+  // new buffer for the first time.
+  Result<bool> CheckIdentity(Handle& handle);
   // Lets go of the mappings and closes the descriptor, unless it has become a stranger's.
   void Close(napi_env env, uint32_t slot);
   // Closes the descriptor, but leaves what an ArrayBuffer shows to that ArrayBuffer.
@@ -67,11 +75,15 @@ class Handles {
   ~Handles();
 
  private:
+  Handle& Take(HandleKind kind, UniqueFd fd, uint32_t* slot);
+  void CloseOwned(Handle& handle);
   void Clear(napi_env env, uint32_t slot);
 
   std::vector<Handle> handles_;
   std::vector<uint32_t> free_;
   uint64_t last_mapping_id_ = 0;
+  // The device number of the kernel's dma-buf filesystem, from the first buffer that was looked at.
+  dev_t dma_buf_device_ = 0;
 };
 
 // Detaches the ArrayBuffer that shows the mapping and replaces the pages beneath it; memory that escaped

