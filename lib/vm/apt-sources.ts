@@ -65,22 +65,32 @@ const DEBIAN_SUITE = /^(buster|bullseye|bookworm|trixie|forky|duke|sid|oldstable
  * archive (the main one, or the security one), with the same keys.
  */
 export function mirrorsFor(suite: string, sources: readonly AptSource[]): AptSource[] {
-  const security = suite.endsWith('-security');
-  const fits = sources.filter(
-    ({ suites, components }) =>
-      components.includes('main') &&
-      suites.some((name) => {
-        const [, codeName = '', part = ''] = /^([a-z]+)(.*)$/.exec(name) ?? [];
-        return DEBIAN_SUITE.test(codeName) && (part === '-security' || part === '/updates') === security;
-      }),
-  );
+  const debian = sources.filter(({ components }) => components.includes('main'));
+  const readsFrom = (archive: 'main' | 'security'): AptSource[] =>
+    debian.filter(({ suites }) => suites.some((name) => archiveOf(name) === archive));
+  const mirrors = suite.endsWith('-security')
+    ? [...readsFrom('security'), ...readsFrom('main').flatMap(securityBeside)]
+    : readsFrom('main');
   // Others name their suites after Debian's too, so an address that looks like Debian's goes first.
-  const rank = ({ uri }: AptSource): number => (/debian/.test(new URL(uri).pathname) ? 0 : 1);
+  const rank = ({ uri }: AptSource): number => (/debian[^.]*$/.test(uri) ? 0 : 1);
   const seen = new Set<string>();
-  return fits
+  return mirrors
     .sort((a, b) => rank(a) - rank(b))
     .filter(({ uri }) => !seen.has(uri) && seen.add(uri))
     .map((source) => ({ ...source, suites: [suite], components: ['main'] }));
+}
+
+/** Which of Debian's archives a suite is in, if it is one of Debian's. */
+function archiveOf(suite: string): 'main' | 'security' | undefined {
+  const [, codeName = '', part = ''] = /^([a-z]+)(.*)$/.exec(suite) ?? [];
+  if (!DEBIAN_SUITE.test(codeName)) return undefined;
+  return part === '-security' || part === '/updates' ? 'security' : 'main';
+}
+
+/** The security archive as mirrors have it beside the main one, for machines that do not read it. */
+function securityBeside(source: AptSource): AptSource[] {
+  const uri = source.uri.replace(/\/debian\/?$/, '/debian-security');
+  return uri === source.uri ? [] : [{ ...source, uri }];
 }
 
 /** Fields that say how far an archive is to be trusted; the others select what to read from it. */

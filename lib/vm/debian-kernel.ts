@@ -39,7 +39,8 @@ export async function downloadKernel(series: string, folder: string, steps: Step
   const { suite, versions, packages } = SERIES[series] as Series;
   for (const name of readdirSync(folder)) {
     // left by a process that was killed; whoever holds the lock is the only one at work here
-    if (name.startsWith('.fetch-')) rmSync(join(folder, name), { recursive: true, force: true });
+    if (name.startsWith('.fetch-'))
+      rmSync(join(folder, name), { recursive: true, force: true, maxRetries: 10 });
   }
   const work = mkdtempSync(join(folder, '.fetch-'));
   try {
@@ -56,7 +57,7 @@ export async function downloadKernel(series: string, folder: string, steps: Step
     steps.progress(`kernel ${version} is ready in ${target}`);
     return target;
   } finally {
-    rmSync(work, { recursive: true, force: true });
+    rmSync(work, { recursive: true, force: true, maxRetries: 10 });
   }
 
   async function findVersion(

@@ -39,7 +39,7 @@ export async function findKernel(
 
 async function locate(name: string, options: Parameters<typeof findKernel>[1]): Promise<Kernel> {
   if (name === 'host') return hostKernel();
-  if (name in SERIES) return cachedKernel(name, options);
+  if (Object.hasOwn(SERIES, name)) return cachedKernel(name, options);
   const path = resolve(name);
   if (isFolder(path)) return kernelFolder(path);
   if (existsSync(path)) return kernelImage(path);

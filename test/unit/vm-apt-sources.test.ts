@@ -108,6 +108,15 @@ describe('mirrorsFor', () => {
     );
   });
 
+  it('looks for the security archive beside the main one when the machine does not read it', () => {
+    const sources = parseOneLineSources('deb http://mirror.example/debian/ trixie main');
+    assert.equal(mirrorsFor('bookworm-security', sources)[0]?.uri, 'http://mirror.example/debian-security');
+    assert.deepEqual(
+      mirrorsFor('bookworm-security', parseOneLineSources('deb http://x.example trixie main')),
+      [],
+    );
+  });
+
   it('knows mirror lists by their suites alone', () => {
     const sources = parseOneLineSources('deb mirror+file:/etc/apt/mirrors/main.list bookworm main');
     assert.equal(mirrorsFor('trixie-backports', sources)[0]?.uri, 'mirror+file:/etc/apt/mirrors/main.list');
