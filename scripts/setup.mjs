@@ -49,9 +49,8 @@ function headers() {
   return existsSync(join(prefix, 'include/node/node_api.h')) ? ['--nodedir', prefix] : [];
 }
 
-/** Brings everything up to date. */
-export function setup() {
-  if (changed('node_modules/.package-lock.json') < changed('package.json', 'package-lock.json')) {
+function bringUpToDate() {
+  if (changed('node_modules/.package-lock.json') < changed('package-lock.json')) {
     run('installing dependencies (npm ci)', 'npm', ['ci', '--no-audit', '--no-fund', '--ignore-scripts']);
   }
   if (changed('build/Release/dmabuf.node') < changed('native', 'binding.gyp')) {
@@ -66,12 +65,17 @@ export function setup() {
   }
 }
 
-if (process.argv[1] === fileURLToPath(import.meta.url)) {
+/** Brings everything up to date, or says what went wrong and ends the process. */
+export function setup() {
   try {
-    setup();
-    say('ready');
+    bringUpToDate();
   } catch (error) {
     say(error.message);
-    process.exitCode = 1;
+    process.exit(1);
   }
+}
+
+if (process.argv[1] === fileURLToPath(import.meta.url)) {
+  setup();
+  say('ready');
 }

@@ -1,0 +1,81 @@
+// npm run bench [-- --json] [-- --kernel 6.12]: ours against C, in one guest, counted in instructions.
+
+import { spawnSync } from 'node:child_process';
+import { mkdirSync } from 'node:fs';
+import { join } from 'node:path';
+import { Writable } from 'node:stream';
+import { parseArgs } from 'node:util';
+import { root, setup } from './setup.mjs';
+
+const { values: options } = parseArgs({
+  options: { json: { type: 'boolean' }, kernel: { type: 'string', default: '7.2' } },
+});
+
+// Rows are measured by bench/bench.c and bench/guest.ts. `bar`: the most that ours may cost, as a ratio.
+const rows = [
+  { row: 'sync', label: 'SYNC START + END', bar: 1.8 },
+  { row: 'allocate4k', label: 'allocate + close, 4 KiB', bar: 1.25 },
+  { row: 'allocate1m', label: 'allocate + close, 1 MiB' },
+  { row: 'info', label: 'info()', bar: 1.6 },
+  { row: 'map64k', label: 'map + unmap, 64 KiB' },
+  { row: 'read4k', label: 'read(), 4 KiB' },
+  { row: 'read1m', label: 'read(), 1 MiB', bar: 1.1 },
+  { row: 'write4k', label: 'write(), 4 KiB' },
+  { row: 'write1m', label: 'write(), 1 MiB', bar: 1.1 },
+  { row: 'sum1m', label: 'sum 1 MiB in JavaScript: mapping / ordinary ArrayBuffer', bar: 1.02 },
+  { row: 'import', label: "node: import 'dmabuf' / empty script" },
+];
+
+function buildProgram() {
+  const program = join(root, 'build/bench/bench');
+  mkdirSync(join(root, 'build/bench'), { recursive: true });
+  const args = ['-O2', '-Wall', '-Wextra', '-Werror', '-o', program, join(root, 'bench/bench.c')];
+  const { status, error } = spawnSync('gcc', args, { stdio: 'inherit' });
+  if (status !== 0)
+    throw new Error(`the C program could not be built: ${error?.message ?? `gcc: ${status}`}`);
+  return program;
+}
+
+setup();
+const program = buildProgram();
+const { runInVm } = await import('dmabuf/vm');
+process.stderr.write('bench: measuring in the guest, one instruction = one nanosecond; about a minute\n');
+let output = '';
+const stdout = new Writable({
+  write(chunk, _encoding, done) {
+    output += chunk;
+    done();
+  },
+});
+const { exitCode } = await runInVm({
+  command: [process.execPath, join(root, 'dist/bench/guest.js'), program],
+  kernel: options.kernel,
+  icount: true,
+  stdout,
+});
+if (exitCode !== 0) throw new Error(`the benchmark ended with ${exitCode}`);
+
+const measured = new Map(JSON.parse(output).map((pair) => [pair.row, pair]));
+const results = rows.map(({ row, label, bar }) => {
+  const { c, ours } = measured.get(row);
+  return { row, label, c: Math.round(c), ours: Math.round(ours), ratio: ours / c, ...(bar && { bar }) };
+});
+const missed = results.filter(({ ratio, bar }) => bar !== undefined && ratio > bar);
+if (options.json) {
+  console.log(JSON.stringify(results, null, 2));
+} else {
+  const { default: Table } = await import('cli-table3');
+  const table = new Table({
+    head: ['instructions per round', 'C (or as named)', 'dmabuf', 'ratio', 'at most'],
+    colAligns: ['left', 'right', 'right', 'right', 'right'],
+    style: { head: [], border: [] },
+  });
+  for (const { label, c, ours, ratio, bar } of results) {
+    table.push([label, c.toLocaleString('en'), ours.toLocaleString('en'), ratio.toFixed(3), bar ?? '']);
+  }
+  console.log(table.toString());
+}
+for (const { label, ratio, bar } of missed) {
+  console.error(`bench: ${label}: ${ratio.toFixed(3)} is above the bar of ${bar}`);
+}
+if (missed.length > 0) process.exitCode = 1;
