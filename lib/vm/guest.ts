@@ -57,23 +57,23 @@ reporting=yes
 echo up >&3
 [ -z "$problem" ] || fail MODULE "$problem"
 
-mkdir -p /host /rw /root
+mkdir -p /host /rw /new
 mount -t 9p -o trans=virtio,version=9p2000.L,ro,cache=loose,msize=512000 host /host ||
   fail KERNEL "mounting the host's files over 9p failed (CONFIG_9P_FS, CONFIG_NET_9P_VIRTIO)"
 mount -t tmpfs -o mode=755 rw /rw
 mkdir /rw/upper /rw/work
-mount -t overlay -o lowerdir=/host,upperdir=/rw/upper,workdir=/rw/work overlay /root ||
+mount -t overlay -o lowerdir=/host,upperdir=/rw/upper,workdir=/rw/work overlay /new ||
   fail KERNEL "mounting the overlay failed (CONFIG_OVERLAY_FS)"
 
-for folder in dev proc sys run; do [ -d /root/$folder ] || mkdir /root/$folder; done
-mount --move /dev /root/dev
-mount --move /proc /root/proc
-mount --move /sys /root/sys
-mount -t tmpfs -o mode=755 run /root/run
-mkdir /root${TOOLS} /root/run/lock
-chmod 1777 /root/run/lock
-cp -a /bin /command.sh /root${TOOLS}
-exec switch_root /root ${TOOLS}/bin/sh ${TOOLS}/command.sh
+for folder in dev proc sys run; do [ -d /new/$folder ] || mkdir /new/$folder; done
+mount --move /dev /new/dev
+mount --move /proc /new/proc
+mount --move /sys /new/sys
+mount -t tmpfs -o mode=755 run /new/run
+mkdir /new${TOOLS} /new/run/lock
+chmod 1777 /new/run/lock
+cp -a /bin /command.sh /new${TOOLS}
+exec switch_root /new ${TOOLS}/bin/sh ${TOOLS}/command.sh
 `;
 
 /** What the command runs with. */
