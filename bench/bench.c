@@ -1,5 +1,5 @@
-// The C side of the benchmark: the same work as bench/guest.ts, on the same kernel interfaces, in the same boot.
-// Prints one line a row: name, tab, nanoseconds of CPU time per round (under -icount: instructions).
+// The C side of the benchmark: the same work as bench/guest.ts, on the same kernel interfaces, in the same
+// boot. Prints one line a row: name, tab, nanoseconds of CPU time per round (under -icount: instructions).
 //
 // bench cpu <rounds scale>    every row
 // bench spawn command ...     CPU time of one run of a command, in nanoseconds
@@ -90,10 +90,14 @@ static void info(void) {
     }
     end = strchr(line, '\n');
     if (end == NULL) break;
-    if (strncmp(line, "size:\t", 6) == 0) result.size = strtoull(line + 6, NULL, 10);
-    else if (strncmp(line, "count:\t", 7) == 0) result.references = strtoull(line + 7, NULL, 10);
-    else if (strncmp(line, "ino:\t", 5) == 0) result.inode = strtoull(line + 5, NULL, 10);
-    else if (strncmp(line, "flags:\t", 7) == 0) result.flags = strtoull(line + 7, NULL, 8);
+    if (strncmp(line, "size:\t", 6) == 0)
+      result.size = strtoull(line + 6, NULL, 10);
+    else if (strncmp(line, "count:\t", 7) == 0)
+      result.references = strtoull(line + 7, NULL, 10);
+    else if (strncmp(line, "ino:\t", 5) == 0)
+      result.inode = strtoull(line + 5, NULL, 10);
+    else if (strncmp(line, "flags:\t", 7) == 0)
+      result.flags = strtoull(line + 7, NULL, 8);
     else if (strncmp(line, "exp_name:\t", 10) == 0) {
       size_t bytes = (size_t)(end - line) - 10;
       if (bytes >= sizeof result.exporter) bytes = sizeof result.exporter - 1;

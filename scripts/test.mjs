@@ -3,7 +3,7 @@
 //   npm test                          everything
 //   npm test -- --kernel 7.2          on one kernel only
 //   npm test -- kernel/dma-heap       the files whose path contains this, on both kernels
-//   npm test -- --node                life-cycle tests under newer versions of Node as well
+//   npm test -- --this-node           without the life-cycle tests under newer versions of Node
 
 import { spawn, spawnSync } from 'node:child_process';
 import { existsSync, readdirSync } from 'node:fs';
@@ -18,7 +18,7 @@ const otherNodes = ['22', '24', '26'];
 
 const { values: options, positionals: filters } = parseArgs({
   allowPositionals: true,
-  options: { kernel: { type: 'string', multiple: true }, node: { type: 'boolean' } },
+  options: { kernel: { type: 'string', multiple: true }, 'this-node': { type: 'boolean' } },
 });
 
 const say = (text) => process.stderr.write(`\ntest: ${text}\n`);
@@ -99,7 +99,7 @@ try {
   for (const kernel of options.kernel ?? kernels) {
     await onKernel(`kernel and life-cycle tests on Linux ${kernel}`, kernel, files('kernel', 'lifecycle'));
   }
-  if (options.node) {
+  if (!options['this-node'] && !options.kernel && filters.length === 0) {
     for (const major of otherNodes) {
       const node = installNode(major);
       await onKernel(`life-cycle tests under Node ${major}`, '7.2', files('lifecycle'), node);

@@ -64,22 +64,22 @@ class Call {
   // The descriptor must still refer to the file that it was taken for: else EBADF or ERR_DMABUF_STALE_FD.
   bool CheckIdentity(Handle& handle);
 
-  napi_value Number(double value) const {
+  [[nodiscard]] napi_value Number(double value) const {
     napi_value result = nullptr;
     napi_create_double(env_, value, &result);
     return result;
   }
-  napi_value Number(uint32_t value) const {
+  [[nodiscard]] napi_value Number(uint32_t value) const {
     napi_value result = nullptr;
     napi_create_uint32(env_, value, &result);
     return result;
   }
-  napi_value Number(int32_t value) const {
+  [[nodiscard]] napi_value Number(int32_t value) const {
     napi_value result = nullptr;
     napi_create_int32(env_, value, &result);
     return result;
   }
-  napi_value Boolean(bool value) const {
+  [[nodiscard]] napi_value Boolean(bool value) const {
     napi_value result = nullptr;
     napi_get_boolean(env_, value, &result);
     return result;

@@ -71,7 +71,9 @@ class Handles {
 
   Handles() = default;
   Handles(const Handles&) = delete;
+  Handles(Handles&&) = delete;
   Handles& operator=(const Handles&) = delete;
+  Handles& operator=(Handles&&) = delete;
   ~Handles();
 
  private:

@@ -1,0 +1,78 @@
+// The public types as a user's project sees them: compiled, never run (scripts/check.mjs).
+
+import {
+  type Access,
+  type AllocateOptions,
+  type AllocationAttempt,
+  allocate,
+  allocateSync,
+  type BufferOptions,
+  type CpuAccess,
+  DmaBuf,
+  DmaBufError,
+  type DmaBufInfo,
+  type DmaBufMapping,
+  DmaHeap,
+  type HeapInfo,
+  type MapOptions,
+  type Source,
+} from 'dmabuf';
+import type { DmaBufInfo as InspectedInfo, parseFdInfo, readFdInfo } from 'dmabuf/inspect';
+import { runInVm, type VmOptions } from 'dmabuf/vm';
+
+type Equal<A, B> = (<T>() => T extends A ? 1 : 2) extends <T>() => T extends B ? 1 : 2 ? true : false;
+function same<A, B>(_equal: Equal<A, B>): void {}
+
+same<Access, 'read' | 'write' | 'read-write'>(true);
+same<DmaBufInfo, InspectedInfo>(true);
+same<ReturnType<typeof allocateSync>, DmaBuf>(true);
+same<ReturnType<typeof allocate>, Promise<DmaBuf>>(true);
+same<ReturnType<typeof DmaHeap.list>, HeapInfo[]>(true);
+same<ReturnType<typeof parseFdInfo>, DmaBufInfo | undefined>(true);
+same<ReturnType<typeof readFdInfo>, DmaBufInfo | undefined>(true);
+same<HeapInfo['kind'], 'system' | 'cma' | 'protected' | 'shared' | 'unknown'>(true);
+
+export async function use(signal: AbortSignal): Promise<number> {
+  using heap: DmaHeap = DmaHeap.open('system');
+  const options: BufferOptions = { name: 'frame', access: 'read-write', unchecked: false };
+  const sources: readonly Source[] = ['cma', heap, 'system', '/dev/dma_heap/system'];
+  const request: AllocateOptions = { ...options, from: sources };
+
+  using one = await heap.allocate(4096, { ...options, signal });
+  using two = await allocate(4096, { ...request, signal });
+  using three = allocateSync(4096, request);
+  using four: Disposable = heap.allocateSync(4096);
+
+  const range: MapOptions = { access: 'read', offset: 0, length: 4096, faultOnWrite: true };
+  using mapping: DmaBufMapping = one.map(range);
+  const memory: ArrayBuffer = mapping.buffer;
+  using access: CpuAccess = two.cpuAccessSync('write');
+  access.bytes.set(mapping.bytes);
+  const first: number | undefined = three.withCpuAccessSync('read', (bytes) => bytes[0]);
+  const info: DmaBufInfo = one.info();
+  const name: string | undefined = info.name;
+  one.setName(name ?? 'frame');
+  const copied: number = one.read(new DataView(memory), 0) + one.write(Buffer.alloc(16), 0);
+  using copy: DmaBuf = DmaBuf.import(one.dup().release());
+  const source: string | undefined = two.source;
+
+  // @ts-expect-error The constructor is private.
+  new DmaBuf();
+  // @ts-expect-error An access is one of three words.
+  one.cpuAccessSync('readwrite');
+  // @ts-expect-error The descriptor is lent, not assignable.
+  one.fd = 3;
+  // @ts-expect-error Booleans are options, not positions.
+  heap.allocateSync(4096, true);
+
+  const vm: VmOptions = { command: ['true'] };
+  const { exitCode } = await runInVm(vm);
+  return copied + copy.fd + (first ?? 0) + (source?.length ?? 0) + exitCode + Number(four !== undefined);
+}
+
+export function explain(error: unknown): string | undefined {
+  if (!(error instanceof DmaBufError)) return undefined;
+  const attempts: AllocationAttempt[] = error.attempts ?? [];
+  const errno: number | undefined = error.errno;
+  return [error.code, errno, error.syscall, error.path, ...attempts.map(({ source }) => source)].join(' ');
+}
