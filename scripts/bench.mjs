@@ -52,6 +52,7 @@ const { exitCode } = await runInVm({
   kernel: options.kernel,
   icount: true,
   stdout,
+  progress: (text) => process.stderr.write(`bench: ${text}\n`),
 });
 if (exitCode !== 0) throw new Error(`the benchmark ended with ${exitCode}`);
 

@@ -39,9 +39,10 @@ check('C and C++: format', bin('clang-format'), ['--dry-run', '-Werror', ...nati
 
 const require = createRequire(import.meta.url);
 const nodePrefix = process.env.npm_config_nodedir ?? dirname(dirname(process.execPath));
-const headers = [join(nodePrefix, 'include/node'), join(root, 'build/node_headers/include/node')].find(
-  (path) => existsSync(join(path, 'node_api.h')),
-);
+const headers = [
+  join(nodePrefix, 'include/node'),
+  join(homedir(), '.cache/node-gyp', process.versions.node, 'include/node'),
+].find((path) => existsSync(join(path, 'node_api.h')));
 check('C++: clang-tidy', 'clang-tidy', [
   '--quiet',
   ...native.filter((name) => name.endsWith('.cc')),

@@ -15,6 +15,9 @@ if (heap?.accessible) {
   const why = heap === undefined ? 'this machine has no /dev/dma_heap/system' : `${heap.path}: ${heap.error}`;
   console.error(`demo: ${why}; running in a VM`);
   const { runInVm } = await import('dmabuf/vm');
-  const { exitCode } = await runInVm({ command: demo });
+  const { exitCode } = await runInVm({
+    command: demo,
+    progress: (text) => console.error(`demo: ${text}`),
+  });
   process.exitCode = exitCode;
 }

@@ -1,9 +1,4 @@
 // npm test [-- options] [files]: unit tests here, kernel and life-cycle tests on real kernels.
-//
-//   npm test                          everything
-//   npm test -- --kernel 7.2          on one kernel only
-//   npm test -- kernel/dma-heap       the files whose path contains this, on both kernels
-//   npm test -- --this-node           without the life-cycle tests under newer versions of Node
 
 import { spawn, spawnSync } from 'node:child_process';
 import { existsSync, readdirSync } from 'node:fs';
@@ -16,10 +11,24 @@ const kernels = ['6.12', '7.2'];
 /** Majors that the life-cycle tests run under besides the Node that runs this: npm packages carry them. */
 const otherNodes = ['22', '24', '26'];
 
+const help = `npm test                            everything, as CI runs it
+npm test -- --kernel 7.2            on one kernel only
+npm test -- --this-node             without the life-cycle tests under newer versions of Node
+npm test -- kernel/dma-buf unit/    the test files whose path contains one of these`;
+
 const { values: options, positionals: filters } = parseArgs({
   allowPositionals: true,
-  options: { kernel: { type: 'string', multiple: true }, 'this-node': { type: 'boolean' } },
+  options: {
+    kernel: { type: 'string', multiple: true },
+    'this-node': { type: 'boolean' },
+    help: { type: 'boolean', short: 'h' },
+  },
 });
+
+if (options.help) {
+  console.log(help);
+  process.exit();
+}
 
 const say = (text) => process.stderr.write(`\ntest: ${text}\n`);
 
@@ -76,6 +85,7 @@ async function onKernel(title, kernel, list, node = process.execPath) {
     timeout: 900,
     cwd: root,
     stdout: reader(),
+    progress: (text) => process.stderr.write(`test: ${text}\n`),
   });
   if (exitCode !== 0) failures.push(`${title}: exit status ${exitCode}`);
 }
