@@ -70,9 +70,8 @@ export function flagsOf(fd: number): number {
 /** O_CLOEXEC of Linux, on every architecture but alpha, parisc and sparc. */
 export const closeOnExec = 0o2000000;
 
-/** Closes `fd` behind its owner's back and has `open` return the same number for something else. */
-export function reuse(fd: number, open: () => number): void {
-  closeSync(fd);
+/** Has `open` return the number `fd`, which is free, by opening until it comes. */
+export function openAt(fd: number, open: () => number): void {
   const others: number[] = [];
   for (let opened = open(); opened !== fd; opened = open()) {
     assert.ok(opened < fd, `the kernel gave ${opened}, not the lowest free number`);
@@ -81,5 +80,14 @@ export function reuse(fd: number, open: () => number): void {
   for (const other of others) closeSync(other);
 }
 
+/** Closes `fd` behind its owner's back and has `open` return the same number for something else. */
+export function reuse(fd: number, open: () => number): void {
+  closeSync(fd);
+  openAt(fd, open);
+}
+
 /** A number that is no open descriptor. */
 export const notOpen = 987_654;
+
+/** Where child processes get a buffer: Node marks the first 16 descriptors close-on-exec when it starts. */
+export const inheritedFd = 40;

@@ -54,6 +54,7 @@ export async function rejectsCode(fn: () => unknown, code: string, call?: string
 export interface ReportedError {
   name: string;
   message: string;
+  stack?: string;
   code?: string;
   errno?: number;
   syscall?: string;
@@ -64,8 +65,8 @@ export interface ReportedError {
 /** An error as JSON can carry it. */
 export function reportError(error: unknown): ReportedError {
   assert.ok(error instanceof Error, String(error));
-  const { name, message, code, errno, syscall, path, attempts } = error as DmaBufError;
-  const report = { name, message, code, errno, syscall, path };
+  const { name, message, stack, code, errno, syscall, path, attempts } = error as DmaBufError;
+  const report = { name, message, stack, code, errno, syscall, path };
   return unsound({
     ...report,
     attempts: attempts?.map((attempt) => ({ ...attempt, error: reportError(attempt.error) })),

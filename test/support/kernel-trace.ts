@@ -17,7 +17,7 @@ const syncRequest = 0x40086200;
 const probes: Record<string, string> = {
   buffer: 'dma_buf_ioctl file=$arg1:x64 request=$arg2:x32 argument=+u0($arg3):u64',
   heap: 'dma_heap_ioctl file=$arg1:x64 request=$arg2:x32 argument=+u0($arg3):u64',
-  mmap: 'dma_buf_mmap_internal file=$arg1:x64 request=0:x32 argument=0:u64',
+  mmap: 'dma_buf_mmap_internal file=$arg1:x64',
 };
 
 /** A call that reached the kernel's dma-buf code. */
@@ -25,6 +25,7 @@ export interface KernelCall {
   kind: 'buffer' | 'heap' | 'mmap';
   /** Identifies the open file. */
   file: string;
+  /** Of an ioctl; 0 for mmap. */
   request: number;
   /** The first eight bytes that the call's argument points to. */
   argument: bigint;
@@ -45,38 +46,44 @@ function prepare(): string | false {
 /** Why `recordCalls` cannot work here (no root, no kprobes); false when it can. */
 export const cannotRecord: string | false = prepare();
 
+const group = `dmabuf_test_${process.pid}`;
+const instance = `${tracing}/instances/${group}`;
+let installed = false;
+
+/** Defines the probes, until the process exits: setting a breakpoint in the kernel takes its time. */
+function install(): void {
+  if (installed) return;
+  installed = true;
+  mkdirSync(instance);
+  process.once('exit', remove);
+  for (const [kind, probe] of Object.entries(probes)) {
+    appendFileSync(`${tracing}/kprobe_events`, `p:${group}/${kind} ${probe}\n`);
+  }
+  writeFileSync(`${instance}/events/${group}/enable`, '1');
+}
+
+function remove(): void {
+  writeFileSync(`${instance}/events/${group}/enable`, '0');
+  rmdirSync(instance);
+  for (const kind of Object.keys(probes)) appendFileSync(`${tracing}/kprobe_events`, `-:${group}/${kind}\n`);
+}
+
 /** Runs `fn` and returns what reached the kernel's dma-buf code meanwhile from this process, in order. */
 export function recordCalls(fn: () => void): KernelCall[] {
-  const group = `dmabuf_test_${process.pid}`;
-  const instance = `${tracing}/instances/${group}`;
-  mkdirSync(instance);
-  const defined: string[] = [];
-  try {
-    for (const [kind, probe] of Object.entries(probes)) {
-      appendFileSync(`${tracing}/kprobe_events`, `p:${group}/${kind} ${probe}\n`);
-      defined.push(kind);
-    }
-    writeFileSync(`${instance}/set_event_pid`, readdirSync('/proc/self/task').join(' '));
-    writeFileSync(`${instance}/events/${group}/enable`, '1');
-    try {
-      fn();
-    } finally {
-      writeFileSync(`${instance}/events/${group}/enable`, '0');
-    }
-    return parse(readFileSync(`${instance}/trace`, 'utf8'));
-  } finally {
-    rmdirSync(instance);
-    for (const kind of defined) appendFileSync(`${tracing}/kprobe_events`, `-:${group}/${kind}\n`);
-  }
+  install();
+  writeFileSync(`${instance}/set_event_pid`, readdirSync('/proc/self/task').join(' '));
+  writeFileSync(`${instance}/trace`, '');
+  fn();
+  return parse(readFileSync(`${instance}/trace`, 'utf8'));
 }
 
 function parse(trace: string): KernelCall[] {
-  const line = /: (buffer|heap|mmap): .* file=(\w+) request=(\w+) argument=(\w+)$/gm;
+  const line = /: (buffer|heap|mmap): .* file=(\w+)(?: request=(\w+) argument=(\w+))?$/gm;
   return [...trace.matchAll(line)].map(([, kind, file, request, argument]) => ({
     kind: kind as KernelCall['kind'],
     file: file as string,
-    request: Number(request),
-    argument: BigInt(argument as string),
+    request: Number(request ?? 0),
+    argument: BigInt(argument ?? 0),
   }));
 }
 

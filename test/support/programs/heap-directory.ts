@@ -35,7 +35,7 @@ export interface HeapDirectoryReport {
 }
 
 const directory = '/dev/dma_heap';
-const [major, minor] = (process.env['DMABUF_TEST_DEVICE'] as string).split(' ') as [string, string];
+const [major, minor] = (process.env.DMABUF_TEST_DEVICE as string).split(' ') as [string, string];
 
 function node(name: string, device: [string, string] = [major, minor]): void {
   execFileSync('mknod', [`${directory}/${name}`, 'c', ...device]);

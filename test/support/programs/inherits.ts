@@ -1,8 +1,8 @@
-// Has a dma-buf as its descriptor 3, not close-on-exec: the parent gave it that place in `stdio`.
+// Has a dma-buf as its descriptor `inheritedFd`, not close-on-exec: the parent gave it that place in `stdio`.
 
 import { readlinkSync } from 'node:fs';
 import { DmaBuf } from 'dmabuf';
-import { closeOnExec, flagsOf } from '../descriptors.js';
+import { closeOnExec, flagsOf, inheritedFd } from '../descriptors.js';
 import { report } from '../programs.js';
 
 export interface InheritsReport {
@@ -28,15 +28,15 @@ function isOpen(fd: number): boolean {
   }
 }
 
-const observed: Partial<InheritsReport> = { inheritedFlag: isSet(3) };
-const imported = DmaBuf.import(3);
+const observed: Partial<InheritsReport> = { inheritedFlag: isSet(inheritedFd) };
+const imported = DmaBuf.import(inheritedFd);
 observed.importedFlag = isSet(imported.fd);
 imported.close();
-observed.afterImport = isSet(3);
+observed.afterImport = isSet(inheritedFd);
 
-const adopted = DmaBuf.adopt(3);
+const adopted = DmaBuf.adopt(inheritedFd);
 observed.adoptedFd = adopted.fd;
-observed.adoptedFlag = isSet(3);
+observed.adoptedFlag = isSet(inheritedFd);
 observed.inode = adopted.inode;
 const bytes = new Uint8Array(5);
 adopted.read(bytes);
@@ -45,5 +45,5 @@ observed.text = Buffer.from(bytes).toString();
 const fd = adopted.release();
 observed.releasedFlag = isSet(fd);
 DmaBuf.adopt(fd).close();
-observed.afterClose = isOpen(3);
+observed.afterClose = isOpen(inheritedFd);
 report(observed);

@@ -51,9 +51,14 @@ const withNone = {
 };
 const copied = buffer.read(new Uint8Array(16));
 
+/** Not async, and the promise goes elsewhere: V8's own async stack traces cannot show it. */
+function callerOfHeapAllocate(): Promise<DmaBuf> {
+  return heap.allocate(4096);
+}
+
 closeSync(fillers.pop() as number);
 const withOne = {
-  'heap.allocate': await errorOf(() => heap.allocate(4096)),
+  'heap.allocate': await errorOf(callerOfHeapAllocate),
   allocateSync: await errorOf(() => allocateSync(4096)),
   allocate: await errorOf(() => allocate(4096)),
 };

@@ -13,7 +13,7 @@ export interface UnprivilegedReport {
   readFdInfo: ReportedError;
 }
 
-const foreignFd = Number(process.env['DMABUF_TEST_FD']);
+const foreignFd = Number(process.env.DMABUF_TEST_FD);
 
 const observed: UnprivilegedReport = {
   heaps: DmaHeap.list(),
