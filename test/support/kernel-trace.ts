@@ -48,12 +48,11 @@ export const cannotRecord: string | false = prepare();
 
 const group = `dmabuf_test_${process.pid}`;
 const instance = `${tracing}/instances/${group}`;
-let installed = false;
+/** The threads whose calls are recorded. */
+let recorded = '';
 
 /** Defines the probes, until the process exits: setting a breakpoint in the kernel takes its time. */
 function install(): void {
-  if (installed) return;
-  installed = true;
   mkdirSync(instance);
   process.once('exit', remove);
   for (const [kind, probe] of Object.entries(probes)) {
@@ -68,23 +67,28 @@ function remove(): void {
   for (const kind of Object.keys(probes)) appendFileSync(`${tracing}/kprobe_events`, `-:${group}/${kind}\n`);
 }
 
-/** Runs `fn` and returns what reached the kernel's dma-buf code meanwhile from this process, in order. */
-export function recordCalls(fn: () => void): KernelCall[] {
-  install();
-  writeFileSync(`${instance}/set_event_pid`, readdirSync('/proc/self/task').join(' '));
-  writeFileSync(`${instance}/trace`, '');
-  fn();
-  return parse(readFileSync(`${instance}/trace`, 'utf8'));
+/** Everything recorded so far. Clearing the record would take the kernel longer than reading it again. */
+function readCalls(): KernelCall[] {
+  const line = /: (buffer|heap|mmap): .* file=(\w+)(?: request=(\w+) argument=(\w+))?$/gm;
+  return [...readFileSync(`${instance}/trace`, 'utf8').matchAll(line)].map(
+    ([, kind, file, request, argument]) => ({
+      kind: kind as KernelCall['kind'],
+      file: file as string,
+      request: Number(request ?? 0),
+      argument: BigInt(argument ?? 0),
+    }),
+  );
 }
 
-function parse(trace: string): KernelCall[] {
-  const line = /: (buffer|heap|mmap): .* file=(\w+)(?: request=(\w+) argument=(\w+))?$/gm;
-  return [...trace.matchAll(line)].map(([, kind, file, request, argument]) => ({
-    kind: kind as KernelCall['kind'],
-    file: file as string,
-    request: Number(request ?? 0),
-    argument: BigInt(argument ?? 0),
-  }));
+/** Runs `fn` and returns what reached the kernel's dma-buf code meanwhile from this process, in order. */
+export function recordCalls(fn: () => void): KernelCall[] {
+  if (recorded === '') install();
+  const threads = readdirSync('/proc/self/task').join(' ');
+  if (threads !== recorded) writeFileSync(`${instance}/set_event_pid`, threads);
+  recorded = threads;
+  const before = readCalls().length;
+  fn();
+  return readCalls().slice(before);
 }
 
 const syncNames: Record<string, string> = {
