@@ -85,5 +85,9 @@ export async function errorOf(fn: () => unknown): Promise<ReportedError> {
 
 /** Goes on as soon as `condition` holds; the event loop turns meanwhile. */
 export async function until(condition: () => boolean): Promise<void> {
-  while (!condition()) await new Promise((resolve) => setImmediate(resolve));
+  const patience = 5000;
+  for (let turn = 0; !condition(); turn++) {
+    assert.ok(turn < patience, `this did not come true in ${patience} turns of the event loop: ${condition}`);
+    await new Promise((resolve) => setImmediate(resolve));
+  }
 }
