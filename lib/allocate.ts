@@ -12,17 +12,21 @@ import type { DmaBuf } from './dma-buf.js';
 import { type BufferOptions, DmaHeap } from './dma-heap.js';
 import { type AllocationAttempt, DmaBufError } from './errors.js';
 import { guardMemory } from './memory-guard.js';
+import { allocateUdmabuf, allocateUdmabufSync } from './udmabuf.js';
 
-/** Where memory may come from: a heap by alias, name or path, or one that is already open. */
-export type Source = 'system' | 'cma' | (string & {}) | DmaHeap;
+/**
+ * Where memory may come from: a heap by alias, name or path, one that is already open, or `'udmabuf'`, which makes
+ * a dma-buf of ordinary memory (Linux 4.20).
+ */
+export type Source = 'system' | 'cma' | 'udmabuf' | (string & {}) | DmaHeap;
 
 /** What {@link allocate} shall make, and from what. */
 export interface AllocateOptions extends BufferOptions {
-  /** Sources in the order of preference. Default `['system']`. */
+  /** Sources in the order of preference. Default `['system', 'udmabuf']`. */
   from?: Source | readonly Source[];
 }
 
-const defaultSources: readonly Source[] = ['system'];
+const defaultSources: readonly Source[] = ['system', 'udmabuf'];
 
 /** Refusals after which the next source may still serve; any other error is the request's own fault. */
 const trySomethingElse = new Set([
@@ -30,6 +34,7 @@ const trySomethingElse = new Set([
   'EACCES',
   'EPERM',
   'ENOTTY',
+  'ENOTSUP',
   'ENOMEM',
   'ERR_DMABUF_MEMORY_GUARD',
 ]);
@@ -73,6 +78,7 @@ async function allocateFrom(
   size: number,
   options: (BufferOptions & { signal?: AbortSignal }) | undefined,
 ): Promise<DmaBuf> {
+  if (source === 'udmabuf') return allocateUdmabuf(size, options);
   if (source instanceof DmaHeap) return source.allocate(size, options);
   const heap = DmaHeap.open(source);
   try {
@@ -83,6 +89,7 @@ async function allocateFrom(
 }
 
 function allocateFromSync(source: Source, size: number, options: BufferOptions | undefined): DmaBuf {
+  if (source === 'udmabuf') return allocateUdmabufSync(size, options);
   if (source instanceof DmaHeap) return source.allocateSync(size, options);
   const heap = DmaHeap.open(source);
   try {

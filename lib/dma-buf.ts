@@ -13,10 +13,14 @@ import {
   outOfRange,
 } from './check.js';
 import { CpuAccess } from './cpu-access.js';
+import { callSite, unsupportedKernel } from './errors.js';
 import { type DmaBufInfo, toInfo } from './inspect/fdinfo.js';
 import { DmaBufMapping } from './mapping.js';
+import { createFromMemfd, type MemfdRange } from './memfd.js';
 import { type NativeHandle, native } from './native.js';
 import { checkOpen, OpenBuffer } from './open-buffer.js';
+import { createSyncFile, handleOfSyncFile, SyncFile } from './sync-file.js';
+import { checkWaitOptions, type WaitOptions } from './wait.js';
 
 /** What {@link DmaBuf.map} maps, and for what. */
 export interface MapOptions {
@@ -81,6 +85,20 @@ export class DmaBuf implements Disposable {
    */
   static isDmaBuf(fd: number): boolean {
     return native.isDmaBuf(checkFd(fd));
+  }
+
+  /**
+   * Makes a dma-buf of a memfd's pages (udmabuf, Linux 4.20): what is written through one is read through the
+   * other. The memfd stays yours, and may be closed.
+   *
+   * @param memfd Sealed with F_SEAL_SHRINK and not with F_SEAL_WRITE; see {@link createMemfd}.
+   * @param pieces One range or several, of this memfd or of others. Default: the whole memfd.
+   * @throws DmaBufError `EINVAL` with the reason (seals, limits of the module), `ENOENT` without `/dev/udmabuf`,
+   *   `EACCES` with the rule that cures it
+   * @throws RangeError `ERR_OUT_OF_RANGE` for a range that leaves its memfd or does not consist of pages
+   */
+  static fromMemfd(memfd: number, pieces?: MemfdRange | readonly MemfdRange[]): DmaBuf {
+    return createDmaBuf(createFromMemfd(memfd, pieces), 'udmabuf');
   }
 
   static #of(self: DmaBuf): OpenBuffer {
@@ -205,6 +223,114 @@ export class DmaBuf implements Disposable {
       );
     }
     return result;
+  }
+
+  /**
+   * Begins CPU access to the whole buffer once the fences of devices that use it have signalled, without blocking
+   * the event loop.
+   *
+   * @throws DmaBufError `EACCES` for a descriptor that is not readable and writable, `ETIMEDOUT`,
+   *   `ERR_DMABUF_CLOSED` when the buffer is closed meanwhile; or the signal's reason
+   */
+  async cpuAccess(access: Access, options?: WaitOptions): Promise<CpuAccess> {
+    const buffer = DmaBuf.#openOf(this);
+    const direction = directionOf(access);
+    const { signal, timeout } = checkWaitOptions(options);
+    buffer.wholeBytes(); // What cannot be mapped need not be waited for.
+    if (!native.isReady(buffer.handle, direction)) {
+      const site = callSite(this.cpuAccess);
+      const limits = { ...(signal && { signal }), ...(timeout !== undefined && { timeout }) };
+      const start = performance.now();
+      await buffer.wait(direction, limits, site);
+      checkOpen(buffer);
+      // A fence that came meanwhile would let START sleep, and waiting again and again might never end.
+      if (!native.isReady(buffer.handle, direction)) {
+        if (timeout !== undefined)
+          limits.timeout = Math.max(0, timeout - Math.ceil(performance.now() - start));
+        const bytes = await buffer.beginOnThreadPool(direction, limits, site);
+        return new CpuAccess(buffer, bytes, access, direction);
+      }
+    }
+    return new CpuAccess(buffer, buffer.begin(direction), access, direction);
+  }
+
+  /**
+   * Calls `fn` with the buffer's bytes under CPU access, which ends when the promise that `fn` returns settles,
+   * however it does. Waits like `cpuAccess()`.
+   *
+   * @returns What `fn` returned.
+   */
+  async withCpuAccess<T>(
+    access: Access,
+    fn: (bytes: Uint8Array) => T | Promise<T>,
+    options?: WaitOptions,
+  ): Promise<T> {
+    DmaBuf.#openOf(this);
+    directionOf(access);
+    if (typeof fn !== 'function') throw invalidType('fn', 'a function', fn);
+    const cpuAccess = await this.cpuAccess(access, options);
+    let result: T;
+    try {
+      result = await fn(cpuAccess.bytes);
+    } catch (error) {
+      endQuietly(cpuAccess);
+      throw error;
+    }
+    cpuAccess.end();
+    return result;
+  }
+
+  /**
+   * Whether the fences that matter for an access have signalled: the writers' for `'read'`, all for `'write'`
+   * and `'read-write'`. Never waits (poll(2), Linux 3.17).
+   */
+  isReady(access: Access): boolean {
+    return native.isReady(DmaBuf.#openOf(this).handle, directionOf(access));
+  }
+
+  /**
+   * Waits, through the event loop, until the fences that matter for an access have signalled. A pending wait keeps
+   * the process alive; end it with `signal` or `close()`. Settles at once on an idle buffer.
+   *
+   * @throws DmaBufError `ETIMEDOUT`, `ERR_DMABUF_CLOSED` when the buffer is closed meanwhile; or the signal's
+   *   reason
+   */
+  async ready(access: Access, options?: WaitOptions): Promise<void> {
+    const buffer = DmaBuf.#openOf(this);
+    const direction = directionOf(access);
+    const limits = checkWaitOptions(options);
+    if (native.isReady(buffer.handle, direction)) return;
+    await buffer.wait(direction, limits, callSite(this.ready));
+  }
+
+  /**
+   * The fences that an access would have to wait for now, as a sync_file: fences that are added later are not in
+   * it. Without any, one that has signalled (DMA_BUF_IOCTL_EXPORT_SYNC_FILE, Linux 6.0).
+   *
+   * @throws DmaBufError `ERR_DMABUF_UNSUPPORTED_KERNEL` before Linux 6.0
+   */
+  exportSyncFile(access: Access): SyncFile {
+    const { handle } = DmaBuf.#openOf(this);
+    const direction = directionOf(access);
+    return unsupportedKernel('DMA_BUF_IOCTL_EXPORT_SYNC_FILE', '6.0', () =>
+      createSyncFile(native.exportSyncFile(handle, direction)),
+    );
+  }
+
+  /**
+   * Adds a sync_file's fences to the buffer, as those of a device that reads (`'read'`) or writes it
+   * (DMA_BUF_IOCTL_IMPORT_SYNC_FILE, Linux 6.0).
+   *
+   * @throws DmaBufError `ERR_DMABUF_UNSUPPORTED_KERNEL` before Linux 6.0
+   */
+  importSyncFile(file: SyncFile, access: Access): void {
+    const { handle } = DmaBuf.#openOf(this);
+    if (!(file instanceof SyncFile)) throw invalidType('file', 'a SyncFile', file);
+    const direction = directionOf(access);
+    const fences = handleOfSyncFile(file);
+    unsupportedKernel('DMA_BUF_IOCTL_IMPORT_SYNC_FILE', '6.0', () =>
+      native.importSyncFile(handle, fences, direction),
+    );
   }
 
   /**

@@ -1,5 +1,6 @@
 import { closeSync, constants, openSync, readdirSync, realpathSync } from 'node:fs';
 import { basename } from 'node:path';
+import { finishAllocation, runAllocation } from './allocation.js';
 import {
   type Access,
   accessModeOf,
@@ -14,8 +15,8 @@ import {
   invalidType,
   outOfRange,
 } from './check.js';
-import { createDmaBuf, type DmaBuf } from './dma-buf.js';
-import { atCallSite, callSite, createError, DmaBufError } from './errors.js';
+import type { DmaBuf } from './dma-buf.js';
+import { callSite, createError, DmaBufError } from './errors.js';
 import { guard, type Sentinel, unguard } from './handle.js';
 import { guardMemory } from './memory-guard.js';
 import { type NativeHandle, native } from './native.js';
@@ -99,12 +100,7 @@ function listHeaps(): HeapInfo[] {
   const links: [string, string][] = [];
   for (const entry of entries.sort()) {
     const path = `${directory}/${entry}`;
-    let target = path;
-    try {
-      target = realpathSync(path);
-    } catch {
-      // A dangling link: describe() says why it cannot be opened.
-    }
+    const target = realPathOf(path);
     if (target === path) heaps.set(path, describe(path));
     else links.push([entry, target]);
   }
@@ -114,6 +110,15 @@ function listHeaps(): HeapInfo[] {
     heap.aliases = [...(heap.aliases ?? []), alias];
   }
   return [...heaps.values()];
+}
+
+/** The path without symbolic links; as it is where the device went away meanwhile. */
+function realPathOf(path: string): string {
+  try {
+    return realpathSync(path);
+  } catch {
+    return path;
+  }
 }
 
 /** Where to find a heap that was asked for by name, alias or path. */
@@ -156,19 +161,6 @@ function checkRequest(size: number, options: BufferOptions | undefined, kind: He
   return accessMode;
 }
 
-function finish(handle: NativeHandle, name: string | undefined, source: string): DmaBuf {
-  const buffer = createDmaBuf(handle, source);
-  if (name !== undefined) {
-    try {
-      buffer.setName(name);
-    } catch (error) {
-      buffer.close();
-      throw error;
-    }
-  }
-  return buffer;
-}
-
 /**
  * An open dma-buf heap: a device under `/dev/dma_heap` that allocates dma-bufs (Linux 5.6).
  *
@@ -186,10 +178,11 @@ export class DmaHeap implements Disposable {
 
   private constructor(path: unknown) {
     if (typeof path !== 'string') throw illegalConstructor('DmaHeap', 'DmaHeap.open()');
-    this.#handle = openNative(path);
+    const handle = openNative(path);
     this.#fd = native.registers[0] as number;
-    this.#sentinel = guard(this.#handle, 'DmaHeap');
-    this.#path = realpathSync(path);
+    this.#handle = handle;
+    this.#sentinel = guard(handle, 'DmaHeap');
+    this.#path = realPathOf(path);
     this.#name = basename(this.#path);
     this.#kind = kindOf(this.#name);
   }
@@ -254,33 +247,14 @@ export class DmaHeap implements Disposable {
   async allocate(size: number, options?: BufferOptions & { signal?: AbortSignal }): Promise<DmaBuf> {
     const heap = DmaHeap.#openOf(this);
     const accessMode = checkRequest(size, options, heap.#kind);
-    const signal = checkSignal(options?.signal);
-    signal?.throwIfAborted();
+    checkSignal(options?.signal)?.throwIfAborted();
     const site = callSite(this.allocate);
-    return new Promise((resolve, reject) => {
-      let aborted = false;
-      const abort = (): void => {
-        aborted = true;
-        reject(signal?.reason);
-      };
-      native.allocateAsync(heap.#handle, size, accessMode, (handleOrErrno, syscall) => {
-        signal?.removeEventListener('abort', abort);
-        if (handleOrErrno < 0) {
-          if (!aborted) reject(atCallSite(createError(handleOrErrno, syscall), site));
-          return;
-        }
-        if (aborted) {
-          native.close(handleOrErrno);
-          return;
-        }
-        try {
-          resolve(finish(handleOrErrno, options?.name, heap.#name));
-        } catch (error) {
-          reject(atCallSite(error as DmaBufError, site));
-        }
-      });
-      signal?.addEventListener('abort', abort, { once: true });
-    });
+    return runAllocation(
+      (done) => native.allocateAsync(heap.#handle, size, accessMode, done),
+      options,
+      heap.#name,
+      site,
+    );
   }
 
   /**
@@ -293,7 +267,7 @@ export class DmaHeap implements Disposable {
   allocateSync(size: number, options?: BufferOptions): DmaBuf {
     const heap = DmaHeap.#openOf(this);
     const accessMode = checkRequest(size, options, heap.#kind);
-    return finish(native.allocateSync(heap.#handle, size, accessMode), options?.name, heap.#name);
+    return finishAllocation(native.allocateSync(heap.#handle, size, accessMode), options?.name, heap.#name);
   }
 
   /** Closes the heap; buffers and pending allocations are not affected. Does nothing the second time. */

@@ -55,12 +55,18 @@ const udevRule =
   '> /etc/udev/rules.d/99-dma-heap.rules && udevadm control --reload && udevadm trigger ' +
   '--subsystem-match=dma_heap; then add the user to that group';
 
+const udmabufRule =
+  `Give a group access with a udev rule, as root: echo 'KERNEL=="udmabuf", GROUP="kvm", MODE="0660"' ` +
+  '> /etc/udev/rules.d/99-udmabuf.rules && udevadm control --reload && udevadm trigger --name-match=udmabuf; ' +
+  'then add the user to that group';
+
 /** What to do about an error, where one thing is likely. */
 function adviceFor(code: string, syscall?: string, path?: string): string | undefined {
   switch (`${syscall} ${code}`) {
     case 'open EACCES':
     case 'open EPERM':
       if (path?.startsWith('/dev/dma_heap')) return udevRule;
+      if (path === '/dev/udmabuf') return udmabufRule;
       if (path?.startsWith('/proc/')) return 'Only the same user or root may read this process';
       return undefined;
     case 'open ENOENT':
@@ -70,6 +76,9 @@ function adviceFor(code: string, syscall?: string, path?: string): string | unde
           '(CONFIG_DMABUF_HEAPS_SYSTEM, CONFIG_DMABUF_HEAPS_CMA); in a container, pass the device in'
         );
       }
+      if (path === '/dev/udmabuf') {
+        return 'Load the module, as root: modprobe udmabuf (Linux 4.20, CONFIG_UDMABUF); in a container, pass the device in';
+      }
       if (path?.startsWith('/proc/')) return 'No such process, or it has no such descriptor';
       return undefined;
     case 'open ENOTTY':
@@ -78,6 +87,8 @@ function adviceFor(code: string, syscall?: string, path?: string): string | unde
       return 'The heap has no memory of that size left; a contiguous heap may be fragmented or too small (cma= on the kernel command line)';
     case 'DMA_HEAP_IOCTL_ALLOC EINVAL':
       return 'The heap refuses this size or access';
+    case 'SYNC_IOC_FILE_INFO ENOTTY':
+      return 'The file descriptor does not refer to a sync_file';
     case 'mmap EACCES':
       return (
         'The descriptor does not allow this mapping: JavaScript memory is always writable, so map() needs a ' +
@@ -124,6 +135,19 @@ export function createError(code: string | number, syscall?: string, path?: stri
     syscall,
     path,
   });
+}
+
+/** Runs a call that older kernels do not know (ENOTTY) and says since when they do. */
+export function unsupportedKernel<T>(syscall: string, since: string, call: () => T): T {
+  try {
+    return call();
+  } catch (error) {
+    if (!(error instanceof DmaBufError) || error.code !== 'ENOTTY') throw error;
+    throw new DmaBufError(
+      `ERR_DMABUF_UNSUPPORTED_KERNEL: this kernel does not know ${syscall}, which exists since Linux ${since}`,
+      { code: 'ERR_DMABUF_UNSUPPORTED_KERNEL', syscall, cause: error },
+    );
+  }
 }
 
 /** The caller's place in the code, kept until an asynchronous operation fails. */

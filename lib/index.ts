@@ -6,3 +6,7 @@ export { type BufferOptions, DmaHeap, type HeapInfo, type HeapKind } from './dma
 export { type AllocationAttempt, DmaBufError, type DmaBufErrorDetails } from './errors.js';
 export type { DmaBufInfo } from './inspect/fdinfo.js';
 export { DmaBufMapping } from './mapping.js';
+export { createMemfd, type MemfdOptions, type MemfdRange } from './memfd.js';
+export { DmaBufPool, PooledBuffer, type PoolOptions, type PoolStatistics } from './pool.js';
+export { type FenceInfo, type FenceStatus, SyncFile, type SyncFileInfo } from './sync-file.js';
+export type { WaitOptions } from './wait.js';

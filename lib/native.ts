@@ -47,6 +47,37 @@ export interface Native {
   read(handle: NativeHandle, target: Uint8Array, position: number, length: number): void;
   write(handle: NativeHandle, source: Uint8Array, position: number): void;
 
+  isReady(handle: NativeHandle, direction: number): boolean;
+  beginCpuAccessAsync(
+    handle: NativeHandle,
+    direction: number,
+    done: (errno: number, syscall: string | undefined) => void,
+  ): void;
+  /** Calls `done` once, with 0 or a negative errno. A pending wait keeps the event loop alive. */
+  poll(handle: NativeHandle, direction: number, done: (errno: number) => void): number;
+  cancelPoll(wait: number): void;
+  importSyncFileFd(fd: number, take: boolean): NativeHandle;
+  exportSyncFile(buffer: NativeHandle, direction: number): NativeHandle;
+  importSyncFile(buffer: NativeHandle, file: NativeHandle, direction: number): void;
+  /** 1 signalled, 0 active, negative errno */
+  syncFileStatus(handle: NativeHandle): number;
+  /** [name, then timeline, driver, status, timestamp of every fence]; [0] = status of all */
+  syncFileInfo(handle: NativeHandle): (string | number | bigint)[];
+  mergeSyncFiles(name: string, first: NativeHandle, second: NativeHandle): NativeHandle;
+  setDeadline(handle: NativeHandle, deadline: bigint): void;
+
+  /** A sealed memfd's descriptor; `hugePageSize` 0 for ordinary pages */
+  createMemfd(name: string, size: number, hugePageSize: number): number;
+  /** F_GET_SEALS; [0] = size, [1] = page size, in bytes */
+  seals(fd: number): number;
+  /** memfd, offset and size of every piece */
+  createUdmabuf(pieces: Float64Array): NativeHandle;
+  allocateUdmabufSync(size: number): NativeHandle;
+  allocateUdmabufAsync(
+    size: number,
+    done: (handleOrErrno: number, syscall: string | undefined) => void,
+  ): void;
+
   /** [exporter, name?]; [0] = inode, [1] = size, [2] = references, [3] = flags */
   info(handle: NativeHandle): [string, string?];
   parseFdInfo(text: Uint8Array): [string, string?] | undefined;

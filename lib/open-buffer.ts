@@ -1,6 +1,8 @@
 import { closedError } from './check.js';
+import type { CallSite } from './errors.js';
 import { guard, type Sentinel, unguard } from './handle.js';
 import { type NativeHandle, native } from './native.js';
+import { PendingWaits, type WaitOptions } from './wait.js';
 
 /** The open dma-buf that a DmaBuf, its mappings and its CPU accesses share. */
 export class OpenBuffer {
@@ -15,6 +17,7 @@ export class OpenBuffer {
   /** CPU accesses that were begun and not ended, by direction. */
   private accesses: number[] | undefined;
   private readonly sentinel: Sentinel;
+  private waits: PendingWaits | undefined;
 
   constructor(handle: NativeHandle) {
     this.handle = handle;
@@ -24,6 +27,7 @@ export class OpenBuffer {
     this.bytes = undefined;
     this.accesses = undefined;
     this.sentinel = guard(handle, 'DmaBuf');
+    this.waits = undefined;
   }
 
   /** -1 once closed. */
@@ -51,7 +55,7 @@ export class OpenBuffer {
   }
 
   /** The bytes of the whole buffer; mapped at first use, and again when the ArrayBuffer was transferred away. */
-  private wholeBytes(): Uint8Array {
+  wholeBytes(): Uint8Array {
     if (this.bytes === undefined || this.bytes.length === 0) {
       this.bytes = new Uint8Array(native.mapWhole(this.handle));
     }
@@ -70,6 +74,45 @@ export class OpenBuffer {
   end(direction: number): void {
     (this.accesses as number[])[direction] = ((this.accesses as number[])[direction] as number) - 1;
     native.endCpuAccess(this.handle, direction);
+  }
+
+  /** Waits, through the event loop, until the fences that matter for an access have signalled. */
+  wait(direction: number, options: WaitOptions, site: CallSite): Promise<void> {
+    this.waits ??= new PendingWaits();
+    return this.waits.run<void>(
+      (done) => {
+        const wait = native.poll(this.handle, direction, (errno) => done(errno));
+        return () => native.cancelPoll(wait);
+      },
+      options,
+      site,
+      "waiting for the buffer's fences",
+    );
+  }
+
+  /** Like `begin()`, on the thread pool, for when START may sleep. */
+  async beginOnThreadPool(direction: number, options: WaitOptions, site: CallSite): Promise<Uint8Array> {
+    this.waits ??= new PendingWaits();
+    await this.waits.run<void>(
+      (done) => {
+        let cancelled = false;
+        native.beginCpuAccessAsync(this.handle, direction, (errno, syscall) => {
+          if (!cancelled) done(errno, undefined, syscall);
+          // Nobody wants it any more: end what has begun after all. A closed buffer needs no end.
+          else if (errno === 0 && this.handle >= 0) native.endCpuAccess(this.handle, direction);
+        });
+        return () => {
+          cancelled = true;
+        };
+      },
+      options,
+      site,
+      "waiting for the buffer's fences",
+    );
+    checkOpen(this);
+    this.accesses ??= [0, 0, 0, 0];
+    (this.accesses[direction] as number)++;
+    return this.wholeBytes();
   }
 
   /** Closes; false when that had been done. Ends the CPU accesses first, so that a device sees what was written. */
@@ -111,6 +154,7 @@ export class OpenBuffer {
     this.knownFd = -1;
     this.bytes = undefined;
     unguard(this.sentinel);
+    this.waits?.rejectAll('DmaBuf');
   }
 }
 

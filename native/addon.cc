@@ -30,6 +30,22 @@ constexpr Export kExports[] = {
     {"read", Entry<ReadBytes, 4>},
     {"write", Entry<WriteBytes, 3>},
     {"info", Entry<InfoOf, 1>},
+    {"isReady", Entry<IsReadyFor, 2>},
+    {"beginCpuAccessAsync", Entry<BeginAccessAsync, 3>},
+    {"poll", Entry<StartPoll, 3>},
+    {"cancelPoll", Entry<CancelPoll, 1>},
+    {"importSyncFileFd", Entry<ImportSyncFileFd, 2>},
+    {"exportSyncFile", Entry<ExportFences, 2>},
+    {"importSyncFile", Entry<ImportFences, 3>},
+    {"syncFileStatus", Entry<StatusOfSyncFile, 1>},
+    {"syncFileInfo", Entry<InfoOfSyncFile, 1>},
+    {"mergeSyncFiles", Entry<MergeFences, 3>},
+    {"setDeadline", Entry<SetFenceDeadline, 2>},
+    {"createMemfd", Entry<CreateSealedMemfd, 3>},
+    {"seals", Entry<SealsOfFd, 1>},
+    {"createUdmabuf", Entry<UdmabufFromPieces, 1>},
+    {"allocateUdmabufSync", Entry<AllocateUdmabufSync, 1>},
+    {"allocateUdmabufAsync", Entry<AllocateUdmabufAsync, 2>},
     {"parseFdInfo", Entry<ParseFdInfoText, 1>},
     {"readFdInfo", Entry<ReadFdInfoOf, 2>},
     {"freeMemory", Entry<FreeMemoryBytes, 0>},
@@ -58,7 +74,7 @@ void Define(napi_env env, napi_value exports, const char* name, napi_callback ca
 }
 
 Napi::Object Init(Napi::Env env, Napi::Object exports) {
-  auto* addon = new AddonData;
+  auto* addon = new AddonData(env);
   napi_set_instance_data(env, addon, DeleteAddonData, nullptr);
 
   Napi::Float64Array registers = Napi::Float64Array::New(env, kRegisterCount);

@@ -4,12 +4,16 @@
 
 #include "js/handles.h"
 #include "js/napi_setup.h"
+#include "js/poll.h"
 #include "os/result.h"
 
 namespace dmabuf {
 
 // Everything that the addon keeps for one environment (the main thread or one worker).
 struct AddonData {
+  explicit AddonData(napi_env env) : polls(env) {}
+
+  Polls polls;
   // Shared with the finalizers of ArrayBuffers, which may outlive this.
   std::shared_ptr<Handles> handles = std::make_shared<Handles>();
   // A Float64Array that JavaScript reads further results from: cheaper than an object per call.

@@ -53,8 +53,9 @@ napi_value IsDmaBufFd(Call& call) {
 
 napi_value DescribeHandle(Call& call) {
   Handle* handle = nullptr;
-  if (!call.Read(0, HandleKind::kDmaBuf, &handle)) return nullptr;
-  if (!handle->identified && !call.CheckIdentity(*handle)) return nullptr;
+  uint32_t slot = 0;
+  if (!call.ReadAny(0, &slot, &handle) || (!handle->identified && !call.CheckIdentity(*handle)))
+    return nullptr;
   Describe(call.addon(), *handle);
   return nullptr;
 }
@@ -79,18 +80,18 @@ napi_value AbandonHandle(Call& call) {
 napi_value ReleaseHandle(Call& call) {
   Handle* handle = nullptr;
   uint32_t slot = 0;
-  if (!call.Read(0, &slot) || !call.Read(0, HandleKind::kDmaBuf, &handle) || !call.CheckIdentity(*handle)) {
-    return nullptr;
-  }
+  if (!call.ReadAny(0, &slot, &handle) || !call.CheckIdentity(*handle)) return nullptr;
   return call.Number(call.addon().handles->Release(call.env(), slot));
 }
 
 napi_value DuplicateHandle(Call& call) {
   Handle* handle = nullptr;
-  if (!call.Read(0, HandleKind::kDmaBuf, &handle) || !call.CheckIdentity(*handle)) return nullptr;
+  uint32_t slot = 0;
+  if (!call.ReadAny(0, &slot, &handle) || !call.CheckIdentity(*handle)) return nullptr;
   Result<UniqueFd> copy = Duplicate(handle->fd.get());
   if (!copy) return call.Fail(copy.error()), nullptr;
-  return AddBuffer(call, std::move(*copy), FileStatus{handle->identity, handle->size, false, 0});
+  const FileStatus status{handle->identity, handle->size, 0, false, 0};
+  return call.Number(call.addon().handles->Add(handle->kind, std::move(*copy), status));
 }
 
 napi_value SetName(Call& call) {

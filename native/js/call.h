@@ -42,6 +42,11 @@ class Call {
     *value = static_cast<uint64_t>(number);
     return static_cast<double>(*value) == number || WrongType(index);
   }
+  bool ReadBigInt(size_t index, uint64_t* value) {
+    bool lossless = false;
+    return (napi_get_value_bigint_uint64(env_, arguments_[index], value, &lossless) == napi_ok && lossless) ||
+           WrongType(index);
+  }
   bool Read(size_t index, bool* value) {
     return napi_get_value_bool(env_, arguments_[index], value) == napi_ok || WrongType(index);
   }
@@ -54,6 +59,13 @@ class Call {
     uint32_t slot = 0;
     if (!Read(index, &slot)) return false;
     *handle = addon_->handles->Find(slot, kind);
+    return *handle != nullptr || Fail("ERR_DMABUF_CLOSED");
+  }
+
+  // An open object of whatever kind.
+  bool ReadAny(size_t index, uint32_t* slot, Handle** handle) {
+    if (!Read(index, slot)) return false;
+    *handle = addon_->handles->Find(*slot);
     return *handle != nullptr || Fail("ERR_DMABUF_CLOSED");
   }
 

@@ -20,7 +20,7 @@ napi_value DescribeHandle(Call& call);   // (handle) => void; [0..2] = fd, inode
 napi_value CloseHandle(Call& call);      // (handle) => void; [1..2] = inode, size
 napi_value AbandonHandle(Call& call);    // (handle) => void
 napi_value ReleaseHandle(Call& call);    // (handle) => fd
-napi_value DuplicateHandle(Call& call);  // (handle) => handle
+napi_value DuplicateHandle(Call& call);  // (handle) => handle of the same kind
 napi_value SetName(Call& call);          // (handle, name: string) => void
 napi_value BeginAccess(Call& call);      // (handle, direction) => void
 napi_value EndAccess(Call& call);        // (handle, direction) => void
@@ -31,6 +31,27 @@ napi_value UnmapRange(Call& call);  // (handle, id) => void
 napi_value MapWhole(Call& call);    // (handle) => ArrayBuffer
 napi_value ReadBytes(Call& call);   // (handle, target: Uint8Array, position, length) => void
 napi_value WriteBytes(Call& call);  // (handle, source: Uint8Array, position) => void
+
+// fence_functions.cc
+napi_value IsReadyFor(Call& call);        // (handle, direction) => boolean
+napi_value BeginAccessAsync(Call& call);  // (handle, direction, done: (0 | -errno, call) => void) => void
+napi_value StartPoll(Call& call);         // (handle, direction, done: (0 | -errno) => void) => wait
+napi_value CancelPoll(Call& call);        // (wait) => void
+napi_value ImportSyncFileFd(Call& call);  // (fd, take: boolean) => handle
+napi_value ExportFences(Call& call);      // (buffer: handle, direction) => handle
+napi_value ImportFences(Call& call);      // (buffer: handle, file: handle, direction) => void
+napi_value StatusOfSyncFile(Call& call);  // (handle) => 1 | 0 | -errno
+napi_value InfoOfSyncFile(
+    Call& call);  // (handle) => [name, (timeline, driver, status, timestamp)...]; [0] = status
+napi_value MergeFences(Call& call);       // (name: string, first: handle, second: handle) => handle
+napi_value SetFenceDeadline(Call& call);  // (handle, deadline: bigint) => void
+
+// udmabuf_functions.cc
+napi_value CreateSealedMemfd(Call& call);     // (name: string, size, hugePageSize) => fd
+napi_value SealsOfFd(Call& call);             // (fd) => seals; [0] = size, [1] = page size
+napi_value UdmabufFromPieces(Call& call);     // (Float64Array of memfd, offset, size, ...) => handle
+napi_value AllocateUdmabufSync(Call& call);   // (size) => handle
+napi_value AllocateUdmabufAsync(Call& call);  // (size, done: (handle | -errno, call) => void) => void
 
 // fdinfo_functions.cc
 napi_value InfoOf(Call& call);  // (handle) => [exporter, name?]; [0..3] = inode, size, references, flags

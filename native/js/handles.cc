@@ -2,6 +2,8 @@
 
 #include <utility>
 
+#include "os/sync_file.h"
+
 namespace dmabuf {
 
 Handle& Handles::Take(HandleKind kind, UniqueFd fd, uint32_t* slot) {
@@ -40,7 +42,11 @@ uint32_t Handles::AddNewBuffer(UniqueFd fd) {
 Result<bool> Handles::CheckIdentity(Handle& handle) {
   const Result<FileStatus> status = StatusOf(handle.fd.get());
   if (!status) return status.error();
-  if (handle.identified) return status->identity == handle.identity;
+  if (handle.identified) {
+    if (!(status->identity == handle.identity)) return false;
+    // All anonymous inodes are one: eventfds, epolls and sync_files differ only in what they answer.
+    return handle.kind != HandleKind::kSyncFile || static_cast<bool>(SyncFileStatus(handle.fd.get()));
+  }
   if (dma_buf_device_ == 0) dma_buf_device_ = status->identity.device;
   if (status->identity.device != dma_buf_device_) return false;
   handle.identified = true;

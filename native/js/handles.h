@@ -14,7 +14,7 @@
 namespace dmabuf {
 
 // The type tag of a handle: a number given for one kind of object is never taken for another.
-enum class HandleKind : uint8_t { kFree, kHeap, kDmaBuf };
+enum class HandleKind : uint8_t { kFree, kHeap, kDmaBuf, kSyncFile };
 
 // A mapping and the ArrayBuffer that shows it, if any. Shared by the handle and the ArrayBuffer's finalizer,
 // which may run in any order, the finalizer even after the environment's data is gone.

@@ -1,5 +1,6 @@
 #include "os/dma_buf.h"
 
+#include <poll.h>
 #include <sys/ioctl.h>
 #include <sys/vfs.h>
 
@@ -31,6 +32,19 @@ Result<bool> IsDmaBuf(int fd) {
   // Files of some kinds have no filesystem to ask about; they are no dma-bufs. Only a bad fd is an error.
   if (result < 0 && errno == EBADF) return SystemError{errno, "fstatfs"};
   return result == 0 && static_cast<uint32_t>(status.f_type) == DMA_BUF_MAGIC;
+}
+
+short PollEvent(CpuAccess access) { return access == CpuAccess::kRead ? POLLIN : POLLOUT; }
+
+Result<bool> IsReady(int fd, CpuAccess access) {
+  pollfd request{fd, PollEvent(access), 0};
+  int count;
+  do {
+    count = ::poll(&request, 1, 0);
+  } while (count < 0 && errno == EINTR);
+  if (count < 0) return SystemError{errno, "poll"};
+  if ((request.revents & POLLNVAL) != 0) return SystemError{EBADF, "poll"};
+  return (request.revents & request.events) != 0;
 }
 
 Result<void> BeginCpuAccess(int fd, CpuAccess access) {

@@ -12,6 +12,12 @@ enum class CpuAccess : uint32_t { kRead = 1, kWrite = 2, kReadWrite = 3 };
 // fstatfs(2): the only test with no side effect (DMA_BUF_MAGIC, Linux 5.3).
 Result<bool> IsDmaBuf(int fd);
 
+// The event of poll(2) that says that such an access need not wait: POLLIN when the writers' fences have
+// signalled, POLLOUT when all have. Never both: poll returns when either holds.
+short PollEvent(CpuAccess access);
+// poll(2) without waiting: have the fences that matter for this access signalled?
+Result<bool> IsReady(int fd, CpuAccess access);
+
 // DMA_BUF_IOCTL_SYNC with START: waits for the buffer's fences, so it may block for as long as a device
 // works. Repeated on EINTR and EAGAIN, as the kernel's header demands.
 Result<void> BeginCpuAccess(int fd, CpuAccess access);

@@ -1,0 +1,155 @@
+import { readFileSync } from 'node:fs';
+import {
+  checkFd,
+  checkInteger,
+  checkName,
+  checkOptions,
+  checkSize,
+  invalidType,
+  outOfRange,
+} from './check.js';
+import { DmaBufError } from './errors.js';
+import { type NativeHandle, native } from './native.js';
+
+/** A range of a memfd, for {@link DmaBuf.fromMemfd}. */
+export interface MemfdRange {
+  /** Another memfd than the first argument. */
+  memfd?: number;
+  /** Bytes, a multiple of the page size. */
+  offset: number;
+  /** Bytes, a multiple of the page size. */
+  size: number;
+}
+
+const sealShrink = 0x2;
+const sealWrite = 0x8;
+const sealFutureWrite = 0x10;
+
+/** Refuses what the kernel would refuse with a bare EINVAL, and says why. */
+function refuse(why: string): never {
+  throw new DmaBufError(`EINVAL: invalid argument, UDMABUF_CREATE: ${why}`, {
+    code: 'EINVAL',
+    errno: -22,
+    syscall: 'UDMABUF_CREATE',
+  });
+}
+
+function parameter(name: string): number {
+  try {
+    return Number.parseInt(readFileSync(`/sys/module/udmabuf/parameters/${name}`, 'utf8'), 10);
+  } catch {
+    return Number.POSITIVE_INFINITY; // Not to be read here: the kernel will say.
+  }
+}
+
+/** The module's limit on one buffer: without it the kernel says EINVAL. */
+export function checkTotal(size: number): void {
+  const megabytes = parameter('size_limit_mb');
+  if (size > megabytes * 2 ** 20) {
+    refuse(
+      `${size} bytes exceed the module's limit of ${megabytes} MiB; as root: ` +
+        `echo ${Math.ceil(size / 2 ** 20)} > /sys/module/udmabuf/parameters/size_limit_mb`,
+    );
+  }
+}
+
+interface Memfd {
+  size: number;
+  pageSize: number;
+}
+
+/** Finds what udmabuf would not accept in a memfd. */
+function checkMemfd(fd: number): Memfd {
+  let seals: number;
+  try {
+    seals = native.seals(fd);
+  } catch (error) {
+    if (!(error instanceof DmaBufError) || error.code !== 'EINVAL') throw error;
+    refuse(`descriptor ${fd} is not a memfd`);
+  }
+  const memfd = { size: native.registers[0] as number, pageSize: native.registers[1] as number };
+  if ((seals & sealShrink) === 0) {
+    refuse(
+      `memfd ${fd} could still shrink: create it with MFD_ALLOW_SEALING and seal it with F_SEAL_SHRINK, or ` +
+        'use createMemfd()',
+    );
+  }
+  if ((seals & (sealWrite | sealFutureWrite)) !== 0) {
+    refuse(`memfd ${fd} is sealed against writing (F_SEAL_WRITE), which a dma-buf would circumvent`);
+  }
+  return memfd;
+}
+
+function checkPiece(piece: MemfdRange, first: number, memfds: Map<number, Memfd>): [number, number, number] {
+  if (typeof piece !== 'object' || piece === null) throw invalidType('pieces', 'MemfdRanges', piece);
+  const fd = piece.memfd === undefined ? first : checkFd(piece.memfd, 'memfd');
+  const memfd = memfds.get(fd) ?? checkMemfd(fd);
+  memfds.set(fd, memfd);
+  checkInteger(piece.offset, 'offset', 0, Number.MAX_SAFE_INTEGER);
+  checkInteger(piece.size, 'size', 1, Number.MAX_SAFE_INTEGER);
+  for (const name of ['offset', 'size'] as const) {
+    if (piece[name] % memfd.pageSize !== 0) {
+      throw outOfRange(name, `a multiple of the memfd's page size, ${memfd.pageSize}`, piece[name]);
+    }
+  }
+  if (piece.offset + piece.size > memfd.size) {
+    throw outOfRange('size', `such that the range stays within the memfd's ${memfd.size} bytes`, piece.size);
+  }
+  return [fd, piece.offset, piece.size];
+}
+
+/** The handle of a dma-buf over pieces of memfds. */
+export function createFromMemfd(
+  memfd: number,
+  pieces: MemfdRange | readonly MemfdRange[] | undefined,
+): NativeHandle {
+  checkFd(memfd, 'memfd');
+  const memfds = new Map([[memfd, checkMemfd(memfd)]]);
+  const whole = memfds.get(memfd) as Memfd;
+  if (pieces === undefined && (whole.size === 0 || whole.size % whole.pageSize !== 0)) {
+    refuse(
+      `the memfd's size, ${whole.size}, is not a multiple of its page size, ${whole.pageSize} (or it is empty)`,
+    );
+  }
+  const ranges: readonly MemfdRange[] =
+    pieces === undefined
+      ? [{ offset: 0, size: whole.size }]
+      : Array.isArray(pieces)
+        ? pieces
+        : [pieces as MemfdRange];
+  if (ranges.length === 0) throw outOfRange('pieces', 'at least one range', 'an empty list');
+  const checked = ranges.map((piece) => checkPiece(piece, memfd, memfds));
+  const limit = parameter('list_limit');
+  if (checked.length > limit) {
+    refuse(`${checked.length} pieces exceed the module's limit of ${limit} (parameter list_limit)`);
+  }
+  checkTotal(checked.reduce((total, [, , size]) => total + size, 0));
+  return native.createUdmabuf(Float64Array.from(checked.flat()));
+}
+
+/** What {@link createMemfd} makes. */
+export interface MemfdOptions {
+  /** For `/proc/<pid>/maps`: at most 31 bytes of UTF-8, without NUL. Default `'dmabuf'`. */
+  name?: string;
+  /** Take huge pages of so many bytes, a power of two that the kernel has reserved some of. */
+  hugePageSize?: number;
+}
+
+/**
+ * Makes a memfd that {@link DmaBuf.fromMemfd} accepts: sized, and sealed against shrinking (memfd_create(2)).
+ *
+ * @param size Bytes, a multiple of the page size.
+ * @returns The descriptor, close-on-exec; yours to close.
+ * @throws DmaBufError `EMFILE`, `ENOMEM`, `ENODEV` or `EINVAL` for a huge page size that the kernel does not have
+ */
+export function createMemfd(size: number, options: MemfdOptions = {}): number {
+  checkSize(size);
+  checkOptions(options);
+  const { name = 'dmabuf', hugePageSize = 0 } = options;
+  checkInteger(hugePageSize, 'hugePageSize', 0, 2 ** 40);
+  if (Math.log2(hugePageSize || 1) % 1 !== 0)
+    throw outOfRange('hugePageSize', 'a power of two', hugePageSize);
+  const page = hugePageSize || native.pageSize;
+  if (size % page !== 0) throw outOfRange('size', `a multiple of the page size, ${page}`, size);
+  return native.createMemfd(checkName(name), size, hugePageSize);
+}

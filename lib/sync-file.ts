@@ -1,0 +1,238 @@
+import {
+  checkFd,
+  checkName,
+  closedError,
+  illegalConstructor,
+  invalidThis,
+  invalidType,
+  outOfRange,
+} from './check.js';
+import { callSite, createError, DmaBufError, unsupportedKernel } from './errors.js';
+import { guard, type Sentinel, unguard } from './handle.js';
+import { type NativeHandle, native } from './native.js';
+import { checkWaitOptions, PendingWaits, type WaitOptions } from './wait.js';
+
+/** Whether a fence, or a file of fences, has signalled, and if so, whether its work went well. */
+export type FenceStatus = 'active' | 'signaled' | 'error';
+
+/** One fence: a point in the work of a device (struct sync_fence_info). */
+export interface FenceInfo {
+  /** The timeline it belongs to, named by the driver. */
+  timeline: string;
+  driver: string;
+  status: FenceStatus;
+  /** The errno's name, with status `'error'`. */
+  error?: string;
+  /** When it signalled: CLOCK_MONOTONIC nanoseconds, 0 while it is active. */
+  timestamp: bigint;
+}
+
+/** What SYNC_IOC_FILE_INFO says of a sync_file. */
+export interface SyncFileInfo {
+  /** Given by whoever made or merged it. */
+  name: string;
+  status: FenceStatus;
+  /** The errno's name, with status `'error'`. */
+  error?: string;
+  fences: FenceInfo[];
+}
+
+const errnoName = (errno: number): string => createError(errno).code;
+
+function statusOf(value: number): { status: FenceStatus; error?: string } {
+  if (value === 0) return { status: 'active' };
+  return value > 0 ? { status: 'signaled' } : { status: 'error', error: errnoName(value) };
+}
+
+/** The addon's handle of an open SyncFile. */
+export let handleOfSyncFile: (file: SyncFile) => NativeHandle;
+/** Makes the SyncFile of a handle that the addon has just yielded. */
+export let createSyncFile: (handle: NativeHandle) => SyncFile;
+
+/**
+ * A sync_file: fences behind a file descriptor, which says when the work of devices is done (Linux 4.7;
+ * exchanged with dma-bufs since 6.0).
+ *
+ * The object owns its descriptor, like a {@link DmaBuf}.
+ */
+export class SyncFile implements Disposable {
+  #handle: NativeHandle;
+  #fd: number;
+  readonly #sentinel: Sentinel;
+  readonly #waits = new PendingWaits();
+
+  static {
+    handleOfSyncFile = (file) => SyncFile.#openOf(file).#handle;
+    createSyncFile = (handle) => new SyncFile(handle);
+  }
+
+  private constructor(handle: NativeHandle) {
+    if (typeof handle !== 'number') {
+      throw illegalConstructor('SyncFile', 'DmaBuf.exportSyncFile(), SyncFile.import() or SyncFile.adopt()');
+    }
+    native.describe(handle);
+    this.#handle = handle;
+    this.#fd = native.registers[0] as number;
+    this.#sentinel = guard(handle, 'SyncFile');
+  }
+
+  /**
+   * Duplicates a sync_file's descriptor; the given one stays yours.
+   *
+   * @throws DmaBufError `ENOTTY` (not a sync_file), `EBADF` (not open), `EMFILE`
+   */
+  static import(fd: number): SyncFile {
+    return new SyncFile(native.importSyncFileFd(checkFd(fd), false));
+  }
+
+  /**
+   * Takes a sync_file's descriptor over, and marks it close-on-exec. When this throws, it is still yours.
+   *
+   * @throws DmaBufError `ENOTTY` (not a sync_file), `EBADF` (not open)
+   */
+  static adopt(fd: number): SyncFile {
+    return new SyncFile(native.importSyncFileFd(checkFd(fd), true));
+  }
+
+  /**
+   * A new sync_file that signals when all the given ones have (SYNC_IOC_MERGE). They stay open and unchanged.
+   *
+   * @param name For debugging tools: at most 31 bytes of UTF-8, without NUL.
+   */
+  static merge(name: string, first: SyncFile, second: SyncFile, ...more: SyncFile[]): SyncFile {
+    checkName(name);
+    const files: unknown[] = [first, second, ...more];
+    for (const file of files) {
+      if (!(file instanceof SyncFile)) throw invalidType('files', 'SyncFiles', file);
+    }
+    let merged = new SyncFile(native.mergeSyncFiles(name, handleOfSyncFile(first), handleOfSyncFile(second)));
+    for (const file of more) {
+      const previous = merged;
+      try {
+        merged = new SyncFile(native.mergeSyncFiles(name, previous.#handle, handleOfSyncFile(file)));
+      } finally {
+        previous.close();
+      }
+    }
+    return merged;
+  }
+
+  static #of(self: SyncFile): SyncFile {
+    if (!(#handle in self)) throw invalidThis('SyncFile');
+    return self;
+  }
+
+  static #openOf(self: SyncFile): SyncFile {
+    if (SyncFile.#of(self).#handle < 0) throw closedError('SyncFile');
+    return self;
+  }
+
+  /** The file descriptor, lent: do not close it. -1 once closed. */
+  get fd(): number {
+    return SyncFile.#of(this).#fd;
+  }
+
+  /** Whether the object has given up its descriptor. */
+  get closed(): boolean {
+    return SyncFile.#of(this).#handle < 0;
+  }
+
+  /** The state of all fences together: `'error'` when one of them ended in error. */
+  get status(): FenceStatus {
+    return statusOf(native.syncFileStatus(SyncFile.#openOf(this).#handle)).status;
+  }
+
+  /** The name, the state and every fence, as they are now. */
+  info(): SyncFileInfo {
+    const values = native.syncFileInfo(SyncFile.#openOf(this).#handle);
+    const fences: FenceInfo[] = [];
+    for (let index = 1; index < values.length; index += 4) {
+      fences.push({
+        timeline: values[index] as string,
+        driver: values[index + 1] as string,
+        ...statusOf(values[index + 2] as number),
+        timestamp: values[index + 3] as bigint,
+      });
+    }
+    return { name: values[0] as string, ...statusOf(native.registers[0] as number), fences };
+  }
+
+  /**
+   * Waits until all fences have signalled, through the event loop; a pending wait keeps the process alive.
+   *
+   * @throws DmaBufError with the errno's name of a fence that ended in error, `ETIMEDOUT` when `timeout` is over,
+   *   `ERR_DMABUF_CLOSED` when the object is closed meanwhile; or the signal's reason
+   */
+  async wait(options?: WaitOptions): Promise<void> {
+    const file = SyncFile.#openOf(this);
+    const checked = checkWaitOptions(options);
+    let status = native.syncFileStatus(file.#handle);
+    if (status === 0) {
+      status = await file.#waits.run<number>(
+        (done) => {
+          const wait = native.poll(file.#handle, 1, (errno) =>
+            done(errno, errno < 0 ? 0 : native.syncFileStatus(file.#handle)),
+          );
+          return () => native.cancelPoll(wait);
+        },
+        checked,
+        callSite(this.wait),
+        'waiting for the fences of a sync_file',
+      );
+    }
+    if (status < 0) throw fenceError(status);
+  }
+
+  /**
+   * Tells the drivers by when the fences are wanted, so that they may raise clocks (SYNC_IOC_SET_DEADLINE,
+   * Linux 6.4).
+   *
+   * @param deadline CLOCK_MONOTONIC in nanoseconds, as `process.hrtime.bigint()` counts.
+   * @throws DmaBufError `ERR_DMABUF_UNSUPPORTED_KERNEL` before Linux 6.4
+   */
+  setDeadline(deadline: bigint): void {
+    const file = SyncFile.#openOf(this);
+    if (typeof deadline !== 'bigint') throw invalidType('deadline', 'a bigint', deadline);
+    if (deadline < 0n || deadline >= 2n ** 64n) throw outOfRange('deadline', 'from 0 to 2^64 - 1', deadline);
+    unsupportedKernel('SYNC_IOC_SET_DEADLINE', '6.4', () => native.setDeadline(file.#handle, deadline));
+  }
+
+  /** The same fences behind a new descriptor, to be closed on its own. */
+  dup(): SyncFile {
+    return new SyncFile(native.duplicate(SyncFile.#openOf(this).#handle));
+  }
+
+  /** Gives the descriptor to the caller, who has to close it. The object is closed afterwards. */
+  release(): number {
+    const fd = native.release(SyncFile.#openOf(this).#handle);
+    this.#forget();
+    return fd;
+  }
+
+  /** Closes the descriptor and rejects pending waits. Does nothing the second time. */
+  close(): void {
+    if (SyncFile.#of(this).#handle < 0) return;
+    native.close(this.#handle);
+    this.#forget();
+  }
+
+  /** The same as `close()`. */
+  [Symbol.dispose](): void {
+    this.close();
+  }
+
+  #forget(): void {
+    this.#handle = -1;
+    this.#fd = -1;
+    unguard(this.#sentinel);
+    this.#waits.rejectAll('SyncFile');
+  }
+}
+
+function fenceError(errno: number): DmaBufError {
+  const { code } = createError(errno);
+  return new DmaBufError(`${code}: a fence ended in error: the device did not finish its work`, {
+    code,
+    errno,
+  });
+}

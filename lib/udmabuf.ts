@@ -1,0 +1,43 @@
+import { finishAllocation, runAllocation } from './allocation.js';
+import type { Access } from './check.js';
+import type { DmaBuf } from './dma-buf.js';
+import { callSite, DmaBufError } from './errors.js';
+import { checkTotal } from './memfd.js';
+import { guardMemory } from './memory-guard.js';
+import { native } from './native.js';
+
+/** What the source `'udmabuf'` is asked for. */
+interface UdmabufRequest {
+  name?: string;
+  access?: Access;
+  unchecked?: boolean;
+}
+
+/** The size in whole pages; throws what speaks against this source. */
+function checkRequest(size: number, options: UdmabufRequest | undefined): number {
+  if (options?.access !== undefined && options.access !== 'read-write') {
+    throw new DmaBufError("ENOTSUP: udmabuf makes descriptors with access 'read-write' only", {
+      code: 'ENOTSUP',
+    });
+  }
+  const whole = Math.ceil(size / native.pageSize) * native.pageSize;
+  if (options?.unchecked !== true) guardMemory(whole, false);
+  checkTotal(whole);
+  return whole;
+}
+
+/** Allocates a memfd of its own behind a dma-buf, on the thread pool. The arguments have been checked. */
+export async function allocateUdmabuf(
+  size: number,
+  options: (UdmabufRequest & { signal?: AbortSignal }) | undefined,
+): Promise<DmaBuf> {
+  const whole = checkRequest(size, options);
+  const site = callSite(allocateUdmabuf);
+  return runAllocation((done) => native.allocateUdmabufAsync(whole, done), options, 'udmabuf', site);
+}
+
+/** Allocates a memfd of its own behind a dma-buf. The arguments have been checked. */
+export function allocateUdmabufSync(size: number, options: UdmabufRequest | undefined): DmaBuf {
+  const whole = checkRequest(size, options);
+  return finishAllocation(native.allocateUdmabufSync(whole), options?.name, 'udmabuf');
+}

@@ -1,0 +1,91 @@
+#include "os/udmabuf.h"
+
+#include <vector>
+
+#include "js/functions.h"
+#include "js/job.h"
+#include "os/file.h"
+
+namespace dmabuf {
+namespace {
+
+constexpr const char* kDevice = "/dev/udmabuf";
+constexpr const char* kMemfdName = "dmabuf";
+
+// A dma-buf over a memfd of its own, which only the dma-buf keeps alive.
+Result<UniqueFd> AllocateUdmabuf(int device, uint64_t size) {
+  const Result<UniqueFd> memfd = CreateMemfd(kMemfdName, size, 0);
+  if (!memfd) return memfd.error();
+  return CreateUdmabuf(device, {{memfd->get(), 0, size}});
+}
+
+}  // namespace
+
+napi_value CreateSealedMemfd(Call& call) {
+  char name[256];
+  uint64_t size = 0;
+  uint64_t huge_page_size = 0;
+  if (!call.Read(0, name, sizeof name) || !call.Read(1, &size) || !call.Read(2, &huge_page_size)) {
+    return nullptr;
+  }
+  Result<UniqueFd> memfd = CreateMemfd(name, size, huge_page_size);
+  if (!memfd) return call.Fail(memfd.error()), nullptr;
+  return call.Number(memfd->release());
+}
+
+napi_value SealsOfFd(Call& call) {
+  int32_t fd = -1;
+  if (!call.Read(0, &fd)) return nullptr;
+  const Result<FileStatus> status = StatusOf(fd);
+  if (!status) return call.Fail(status.error()), nullptr;
+  const Result<int> seals = SealsOf(fd);
+  if (!seals) return call.Fail(seals.error()), nullptr;
+  call.addon().registers[0] = static_cast<double>(status->size);
+  call.addon().registers[1] = static_cast<double>(status->block_size);
+  return call.Number(*seals);
+}
+
+napi_value UdmabufFromPieces(Call& call) {
+  napi_typedarray_type type = napi_int8_array;
+  void* data = nullptr;
+  size_t length = 0;
+  if (napi_get_typedarray_info(call.env(), call.argument(0), &type, &length, &data, nullptr, nullptr) !=
+          napi_ok ||
+      type != napi_float64_array) {
+    return call.Fail("ERR_INVALID_ARG_TYPE"), nullptr;
+  }
+  const auto* numbers = static_cast<const double*>(data);
+  std::vector<MemfdPiece> pieces;
+  for (size_t index = 0; index + 2 < length; index += 3) {
+    pieces.push_back({static_cast<int>(numbers[index]), static_cast<uint64_t>(numbers[index + 1]),
+                      static_cast<uint64_t>(numbers[index + 2])});
+  }
+  const Result<UniqueFd> device = OpenForReading(kDevice);
+  if (!device) return call.Fail(device.error(), kDevice), nullptr;
+  Result<UniqueFd> buffer = CreateUdmabuf(device->get(), pieces);
+  if (!buffer) return call.Fail(buffer.error()), nullptr;
+  return call.Number(call.addon().handles->AddNewBuffer(std::move(*buffer)));
+}
+
+napi_value AllocateUdmabufSync(Call& call) {
+  uint64_t size = 0;
+  if (!call.Read(0, &size)) return nullptr;
+  const Result<UniqueFd> device = OpenForReading(kDevice);
+  if (!device) return call.Fail(device.error(), kDevice), nullptr;
+  Result<UniqueFd> buffer = AllocateUdmabuf(device->get(), size);
+  if (!buffer) return call.Fail(buffer.error()), nullptr;
+  return call.Number(call.addon().handles->AddNewBuffer(std::move(*buffer)));
+}
+
+napi_value AllocateUdmabufAsync(Call& call) {
+  uint64_t size = 0;
+  if (!call.Read(0, &size)) return nullptr;
+  Result<UniqueFd> device = OpenForReading(kDevice);
+  if (!device) return call.Fail(device.error(), kDevice), nullptr;
+  QueueJob(
+      call, "dmabuf.allocate", std::move(*device), [size](int file) { return AllocateUdmabuf(file, size); },
+      call.argument(1));
+  return nullptr;
+}
+
+}  // namespace dmabuf

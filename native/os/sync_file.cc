@@ -1,0 +1,75 @@
+#include "os/sync_file.h"
+
+#include <cerrno>
+#include <cstdio>
+
+#include "os/ioctl.h"
+#include "os/uapi.h"
+
+namespace dmabuf {
+
+Result<UniqueFd> ExportSyncFile(int buffer, CpuAccess access) {
+  dma_buf_export_sync_file request{};
+  request.flags = static_cast<uint32_t>(access);
+  request.fd = -1;
+  if (RetryIoctl(buffer, DMA_BUF_IOCTL_EXPORT_SYNC_FILE, &request) < 0) {
+    return SystemError{errno, "DMA_BUF_IOCTL_EXPORT_SYNC_FILE"};
+  }
+  return UniqueFd(request.fd);
+}
+
+Result<void> ImportSyncFile(int buffer, int sync_file, CpuAccess access) {
+  dma_buf_import_sync_file request{};
+  request.flags = static_cast<uint32_t>(access);
+  request.fd = sync_file;
+  if (RetryIoctl(buffer, DMA_BUF_IOCTL_IMPORT_SYNC_FILE, &request) < 0) {
+    return SystemError{errno, "DMA_BUF_IOCTL_IMPORT_SYNC_FILE"};
+  }
+  return {};
+}
+
+Result<int32_t> SyncFileStatus(int sync_file) {
+  sync_file_info info{};
+  if (RetryIoctl(sync_file, SYNC_IOC_FILE_INFO, &info) < 0) return SystemError{errno, "SYNC_IOC_FILE_INFO"};
+  return info.status;
+}
+
+Result<SyncFileDetails> DescribeSyncFile(int sync_file) {
+  // Nearly every sync_file has few fences: one call with room for some. EINVAL means that there are more;
+  // then the kernel says how many, until the room suffices.
+  SyncFileDetails details{};
+  uint32_t room = 8;
+  for (;;) {
+    details.fences.resize(room);
+    details.info = {};
+    details.info.num_fences = room;
+    details.info.sync_fence_info = reinterpret_cast<uintptr_t>(details.fences.data());
+    if (RetryIoctl(sync_file, SYNC_IOC_FILE_INFO, &details.info) == 0) {
+      details.fences.resize(details.info.num_fences);
+      return details;
+    }
+    if (errno != EINVAL) return SystemError{errno, "SYNC_IOC_FILE_INFO"};
+    sync_file_info count{};
+    if (RetryIoctl(sync_file, SYNC_IOC_FILE_INFO, &count) < 0) {
+      return SystemError{errno, "SYNC_IOC_FILE_INFO"};
+    }
+    if (count.num_fences <= room) return SystemError{EINVAL, "SYNC_IOC_FILE_INFO"};
+    room = count.num_fences;
+  }
+}
+
+Result<UniqueFd> MergeSyncFiles(const char* name, int first, int second) {
+  sync_merge_data request{};
+  std::snprintf(request.name, sizeof request.name, "%s", name);
+  request.fd2 = second;
+  if (RetryIoctl(first, SYNC_IOC_MERGE, &request) < 0) return SystemError{errno, "SYNC_IOC_MERGE"};
+  return UniqueFd(request.fence);
+}
+
+Result<void> SetSyncFileDeadline(int sync_file, uint64_t deadline) {
+  SyncDeadline request{deadline, 0};
+  if (RetryIoctl(sync_file, kSetDeadline, &request) < 0) return SystemError{errno, "SYNC_IOC_SET_DEADLINE"};
+  return {};
+}
+
+}  // namespace dmabuf

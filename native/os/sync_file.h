@@ -1,0 +1,35 @@
+#pragma once
+
+#include <linux/sync_file.h>
+
+#include <cstdint>
+#include <vector>
+
+#include "os/dma_buf.h"
+#include "os/result.h"
+#include "os/unique_fd.h"
+
+namespace dmabuf {
+
+// DMA_BUF_IOCTL_EXPORT_SYNC_FILE (Linux 6.0): a snapshot of the fences that an access of that direction would
+// have to wait for.
+Result<UniqueFd> ExportSyncFile(int buffer, CpuAccess access);
+// DMA_BUF_IOCTL_IMPORT_SYNC_FILE (Linux 6.0): adds the fences to the buffer, as a reader's or a writer's.
+Result<void> ImportSyncFile(int buffer, int sync_file, CpuAccess access);
+
+// SYNC_IOC_FILE_INFO: the state of all fences together: 1 signalled, 0 active, negative errno.
+Result<int32_t> SyncFileStatus(int sync_file);
+
+struct SyncFileDetails {
+  sync_file_info info;
+  std::vector<sync_fence_info> fences;
+};
+// SYNC_IOC_FILE_INFO with every fence.
+Result<SyncFileDetails> DescribeSyncFile(int sync_file);
+
+// SYNC_IOC_MERGE: a new sync_file that signals when both have. `name`: at most kMaxNameBytes bytes.
+Result<UniqueFd> MergeSyncFiles(const char* name, int first, int second);
+// SYNC_IOC_SET_DEADLINE (Linux 6.4): CLOCK_MONOTONIC nanoseconds, a hint to the drivers.
+Result<void> SetSyncFileDeadline(int sync_file, uint64_t deadline);
+
+}  // namespace dmabuf
