@@ -1,0 +1,4 @@
+import { testTogether } from './run.js';
+import { scenarios } from './workers.scenarios.js';
+
+testTogether('a worker may end at any moment', new URL('./workers.scenarios.js', import.meta.url), scenarios);
