@@ -9,8 +9,8 @@ import {
   outOfRange,
 } from './check.js';
 import type { DmaBuf } from './dma-buf.js';
-import { type BufferOptions, DmaHeap } from './dma-heap.js';
-import { type AllocationAttempt, DmaBufError } from './errors.js';
+import { type BufferOptions, checkHeapName, DmaHeap } from './dma-heap.js';
+import { type AllocationAttempt, atCallSite, callSite, DmaBufError } from './errors.js';
 import { guardMemory } from './memory-guard.js';
 import { allocateUdmabuf, allocateUdmabufSync } from './udmabuf.js';
 
@@ -31,6 +31,8 @@ const defaultSources: readonly Source[] = ['system', 'udmabuf'];
 /** Refusals after which the next source may still serve; any other error is the request's own fault. */
 const trySomethingElse = new Set([
   'ENOENT',
+  'ENODEV',
+  'ENXIO',
   'EACCES',
   'EPERM',
   'ENOTTY',
@@ -44,7 +46,8 @@ function checkSources(from: unknown): readonly Source[] {
   const sources: unknown[] = Array.isArray(from) ? from : [from];
   if (sources.length === 0) throw outOfRange('from', 'at least one source', 'an empty list');
   for (const source of sources) {
-    if (typeof source !== 'string' && !(source instanceof DmaHeap)) {
+    if (typeof source === 'string') checkHeapName(source);
+    else if (!(source instanceof DmaHeap)) {
       throw invalidType('from', "a heap's name or path, a DmaHeap, or a list of them", source);
     }
   }
@@ -56,7 +59,7 @@ function checkAll(size: number, options: AllocateOptions | undefined): readonly 
   checkSize(size);
   checkOptions(options);
   const sources = checkSources(options?.from);
-  accessModeOf(options?.access ?? 'read-write');
+  if (options?.access !== undefined) accessModeOf(options.access);
   if (options?.name !== undefined) checkName(options.name);
   // What exceeds the machine's memory exceeds every source: one clear refusal instead of a list.
   if (!checkFlag(options?.unchecked, 'unchecked')) guardMemory(size, false);
@@ -122,15 +125,17 @@ export async function allocate(
 ): Promise<DmaBuf> {
   const sources = checkAll(size, options);
   checkSignal(options?.signal)?.throwIfAborted();
+  const site = callSite(allocate);
   const attempts: AllocationAttempt[] = [];
   for (const source of sources) {
     try {
       return await allocateFrom(source, size, options);
     } catch (error) {
+      options?.signal?.throwIfAborted();
       record(attempts, source, error);
     }
   }
-  throw noSource(size, attempts);
+  throw atCallSite(noSource(size, attempts), site);
 }
 
 /**

@@ -32,6 +32,11 @@ export function invalidThis(type: string): TypeError {
   return Object.assign(new TypeError(`This method needs a ${type} as this`), { code: 'ERR_INVALID_THIS' });
 }
 
+/** Whether a value can have private members at all: `#member in value` throws for anything else. */
+export function isObject(value: unknown): value is object {
+  return typeof value === 'object' && value !== null;
+}
+
 /** TypeError with code `ERR_ILLEGAL_CONSTRUCTOR`. */
 export function illegalConstructor(type: string, instead: string): TypeError {
   return Object.assign(new TypeError(`${type} cannot be constructed; use ${instead}`), {
@@ -114,15 +119,19 @@ export function checkFlag(value: unknown, name: string): boolean {
 /** An AbortSignal, or nothing. */
 export function checkSignal(value: unknown): AbortSignal | undefined {
   if (value === undefined) return undefined;
-  if (typeof value !== 'object' || value === null || !('aborted' in value)) {
-    throw invalidType('signal', 'an AbortSignal', value);
-  }
-  return value as AbortSignal;
+  const signal = value as AbortSignal;
+  const usable =
+    isObject(value) &&
+    typeof signal.aborted === 'boolean' &&
+    typeof signal.throwIfAborted === 'function' &&
+    typeof signal.addEventListener === 'function';
+  if (!usable) throw invalidType('signal', 'an AbortSignal', value);
+  return signal;
 }
 
 /** The bytes of any view of memory. */
 export function checkView(value: unknown, name: string): Uint8Array {
-  if (value instanceof Uint8Array) return value;
   if (!ArrayBuffer.isView(value)) throw invalidType(name, 'a TypedArray, DataView or Buffer', value);
+  if (value instanceof Uint8Array) return value;
   return new Uint8Array(value.buffer, value.byteOffset, value.byteLength);
 }

@@ -1,4 +1,4 @@
-import { type Access, illegalConstructor, invalidThis } from './check.js';
+import { type Access, illegalConstructor, invalidThis, isObject } from './check.js';
 import { OpenBuffer } from './open-buffer.js';
 
 /**
@@ -30,7 +30,7 @@ export class CpuAccess implements Disposable {
    * buffer was closed (which ends its accesses).
    */
   end(): void {
-    if (!(#buffer in this)) throw invalidThis('CpuAccess');
+    if (!isObject(this) || !(#buffer in this)) throw invalidThis('CpuAccess');
     const buffer = this.#buffer;
     if (buffer === undefined) return;
     this.#buffer = undefined;
@@ -39,6 +39,6 @@ export class CpuAccess implements Disposable {
 
   /** The same as `end()`. */
   [Symbol.dispose](): void {
-    this.end();
+    CpuAccess.prototype.end.call(this);
   }
 }

@@ -10,6 +10,7 @@ import {
   illegalConstructor,
   invalidThis,
   invalidType,
+  isObject,
   outOfRange,
 } from './check.js';
 import { CpuAccess } from './cpu-access.js';
@@ -102,7 +103,7 @@ export class DmaBuf implements Disposable {
   }
 
   static #of(self: DmaBuf): OpenBuffer {
-    if (!(#buffer in self)) throw invalidThis('DmaBuf');
+    if (!isObject(self) || !(#buffer in self)) throw invalidThis('DmaBuf');
     return self.#buffer;
   }
 
@@ -169,7 +170,7 @@ export class DmaBuf implements Disposable {
   map(options: MapOptions = {}): DmaBufMapping {
     const buffer = DmaBuf.#openOf(this);
     checkOptions(options);
-    const { access = 'read-write', offset = 0, length = buffer.size - offset } = options;
+    const { access = 'read-write', offset = 0 } = options;
     const direction = directionOf(access);
     const readOnly = checkFlag(options.faultOnWrite, 'faultOnWrite');
     if (readOnly && direction !== 1) throw outOfRange('access', "'read' with faultOnWrite", access);
@@ -177,6 +178,7 @@ export class DmaBuf implements Disposable {
     if (offset % native.pageSize !== 0) {
       throw outOfRange('offset', `a multiple of the page size, ${native.pageSize}`, offset);
     }
+    const { length = buffer.size - offset } = options;
     checkInteger(length, 'length', 1, buffer.size - offset);
     return new DmaBufMapping(buffer, !readOnly, offset, length);
   }
@@ -398,7 +400,7 @@ export class DmaBuf implements Disposable {
 
   /** The same as `close()`. */
   [Symbol.dispose](): void {
-    this.close();
+    DmaBuf.#of(this).close();
   }
 }
 
@@ -419,5 +421,7 @@ function endQuietly(access: CpuAccess): void {
 }
 
 function isThenable(value: unknown): value is PromiseLike<unknown> {
-  return typeof value === 'object' && value !== null && 'then' in value && typeof value.then === 'function';
+  return (
+    (isObject(value) || typeof value === 'function') && 'then' in value && typeof value.then === 'function'
+  );
 }

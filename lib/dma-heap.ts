@@ -13,6 +13,7 @@ import {
   illegalConstructor,
   invalidThis,
   invalidType,
+  isObject,
   outOfRange,
 } from './check.js';
 import type { DmaBuf } from './dma-buf.js';
@@ -121,10 +122,16 @@ function realPathOf(path: string): string {
   }
 }
 
-/** Where to find a heap that was asked for by name, alias or path. */
-function resolveHeap(heap: unknown): string {
+/** A heap's name, alias or path, whether it exists or not. */
+export function checkHeapName(heap: unknown): string {
   if (typeof heap !== 'string') throw invalidType('heap', "a heap's name or path", heap);
   if (heap === '' || heap.includes('\0')) throw outOfRange('heap', 'not empty and without NUL', heap);
+  return heap;
+}
+
+/** Where to find a heap that was asked for by name, alias or path. */
+function resolveHeap(asked: unknown): string {
+  const heap = checkHeapName(asked);
   if (heap.includes('/')) return heap;
   if (heap !== 'cma') return `${directory}/${heap}`;
   const heaps = listHeaps().filter((info) => info.kind === 'cma');
@@ -161,6 +168,9 @@ function checkRequest(size: number, options: BufferOptions | undefined, kind: He
   return accessMode;
 }
 
+/** Known to this module alone, so that nobody else constructs. */
+const construct = Symbol('DmaHeap');
+
 /**
  * An open dma-buf heap: a device under `/dev/dma_heap` that allocates dma-bufs (Linux 5.6).
  *
@@ -170,16 +180,14 @@ function checkRequest(size: number, options: BufferOptions | undefined, kind: He
  */
 export class DmaHeap implements Disposable {
   #handle: NativeHandle;
-  #fd: number;
   readonly #sentinel: Sentinel;
   readonly #path: string;
   readonly #name: string;
   readonly #kind: HeapKind;
 
-  private constructor(path: unknown) {
-    if (typeof path !== 'string') throw illegalConstructor('DmaHeap', 'DmaHeap.open()');
+  private constructor(path: string, token: symbol) {
+    if (token !== construct) throw illegalConstructor('DmaHeap', 'DmaHeap.open()');
     const handle = openNative(path);
-    this.#fd = native.registers[0] as number;
     this.#handle = handle;
     this.#sentinel = guard(handle, 'DmaHeap');
     this.#path = realPathOf(path);
@@ -204,11 +212,11 @@ export class DmaHeap implements Disposable {
    *   `ENOTTY` (the file is not a heap)
    */
   static open(heap: string): DmaHeap {
-    return new DmaHeap(resolveHeap(heap));
+    return new DmaHeap(resolveHeap(heap), construct);
   }
 
   static #of(self: DmaHeap): DmaHeap {
-    if (!(#handle in self)) throw invalidThis('DmaHeap');
+    if (!isObject(self) || !(#handle in self)) throw invalidThis('DmaHeap');
     return self;
   }
 
@@ -229,7 +237,10 @@ export class DmaHeap implements Disposable {
 
   /** The file descriptor, lent. -1 once closed. */
   get fd(): number {
-    return DmaHeap.#of(this).#fd;
+    const heap = DmaHeap.#of(this);
+    if (heap.#handle < 0) return -1;
+    native.describe(heap.#handle);
+    return native.registers[0] as number;
   }
 
   /** Whether `close()` was called. */
@@ -275,12 +286,11 @@ export class DmaHeap implements Disposable {
     if (DmaHeap.#of(this).#handle < 0) return;
     native.close(this.#handle);
     this.#handle = -1;
-    this.#fd = -1;
     unguard(this.#sentinel);
   }
 
   /** The same as `close()`. */
   [Symbol.dispose](): void {
-    this.close();
+    DmaHeap.prototype.close.call(this);
   }
 }

@@ -1,4 +1,4 @@
-import { illegalConstructor, invalidThis } from './check.js';
+import { illegalConstructor, invalidThis, isObject } from './check.js';
 import { native } from './native.js';
 import { OpenBuffer } from './open-buffer.js';
 
@@ -31,15 +31,19 @@ export class DmaBufMapping implements Disposable {
     this.length = length;
   }
 
+  static #closed(self: DmaBufMapping): boolean {
+    if (!isObject(self) || !(#id in self)) throw invalidThis('DmaBufMapping');
+    return self.#id === 0 || self.#owner.handle < 0;
+  }
+
   /** Whether `unmap()` was called, or the DmaBuf was closed. */
   get closed(): boolean {
-    if (!(#id in this)) throw invalidThis('DmaBufMapping');
-    return this.#id === 0 || this.#owner.handle < 0;
+    return DmaBufMapping.#closed(this);
   }
 
   /** Detaches the ArrayBuffer and lets go of the buffer's memory. Does nothing the second time. */
   unmap(): void {
-    if (this.closed) return;
+    if (DmaBufMapping.#closed(this)) return;
     const id = this.#id;
     this.#id = 0;
     native.unmap(this.#owner.handle, id);
@@ -47,6 +51,6 @@ export class DmaBufMapping implements Disposable {
 
   /** The same as `unmap()`. */
   [Symbol.dispose](): void {
-    this.unmap();
+    DmaBufMapping.prototype.unmap.call(this);
   }
 }

@@ -16,7 +16,6 @@ export interface Native {
   readonly pageSize: number;
   setErrorFactory(factory: typeof createError): void;
 
-  /** [0] = fd */
   openHeap(path: string): NativeHandle;
   allocateSync(heap: NativeHandle, size: number, accessMode: number): NativeHandle;
   allocateAsync(
@@ -28,6 +27,8 @@ export interface Native {
 
   importFd(fd: number, take: boolean): NativeHandle;
   isDmaBuf(fd: number): boolean;
+  /** Throws unless the descriptor still refers to the file that it was taken for. */
+  verify(handle: NativeHandle): void;
   /** [0] = fd, [1] = inode, [2] = size in bytes */
   describe(handle: NativeHandle): void;
   /** Closes, and lets go of the mappings. [1] = inode, [2] = size */

@@ -131,6 +131,8 @@ export class OpenBuffer {
   /** Gives the descriptor away. */
   release(): number {
     if (this.knownSize === 0) this.describe();
+    native.verify(this.handle);
+    this.endAll();
     const fd = native.release(this.handle);
     this.forget();
     return fd;

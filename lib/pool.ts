@@ -7,6 +7,7 @@ import {
   closedError,
   illegalConstructor,
   invalidThis,
+  isObject,
 } from './check.js';
 import type { DmaBuf } from './dma-buf.js';
 import { callSite } from './errors.js';
@@ -40,6 +41,9 @@ export interface PoolStatistics {
   trimmed: number;
 }
 
+/** Known to this module alone, so that nobody else constructs. */
+const construct = Symbol('PooledBuffer');
+
 /** A buffer on loan from a pool. */
 export class PooledBuffer implements Disposable {
   /** The buffer. Do not close it; what you set on it (its name) stays for its next user. */
@@ -47,16 +51,20 @@ export class PooledBuffer implements Disposable {
   #giveBack: ((buffer: DmaBuf) => void) | undefined;
 
   /** @internal */
-  constructor(buffer: DmaBuf, giveBack: (buffer: DmaBuf) => void) {
-    if (typeof giveBack !== 'function') throw illegalConstructor('PooledBuffer', 'DmaBufPool.acquire()');
+  constructor(buffer: DmaBuf, giveBack: (buffer: DmaBuf) => void, token: symbol) {
+    if (token !== construct) throw illegalConstructor('PooledBuffer', 'DmaBufPool.acquire()');
     this.buffer = buffer;
     this.#giveBack = giveBack;
   }
 
+  static #of(self: PooledBuffer): PooledBuffer {
+    if (!isObject(self) || !(#giveBack in self)) throw invalidThis('PooledBuffer');
+    return self;
+  }
+
   /** Whether `release()` was called. */
   get released(): boolean {
-    if (!(#giveBack in this)) throw invalidThis('PooledBuffer');
-    return this.#giveBack === undefined;
+    return PooledBuffer.#of(this).#giveBack === undefined;
   }
 
   /**
@@ -64,7 +72,7 @@ export class PooledBuffer implements Disposable {
    * buffer out again. Does nothing the second time.
    */
   release(): void {
-    if (this.released) return;
+    if (PooledBuffer.#of(this).#giveBack === undefined) return;
     const giveBack = this.#giveBack;
     this.#giveBack = undefined;
     lost.unregister(this);
@@ -73,7 +81,7 @@ export class PooledBuffer implements Disposable {
 
   /** The same as `release()`. */
   [Symbol.dispose](): void {
-    this.release();
+    PooledBuffer.prototype.release.call(this);
   }
 }
 
@@ -131,7 +139,7 @@ export class DmaBufPool implements Disposable {
   }
 
   static #of(self: DmaBufPool): DmaBufPool {
-    if (!(#size in self)) throw invalidThis('DmaBufPool');
+    if (!isObject(self) || !(#size in self)) throw invalidThis('DmaBufPool');
     return self;
   }
 
@@ -220,7 +228,7 @@ export class DmaBufPool implements Disposable {
 
   /** The same as `close()`. */
   [Symbol.dispose](): void {
-    this.close();
+    DmaBufPool.prototype.close.call(this);
   }
 
   /** Every buffer that exists or is on its way. */
@@ -240,7 +248,7 @@ export class DmaBufPool implements Disposable {
 
   #lend(buffer: DmaBuf): PooledBuffer {
     this.#inUse++;
-    const loan = new PooledBuffer(buffer, (returned) => this.#takeBack(returned));
+    const loan = new PooledBuffer(buffer, (returned) => this.#takeBack(returned), construct);
     lost.register(loan, () => this.#forgetLoan(), loan);
     return loan;
   }

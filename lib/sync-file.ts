@@ -5,6 +5,7 @@ import {
   illegalConstructor,
   invalidThis,
   invalidType,
+  isObject,
   outOfRange,
 } from './check.js';
 import { callSite, createError, DmaBufError, unsupportedKernel } from './errors.js';
@@ -44,6 +45,9 @@ function statusOf(value: number): { status: FenceStatus; error?: string } {
   return value > 0 ? { status: 'signaled' } : { status: 'error', error: errnoName(value) };
 }
 
+/** Known to this module alone, so that nobody else constructs. */
+const construct = Symbol('SyncFile');
+
 /** The addon's handle of an open SyncFile. */
 export let handleOfSyncFile: (file: SyncFile) => NativeHandle;
 /** Makes the SyncFile of a handle that the addon has just yielded. */
@@ -63,11 +67,11 @@ export class SyncFile implements Disposable {
 
   static {
     handleOfSyncFile = (file) => SyncFile.#openOf(file).#handle;
-    createSyncFile = (handle) => new SyncFile(handle);
+    createSyncFile = (handle) => new SyncFile(handle, construct);
   }
 
-  private constructor(handle: NativeHandle) {
-    if (typeof handle !== 'number') {
+  private constructor(handle: NativeHandle, token: symbol) {
+    if (token !== construct) {
       throw illegalConstructor('SyncFile', 'DmaBuf.exportSyncFile(), SyncFile.import() or SyncFile.adopt()');
     }
     native.describe(handle);
@@ -82,7 +86,7 @@ export class SyncFile implements Disposable {
    * @throws DmaBufError `ENOTTY` (not a sync_file), `EBADF` (not open), `EMFILE`
    */
   static import(fd: number): SyncFile {
-    return new SyncFile(native.importSyncFileFd(checkFd(fd), false));
+    return createSyncFile(native.importSyncFileFd(checkFd(fd), false));
   }
 
   /**
@@ -91,7 +95,7 @@ export class SyncFile implements Disposable {
    * @throws DmaBufError `ENOTTY` (not a sync_file), `EBADF` (not open)
    */
   static adopt(fd: number): SyncFile {
-    return new SyncFile(native.importSyncFileFd(checkFd(fd), true));
+    return createSyncFile(native.importSyncFileFd(checkFd(fd), true));
   }
 
   /**
@@ -105,11 +109,13 @@ export class SyncFile implements Disposable {
     for (const file of files) {
       if (!(file instanceof SyncFile)) throw invalidType('files', 'SyncFiles', file);
     }
-    let merged = new SyncFile(native.mergeSyncFiles(name, handleOfSyncFile(first), handleOfSyncFile(second)));
+    let merged = createSyncFile(
+      native.mergeSyncFiles(name, handleOfSyncFile(first), handleOfSyncFile(second)),
+    );
     for (const file of more) {
       const previous = merged;
       try {
-        merged = new SyncFile(native.mergeSyncFiles(name, previous.#handle, handleOfSyncFile(file)));
+        merged = createSyncFile(native.mergeSyncFiles(name, previous.#handle, handleOfSyncFile(file)));
       } finally {
         previous.close();
       }
@@ -118,7 +124,7 @@ export class SyncFile implements Disposable {
   }
 
   static #of(self: SyncFile): SyncFile {
-    if (!(#handle in self)) throw invalidThis('SyncFile');
+    if (!isObject(self) || !(#handle in self)) throw invalidThis('SyncFile');
     return self;
   }
 
@@ -199,7 +205,7 @@ export class SyncFile implements Disposable {
 
   /** The same fences behind a new descriptor, to be closed on its own. */
   dup(): SyncFile {
-    return new SyncFile(native.duplicate(SyncFile.#openOf(this).#handle));
+    return createSyncFile(native.duplicate(SyncFile.#openOf(this).#handle));
   }
 
   /** Gives the descriptor to the caller, who has to close it. The object is closed afterwards. */
@@ -218,7 +224,7 @@ export class SyncFile implements Disposable {
 
   /** The same as `close()`. */
   [Symbol.dispose](): void {
-    this.close();
+    SyncFile.prototype.close.call(this);
   }
 
   #forget(): void {

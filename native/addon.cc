@@ -17,6 +17,7 @@ constexpr Export kExports[] = {
     {"importFd", Entry<ImportFd, 2>},
     {"isDmaBuf", Entry<IsDmaBufFd, 1>},
     {"describe", Entry<DescribeHandle, 1>},
+    {"verify", Entry<VerifyHandle, 1>},
     {"close", Entry<CloseHandle, 1>},
     {"abandon", Entry<AbandonHandle, 1>},
     {"release", Entry<ReleaseHandle, 1>},

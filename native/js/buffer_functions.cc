@@ -16,12 +16,6 @@ void Describe(AddonData& addon, const Handle& handle) {
   addon.registers[2] = static_cast<double>(handle.size);
 }
 
-// SYNC goes without the identity check; when the kernel refuses it, the reason may be a stranger's file.
-napi_value FailAccess(Call& call, Handle& handle, const SystemError& error) {
-  if (call.CheckIdentity(handle)) call.Fail(error);
-  return nullptr;
-}
-
 }  // namespace
 
 napi_value ImportFd(Call& call) {
@@ -56,7 +50,15 @@ napi_value DescribeHandle(Call& call) {
   uint32_t slot = 0;
   if (!call.ReadAny(0, &slot, &handle) || (!handle->identified && !call.CheckIdentity(*handle)))
     return nullptr;
+  handle->lent = true;
   Describe(call.addon(), *handle);
+  return nullptr;
+}
+
+napi_value VerifyHandle(Call& call) {
+  Handle* handle = nullptr;
+  uint32_t slot = 0;
+  if (call.ReadAny(0, &slot, &handle)) call.CheckIdentity(*handle);
   return nullptr;
 }
 
@@ -111,7 +113,7 @@ napi_value BeginAccess(Call& call) {
   uint32_t access = 0;
   if (!call.Read(0, HandleKind::kDmaBuf, &handle) || !call.Read(1, &access)) return nullptr;
   const Result<void> begun = BeginCpuAccess(handle->fd.get(), static_cast<CpuAccess>(access));
-  return begun ? nullptr : FailAccess(call, *handle, begun.error());
+  return begun ? nullptr : call.FailFor(*handle, begun.error());
 }
 
 napi_value EndAccess(Call& call) {
@@ -119,7 +121,7 @@ napi_value EndAccess(Call& call) {
   uint32_t access = 0;
   if (!call.Read(0, HandleKind::kDmaBuf, &handle) || !call.Read(1, &access)) return nullptr;
   const Result<void> ended = EndCpuAccess(handle->fd.get(), static_cast<CpuAccess>(access));
-  return ended ? nullptr : FailAccess(call, *handle, ended.error());
+  return ended ? nullptr : call.FailFor(*handle, ended.error());
 }
 
 }  // namespace dmabuf

@@ -73,6 +73,13 @@ class Call {
   bool Fail(const SystemError& error, const char* path = nullptr);
   bool Fail(const char* code);
 
+  // For calls that go without the identity check: when the kernel refuses one, the reason may be that the
+  // descriptor has become a stranger's. Returns nullptr.
+  napi_value FailFor(Handle& handle, const SystemError& error) {
+    if (CheckIdentity(handle)) Fail(error);
+    return nullptr;
+  }
+
   // The descriptor must still refer to the file that it was taken for: else EBADF or ERR_DMABUF_STALE_FD.
   bool CheckIdentity(Handle& handle);
 

@@ -25,10 +25,11 @@ napi_value InfoOf(Call& call) {
   Handle* handle = nullptr;
   if (!call.Read(0, HandleKind::kDmaBuf, &handle)) return nullptr;
   char buffer[kFdInfoCapacity];
-  const Result<std::string_view> text = ReadFdInfo(0, handle->fd.get(), buffer);
+  const FdInfoPath path = PathOfFdInfo(0, handle->fd.get());
+  const Result<std::string_view> text = ReadFdInfo(path, buffer);
   // No such entry: the descriptor was closed behind our back. Let fstat say so in the usual words.
   if (!text) {
-    if (call.CheckIdentity(*handle)) call.Fail(text.error());
+    if (call.CheckIdentity(*handle)) call.Fail(text.error(), path.text);
     return nullptr;
   }
   const std::optional<FdInfo> info = ParseFdInfo(*text);
@@ -52,8 +53,9 @@ napi_value ReadFdInfoOf(Call& call) {
   int32_t fd = 0;
   if (!call.Read(0, &pid) || !call.Read(1, &fd)) return nullptr;
   char buffer[kFdInfoCapacity];
-  const Result<std::string_view> text = ReadFdInfo(pid, fd, buffer);
-  if (!text) return call.Fail(text.error()), nullptr;
+  const FdInfoPath path = PathOfFdInfo(pid, fd);
+  const Result<std::string_view> text = ReadFdInfo(path, buffer);
+  if (!text) return call.Fail(text.error(), path.text), nullptr;
   const std::optional<FdInfo> info = ParseFdInfo(*text);
   return info ? ToJs(call, *info) : nullptr;
 }

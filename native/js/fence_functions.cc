@@ -13,12 +13,6 @@ napi_value AddSyncFile(Call& call, UniqueFd fd) {
   return call.Number(call.addon().handles->Add(HandleKind::kSyncFile, std::move(fd), *status));
 }
 
-// An error whose reason may be that the descriptor has become a stranger's.
-napi_value FailFor(Call& call, Handle& handle, const SystemError& error) {
-  if (call.CheckIdentity(handle)) call.Fail(error);
-  return nullptr;
-}
-
 }  // namespace
 
 napi_value IsReadyFor(Call& call) {
@@ -26,7 +20,7 @@ napi_value IsReadyFor(Call& call) {
   uint32_t access = 0;
   if (!call.Read(0, HandleKind::kDmaBuf, &handle) || !call.Read(1, &access)) return nullptr;
   const Result<bool> ready = IsReady(handle->fd.get(), static_cast<CpuAccess>(access));
-  return ready ? call.Boolean(*ready) : FailFor(call, *handle, ready.error());
+  return ready ? call.Boolean(*ready) : call.FailFor(*handle, ready.error());
 }
 
 napi_value BeginAccessAsync(Call& call) {
@@ -113,14 +107,14 @@ napi_value StatusOfSyncFile(Call& call) {
   Handle* handle = nullptr;
   if (!call.Read(0, HandleKind::kSyncFile, &handle)) return nullptr;
   const Result<int32_t> status = SyncFileStatus(handle->fd.get());
-  return status ? call.Number(*status) : FailFor(call, *handle, status.error());
+  return status ? call.Number(*status) : call.FailFor(*handle, status.error());
 }
 
 napi_value InfoOfSyncFile(Call& call) {
   Handle* handle = nullptr;
   if (!call.Read(0, HandleKind::kSyncFile, &handle)) return nullptr;
   const Result<SyncFileDetails> details = DescribeSyncFile(handle->fd.get());
-  if (!details) return FailFor(call, *handle, details.error());
+  if (!details) return call.FailFor(*handle, details.error());
 
   napi_env env = call.env();
   napi_value values = nullptr;

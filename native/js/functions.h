@@ -17,6 +17,7 @@ napi_value AllocateAsync(
 napi_value ImportFd(Call& call);         // (fd, take: boolean) => handle
 napi_value IsDmaBufFd(Call& call);       // (fd) => boolean
 napi_value DescribeHandle(Call& call);   // (handle) => void; [0..2] = fd, inode, size
+napi_value VerifyHandle(Call& call);     // (handle) => void
 napi_value CloseHandle(Call& call);      // (handle) => void; [1..2] = inode, size
 napi_value AbandonHandle(Call& call);    // (handle) => void
 napi_value ReleaseHandle(Call& call);    // (handle) => fd

@@ -16,6 +16,7 @@ Handle& Handles::Take(HandleKind kind, UniqueFd fd, uint32_t* slot) {
   }
   Handle& handle = handles_[*slot];
   handle.kind = kind;
+  handle.lent = false;
   handle.fd = std::move(fd);
   return handle;
 }

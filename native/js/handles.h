@@ -32,6 +32,8 @@ struct Handle {
   // Whether identity and size are known. A new allocation is first looked at when its descriptor's number or
   // its bytes are asked for, since the look costs a twelfth of the allocation.
   bool identified = false;
+  // Whether JavaScript was told the descriptor's number, and so may have closed it behind our back.
+  bool lent = false;
   UniqueFd fd;
   FileIdentity identity;
   uint64_t size = 0;                     // bytes, of a dma-buf

@@ -18,7 +18,6 @@ napi_value OpenHeap(Call& call) {
   if (!*is_heap) return call.Fail(SystemError{ENOTTY, "open"}, path), nullptr;
   const Result<FileStatus> status = StatusOf(fd->get());
   if (!status) return call.Fail(status.error(), path), nullptr;
-  call.addon().registers[0] = fd->get();
   return call.Number(call.addon().handles->Add(HandleKind::kHeap, std::move(*fd), *status));
 }
 
@@ -29,8 +28,11 @@ napi_value AllocateSync(Call& call) {
   if (!call.Read(0, HandleKind::kHeap, &heap) || !call.Read(1, &size) || !call.Read(2, &access_mode)) {
     return nullptr;
   }
+  // A look at the heap's descriptor costs a twelfth of a small allocation; who never got its number can
+  // hardly have closed it.
+  if (heap->lent && !call.CheckIdentity(*heap)) return nullptr;
   Result<UniqueFd> buffer = AllocateFromHeap(heap->fd.get(), size, access_mode);
-  if (!buffer) return call.Fail(buffer.error()), nullptr;
+  if (!buffer) return call.FailFor(*heap, buffer.error());
   return call.Number(call.addon().handles->AddNewBuffer(std::move(*buffer)));
 }
 

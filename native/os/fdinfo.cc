@@ -75,14 +75,18 @@ std::optional<FdInfo> ParseFdInfo(std::string_view text) {
   return info;
 }
 
-Result<std::string_view> ReadFdInfo(int pid, int fd, char* buffer) {
-  char path[64];
+FdInfoPath PathOfFdInfo(int pid, int fd) {
+  FdInfoPath path;
   if (pid == 0) {
-    std::snprintf(path, sizeof path, "/proc/self/fdinfo/%d", fd);
+    std::snprintf(path.text, sizeof path.text, "/proc/self/fdinfo/%d", fd);
   } else {
-    std::snprintf(path, sizeof path, "/proc/%d/fdinfo/%d", pid, fd);
+    std::snprintf(path.text, sizeof path.text, "/proc/%d/fdinfo/%d", pid, fd);
   }
-  const Result<size_t> length = ReadSmallFile(path, buffer, kFdInfoCapacity);
+  return path;
+}
+
+Result<std::string_view> ReadFdInfo(const FdInfoPath& path, char* buffer) {
+  const Result<size_t> length = ReadSmallFile(path.text, buffer, kFdInfoCapacity);
   if (!length) return length.error();
   return std::string_view(buffer, *length);
 }

@@ -25,7 +25,13 @@ std::optional<FdInfo> ParseFdInfo(std::string_view text);
 // Room for the fdinfo of any dma-buf: fixed keys, an exporter's name and a name of 31 bytes.
 constexpr size_t kFdInfoCapacity = 1024;
 
-// Reads /proc/<pid>/fdinfo/<fd> into `buffer`, of kFdInfoCapacity bytes. `pid` 0 is the calling process.
-Result<std::string_view> ReadFdInfo(int pid, int fd, char* buffer);
+struct FdInfoPath {
+  char text[64];
+};
+// /proc/<pid>/fdinfo/<fd>. `pid` 0 is the calling process.
+FdInfoPath PathOfFdInfo(int pid, int fd);
+
+// Reads the file into `buffer`, of kFdInfoCapacity bytes.
+Result<std::string_view> ReadFdInfo(const FdInfoPath& path, char* buffer);
 
 }  // namespace dmabuf
