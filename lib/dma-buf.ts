@@ -336,12 +336,13 @@ export class DmaBuf implements Disposable {
   }
 
   /**
-   * Copies bytes out of the buffer, under CPU access. Works on read-only descriptors too. Blocks like
-   * `cpuAccessSync()`.
+   * Copies bytes out of the buffer, under CPU access. Works on read-only descriptors too. Never waits for a device:
+   * that is `await buffer.ready('read')`.
    *
    * @param target Filled from its start.
    * @param position Where to start in the buffer, in bytes.
    * @returns How many bytes were copied: fewer than `target` holds at the end of the buffer, 0 beyond it.
+   * @throws DmaBufError `EAGAIN` while the fences of devices that write the buffer have not signalled
    */
   read(target: ArrayBufferView, position = 0): number {
     const buffer = DmaBuf.#openOf(this);
@@ -354,12 +355,14 @@ export class DmaBuf implements Disposable {
   }
 
   /**
-   * Copies bytes into the buffer, under CPU access. Blocks like `cpuAccessSync()`.
+   * Copies bytes into the buffer, under CPU access. Never waits for a device: that is
+   * `await buffer.ready('write')`.
    *
    * @param position Where to start in the buffer, in bytes.
    * @returns How many bytes were copied: all of `source`.
    * @throws RangeError `ERR_OUT_OF_RANGE` when they would not all fit; nothing is copied then
-   * @throws DmaBufError `EACCES` for a descriptor that is not readable and writable
+   * @throws DmaBufError `EACCES` for a descriptor that is not readable and writable, `EAGAIN` while the fences of
+   *   devices that use the buffer have not signalled
    */
   write(source: ArrayBufferView, position = 0): number {
     const buffer = DmaBuf.#openOf(this);

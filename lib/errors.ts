@@ -87,6 +87,11 @@ function adviceFor(code: string, syscall?: string, path?: string): string | unde
       return 'The heap has no memory of that size left; a contiguous heap may be fragmented or too small (cma= on the kernel command line)';
     case 'DMA_HEAP_IOCTL_ALLOC EINVAL':
       return 'The heap refuses this size or access';
+    case 'poll EAGAIN':
+      return (
+        "A device still uses the buffer, and waiting would block the event loop: await buffer.ready('read') or " +
+        "ready('write') first"
+      );
     case 'SYNC_IOC_FILE_INFO ENOTTY':
       return 'The file descriptor does not refer to a sync_file';
     case 'mmap EACCES':

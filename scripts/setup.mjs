@@ -57,6 +57,13 @@ function bringUpToDate() {
     requireTools();
     run('building the addon (node-gyp)', join(root, 'node_modules/.bin/node-gyp'), ['rebuild', ...headers()]);
   }
+  if (
+    changed('test/fences/build/Release/fences.node') <
+    changed('test/fences/fences.cc', 'test/fences/binding.gyp')
+  ) {
+    const args = ['rebuild', '-C', 'test/fences', ...headers()];
+    run("building the tests' fences (node-gyp)", join(root, 'node_modules/.bin/node-gyp'), args);
+  }
   const stamp = 'dist/.compiled';
   if (changed(stamp) < changed('lib', 'test', 'bench', 'examples', 'tsconfig.json')) {
     rmSync(join(root, 'dist'), { recursive: true, force: true });

@@ -61,9 +61,13 @@ SharedMapping* WholeMapping(Call& call, Handle& handle) {
   return handle.whole.get();
 }
 
-// Copies between the buffer and memory of ours, between START and END of the one direction.
+// Copies between the buffer and memory of ours, between START and END of the one direction. START would sleep
+// until the fences have signalled; who waits without blocking comes back when they have.
 template <typename Copy>
 napi_value CopyUnderAccess(Call& call, const Handle& handle, CpuAccess access, Copy copy) {
+  const Result<bool> ready = IsReady(handle.fd.get(), access);
+  if (!ready) return call.Fail(ready.error()), nullptr;
+  if (!*ready) return call.Fail(SystemError{EAGAIN, "poll"}), nullptr;
   const Result<void> begun = BeginCpuAccess(handle.fd.get(), access);
   if (!begun) return call.Fail(begun.error()), nullptr;
   copy();
