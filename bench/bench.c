@@ -9,6 +9,8 @@
 #include <fcntl.h>
 #include <linux/dma-buf.h>
 #include <linux/dma-heap.h>
+#include <linux/sync_file.h>
+#include <poll.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -133,6 +135,21 @@ static void read_large(void) { read_bytes(kLarge); }
 static void write_small(void) { write_bytes(kSmall); }
 static void write_large(void) { write_bytes(kLarge); }
 
+static void is_ready(void) {
+  struct pollfd request = {.fd = buffer_fd, .events = POLLOUT};
+  if (poll(&request, 1, 0) != 1) die("poll");
+}
+
+static int sync_file_fd;
+
+// One call with room for some fences; a second one only when there are more.
+static void sync_file_information(void) {
+  struct sync_fence_info fences[8];
+  struct sync_file_info request = {.num_fences = 8, .sync_fence_info = (uintptr_t)fences};
+  if (xioctl(sync_file_fd, SYNC_IOC_FILE_INFO, &request) < 0) die("SYNC_IOC_FILE_INFO");
+  sink += request.num_fences + (fences[0].status == 1) + (uint64_t)(fences[0].driver_name[0] != 0);
+}
+
 static double cpu_time(void) {
   struct timespec now;
   clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &now);
@@ -173,10 +190,16 @@ int main(int argc, char** argv) {
   if (buffer_bytes == MAP_FAILED || memory == NULL) die("memory");
   memset(memory, 1, kLarge);
 
+  struct dma_buf_export_sync_file export = {.flags = DMA_BUF_SYNC_RW, .fd = -1};
+  if (xioctl(buffer_fd, DMA_BUF_IOCTL_EXPORT_SYNC_FILE, &export) < 0) die("DMA_BUF_IOCTL_EXPORT_SYNC_FILE");
+  sync_file_fd = export.fd;
+
   measure("sync", sync_pair, 20000);
   measure("allocate4k", allocate_small, 5000);
   measure("allocate1m", allocate_large, 100);
   measure("info", info, 3000);
+  measure("isReady", is_ready, 20000);
+  measure("syncFileInfo", sync_file_information, 5000);
   measure("map64k", map_unmap, 3000);
   measure("read4k", read_small, 5000);
   measure("read1m", read_large, 50);

@@ -3,7 +3,7 @@
 
 import { execFileSync } from 'node:child_process';
 import { fileURLToPath } from 'node:url';
-import { DmaHeap } from 'dmabuf';
+import { DmaBufPool, DmaHeap } from 'dmabuf';
 
 /** CPU time per round in nanoseconds, under -icount instructions: the C program's and ours. */
 export interface Pair {
@@ -46,8 +46,21 @@ function sum(bytes: Uint8Array): number {
 }
 
 const large = 1 << 20;
+/** The same for work that is asynchronous. */
+async function measureAsync(rounds: number, work: () => Promise<void>): Promise<number> {
+  const batchAsync = async (): Promise<void> => {
+    for (let round = 0; round < rounds; round++) await work();
+  };
+  for (let warmUp = 0; warmUp < 5; warmUp++) await batchAsync();
+  const start = cpuTime();
+  await batchAsync();
+  return (cpuTime() - start) / rounds;
+}
+
 using heap = DmaHeap.open('system');
 using buffer = heap.allocateSync(large, { name: 'bench' });
+using fences = buffer.exportSyncFile('read-write');
+using pool = new DmaBufPool(large, { from: heap });
 const small = new Uint8Array(4096).fill(1);
 const memory = new Uint8Array(large).fill(1);
 
@@ -56,6 +69,8 @@ const ours: [string, number][] = [
   ['allocate4k', measure(20_000, () => heap.allocateSync(4096).close())],
   ['allocate1m', measure(100, () => heap.allocateSync(large).close())],
   ['info', measure(4_000, () => void buffer.info())],
+  ['isReady', measure(20_000, () => void buffer.isReady('write'))],
+  ['syncFileInfo', measure(10_000, () => void fences.info())],
   ['map64k', measure(3_000, () => buffer.map({ length: 64 << 10 }).unmap())],
   ['read4k', measure(20_000, () => void buffer.read(small))],
   ['read1m', measure(50, () => void buffer.read(memory))],
@@ -65,6 +80,12 @@ const ours: [string, number][] = [
 
 const c = runProgram('cpu');
 const pairs: Pair[] = ours.map(([row, value]) => ({ row, c: c.get(row) as number, ours: value }));
+
+pairs.push({
+  row: 'pool',
+  c: c.get('allocate1m') as number,
+  ours: await measureAsync(5_000, async () => (await pool.acquire()).release()),
+});
 
 // Not against C: the same JavaScript on memory of its own, and a script that imports nothing.
 const mapping = buffer.map();

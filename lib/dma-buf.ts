@@ -116,12 +116,20 @@ export class DmaBuf implements Disposable {
     return DmaBuf.#of(this).fd;
   }
 
-  /** Bytes: what was asked for, rounded up to pages. Fixed for the buffer's life. */
+  /**
+   * Bytes: what was asked for, rounded up to pages. Fixed for the buffer's life.
+   *
+   * @throws DmaBufError `ERR_DMABUF_CLOSED` when it is first asked for after `close()`
+   */
   get size(): number {
     return DmaBuf.#of(this).size;
   }
 
-  /** Identifies the buffer on the whole system: equal inodes are the same memory. */
+  /**
+   * Identifies the buffer on the whole system: equal inodes are the same memory.
+   *
+   * @throws DmaBufError `ERR_DMABUF_CLOSED` when it is first asked for after `close()`
+   */
   get inode(): number {
     return DmaBuf.#of(this).inode;
   }

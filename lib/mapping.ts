@@ -1,32 +1,33 @@
-import { illegalConstructor, invalidThis, isObject } from './check.js';
+import { constants } from 'node:buffer';
+import { illegalConstructor, invalidThis, isObject, outOfRange } from './check.js';
 import { native } from './native.js';
 import { OpenBuffer } from './open-buffer.js';
+
+const nothing = new Uint8Array(0);
 
 /**
  * A range of a dma-buf in the process's memory, shared with everybody who holds the buffer.
  *
- * After `unmap()` the ArrayBuffer is detached (length 0). Memory that escaped from it, for example through
- * `ArrayBuffer.prototype.transfer`, then reads zeros and no longer reaches the buffer; it never faults.
+ * After `unmap()`, `buffer` and `bytes` are empty. Whoever kept them from before, or got the memory through a
+ * stream, a transfer or a job on the thread pool, reads zeros and no longer reaches the dma-buf; it never faults.
  */
 export class DmaBufMapping implements Disposable {
-  /** The mapped memory. Length 0 once unmapped. */
-  readonly buffer: ArrayBuffer;
-  /** All of `buffer`. */
-  readonly bytes: Uint8Array;
   /** Where the range starts in the dma-buf, in bytes. */
   readonly offset: number;
   /** Bytes that were mapped. */
   readonly length: number;
   readonly #owner: OpenBuffer;
+  #bytes: Uint8Array;
   #id: number;
 
   /** @internal */
   constructor(owner: OpenBuffer, writable: boolean, offset: number, length: number) {
     if (!(owner instanceof OpenBuffer)) throw illegalConstructor('DmaBufMapping', 'DmaBuf.map()');
-    this.buffer = native.map(owner.handle, writable, offset, length);
+    // Above this Node itself refuses, in words of its own.
+    if (length > constants.MAX_LENGTH) throw outOfRange('length', `at most ${constants.MAX_LENGTH}`, length);
+    this.#bytes = new Uint8Array(native.map(owner.handle, writable, offset, length));
     this.#id = native.registers[0] as number;
     this.#owner = owner;
-    this.bytes = new Uint8Array(this.buffer);
     this.offset = offset;
     this.length = length;
   }
@@ -36,16 +37,27 @@ export class DmaBufMapping implements Disposable {
     return self.#id === 0 || self.#owner.handle < 0;
   }
 
+  /** The mapped memory; empty once unmapped. */
+  get buffer(): ArrayBuffer {
+    return (DmaBufMapping.#closed(this) ? nothing : this.#bytes).buffer as ArrayBuffer;
+  }
+
+  /** All of `buffer`. */
+  get bytes(): Uint8Array {
+    return DmaBufMapping.#closed(this) ? nothing : this.#bytes;
+  }
+
   /** Whether `unmap()` was called, or the DmaBuf was closed. */
   get closed(): boolean {
     return DmaBufMapping.#closed(this);
   }
 
-  /** Detaches the ArrayBuffer and lets go of the buffer's memory. Does nothing the second time. */
+  /** Lets go of the dma-buf's memory, and puts zeros in its place. Does nothing the second time. */
   unmap(): void {
     if (DmaBufMapping.#closed(this)) return;
     const id = this.#id;
     this.#id = 0;
+    this.#bytes = nothing;
     native.unmap(this.#owner.handle, id);
   }
 

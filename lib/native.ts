@@ -31,7 +31,7 @@ export interface Native {
   verify(handle: NativeHandle): void;
   /** [0] = fd, [1] = inode, [2] = size in bytes */
   describe(handle: NativeHandle): void;
-  /** Closes, and lets go of the mappings. [1] = inode, [2] = size */
+  /** Closes, and lets go of the mappings. */
   close(handle: NativeHandle): void;
   /** Closes, and leaves the mappings to whoever still holds their ArrayBuffers. */
   abandon(handle: NativeHandle): void;
@@ -62,8 +62,14 @@ export interface Native {
   importSyncFile(buffer: NativeHandle, file: NativeHandle, direction: number): void;
   /** 1 signalled, 0 active, negative errno */
   syncFileStatus(handle: NativeHandle): number;
-  /** [name, then timeline, driver, status, timestamp of every fence]; [0] = status of all */
-  syncFileInfo(handle: NativeHandle): (string | number | bigint)[];
+  /**
+   * The name, then every fence's timeline and driver, separated by NUL; [0] = status of all, [1] = number of
+   * fences, then of every fence the status and the timestamp, as the bits of a BigUint64. The name only where
+   * there are more than the registers hold.
+   */
+  syncFileInfo(handle: NativeHandle): string;
+  /** The same with room for many fences' numbers. */
+  syncFileInfoOfMany(handle: NativeHandle, numbers: Float64Array): string;
   mergeSyncFiles(name: string, first: NativeHandle, second: NativeHandle): NativeHandle;
   setDeadline(handle: NativeHandle, deadline: bigint): void;
 

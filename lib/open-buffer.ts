@@ -37,13 +37,13 @@ export class OpenBuffer {
   }
 
   get inode(): number {
-    if (this.knownSize === 0 && this.handle >= 0) this.describe();
+    if (this.knownSize === 0) checkOpen(this).describe();
     return this.knownInode;
   }
 
   /** Bytes. */
   get size(): number {
-    if (this.knownSize === 0 && this.handle >= 0) this.describe();
+    if (this.knownSize === 0) checkOpen(this).describe();
     return this.knownSize;
   }
 
@@ -120,10 +120,6 @@ export class OpenBuffer {
     if (this.handle < 0) return false;
     this.endAll();
     native.close(this.handle);
-    if (this.knownSize === 0) {
-      this.knownInode = native.registers[1] as number;
-      this.knownSize = native.registers[2] as number;
-    }
     this.forget();
     return true;
   }

@@ -40,9 +40,41 @@ export interface SyncFileInfo {
 
 const errnoName = (errno: number): string => createError(errno).code;
 
-function statusOf(value: number): { status: FenceStatus; error?: string } {
-  if (value === 0) return { status: 'active' };
-  return value > 0 ? { status: 'signaled' } : { status: 'error', error: errnoName(value) };
+function statusOf(value: number): FenceStatus {
+  if (value === 0) return 'active';
+  return value > 0 ? 'signaled' : 'error';
+}
+
+/** Most fences that the addon's registers have room for. */
+const fewFences = 8;
+let registerBits: BigUint64Array | undefined;
+
+/** Takes apart what the addon has laid out, from `first` in `numbers` on. */
+function toInfo(text: string, numbers: Float64Array, bits: BigUint64Array, first: number): SyncFileInfo {
+  const registers = native.registers;
+  const count = registers[1] as number;
+  const fences: FenceInfo[] = [];
+  let end = text.indexOf('\0');
+  const name = end < 0 ? text : text.slice(0, end);
+  for (let index = first; index < first + 2 * count; index += 2) {
+    const middle = text.indexOf('\0', end + 1);
+    const start = end + 1;
+    end = text.indexOf('\0', middle + 1);
+    if (end < 0) end = text.length;
+    const status = numbers[index] as number;
+    const fence: FenceInfo = {
+      timeline: text.slice(start, middle),
+      driver: text.slice(middle + 1, end),
+      status: statusOf(status),
+      timestamp: bits[index + 1] as bigint,
+    };
+    if (status < 0) fence.error = errnoName(status);
+    fences.push(fence);
+  }
+  const status = registers[0] as number;
+  const info: SyncFileInfo = { name, status: statusOf(status), fences };
+  if (status < 0) info.error = errnoName(status);
+  return info;
 }
 
 /** Known to this module alone, so that nobody else constructs. */
@@ -145,22 +177,24 @@ export class SyncFile implements Disposable {
 
   /** The state of all fences together: `'error'` when one of them ended in error. */
   get status(): FenceStatus {
-    return statusOf(native.syncFileStatus(SyncFile.#openOf(this).#handle)).status;
+    return statusOf(native.syncFileStatus(SyncFile.#openOf(this).#handle));
   }
 
   /** The name, the state and every fence, as they are now. */
   info(): SyncFileInfo {
-    const values = native.syncFileInfo(SyncFile.#openOf(this).#handle);
-    const fences: FenceInfo[] = [];
-    for (let index = 1; index < values.length; index += 4) {
-      fences.push({
-        timeline: values[index] as string,
-        driver: values[index + 1] as string,
-        ...statusOf(values[index + 2] as number),
-        timestamp: values[index + 3] as bigint,
-      });
+    const handle = SyncFile.#openOf(this).#handle;
+    const text = native.syncFileInfo(handle);
+    let count = native.registers[1] as number;
+    if (count <= fewFences) {
+      registerBits ??= new BigUint64Array(native.registers.buffer);
+      return toInfo(text, native.registers, registerBits, 2);
     }
-    return { name: values[0] as string, ...statusOf(native.registers[0] as number), fences };
+    for (;;) {
+      const numbers = new Float64Array(2 * count);
+      const names = native.syncFileInfoOfMany(handle, numbers);
+      count = native.registers[1] as number;
+      if (2 * count <= numbers.length) return toInfo(names, numbers, new BigUint64Array(numbers.buffer), 0);
+    }
   }
 
   /**

@@ -40,6 +40,7 @@ constexpr Export kExports[] = {
     {"importSyncFile", Entry<ImportFences, 3>},
     {"syncFileStatus", Entry<StatusOfSyncFile, 1>},
     {"syncFileInfo", Entry<InfoOfSyncFile, 1>},
+    {"syncFileInfoOfMany", Entry<ManyFencesOfSyncFile, 2>},
     {"mergeSyncFiles", Entry<MergeFences, 3>},
     {"setDeadline", Entry<SetFenceDeadline, 2>},
     {"createMemfd", Entry<CreateSealedMemfd, 3>},

@@ -26,6 +26,8 @@ struct AddonData {
   void Throw(napi_env env, const char* code) const;
 };
 
-constexpr size_t kRegisterCount = 8;
+// The registers have room for as many fences of a sync_file.
+constexpr size_t kFewFences = 8;
+constexpr size_t kRegisterCount = 2 + 2 * kFewFences;
 
 }  // namespace dmabuf

@@ -65,17 +65,14 @@ napi_value VerifyHandle(Call& call) {
 napi_value CloseHandle(Call& call) {
   uint32_t slot = 0;
   if (!call.Read(0, &slot)) return nullptr;
-  const Handle* handle = call.addon().handles->Find(slot);
-  if (handle == nullptr) return nullptr;
-  call.addon().handles->Close(call.env(), slot);
-  Describe(call.addon(), *handle);
+  if (call.addon().handles->Find(slot) != nullptr) call.addon().handles->Close(slot);
   return nullptr;
 }
 
 napi_value AbandonHandle(Call& call) {
   uint32_t slot = 0;
   if (!call.Read(0, &slot)) return nullptr;
-  if (call.addon().handles->Find(slot) != nullptr) call.addon().handles->Abandon(call.env(), slot);
+  if (call.addon().handles->Find(slot) != nullptr) call.addon().handles->Abandon(slot);
   return nullptr;
 }
 
@@ -83,7 +80,7 @@ napi_value ReleaseHandle(Call& call) {
   Handle* handle = nullptr;
   uint32_t slot = 0;
   if (!call.ReadAny(0, &slot, &handle) || !call.CheckIdentity(*handle)) return nullptr;
-  return call.Number(call.addon().handles->Release(call.env(), slot));
+  return call.Number(call.addon().handles->Release(slot));
 }
 
 napi_value DuplicateHandle(Call& call) {

@@ -10,17 +10,28 @@ bool Call::Read(size_t index, char* text, size_t capacity) {
 }
 
 bool Call::Read(size_t index, uint8_t** bytes, size_t* length) {
-  napi_typedarray_type type = napi_int8_array;
   void* data = nullptr;
-  bool is_typed_array = false;
-  napi_is_typedarray(env_, arguments_[index], &is_typed_array);
-  if (!is_typed_array ||
-      napi_get_typedarray_info(env_, arguments_[index], &type, length, &data, nullptr, nullptr) != napi_ok ||
-      type != napi_uint8_array) {
-    return WrongType(index);
-  }
+  if (!ReadArray(index, napi_uint8_array, &data, length)) return false;
   *bytes = static_cast<uint8_t*>(data);
   return true;
+}
+
+bool Call::Read(size_t index, double** numbers, size_t* length) {
+  void* data = nullptr;
+  if (!ReadArray(index, napi_float64_array, &data, length)) return false;
+  *numbers = static_cast<double*>(data);
+  return true;
+}
+
+bool Call::ReadArray(size_t index, napi_typedarray_type wanted, void** data, size_t* length) {
+  napi_typedarray_type type = napi_int8_array;
+  bool is_typed_array = false;
+  napi_is_typedarray(env_, arguments_[index], &is_typed_array);
+  return (is_typed_array &&
+          napi_get_typedarray_info(env_, arguments_[index], &type, length, data, nullptr, nullptr) ==
+              napi_ok &&
+          type == wanted) ||
+         WrongType(index);
 }
 
 bool Call::Fail(const SystemError& error, const char* path) {
@@ -34,7 +45,7 @@ bool Call::Fail(const char* code) {
 }
 
 bool Call::CheckIdentity(Handle& handle) {
-  const Result<bool> ours = addon_->handles->CheckIdentity(handle);
+  const Result<bool> ours = dmabuf::CheckIdentity(handle);
   if (!ours) return Fail(ours.error());
   return *ours || Fail("ERR_DMABUF_STALE_FD");
 }

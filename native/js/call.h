@@ -54,6 +54,8 @@ class Call {
   bool Read(size_t index, char* text, size_t capacity);
   // The bytes of a Uint8Array.
   bool Read(size_t index, uint8_t** bytes, size_t* length);
+  // The numbers of a Float64Array.
+  bool Read(size_t index, double** numbers, size_t* length);
   // An open dma-buf or heap by its number.
   bool Read(size_t index, HandleKind kind, Handle** handle) {
     uint32_t slot = 0;
@@ -111,6 +113,7 @@ class Call {
   }
 
  private:
+  bool ReadArray(size_t index, napi_typedarray_type wanted, void** data, size_t* length);
   bool WrongType(size_t index);
 
   napi_env env_;

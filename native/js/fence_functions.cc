@@ -1,3 +1,6 @@
+#include <cstring>
+#include <vector>
+
 #include "js/functions.h"
 #include "js/job.h"
 #include "os/dma_buf.h"
@@ -110,28 +113,66 @@ napi_value StatusOfSyncFile(Call& call) {
   return status ? call.Number(*status) : call.FailFor(*handle, status.error());
 }
 
+namespace {
+
+// Lays out what JavaScript is to know of `count` fences: numbers as pairs of status and timestamp bits, names
+// in one string, separated by NUL, which no name holds. A string of its own for each would cost as much as
+// the call. Returns the string's length.
+size_t Flatten(const sync_file_info& info, const sync_fence_info* fences, size_t count, double* numbers,
+               char* names) {
+  char* end = names;
+  const auto append = [&end](const char* text) {
+    const size_t bytes = strnlen(text, sizeof info.name);
+    std::memcpy(end, text, bytes);
+    end += bytes;
+  };
+  append(info.name);
+  for (size_t index = 0; index < count; index++) {
+    *end++ = '\0';
+    append(fences[index].obj_name);
+    *end++ = '\0';
+    append(fences[index].driver_name);
+    numbers[2 * index] = fences[index].status;
+    std::memcpy(&numbers[2 * index + 1], &fences[index].timestamp_ns, sizeof(double));
+  }
+  return static_cast<size_t>(end - names);
+}
+
+constexpr size_t NameBytes(size_t fences) { return 32 + fences * 66; }
+
+}  // namespace
+
 napi_value InfoOfSyncFile(Call& call) {
   Handle* handle = nullptr;
   if (!call.Read(0, HandleKind::kSyncFile, &handle)) return nullptr;
-  const Result<SyncFileDetails> details = DescribeSyncFile(handle->fd.get());
-  if (!details) return call.FailFor(*handle, details.error());
+  sync_fence_info fences[kFewFences];
+  sync_file_info info;
+  const Result<void> described = DescribeSyncFile(handle->fd.get(), kFewFences, fences, &info);
+  if (!described) return call.FailFor(*handle, described.error());
+  double* registers = call.addon().registers;
+  registers[0] = info.status;
+  registers[1] = info.num_fences;
+  const size_t count = info.num_fences <= kFewFences ? info.num_fences : 0;
+  char names[NameBytes(kFewFences)];
+  return call.Text({names, Flatten(info, fences, count, registers + 2, names)});
+}
 
-  napi_env env = call.env();
-  napi_value values = nullptr;
-  napi_create_array_with_length(env, 1 + 4 * details->fences.size(), &values);
-  uint32_t index = 0;
-  const auto append = [&](napi_value value) { napi_set_element(env, values, index++, value); };
-  append(call.Text(details->info.name));
-  for (const sync_fence_info& fence : details->fences) {
-    napi_value timestamp = nullptr;
-    napi_create_bigint_uint64(env, fence.timestamp_ns, &timestamp);
-    append(call.Text(fence.obj_name));
-    append(call.Text(fence.driver_name));
-    append(call.Number(fence.status));
-    append(timestamp);
-  }
-  call.addon().registers[0] = details->info.status;
-  return values;
+napi_value ManyFencesOfSyncFile(Call& call) {
+  Handle* handle = nullptr;
+  double* numbers = nullptr;
+  size_t length = 0;
+  if (!call.Read(0, HandleKind::kSyncFile, &handle) || !call.Read(1, &numbers, &length)) return nullptr;
+  const size_t capacity = length / 2;
+  std::vector<sync_fence_info> fences(capacity);
+  sync_file_info info;
+  const Result<void> described =
+      DescribeSyncFile(handle->fd.get(), static_cast<uint32_t>(capacity), fences.data(), &info);
+  if (!described) return call.FailFor(*handle, described.error());
+  call.addon().registers[0] = info.status;
+  call.addon().registers[1] = info.num_fences;
+  const size_t count = info.num_fences <= capacity ? info.num_fences : 0;
+  std::vector<char> names(NameBytes(capacity));
+  return call.Text({names.data(), Flatten(info, fences.data(), count, numbers, names.data())});
 }
 
 napi_value MergeFences(Call& call) {

@@ -18,7 +18,7 @@ napi_value ImportFd(Call& call);         // (fd, take: boolean) => handle
 napi_value IsDmaBufFd(Call& call);       // (fd) => boolean
 napi_value DescribeHandle(Call& call);   // (handle) => void; [0..2] = fd, inode, size
 napi_value VerifyHandle(Call& call);     // (handle) => void
-napi_value CloseHandle(Call& call);      // (handle) => void; [1..2] = inode, size
+napi_value CloseHandle(Call& call);      // (handle) => void
 napi_value AbandonHandle(Call& call);    // (handle) => void
 napi_value ReleaseHandle(Call& call);    // (handle) => fd
 napi_value DuplicateHandle(Call& call);  // (handle) => handle of the same kind
@@ -34,18 +34,18 @@ napi_value ReadBytes(Call& call);   // (handle, target: Uint8Array, position, le
 napi_value WriteBytes(Call& call);  // (handle, source: Uint8Array, position) => void
 
 // fence_functions.cc
-napi_value IsReadyFor(Call& call);        // (handle, direction) => boolean
-napi_value BeginAccessAsync(Call& call);  // (handle, direction, done: (0 | -errno, call) => void) => void
-napi_value StartPoll(Call& call);         // (handle, direction, done: (0 | -errno) => void) => wait
-napi_value CancelPoll(Call& call);        // (wait) => void
-napi_value ImportSyncFileFd(Call& call);  // (fd, take: boolean) => handle
-napi_value ExportFences(Call& call);      // (buffer: handle, direction) => handle
-napi_value ImportFences(Call& call);      // (buffer: handle, file: handle, direction) => void
-napi_value StatusOfSyncFile(Call& call);  // (handle) => 1 | 0 | -errno
-napi_value InfoOfSyncFile(
-    Call& call);  // (handle) => [name, (timeline, driver, status, timestamp)...]; [0] = status
-napi_value MergeFences(Call& call);       // (name: string, first: handle, second: handle) => handle
-napi_value SetFenceDeadline(Call& call);  // (handle, deadline: bigint) => void
+napi_value IsReadyFor(Call& call);            // (handle, direction) => boolean
+napi_value BeginAccessAsync(Call& call);      // (handle, direction, done: (0 | -errno, call) => void) => void
+napi_value StartPoll(Call& call);             // (handle, direction, done: (0 | -errno) => void) => wait
+napi_value CancelPoll(Call& call);            // (wait) => void
+napi_value ImportSyncFileFd(Call& call);      // (fd, take: boolean) => handle
+napi_value ExportFences(Call& call);          // (buffer: handle, direction) => handle
+napi_value ImportFences(Call& call);          // (buffer: handle, file: handle, direction) => void
+napi_value StatusOfSyncFile(Call& call);      // (handle) => 1 | 0 | -errno
+napi_value InfoOfSyncFile(Call& call);        // (handle) => string; see lib/native.ts
+napi_value ManyFencesOfSyncFile(Call& call);  // (handle, Float64Array) => string
+napi_value MergeFences(Call& call);           // (name: string, first: handle, second: handle) => handle
+napi_value SetFenceDeadline(Call& call);      // (handle, deadline: bigint) => void
 
 // udmabuf_functions.cc
 napi_value CreateSealedMemfd(Call& call);     // (name: string, size, hugePageSize) => fd

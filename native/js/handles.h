@@ -23,7 +23,6 @@ struct SharedMapping {
 
   std::optional<Mapping> mapping;  // empty once unmapped
   bool exposed = false;            // an ArrayBuffer shows it; only its finalizer may unmap
-  napi_ref buffer = nullptr;       // weak
 };
 
 // An open file that belongs to one JavaScript object.
@@ -58,15 +57,12 @@ class Handles {
   Handle* Find(uint32_t slot) {
     return slot < handles_.size() && handles_[slot].kind != HandleKind::kFree ? &handles_[slot] : nullptr;
   }
-  // Whether the descriptor still refers to the file that it was taken for; false for a stranger's. Looks at a
-  // new buffer for the first time.
-  Result<bool> CheckIdentity(Handle& handle);
   // Lets go of the mappings and closes the descriptor, unless it has become a stranger's.
-  void Close(napi_env env, uint32_t slot);
+  void Close(uint32_t slot);
   // Closes the descriptor, but leaves what an ArrayBuffer shows to that ArrayBuffer.
-  void Abandon(napi_env env, uint32_t slot);
+  void Abandon(uint32_t slot);
   // Lets go of the mappings and gives the descriptor away.
-  int Release(napi_env env, uint32_t slot);
+  int Release(uint32_t slot);
   // Forgets a mapping whose ArrayBuffer is gone.
   void Forget(uint32_t slot, uint64_t mapping);
   uint64_t NextMappingId() { return ++last_mapping_id_; }
@@ -80,18 +76,21 @@ class Handles {
 
  private:
   Handle& Take(HandleKind kind, UniqueFd fd, uint32_t* slot);
-  void CloseOwned(Handle& handle);
-  void Clear(napi_env env, uint32_t slot);
+  void Clear(uint32_t slot);
 
   std::vector<Handle> handles_;
   std::vector<uint32_t> free_;
   uint64_t last_mapping_id_ = 0;
-  // The device number of the kernel's dma-buf filesystem, from the first buffer that was looked at.
-  dev_t dma_buf_device_ = 0;
 };
 
-// Detaches the ArrayBuffer that shows the mapping and replaces the pages beneath it; memory that escaped
-// from the ArrayBuffer reads zeros from then on. Unmaps at once what no ArrayBuffer ever showed.
-void ReleaseMapping(napi_env env, SharedMapping& mapping);
+// Whether the descriptor still refers to the file that it was taken for; false for a stranger's. Looks at a
+// new buffer for the first time.
+Result<bool> CheckIdentity(Handle& handle);
+
+// Replaces the pages beneath the ArrayBuffer that shows the mapping: whoever still uses that memory reads
+// zeros from then on. The ArrayBuffer is not detached. Detaching drops its memory at once, while jobs on the
+// thread pool (zlib, fs, crypto) hold a bare pointer to it, and Node's zlib does not survive an input that
+// shrinks. Unmaps at once what no ArrayBuffer ever showed.
+void ReleaseMapping(SharedMapping& mapping);
 
 }  // namespace dmabuf

@@ -19,13 +19,22 @@ struct BufferFinalizer {
   uint32_t slot;
   uint64_t id;  // 0 for the whole-buffer mapping
 
+  // Node runs the finalizers of all ArrayBuffers when the environment ends, though the memory may have moved
+  // to another thread (transfer, then postMessage). Nothing tells which did.
+  static bool EnvironmentEnds(napi_env env) {
+    napi_value value = nullptr;
+    napi_get_undefined(env, &value);
+    return napi_coerce_to_bool(env, value, &value) != napi_ok;
+  }
+
   static void Run(napi_env env, void* /*data*/, void* hint) {
     const std::unique_ptr<BufferFinalizer> self(static_cast<BufferFinalizer*>(hint));
-    self->mapping->mapping.reset();
-    if (self->mapping->buffer != nullptr) {
-      napi_delete_reference(env, self->mapping->buffer);
-      self->mapping->buffer = nullptr;
+    SharedMapping& shared = *self->mapping;
+    if (EnvironmentEnds(env) && shared.mapping) {
+      shared.mapping->Retire();
+      shared.mapping->Abandon();
     }
+    shared.mapping.reset();
     if (self->id == 0) return;
     if (const std::shared_ptr<Handles> handles = self->handles.lock()) handles->Forget(self->slot, self->id);
   }
@@ -40,12 +49,14 @@ napi_value Expose(Call& call, const std::shared_ptr<SharedMapping>& mapping, uin
       napi_create_external_arraybuffer(call.env(), mapping->mapping->address(), mapping->mapping->length(),
                                        BufferFinalizer::Run, finalizer, &buffer);
   if (status != napi_ok) {
-    delete finalizer;
+    // Any other failure comes after Node took the finalizer over, and it has run or will run.
+    const bool never_taken = status == napi_no_external_buffers_allowed || status == napi_pending_exception ||
+                             status == napi_cannot_run_js;
+    if (never_taken) delete finalizer;
     if (status == napi_no_external_buffers_allowed) call.Fail("ERR_DMABUF_NO_EXTERNAL_BUFFERS");
     return nullptr;
   }
   mapping->exposed = true;
-  napi_create_reference(call.env(), buffer, 0, &mapping->buffer);
   return buffer;
 }
 
@@ -110,7 +121,7 @@ napi_value UnmapRange(Call& call) {
   if (!call.Read(0, HandleKind::kDmaBuf, &handle) || !call.Read(1, &id)) return nullptr;
   const auto entry = handle->mappings.find(id);
   if (entry == handle->mappings.end()) return nullptr;
-  ReleaseMapping(call.env(), *entry->second);
+  ReleaseMapping(*entry->second);
   handle->mappings.erase(entry);
   return nullptr;
 }
@@ -121,9 +132,9 @@ napi_value MapWhole(Call& call) {
   if (!call.Read(0, &slot) || !call.Read(0, HandleKind::kDmaBuf, &handle) || !call.CheckIdentity(*handle)) {
     return nullptr;
   }
-  // An ArrayBuffer that was transferred away still owns the old range: leave that to it, map anew.
+  // The ArrayBuffer was transferred away. What shows the old range now reads zeros, as after unmap; map anew.
   if (handle->whole && handle->whole->exposed) {
-    ReleaseMapping(call.env(), *handle->whole);
+    ReleaseMapping(*handle->whole);
     handle->whole.reset();
   }
   const SharedMapping* mapping = WholeMapping(call, *handle);

@@ -46,15 +46,9 @@ napi_value SealsOfFd(Call& call) {
 }
 
 napi_value UdmabufFromPieces(Call& call) {
-  napi_typedarray_type type = napi_int8_array;
-  void* data = nullptr;
+  double* numbers = nullptr;
   size_t length = 0;
-  if (napi_get_typedarray_info(call.env(), call.argument(0), &type, &length, &data, nullptr, nullptr) !=
-          napi_ok ||
-      type != napi_float64_array) {
-    return call.Fail("ERR_INVALID_ARG_TYPE"), nullptr;
-  }
-  const auto* numbers = static_cast<const double*>(data);
+  if (!call.Read(0, &numbers, &length)) return nullptr;
   std::vector<MemfdPiece> pieces;
   for (size_t index = 0; index + 2 < length; index += 3) {
     pieces.push_back({static_cast<int>(numbers[index]), static_cast<uint64_t>(numbers[index + 1]),

@@ -27,6 +27,8 @@ class Mapping {
   // Lets go of the buffer but keeps the range: anonymous zero pages replace it in place, so whoever still
   // reads or writes there neither faults nor reaches memory that somebody else was given.
   void Retire();
+  // Gives the range up without unmapping it.
+  void Abandon() { address_ = nullptr; }
 
  private:
   Mapping(uint8_t* address, size_t length, bool writable)

@@ -34,28 +34,17 @@ Result<int32_t> SyncFileStatus(int sync_file) {
   return info.status;
 }
 
-Result<SyncFileDetails> DescribeSyncFile(int sync_file) {
-  // Nearly every sync_file has few fences: one call with room for some. EINVAL means that there are more;
-  // then the kernel says how many, until the room suffices.
-  SyncFileDetails details{};
-  uint32_t room = 8;
-  for (;;) {
-    details.fences.resize(room);
-    details.info = {};
-    details.info.num_fences = room;
-    details.info.sync_fence_info = reinterpret_cast<uintptr_t>(details.fences.data());
-    if (RetryIoctl(sync_file, SYNC_IOC_FILE_INFO, &details.info) == 0) {
-      details.fences.resize(details.info.num_fences);
-      return details;
-    }
-    if (errno != EINVAL) return SystemError{errno, "SYNC_IOC_FILE_INFO"};
-    sync_file_info count{};
-    if (RetryIoctl(sync_file, SYNC_IOC_FILE_INFO, &count) < 0) {
-      return SystemError{errno, "SYNC_IOC_FILE_INFO"};
-    }
-    if (count.num_fences <= room) return SystemError{EINVAL, "SYNC_IOC_FILE_INFO"};
-    room = count.num_fences;
-  }
+Result<void> DescribeSyncFile(int sync_file, uint32_t capacity, sync_fence_info* fences,
+                              sync_file_info* info) {
+  *info = {};
+  info->num_fences = capacity;
+  info->sync_fence_info = reinterpret_cast<uintptr_t>(fences);
+  if (RetryIoctl(sync_file, SYNC_IOC_FILE_INFO, info) == 0) return {};
+  // EINVAL: there are more. Without room for any the kernel says how many.
+  if (errno != EINVAL) return SystemError{errno, "SYNC_IOC_FILE_INFO"};
+  *info = {};
+  if (RetryIoctl(sync_file, SYNC_IOC_FILE_INFO, info) < 0) return SystemError{errno, "SYNC_IOC_FILE_INFO"};
+  return {};
 }
 
 Result<UniqueFd> MergeSyncFiles(const char* name, int first, int second) {

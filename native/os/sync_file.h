@@ -3,7 +3,6 @@
 #include <linux/sync_file.h>
 
 #include <cstdint>
-#include <vector>
 
 #include "os/dma_buf.h"
 #include "os/result.h"
@@ -20,12 +19,10 @@ Result<void> ImportSyncFile(int buffer, int sync_file, CpuAccess access);
 // SYNC_IOC_FILE_INFO: the state of all fences together: 1 signalled, 0 active, negative errno.
 Result<int32_t> SyncFileStatus(int sync_file);
 
-struct SyncFileDetails {
-  sync_file_info info;
-  std::vector<sync_fence_info> fences;
-};
-// SYNC_IOC_FILE_INFO with every fence.
-Result<SyncFileDetails> DescribeSyncFile(int sync_file);
+// SYNC_IOC_FILE_INFO with every fence. Where `capacity` is too small for them, `info` has their number and no
+// fence is described.
+Result<void> DescribeSyncFile(int sync_file, uint32_t capacity, sync_fence_info* fences,
+                              sync_file_info* info);
 
 // SYNC_IOC_MERGE: a new sync_file that signals when both have. `name`: at most kMaxNameBytes bytes.
 Result<UniqueFd> MergeSyncFiles(const char* name, int first, int second);
