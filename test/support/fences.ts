@@ -1,0 +1,141 @@
+import assert from 'node:assert/strict';
+import { createRequire } from 'node:module';
+import { join } from 'node:path';
+import { workerData } from 'node:worker_threads';
+import type { DmaBuf } from 'dmabuf';
+import { kernelTest, type TestBody } from './kernel-test.js';
+import { packageRoot } from './programs.js';
+
+/** The addon of test/fences: real fences of the kernel's vgem module. Buffers and fences are numbers of a device. */
+interface FencesAddon {
+  open(): number;
+  importBuffer(device: number, fd: number): number;
+  closeBuffer(device: number, handle: number): void;
+  createBuffer(device: number): number;
+  attach(device: number, handle: number, write: 0 | 1): number;
+  signal(device: number, fence: number): void;
+}
+
+let addon: FencesAddon | undefined;
+let opened = -1;
+
+function open(): FencesAddon {
+  addon ??= createRequire(import.meta.url)(
+    join(packageRoot, 'test/fences/build/Release/fences.node'),
+  ) as FencesAddon;
+  // A worker uses the device of whoever started it: that may then signal the worker's fences.
+  if (opened < 0) opened = (workerData as { fenceDevice?: number } | null)?.fenceDevice ?? addon.open();
+  return addon;
+}
+
+function whyNot(): string | false {
+  try {
+    open();
+    return false;
+  } catch (error) {
+    return `no fences here: ${(error as Error).message} (the module vgem, npx node-gyp rebuild -C test/fences)`;
+  }
+}
+
+/** Why no fences can be made here; false when they can. */
+export const noFences: string | false = whyNot();
+
+/** The device's descriptor: for a worker's `workerData`, as `fenceDevice`. */
+export function fenceDevice(): number {
+  open();
+  return opened;
+}
+
+/** A fence that only the test signals. The kernel does it after 10 s; then `signal()` throws ETIMEDOUT. */
+export class Fence implements Disposable {
+  readonly number: number;
+  #pending = true;
+
+  constructor(number: number) {
+    this.number = number;
+  }
+
+  /** The device is done. Fails when the kernel lost patience first: then somebody blocked this thread. */
+  signal(): void {
+    this.#pending = false;
+    open().signal(opened, this.number);
+  }
+
+  [Symbol.dispose](): void {
+    try {
+      if (this.#pending) this.signal();
+    } catch {
+      // The kernel was first, and the test has failed for another reason or did not care.
+    }
+  }
+}
+
+/** Several fences, signalled together. */
+export function signalAll(fences: readonly Fence[]): void {
+  for (const fence of fences) fence.signal();
+}
+
+/** A device begins to read the buffer, or to write it. One that writes tolerates no other, as far as vgem knows. */
+export function addFence(buffer: DmaBuf, access: 'read' | 'write'): Fence {
+  const { importBuffer, attach, closeBuffer } = open();
+  const handle = importBuffer(opened, buffer.fd);
+  try {
+    return new Fence(attach(opened, handle, access === 'write' ? 1 : 0));
+  } finally {
+    closeBuffer(opened, handle);
+  }
+}
+
+/** The descriptor of a buffer that the DRM device exports. */
+export function drmBufferFd(): number {
+  return open().createBuffer(opened);
+}
+
+/** Lets the event loop turn a few times: what was given up is closed by then. */
+export async function turns(count = 3): Promise<void> {
+  for (let turn = 0; turn < count; turn++) await new Promise((resolve) => setImmediate(resolve));
+}
+
+/** A `kernelTest` that needs fences. */
+export function fenceTest(name: string, body: TestBody): void {
+  kernelTest(
+    name,
+    async (t) => {
+      await body(t);
+      await turns();
+    },
+    noFences,
+  );
+}
+
+/** An interval of 5 ms: ticks as long as nothing blocks the event loop. */
+export function ticks(count: number): Promise<void> {
+  return new Promise((resolve) => {
+    let seen = 0;
+    const interval = setInterval(() => {
+      if (++seen < count) return;
+      clearInterval(interval);
+      resolve();
+    }, 5);
+  });
+}
+
+/** What has become of a promise so far. */
+export function watch<T>(promise: Promise<T>): {
+  state: 'pending' | 'fulfilled' | 'rejected';
+  value?: unknown;
+} {
+  const watched: ReturnType<typeof watch> = { state: 'pending' };
+  promise.then(
+    (value) => Object.assign(watched, { state: 'fulfilled', value }),
+    (error: unknown) => Object.assign(watched, { state: 'rejected', value: error }),
+  );
+  return watched;
+}
+
+/** Asserts that a promise rejects with exactly this value. */
+export async function rejectsWith(promise: Promise<unknown>, reason: unknown): Promise<void> {
+  const [outcome] = await Promise.allSettled([promise]);
+  assert.equal(outcome.status, 'rejected');
+  assert.equal((outcome as PromiseRejectedResult).reason, reason);
+}
