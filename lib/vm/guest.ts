@@ -103,6 +103,8 @@ for link in fd:fd stdin:fd/0 stdout:fd/1 stderr:fd/2; do
   ln -sf /proc/self/$target /dev/\${link%:*}
 done
 mount -t debugfs debugfs /sys/kernel/debug 2>/dev/null
+# A guest whose memory is used up shall kill the culprit, not read its programs over 9p again and again for ever.
+echo 1000 2>/dev/null >/sys/kernel/mm/lru_gen/min_ttl_ms
 mount -t bpf bpf /sys/fs/bpf 2>/dev/null
 mount -t cgroup2 cgroup2 /sys/fs/cgroup 2>/dev/null
 hostname dmabuf-vm
