@@ -8,6 +8,7 @@
 #include <stdint.h>
 #include <string.h>
 #include <sys/ioctl.h>
+#include <sys/mman.h>
 #include <unistd.h>
 
 namespace {
@@ -123,6 +124,20 @@ napi_value Signal(napi_env env, napi_callback_info info) {
   return nullptr;
 }
 
+// makeMemfd(size, sealing, seals) => fd of a memfd as nobody should make one
+napi_value MakeMemfd(napi_env env, napi_callback_info info) {
+  const unsigned sealing = Argument(env, info, 1) != 0 ? MFD_ALLOW_SEALING : 0;
+  const int fd = memfd_create("odd", MFD_CLOEXEC | sealing);
+  if (fd < 0) return Fail(env, "memfd_create");
+  const int seals = static_cast<int>(Argument(env, info, 2));
+  if (ftruncate(fd, Argument(env, info, 0)) < 0 || (seals != 0 && fcntl(fd, F_ADD_SEALS, seals) < 0)) {
+    Fail(env, "ftruncate, fcntl");
+    close(fd);
+    return nullptr;
+  }
+  return Number(env, fd);
+}
+
 napi_value Init(napi_env env, napi_value exports) {
   const struct {
     const char* name;
@@ -132,7 +147,8 @@ napi_value Init(napi_env env, napi_value exports) {
                    {"closeBuffer", CloseBuffer},
                    {"createBuffer", CreateBuffer},
                    {"attach", Attach},
-                   {"signal", Signal}};
+                   {"signal", Signal},
+                   {"makeMemfd", MakeMemfd}};
   for (const auto& function : functions) {
     napi_value value = nullptr;
     napi_create_function(env, function.name, NAPI_AUTO_LENGTH, function.callback, nullptr, &value);

@@ -14,18 +14,24 @@ interface FencesAddon {
   createBuffer(device: number): number;
   attach(device: number, handle: number, write: 0 | 1): number;
   signal(device: number, fence: number): void;
+  makeMemfd(size: number, sealing: 0 | 1, seals: number): number;
 }
 
 let addon: FencesAddon | undefined;
 let opened = -1;
 
-function open(): FencesAddon {
-  addon ??= createRequire(import.meta.url)(
-    join(packageRoot, 'test/fences/build/Release/fences.node'),
-  ) as FencesAddon;
-  // A worker uses the device of whoever started it: that may then signal the worker's fences.
-  if (opened < 0) opened = (workerData as { fenceDevice?: number } | null)?.fenceDevice ?? addon.open();
+/** The addon alone: no fence is needed for some of what it does. */
+export function loadFences(): FencesAddon {
+  const file = join(packageRoot, 'test/fences/build/Release/fences.node');
+  addon ??= createRequire(import.meta.url)(file) as FencesAddon;
   return addon;
+}
+
+function open(): FencesAddon {
+  const fences = loadFences();
+  // A worker uses the device of whoever started it: that may then signal the worker's fences.
+  if (opened < 0) opened = (workerData as { fenceDevice?: number } | null)?.fenceDevice ?? fences.open();
+  return fences;
 }
 
 function whyNot(): string | false {
