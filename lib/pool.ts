@@ -238,12 +238,23 @@ export class DmaBufPool implements Disposable {
 
   /** The buffer that has been idle longest and that no device uses any more. */
   #takeReady(): DmaBuf | undefined {
-    const place = this.#idle.findIndex(({ buffer }) => buffer.isReady('read-write'));
+    const place = this.#idle.findIndex(({ buffer }) => this.#isUsable(buffer));
     if (place < 0) return undefined;
     const [{ buffer }] = this.#idle.splice(place, 1) as [Idle];
+    if (buffer.closed) return this.#takeReady();
     this.#reused++;
     if (this.#options.zero) buffer.withCpuAccessSync('write', (bytes) => void bytes.fill(0));
     return buffer;
+  }
+
+  /** Ready, or fit to be thrown away: somebody closed it, or its descriptor, after giving it back. */
+  #isUsable(buffer: DmaBuf): boolean {
+    try {
+      return buffer.isReady('read-write');
+    } catch {
+      buffer.close();
+      return true;
+    }
   }
 
   #lend(buffer: DmaBuf): PooledBuffer {
@@ -298,6 +309,7 @@ export class DmaBufPool implements Disposable {
       (error: Error) => {
         this.#allocating--;
         this.#queue.shift()?.(error);
+        this.#serve();
       },
     );
   }

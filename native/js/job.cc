@@ -1,5 +1,6 @@
 #include "js/job.h"
 
+#include <cerrno>
 #include <memory>
 #include <optional>
 #include <utility>
@@ -55,10 +56,14 @@ bool QueueJob(Call& call, const char* name, UniqueFd file, JobWork work, napi_va
   napi_env env = call.env();
   if (napi_create_async_work(env, nullptr, call.Text(name), Execute, Complete, job.get(), &job->handle) !=
       napi_ok) {
-    return false;
+    return call.Fail(SystemError{ENOMEM, "uv_queue_work"});
   }
   napi_create_reference(env, done, 1, &job->done);
-  napi_queue_async_work(env, job->handle);
+  if (napi_queue_async_work(env, job->handle) != napi_ok) {
+    napi_delete_reference(env, job->done);
+    napi_delete_async_work(env, job->handle);
+    return call.Fail(SystemError{ENOMEM, "uv_queue_work"});
+  }
   (void)job.release();
   return true;
 }

@@ -15,7 +15,12 @@ import {
   DmaHeap,
   type HeapInfo,
   type MapOptions,
+  type PooledBuffer,
+  type PoolStatistics,
   type Source,
+  SyncFile,
+  type SyncFileInfo,
+  type WaitOptions,
 } from 'dmabuf';
 import type { DmaBufInfo as InspectedInfo, parseFdInfo, readFdInfo } from 'dmabuf/inspect';
 import { runInVm, type VmOptions } from 'dmabuf/vm';
@@ -68,6 +73,25 @@ export async function use(signal: AbortSignal): Promise<number> {
   const vm: VmOptions = { command: ['true'] };
   const { exitCode } = await runInVm(vm);
   return copied + copy.fd + (first ?? 0) + (source?.length ?? 0) + exitCode + Number(four !== undefined);
+}
+
+export async function wait(buffer: DmaBuf, options: WaitOptions): Promise<bigint | undefined> {
+  const ready: boolean = buffer.isReady('read');
+  await buffer.ready(ready ? 'write' : 'read', options);
+  using access: CpuAccess = await buffer.cpuAccess('read', options);
+  const length: number = await buffer.withCpuAccess('write', async (bytes) => bytes.length, options);
+  using fences: SyncFile = buffer.exportSyncFile('write');
+  using merged = SyncFile.merge('both', fences, fences.dup());
+  await merged.wait({ timeout: length });
+  merged.setDeadline(process.hrtime.bigint());
+  const info: SyncFileInfo = merged.info();
+  buffer.importSyncFile(merged, access.access);
+  using pool = new DmaBufPool(4096, { from: ['cma', 'udmabuf'], max: 2, zero: true });
+  using loan: PooledBuffer = await pool.acquire(options);
+  const statistics: PoolStatistics = pool.statistics();
+  using pages = DmaBuf.fromMemfd(createMemfd(8192), [{ offset: 0, size: 4096 }]);
+  same<typeof merged.status, 'active' | 'signaled' | 'error'>(true);
+  return loan.buffer.size + pages.size > statistics.inUse ? info.fences[0]?.timestamp : undefined;
 }
 
 export function explain(error: unknown): string | undefined {
