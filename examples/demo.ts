@@ -44,9 +44,13 @@ async function parent(): Promise<void> {
 /** Has the buffer as its descriptor 3: the place in `stdio` that the parent gave it. */
 function child(): void {
   using buffer = DmaBuf.adopt(3);
-  const wrong = buffer.withCpuAccessSync('read', (bytes) => bytes.findIndex((byte, i) => byte !== pattern(i)));
+  const wrong = buffer.withCpuAccessSync('read', (bytes) =>
+    bytes.findIndex((byte, i) => byte !== pattern(i)),
+  );
   const info = buffer.info();
-  console.log(`Child ${process.pid} got '${info.name}' from exporter '${info.exporter}' (inode ${info.inode})`);
+  console.log(
+    `Child ${process.pid} got '${info.name}' from exporter '${info.exporter}' (inode ${info.inode})`,
+  );
   if (wrong >= 0) throw new Error(`byte ${wrong} is wrong`);
   console.log(`Child ${process.pid} verified all ${buffer.size} bytes`);
 }
