@@ -55,14 +55,20 @@ function checkSources(from: unknown): readonly Source[] {
 }
 
 /** Finds every fault of the request before the first source is touched. */
-function checkAll(size: number, options: AllocateOptions | undefined): readonly Source[] {
+export function checkAllocation(size: number, options: AllocateOptions | undefined): readonly Source[] {
   checkSize(size);
   checkOptions(options);
   const sources = checkSources(options?.from);
   if (options?.access !== undefined) accessModeOf(options.access);
   if (options?.name !== undefined) checkName(options.name);
+  checkFlag(options?.unchecked, 'unchecked');
+  return sources;
+}
+
+function checkAll(size: number, options: AllocateOptions | undefined): readonly Source[] {
+  const sources = checkAllocation(size, options);
   // What exceeds the machine's memory exceeds every source: one clear refusal instead of a list.
-  if (!checkFlag(options?.unchecked, 'unchecked')) guardMemory(size, false);
+  if (options?.unchecked !== true) guardMemory(size, false);
   return sources;
 }
 

@@ -53,13 +53,8 @@ export function checkTotal(size: number): void {
   }
 }
 
-interface Memfd {
-  size: number;
-  pageSize: number;
-}
-
-/** Finds what udmabuf would not accept in a memfd. */
-function checkMemfd(fd: number): Memfd {
+/** A memfd's size in bytes; refuses a memfd that udmabuf would not accept. */
+function sizeOfMemfd(fd: number): number {
   let seals: number;
   try {
     seals = native.seals(fd);
@@ -67,7 +62,7 @@ function checkMemfd(fd: number): Memfd {
     if (!(error instanceof DmaBufError) || error.code !== 'EINVAL') throw error;
     refuse(`descriptor ${fd} is not a memfd`);
   }
-  const memfd = { size: native.registers[0] as number, pageSize: native.registers[1] as number };
+  const size = native.registers[0] as number;
   if ((seals & sealShrink) === 0) {
     refuse(
       `memfd ${fd} could still shrink: create it with MFD_ALLOW_SEALING and seal it with F_SEAL_SHRINK, or ` +
@@ -77,23 +72,23 @@ function checkMemfd(fd: number): Memfd {
   if ((seals & (sealWrite | sealFutureWrite)) !== 0) {
     refuse(`memfd ${fd} is sealed against writing (F_SEAL_WRITE), which a dma-buf would circumvent`);
   }
-  return memfd;
+  return size;
 }
 
-function checkPiece(piece: MemfdRange, first: number, memfds: Map<number, Memfd>): [number, number, number] {
+function checkPiece(piece: MemfdRange, first: number, sizes: Map<number, number>): [number, number, number] {
   if (typeof piece !== 'object' || piece === null) throw invalidType('pieces', 'MemfdRanges', piece);
   const fd = piece.memfd === undefined ? first : checkFd(piece.memfd, 'memfd');
-  const memfd = memfds.get(fd) ?? checkMemfd(fd);
-  memfds.set(fd, memfd);
+  const size = sizes.get(fd) ?? sizeOfMemfd(fd);
+  sizes.set(fd, size);
   checkInteger(piece.offset, 'offset', 0, Number.MAX_SAFE_INTEGER);
   checkInteger(piece.size, 'size', 1, Number.MAX_SAFE_INTEGER);
   for (const name of ['offset', 'size'] as const) {
-    if (piece[name] % memfd.pageSize !== 0) {
-      throw outOfRange(name, `a multiple of the memfd's page size, ${memfd.pageSize}`, piece[name]);
+    if (piece[name] % native.pageSize !== 0) {
+      throw outOfRange(name, `a multiple of the page size, ${native.pageSize}`, piece[name]);
     }
   }
-  if (piece.offset + piece.size > memfd.size) {
-    throw outOfRange('size', `such that the range stays within the memfd's ${memfd.size} bytes`, piece.size);
+  if (piece.offset + piece.size > size) {
+    throw outOfRange('size', `such that the range stays within the memfd's ${size} bytes`, piece.size);
   }
   return [fd, piece.offset, piece.size];
 }
@@ -104,21 +99,19 @@ export function createFromMemfd(
   pieces: MemfdRange | readonly MemfdRange[] | undefined,
 ): NativeHandle {
   checkFd(memfd, 'memfd');
-  const memfds = new Map([[memfd, checkMemfd(memfd)]]);
-  const whole = memfds.get(memfd) as Memfd;
-  if (pieces === undefined && (whole.size === 0 || whole.size % whole.pageSize !== 0)) {
-    refuse(
-      `the memfd's size, ${whole.size}, is not a multiple of its page size, ${whole.pageSize} (or it is empty)`,
-    );
+  const whole = sizeOfMemfd(memfd);
+  const sizes = new Map([[memfd, whole]]);
+  if (pieces === undefined && (whole === 0 || whole % native.pageSize !== 0)) {
+    refuse(`the memfd's size, ${whole}, is no multiple of the page size, ${native.pageSize} (or zero)`);
   }
   const ranges: readonly MemfdRange[] =
     pieces === undefined
-      ? [{ offset: 0, size: whole.size }]
+      ? [{ offset: 0, size: whole }]
       : Array.isArray(pieces)
         ? pieces
         : [pieces as MemfdRange];
   if (ranges.length === 0) throw outOfRange('pieces', 'at least one range', 'an empty list');
-  const checked = ranges.map((piece) => checkPiece(piece, memfd, memfds));
+  const checked = ranges.map((piece) => checkPiece(piece, memfd, sizes));
   const limit = parameter('list_limit');
   if (checked.length > limit) {
     refuse(`${checked.length} pieces exceed the module's limit of ${limit} (parameter list_limit)`);

@@ -75,7 +75,7 @@ export interface Native {
 
   /** A sealed memfd's descriptor; `hugePageSize` 0 for ordinary pages */
   createMemfd(name: string, size: number, hugePageSize: number): number;
-  /** F_GET_SEALS; [0] = size, [1] = page size, in bytes */
+  /** F_GET_SEALS; [0] = size in bytes */
   seals(fd: number): number;
   /** memfd, offset and size of every piece */
   createUdmabuf(pieces: Float64Array): NativeHandle;

@@ -1,4 +1,5 @@
-import { type AllocateOptions, allocate } from './allocate.js';
+import { setMaxListeners } from 'node:events';
+import { type AllocateOptions, allocate, checkAllocation } from './allocate.js';
 import {
   checkFlag,
   checkInteger,
@@ -107,7 +108,8 @@ interface Idle {
  */
 export class DmaBufPool implements Disposable {
   readonly #size: number;
-  readonly #options: PoolOptions;
+  readonly #options: AllocateOptions;
+  readonly #zero: boolean;
   readonly #max: number;
   readonly #min: number;
   readonly #idleTimeout: number;
@@ -132,10 +134,12 @@ export class DmaBufPool implements Disposable {
     this.#size = checkSize(size);
     checkOptions(options);
     const { max = 8, min = 0, idleTimeout = 10_000, zero, ...request } = options;
+    checkAllocation(size, request);
     this.#max = checkInteger(max, 'max', 1, 2 ** 20);
     this.#min = checkInteger(min, 'min', 0, this.#max);
     this.#idleTimeout = checkInteger(idleTimeout, 'idleTimeout', 0, 2 ** 31 - 1);
-    this.#options = { ...request, zero: checkFlag(zero, 'zero') };
+    this.#options = request;
+    this.#zero = checkFlag(zero, 'zero');
   }
 
   static #of(self: DmaBufPool): DmaBufPool {
@@ -236,25 +240,33 @@ export class DmaBufPool implements Disposable {
     return this.#inUse + this.#idle.length + this.#allocating;
   }
 
-  /** The buffer that has been idle longest and that no device uses any more. */
+  /** Of the buffers that no device uses any more the one that came back last: the others may then be trimmed. */
   #takeReady(): DmaBuf | undefined {
-    const place = this.#idle.findIndex(({ buffer }) => this.#isUsable(buffer));
-    if (place < 0) return undefined;
-    const [{ buffer }] = this.#idle.splice(place, 1) as [Idle];
-    if (buffer.closed) return this.#takeReady();
-    this.#reused++;
-    if (this.#options.zero) buffer.withCpuAccessSync('write', (bytes) => void bytes.fill(0));
-    return buffer;
+    for (let place = this.#idle.length - 1; place >= 0; place--) {
+      const idle = this.#idle[place] as Idle;
+      if (!this.#isReady(idle)) continue;
+      this.#idle.splice(place, 1);
+      this.#reused++;
+      if (this.#zero) idle.buffer.withCpuAccessSync('write', (bytes) => void bytes.fill(0));
+      return idle.buffer;
+    }
+    return undefined;
   }
 
-  /** Ready, or fit to be thrown away: somebody closed it, or its descriptor, after giving it back. */
-  #isUsable(buffer: DmaBuf): boolean {
+  #isReady(idle: Idle): boolean {
     try {
-      return buffer.isReady('read-write');
+      return idle.buffer.isReady('read-write');
     } catch {
-      buffer.close();
-      return true;
+      // Somebody closed it, or its descriptor, after giving it back.
+      this.#drop(idle);
+      return false;
     }
+  }
+
+  #drop(idle: Idle): void {
+    const place = this.#idle.indexOf(idle);
+    if (place >= 0) this.#idle.splice(place, 1);
+    idle.buffer.close();
   }
 
   #lend(buffer: DmaBuf): PooledBuffer {
@@ -293,8 +305,7 @@ export class DmaBufPool implements Disposable {
 
   #allocate(): void {
     this.#allocating++;
-    const { zero: _, ...request } = this.#options;
-    allocate(this.#size, request).then(
+    allocate(this.#size, this.#options).then(
       (buffer) => {
         this.#allocating--;
         this.#allocated++;
@@ -308,7 +319,8 @@ export class DmaBufPool implements Disposable {
       },
       (error: Error) => {
         this.#allocating--;
-        this.#queue.shift()?.(error);
+        // The head of the queue bears it, unless another allocation is on its way to it.
+        if (this.#queue.length > this.#allocating) this.#queue.shift()?.(error);
         this.#serve();
       },
     );
@@ -320,14 +332,21 @@ export class DmaBufPool implements Disposable {
     for (const idle of this.#idle) {
       if (idle.watched) continue;
       idle.watched = true;
-      this.#watching ??= new AbortController();
-      idle.buffer.ready('read-write', { signal: this.#watching.signal }).then(
+      if (this.#watching === undefined) {
+        this.#watching = new AbortController();
+        setMaxListeners(0, this.#watching.signal);
+      }
+      const { signal } = this.#watching;
+      idle.buffer.ready('read-write', { signal }).then(
         () => {
           idle.watched = false;
           this.#serve();
         },
         () => {
-          idle.watched = false; // Nobody waits any more, or the buffer was closed.
+          idle.watched = false;
+          if (signal.aborted) return; // Nobody waits any more.
+          this.#drop(idle);
+          this.#serve();
         },
       );
     }

@@ -208,17 +208,16 @@ export class SyncFile implements Disposable {
     const checked = checkWaitOptions(options);
     let status = native.syncFileStatus(file.#handle);
     if (status === 0) {
-      status = await file.#waits.run<number>(
+      await file.#waits.run<void>(
         (done) => {
-          const wait = native.poll(file.#handle, 1, (errno) =>
-            done(errno, errno < 0 ? 0 : native.syncFileStatus(file.#handle)),
-          );
+          const wait = native.poll(file.#handle, 1, (errno) => done(errno));
           return () => native.cancelPoll(wait);
         },
         checked,
         callSite(this.wait),
         'waiting for the fences of a sync_file',
       );
+      status = native.syncFileStatus(SyncFile.#openOf(file).#handle);
     }
     if (status < 0) throw fenceError(status);
   }

@@ -32,24 +32,30 @@ export class PendingWaits {
   run<T>(start: Start<T>, options: WaitOptions, site: CallSite, what: string): Promise<T> {
     const { signal, timeout } = options;
     return new Promise((resolve, reject) => {
+      let settled = false;
       let timer: NodeJS.Timeout | undefined;
-      const finish = (): void => {
+      let cancel: (() => void) | undefined;
+      const settle = (): void => {
+        settled = true;
         clearTimeout(timer);
         signal?.removeEventListener('abort', abort);
         this.#closings.delete(close);
       };
-      const cancel = start((errno, value, syscall = 'poll') => {
-        finish();
-        if (errno < 0) reject(atCallSite(createError(errno, syscall), site));
-        else resolve(value);
-      });
       const fail = (error: Error): void => {
-        cancel();
-        finish();
+        if (settled) return;
+        settle();
+        cancel?.();
         reject(error);
       };
       const abort = (): void => fail(signal?.reason);
       const close = (type: string): void => fail(atCallSite(closedError(type), site));
+      cancel = start((errno, value, syscall = 'poll') => {
+        if (settled) return;
+        settle();
+        if (errno < 0) reject(atCallSite(createError(errno, syscall), site));
+        else resolve(value);
+      });
+      if (settled) return; // It was done at once.
       this.#closings.add(close);
       signal?.addEventListener('abort', abort, { once: true });
       if (timeout !== undefined) {

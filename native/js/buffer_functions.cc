@@ -89,7 +89,7 @@ napi_value DuplicateHandle(Call& call) {
   if (!call.ReadAny(0, &slot, &handle) || !call.CheckIdentity(*handle)) return nullptr;
   Result<UniqueFd> copy = Duplicate(handle->fd.get());
   if (!copy) return call.Fail(copy.error()), nullptr;
-  const FileStatus status{handle->identity, handle->size, 0, false, 0};
+  const FileStatus status{handle->identity, handle->size, false, 0};
   return call.Number(call.addon().handles->Add(handle->kind, std::move(*copy), status));
 }
 

@@ -1,3 +1,4 @@
+#include <cerrno>
 #include <cstring>
 #include <vector>
 
@@ -70,6 +71,9 @@ napi_value ImportSyncFileFd(Call& call) {
   bool take = false;
   if (!call.Read(0, &fd) || !call.Read(1, &take)) return nullptr;
   const Result<int32_t> status = SyncFileStatus(fd);
+  // Other files may know a request of that number and dislike its contents; a sync_file takes this one.
+  const bool other = !status && status.error().number == EINVAL;
+  if (other) return call.Fail(SystemError{ENOTTY, status.error().call}), nullptr;
   if (!status) return call.Fail(status.error()), nullptr;
   if (take) {
     const Result<void> marked = SetCloseOnExec(fd);

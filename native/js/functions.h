@@ -49,7 +49,7 @@ napi_value SetFenceDeadline(Call& call);      // (handle, deadline: bigint) => v
 
 // udmabuf_functions.cc
 napi_value CreateSealedMemfd(Call& call);     // (name: string, size, hugePageSize) => fd
-napi_value SealsOfFd(Call& call);             // (fd) => seals; [0] = size, [1] = page size
+napi_value SealsOfFd(Call& call);             // (fd) => seals; [0] = size
 napi_value UdmabufFromPieces(Call& call);     // (Float64Array of memfd, offset, size, ...) => handle
 napi_value AllocateUdmabufSync(Call& call);   // (size) => handle
 napi_value AllocateUdmabufAsync(Call& call);  // (size, done: (handle | -errno, call) => void) => void

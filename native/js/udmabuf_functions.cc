@@ -41,7 +41,6 @@ napi_value SealsOfFd(Call& call) {
   const Result<int> seals = SealsOf(fd);
   if (!seals) return call.Fail(seals.error()), nullptr;
   call.addon().registers[0] = static_cast<double>(status->size);
-  call.addon().registers[1] = static_cast<double>(status->block_size);
   return call.Number(*seals);
 }
 

@@ -29,7 +29,6 @@ Result<FileStatus> StatusOf(int fd) {
   if (result < 0) return SystemError{errno, "fstat"};
   return FileStatus{{status.st_dev, status.st_ino},
                     static_cast<uint64_t>(status.st_size),
-                    static_cast<uint64_t>(status.st_blksize),
                     S_ISCHR(status.st_mode),
                     status.st_rdev};
 }

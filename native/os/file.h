@@ -20,8 +20,7 @@ struct FileIdentity {
 
 struct FileStatus {
   FileIdentity identity;
-  uint64_t size;        // bytes
-  uint64_t block_size;  // bytes; of a memfd its page size
+  uint64_t size;  // bytes
   bool is_character_device;
   dev_t device_number;  // of a character device
 };
