@@ -101,8 +101,9 @@ export function createFromMemfd(
   checkFd(memfd, 'memfd');
   const whole = sizeOfMemfd(memfd);
   const sizes = new Map([[memfd, whole]]);
-  if (pieces === undefined && (whole === 0 || whole % native.pageSize !== 0)) {
-    refuse(`the memfd's size, ${whole}, is no multiple of the page size, ${native.pageSize} (or zero)`);
+  if (pieces === undefined && whole === 0) refuse('the memfd is empty');
+  if (pieces === undefined && whole % native.pageSize !== 0) {
+    refuse(`the memfd's size, ${whole}, is no multiple of the page size, ${native.pageSize}`);
   }
   const ranges: readonly MemfdRange[] =
     pieces === undefined
