@@ -347,7 +347,8 @@ export class DmaBuf implements Disposable {
    * Copies bytes out of the buffer, under CPU access. Works on read-only descriptors too. Never waits for a device:
    * that is `await buffer.ready('read')`.
    *
-   * @param target Filled from its start.
+   * @param target Filled from its start. Not memory of this buffer that overlaps what is read: the order of bytes is
+   *   not defined then.
    * @param position Where to start in the buffer, in bytes.
    * @returns How many bytes were copied: fewer than `target` holds at the end of the buffer, 0 beyond it.
    * @throws DmaBufError `EAGAIN` while the fences of devices that write the buffer have not signalled

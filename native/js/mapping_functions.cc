@@ -158,6 +158,7 @@ napi_value ReadBytes(Call& call) {
     return call.Fail(SystemError{ERANGE, "read"}), nullptr;
   const SharedMapping* mapping = WholeMapping(call, *handle);
   if (mapping == nullptr) return nullptr;
+  if (length == 0) target = mapping->mapping->address();  // an empty array has no address
   const uint8_t* source = mapping->mapping->address() + position;
   return CopyUnderAccess(call, *handle, CpuAccess::kRead, [=] { std::memmove(target, source, length); });
 }
@@ -175,6 +176,7 @@ napi_value WriteBytes(Call& call) {
   const SharedMapping* mapping = WholeMapping(call, *handle);
   if (mapping == nullptr) return nullptr;
   if (!mapping->mapping->writable()) return call.Fail(SystemError{EACCES, "mmap"}), nullptr;
+  if (length == 0) source = mapping->mapping->address();  // an empty array has no address
   uint8_t* target = mapping->mapping->address() + position;
   return CopyUnderAccess(call, *handle, CpuAccess::kWrite, [=] { std::memmove(target, source, length); });
 }

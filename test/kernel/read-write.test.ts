@@ -146,11 +146,11 @@ kernelTest('a detached view holds nothing to copy into', () => {
   assert.equal(buffer.read(target), 0);
 });
 
-kernelTest('a buffer can be copied into its own mapping', () => {
+kernelTest('a part of a buffer can be copied to another through its own mapping', () => {
   using buffer = filled();
   const { bytes } = buffer.map();
-  buffer.read(bytes.subarray(1, 4001), 0);
-  assert.deepEqual([...contents(buffer).subarray(0, 4001)], [pattern(0), ...expected(0, 4000)]);
+  buffer.read(bytes.subarray(2000, 4000), 0);
+  assert.deepEqual([...contents(buffer).subarray(0, 4000)], [...expected(0, 2000), ...expected(0, 2000)]);
 });
 
 kernelTest('one buffer is copied into another through its mapping', () => {
