@@ -109,8 +109,7 @@ function load(): Native {
     ],
   });
   native.setErrorFactory(createError);
-  // The addon's own object is a hash table to the engine; calls through a copy cost a third less.
-  return { ...native };
+  return native;
 }
 
 /** Stands in for the addon where there is none: importing the package works, using it says why not. */

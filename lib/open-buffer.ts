@@ -6,8 +6,7 @@ import { PendingWaits, type WaitOptions } from './wait.js';
 
 /** The open dma-buf that a DmaBuf, its mappings and its CPU accesses share. */
 export class OpenBuffer {
-  // Plain fields that the constructor sets: no user ever holds this object, and fields with initialisers make
-  // it twice as dear.
+  // Plain fields, set in the constructor: no user ever holds this object, and one is made for every buffer.
   /** -1 once closed. */
   handle: NativeHandle;
   private knownFd: number;

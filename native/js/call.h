@@ -10,7 +10,7 @@
 namespace dmabuf {
 
 // One call from JavaScript: its arguments, and the ways to end it. The raw Node-API is used here because
-// these few lines are on every hot path; the typed wrappers cost as much as a SYNC ioctl.
+// these few lines are on every hot path.
 //
 // Readers return false with a JavaScript TypeError pending when the argument has another type. The library
 // has checked what the user gave long before; this only keeps a mistake in it from corrupting memory.

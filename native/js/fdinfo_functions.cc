@@ -4,8 +4,7 @@
 namespace dmabuf {
 namespace {
 
-// The numbers go to the registers, the strings into an array: an object with named properties would cost
-// more than reading the file.
+// The numbers go to the registers, the strings into an array; the library makes the object of them.
 napi_value ToJs(Call& call, const FdInfo& info) {
   double* registers = call.addon().registers;
   registers[0] = static_cast<double>(info.inode);
