@@ -18,6 +18,7 @@
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
+#include <sys/socket.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -150,6 +151,32 @@ static void sync_file_information(void) {
   sink += request.num_fences + (fences[0].status == 1) + (uint64_t)(fences[0].driver_name[0] != 0);
 }
 
+static int ends[2];
+
+// One message with one dma-buf: sent, received, and the received descriptor closed.
+static void message(void) {
+  char data[16] = "frame";
+  union {
+    char bytes[CMSG_SPACE(sizeof(int))];
+    struct cmsghdr header;
+  } control;
+  struct iovec vector = {.iov_base = data, .iov_len = sizeof data};
+  struct msghdr sent = {
+      .msg_iov = &vector, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = sizeof control};
+  control.header =
+      (struct cmsghdr){.cmsg_level = SOL_SOCKET, .cmsg_type = SCM_RIGHTS, .cmsg_len = CMSG_LEN(sizeof(int))};
+  memcpy(CMSG_DATA(&control.header), &buffer_fd, sizeof buffer_fd);
+  if (sendmsg(ends[0], &sent, MSG_DONTWAIT | MSG_NOSIGNAL) != sizeof data) die("sendmsg");
+
+  struct msghdr received = {
+      .msg_iov = &vector, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = sizeof control};
+  if (recvmsg(ends[1], &received, MSG_DONTWAIT | MSG_CMSG_CLOEXEC) != sizeof data) die("recvmsg");
+  if (received.msg_flags & (MSG_TRUNC | MSG_CTRUNC)) die("recvmsg");
+  int fd;
+  memcpy(&fd, CMSG_DATA(&control.header), sizeof fd);
+  close(fd);
+}
+
 static double cpu_time(void) {
   struct timespec now;
   clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &now);
@@ -190,6 +217,7 @@ int main(int argc, char** argv) {
   if (buffer_bytes == MAP_FAILED || memory == NULL) die("memory");
   memset(memory, 1, kLarge);
 
+  if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends) < 0) die("socketpair");
   struct dma_buf_export_sync_file export = {.flags = DMA_BUF_SYNC_RW, .fd = -1};
   if (xioctl(buffer_fd, DMA_BUF_IOCTL_EXPORT_SYNC_FILE, &export) < 0) die("DMA_BUF_IOCTL_EXPORT_SYNC_FILE");
   sync_file_fd = export.fd;
@@ -200,6 +228,7 @@ int main(int argc, char** argv) {
   measure("info", info, 3000);
   measure("isReady", is_ready, 20000);
   measure("syncFileInfo", sync_file_information, 5000);
+  measure("message", message, 5000);
   measure("map64k", map_unmap, 3000);
   measure("read4k", read_small, 5000);
   measure("read1m", read_large, 50);

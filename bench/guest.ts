@@ -3,7 +3,7 @@
 
 import { execFileSync } from 'node:child_process';
 import { fileURLToPath } from 'node:url';
-import { DmaBufPool, DmaHeap } from 'dmabuf';
+import { type DmaBuf, DmaBufChannel, DmaBufPool, DmaHeap } from 'dmabuf';
 
 /** CPU time per round in nanoseconds, under -icount instructions: the C program's and ours. */
 export interface Pair {
@@ -86,6 +86,20 @@ pairs.push({
   c: c.get('allocate1m') as number,
   ours: await measureAsync(5_000, async () => (await pool.acquire()).release()),
 });
+
+const [here, there] = DmaBufChannel.pair();
+const frame = new TextEncoder().encode('frame of 16 byte');
+pairs.push({
+  row: 'message',
+  c: c.get('message') as number,
+  ours: await measureAsync(10_000, async () => {
+    await here.send(frame, [buffer]);
+    const received = await there.receive();
+    (received?.handles[0] as DmaBuf).close();
+  }),
+});
+here.close();
+there.close();
 
 // Not against C: the same JavaScript on memory of its own, and a script that imports nothing.
 const mapping = buffer.map();

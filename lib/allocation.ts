@@ -1,5 +1,6 @@
 import { createDmaBuf, type DmaBuf } from './dma-buf.js';
 import { atCallSite, type CallSite, createError, type DmaBufError } from './errors.js';
+import { askedForAt } from './handle.js';
 import { type NativeHandle, native } from './native.js';
 
 /** Names a buffer that the kernel has just made; what cannot be named is not kept. */
@@ -47,7 +48,7 @@ export function runAllocation(
         return;
       }
       try {
-        resolve(finishAllocation(handleOrErrno, options?.name, source));
+        resolve(askedForAt(site, () => finishAllocation(handleOrErrno, options?.name, source)));
       } catch (error) {
         reject(atCallSite(error as DmaBufError, site));
       }

@@ -15,6 +15,7 @@ import {
 } from './check.js';
 import { CpuAccess } from './cpu-access.js';
 import { callSite, unsupportedKernel } from './errors.js';
+import { importFromProcess } from './import-from.js';
 import { type DmaBufInfo, toInfo } from './inspect/fdinfo.js';
 import { DmaBufMapping } from './mapping.js';
 import { createFromMemfd, type MemfdRange } from './memfd.js';
@@ -41,6 +42,9 @@ export interface MapOptions {
   faultOnWrite?: boolean;
 }
 
+/** The addon's handle of an open DmaBuf. */
+export let handleOfDmaBuf: (buffer: DmaBuf) => NativeHandle;
+
 /**
  * A dma-buf: memory behind a file descriptor, which devices and processes share.
  *
@@ -51,6 +55,10 @@ export interface MapOptions {
 export class DmaBuf implements Disposable {
   readonly #buffer: OpenBuffer;
   readonly #source: string | undefined;
+
+  static {
+    handleOfDmaBuf = (buffer) => DmaBuf.#openOf(buffer).handle;
+  }
 
   private constructor(buffer: OpenBuffer, source: string | undefined) {
     if (!(buffer instanceof OpenBuffer)) {
@@ -417,6 +425,22 @@ export class DmaBuf implements Disposable {
 }
 
 type Constructor = new (buffer: OpenBuffer, source: string | undefined) => DmaBuf;
+
+/**
+ * Copies a dma-buf out of another process (pidfd_getfd(2), Linux 5.6), which the caller must be allowed to trace
+ * (ptrace(2)): a process of the same user where the ptrace scope allows it, any with CAP_SYS_PTRACE. That process does
+ * not notice, and keeps its own.
+ *
+ * @param pid The process, as numbered in this PID namespace.
+ * @param fd Its descriptor's number there.
+ * @throws DmaBufError `ERR_DMABUF_NOT_DMABUF`, `ESRCH` (no such process), `EBADF` (it has no such descriptor), `EPERM` with
+ *   the right that is missing, `EMFILE`, `ERR_DMABUF_UNSUPPORTED_KERNEL` before Linux 5.6
+ */
+export function importFrom(pid: number, fd: number): DmaBuf {
+  checkInteger(pid, 'pid', 1, 2 ** 31 - 1);
+  checkFd(fd);
+  return createDmaBuf(importFromProcess(pid, fd));
+}
 
 /** Makes the DmaBuf of a handle that the addon has just yielded. */
 export function createDmaBuf(handle: NativeHandle, source?: string): DmaBuf {

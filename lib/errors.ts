@@ -62,6 +62,9 @@ const udmabufRule =
 
 /** What to do about an error, where one thing is likely. */
 function adviceFor(code: string, syscall?: string, path?: string): string | undefined {
+  if (code === 'EMFILE') {
+    return 'The process has no file descriptor left: close what is no longer needed, or raise the limit (ulimit -n)';
+  }
   switch (`${syscall} ${code}`) {
     case 'open EACCES':
     case 'open EPERM':
@@ -99,10 +102,31 @@ function adviceFor(code: string, syscall?: string, path?: string): string | unde
         'The descriptor does not allow this mapping: JavaScript memory is always writable, so map() needs a ' +
         "descriptor with access 'read-write'; read() copies and works on a read-only one"
       );
-    case 'fcntl EMFILE':
-    case 'open EMFILE':
-    case 'DMA_HEAP_IOCTL_ALLOC EMFILE':
-      return 'The process has no file descriptor left: close what is no longer needed, or raise the limit (ulimit -n)';
+    case 'bind ENOENT':
+      return 'The folder does not exist';
+    case 'bind EACCES':
+      return 'The folder may not be written';
+    case 'connect ENOENT':
+    case 'connect ECONNREFUSED':
+      return 'Nobody listens there: start the server first';
+    case 'connect EACCES':
+      return "The socket's file may not be written: its server can allow it by the option mode";
+    case 'connect EPROTOTYPE':
+    case 'getsockopt EPROTOTYPE':
+      return 'A channel is a Unix socket of type SOCK_SEQPACKET, and this is a socket of another kind';
+    case 'getsockopt ENOTSOCK':
+      return 'A channel is a Unix socket of type SOCK_SEQPACKET, and this is no socket';
+    case 'getpeername ENOTCONN':
+      return 'The socket is not connected';
+    case 'sendmsg EPIPE':
+      return 'The peer has closed its end';
+    case 'sendmsg EBADF':
+      return 'One of the handles is not an open descriptor';
+    case 'sendmsg ETOOMANYREFS':
+      return (
+        'Too many descriptors of this user are on their way: let the receivers take what was sent, or raise the limit ' +
+        '(ulimit -n)'
+      );
     case 'fstat EBADF':
       return 'Somebody closed the descriptor behind the object that owns it';
     default:
@@ -172,5 +196,14 @@ export function callSite(method: Function): CallSite {
 export function atCallSite(error: DmaBufError, site: CallSite): DmaBufError {
   const frames = site.stack?.slice(site.stack.indexOf('\n')) ?? '';
   error.stack = `${error.name}: ${error.message}${frames}`;
+  return error;
+}
+
+/**
+ * Gives an error the stack of whoever awaits: V8 knows it in the continuation of an await. For what happens so often that
+ * remembering the call's place each time would cost more than the call.
+ */
+export function withAwaitersStack(error: unknown): unknown {
+  if (error instanceof DmaBufError) Error.captureStackTrace(error, withAwaitersStack);
   return error;
 }

@@ -1,9 +1,34 @@
+import { debuglog } from 'node:util';
+import { invalidType } from './check.js';
+import type { CallSite } from './errors.js';
 import { type NativeHandle, native } from './native.js';
+
+/** The classes whose objects own a descriptor. */
+export type HandleType = 'DmaBuf' | 'DmaHeap' | 'SyncFile' | 'DmaBufChannel' | 'DmaBufServer';
+
+/** An open object of this thread, as {@link openHandles} lists it. */
+export interface OpenHandle {
+  type: HandleType;
+  /** The descriptor, lent: do not close it. -1 when it was closed behind the object's back. */
+  fd: number;
+  /** Of a dma-buf: identifies the buffer on the whole system. */
+  inode?: number;
+  /** Of a dma-buf: bytes. */
+  size?: number;
+  /** Of a dma-buf: the exporter's name. */
+  exporter?: string;
+  /** Of a dma-buf: absent when unset. Any user of the buffer may have set it to any bytes. */
+  name?: string;
+  /** Of a dma-buf: how many ranges of it this object has mapped. */
+  mappings?: number;
+  /** The stack of the call that made it, while tracking is on. */
+  madeAt?: string;
+}
 
 /** What is known of an open file after its owner was collected. */
 interface OpenRecord {
   handle: NativeHandle; // -1 when nothing is open
-  description: string;
+  type: HandleType;
 }
 
 /**
@@ -11,41 +36,162 @@ interface OpenRecord {
  * with a FinalizationRegistry costs more than an ioctl, so a sentinel whose owner did close is used again.
  */
 export class Sentinel {
-  readonly record: OpenRecord = { handle: -1, description: '' };
+  readonly record: OpenRecord = { handle: -1, type: 'DmaBuf' };
 }
 
 const maxSpare = 1024;
 const spare: Sentinel[] = [];
 const warned = new Set<string>();
 
-const registry = new FinalizationRegistry<OpenRecord>((record) => {
-  if (record.handle < 0) return;
-  native.abandon(record.handle);
+let tracking: boolean = debuglog('dmabuf').enabled;
+/** Where the open objects were made that were made while tracking was on. */
+const origins = new Map<NativeHandle, string>();
+/** Where the object that is being made was asked for, when that was earlier. */
+let askedFor: CallSite | undefined;
+
+/**
+ * Remembers from now on where every object is made, for {@link openHandles} and for the warning about an object that is
+ * collected without `close()`. Costs a stack trace for each object. On from the start with `NODE_DEBUG=dmabuf`.
+ *
+ * @throws TypeError `ERR_INVALID_ARG_TYPE`
+ */
+export function setHandleTracking(enabled: boolean): void {
+  if (typeof enabled !== 'boolean') throw invalidType('enabled', 'a boolean', enabled);
+  tracking = enabled;
+  if (!enabled) origins.clear();
+}
+
+const ownFolder = new URL('.', import.meta.url).href;
+
+/** The frames of the caller's code, without the first line. */
+function callerFrames(stack: string): string {
+  const frames = stack.split('\n').slice(1);
+  const foreign = frames.findIndex((frame) => !frame.includes(ownFolder));
+  return frames.slice(foreign < 0 ? 0 : foreign).join('\n');
+}
+
+/** The place of the present call, while tracking is on. */
+export function placeOfCall(): CallSite | undefined {
+  if (!tracking) return undefined;
+  const site: CallSite = {};
+  Error.captureStackTrace(site, placeOfCall);
+  return site;
+}
+
+/** Runs `make`; what it makes was asked for at `site`. */
+export function askedForAt<T>(site: CallSite | undefined, make: () => T): T {
+  if (!tracking) return make();
+  askedFor = site;
+  try {
+    return make();
+  } finally {
+    askedFor = undefined;
+  }
+}
+
+/** What an open handle is. Throws nothing: a descriptor may have been closed behind its owner's back. */
+function describe(handle: NativeHandle, type: HandleType): OpenHandle {
+  const open: OpenHandle = { type, fd: -1 };
+  try {
+    native.describe(handle);
+    const { registers } = native;
+    open.fd = registers[0] as number;
+    if (type !== 'DmaBuf') return open;
+    open.inode = registers[1] as number;
+    open.size = registers[2] as number;
+    const [exporter, name] = native.info(handle);
+    open.exporter = exporter;
+    if (name !== undefined) open.name = name;
+  } catch {
+    // What is known so far has to do.
+  }
+  return open;
+}
+
+/** A collected object in words. The name is anybody's: quoted, it cannot forge a line of a log. */
+function inWords({ type, inode, size, exporter, name }: OpenHandle): string {
+  if (inode === undefined) return `A ${type}`;
+  const details = [`inode ${inode}`, exporter, name === undefined ? undefined : JSON.stringify(name)];
+  return `A ${type} of ${size} bytes (${details.filter((detail) => detail !== undefined).join(', ')})`;
+}
+
+/** Runs in a finalizer: whatever happens, it throws nothing. */
+function closeCollected(record: OpenRecord): void {
+  const { handle, type } = record;
+  if (handle < 0) return;
   record.handle = -1;
-  // Once per kind of object: a leak in a loop must not flood the log.
-  if (warned.has(record.description)) return;
-  warned.add(record.description);
+  const origin = origins.get(handle);
+  origins.delete(handle);
+  // Once per type of object, or per place: a leak in a loop must not flood the log.
+  const about = `${type}${origin ?? ''}`;
+  const first = !warned.has(about);
+  const what = first ? inWords(describe(handle, type)) : '';
+  try {
+    native.abandon(handle);
+  } catch {
+    // Nothing can be done here, and nobody could catch it.
+  }
+  if (!first) return;
+  warned.add(about);
   process.emitWarning(
-    `A ${record.description} was garbage-collected without close(). Its file descriptor has been closed now; ` +
-      'close it yourself, or declare it with using, so that it goes when you are done with it',
+    `${what} was garbage-collected without close(). Its file descriptor has been closed now; close it yourself, or ` +
+      'declare it with using, so that it goes when you are done with it. ' +
+      (origin === undefined
+        ? 'NODE_DEBUG=dmabuf or setHandleTracking(true) shows where such objects are made'
+        : `It was made here:\n${origin}`),
     { type: 'DmaBufWarning', code: 'DMABUF_NOT_CLOSED' },
   );
-});
+}
+
+const registry = new FinalizationRegistry<OpenRecord>(closeCollected);
 
 /** Starts to watch over an open file. The owner keeps the sentinel and nothing else does. */
-export function guard(handle: NativeHandle, description: string): Sentinel {
+export function guard(handle: NativeHandle, type: HandleType): Sentinel {
   let sentinel = spare.pop();
   if (sentinel === undefined) {
     sentinel = new Sentinel();
     registry.register(sentinel, sentinel.record);
   }
   sentinel.record.handle = handle;
-  sentinel.record.description = description;
+  sentinel.record.type = type;
+  if (tracking) origins.set(handle, callerFrames((askedFor ?? new Error()).stack ?? ''));
   return sentinel;
 }
 
 /** The owner closed the file itself, and forgets the sentinel. */
 export function unguard(sentinel: Sentinel): void {
+  if (tracking) origins.delete(sentinel.record.handle);
   sentinel.record.handle = -1;
   if (spare.length < maxSpare) spare.push(sentinel);
+}
+
+/** By their numbers in the addon (HandleKind, native/js/handles.h). */
+const types: readonly (HandleType | undefined)[] = [
+  undefined,
+  'DmaHeap',
+  'DmaBuf',
+  'SyncFile',
+  'DmaBufChannel',
+  'DmaBufServer',
+];
+
+/**
+ * Every object of this thread that owns a descriptor and has not been closed, those of pools included: what keeps memory,
+ * and what a test should find gone.
+ */
+export function openHandles(): OpenHandle[] {
+  const numbers = new Float64Array(3 * native.listHandles(new Float64Array(0)));
+  native.listHandles(numbers);
+  const handles: OpenHandle[] = [];
+  for (let index = 0; index < numbers.length; index += 3) {
+    const handle = numbers[index] as number;
+    const type = types[numbers[index + 1] as number];
+    if (type === undefined) continue;
+    const open = describe(handle, type);
+    if (type === 'DmaBuf') open.mappings = numbers[index + 2] as number;
+    const origin = origins.get(handle);
+    if (origin !== undefined) open.madeAt = origin;
+    handles.push(open);
+  }
+  return handles;
 }

@@ -37,6 +37,11 @@ export interface Native {
   abandon(handle: NativeHandle): void;
   release(handle: NativeHandle): number;
   duplicate(handle: NativeHandle): NativeHandle;
+  /**
+   * Every open handle as three numbers: its own, its kind (native/js/handles.h) and how many mappings it has. Returns
+   * how many there are, even where `numbers` has no room for all.
+   */
+  listHandles(numbers: Float64Array): number;
   setName(handle: NativeHandle, name: string): void;
   beginCpuAccess(handle: NativeHandle, direction: number): void;
   endCpuAccess(handle: NativeHandle, direction: number): void;
@@ -72,6 +77,34 @@ export interface Native {
   syncFileInfoOfMany(handle: NativeHandle, numbers: Float64Array): string;
   mergeSyncFiles(name: string, first: NativeHandle, second: NativeHandle): NativeHandle;
   setDeadline(handle: NativeHandle, deadline: bigint): void;
+
+  /** [0], [1] = the handles */
+  createChannelPair(): void;
+  /** A handle, or -EAGAIN while the server's queue is full. `address`: a path's bytes, or NUL and an abstract name. */
+  connect(address: Uint8Array): NativeHandle;
+  adoptChannel(fd: number): NativeHandle;
+  /** Whether a socket is bound to the file; it does not notice. */
+  isSocketAlive(path: Uint8Array): boolean;
+  listen(address: Uint8Array, mode: number): NativeHandle;
+  /** A handle, or -EAGAIN when nobody waits. */
+  accept(server: NativeHandle): NativeHandle;
+  /** [0] = pid, [1] = uid, [2] = gid */
+  describePeer(channel: NativeHandle): void;
+  /** Sets the largest message that is sent, unless `bytes` is 0; returns what it is. */
+  limitMessages(channel: NativeHandle, bytes: number): number;
+  /** 0, or -EAGAIN when the socket is full. [2i] = whether handle i is one of ours, [2i + 1] = it or a descriptor. */
+  send(channel: NativeHandle, data: Uint8Array, count: number): number;
+  /** A copy of a handle's descriptor, or of a descriptor, for `send()`. */
+  hold(isHandle: boolean, handleOrFd: number): NativeHandle;
+  /** Where messages are received from now on; nobody else writes there. */
+  setArrivals(bytes: Uint8Array): void;
+  /**
+   * The length of the next message, [0] = how many handles it has, [2 + 2i] = what each is (0 any other descriptor,
+   * 1 a dma-buf, 2 a sync_file), [3 + 2i] = the descriptor or handle. Or: -1 nothing there, -2 the peer is gone, -3
+   * the message of [1] bytes did not fit, -4 only [0] descriptors could be received.
+   */
+  receive(channel: NativeHandle, capacity: number): number;
+  importFromProcess(pid: number, fd: number): NativeHandle;
 
   /** A sealed memfd's descriptor; `hugePageSize` 0 for ordinary pages */
   createMemfd(name: string, size: number, hugePageSize: number): number;

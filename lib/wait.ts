@@ -19,7 +19,10 @@ export function checkWaitOptions(options: WaitOptions | undefined): WaitOptions 
 }
 
 /** Starts something that calls `done` once, with what it yields or a negative errno; returns how to cancel it. */
-export type Start<T> = (done: (errno: number, value: T, syscall?: string) => void) => () => void;
+export type Start<T> = (
+  done: (errno: number, value: T, syscall?: string) => void,
+  fail: (error: unknown) => void,
+) => () => void;
 
 /** The waits of one object: they end when it is closed. */
 export class PendingWaits {
@@ -41,7 +44,7 @@ export class PendingWaits {
         signal?.removeEventListener('abort', abort);
         this.#closings.delete(close);
       };
-      const fail = (error: Error): void => {
+      const fail = (error: unknown): void => {
         if (settled) return;
         settle();
         cancel?.();
@@ -54,7 +57,7 @@ export class PendingWaits {
         settle();
         if (errno < 0) reject(atCallSite(createError(errno, syscall), site));
         else resolve(value);
-      });
+      }, fail);
       if (settled) return; // It was done at once.
       this.#closings.add(close);
       signal?.addEventListener('abort', abort, { once: true });

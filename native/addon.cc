@@ -22,6 +22,7 @@ constexpr Export kExports[] = {
     {"abandon", Entry<AbandonHandle, 1>},
     {"release", Entry<ReleaseHandle, 1>},
     {"duplicate", Entry<DuplicateHandle, 1>},
+    {"listHandles", Entry<ListHandles, 1>},
     {"setName", Entry<SetName, 2>},
     {"beginCpuAccess", Entry<BeginAccess, 2>},
     {"endCpuAccess", Entry<EndAccess, 2>},
@@ -43,6 +44,19 @@ constexpr Export kExports[] = {
     {"syncFileInfoOfMany", Entry<ManyFencesOfSyncFile, 2>},
     {"mergeSyncFiles", Entry<MergeFences, 3>},
     {"setDeadline", Entry<SetFenceDeadline, 2>},
+    {"createChannelPair", Entry<CreateChannelPair, 0>},
+    {"connect", Entry<ConnectChannel, 1>},
+    {"adoptChannel", Entry<AdoptChannel, 1>},
+    {"isSocketAlive", Entry<IsAddressAlive, 1>},
+    {"listen", Entry<ListenForChannels, 2>},
+    {"accept", Entry<AcceptChannel, 1>},
+    {"describePeer", Entry<DescribePeer, 1>},
+    {"limitMessages", Entry<LimitMessages, 2>},
+    {"send", Entry<SendOnChannel, 3>},
+    {"hold", Entry<HoldForSending, 2>},
+    {"setArrivals", Entry<SetArrivals, 1>},
+    {"receive", Entry<ReceiveOnChannel, 2>},
+    {"importFromProcess", Entry<ImportFromProcess, 2>},
     {"createMemfd", Entry<CreateSealedMemfd, 3>},
     {"seals", Entry<SealsOfFd, 1>},
     {"createUdmabuf", Entry<UdmabufFromPieces, 1>},
@@ -65,6 +79,7 @@ napi_value SetErrorFactory(Call& call) {
 void DeleteAddonData(napi_env env, void* data, void* /*hint*/) {
   auto* addon = static_cast<AddonData*>(data);
   if (addon->registers_reference != nullptr) napi_delete_reference(env, addon->registers_reference);
+  if (addon->arrivals_reference != nullptr) napi_delete_reference(env, addon->arrivals_reference);
   if (addon->create_error != nullptr) napi_delete_reference(env, addon->create_error);
   delete addon;
 }

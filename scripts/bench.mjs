@@ -19,6 +19,7 @@ const rows = [
   { row: 'info', label: 'info()', bar: 1.6 },
   { row: 'isReady', label: 'isReady()', bar: 2.5 },
   { row: 'syncFileInfo', label: 'SyncFile.info(), one fence', bar: 2 },
+  { row: 'message', label: 'a message with a buffer: send, receive, close it', bar: 2.5 },
   { row: 'pool', label: 'pool: acquire + release / C: allocate + close, 1 MiB', bar: 0.1 },
   { row: 'map64k', label: 'map + unmap, 64 KiB' },
   { row: 'read4k', label: 'read(), 4 KiB' },

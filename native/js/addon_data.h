@@ -19,6 +19,10 @@ struct AddonData {
   // A Float64Array that JavaScript reads further results from: cheaper than an object per call.
   double* registers = nullptr;
   napi_ref registers_reference = nullptr;
+  // A Uint8Array of JavaScript's into which messages are received.
+  uint8_t* arrivals = nullptr;
+  size_t arrivals_length = 0;
+  napi_ref arrivals_reference = nullptr;
   // The library's function that makes a DmaBufError.
   napi_ref create_error = nullptr;
 
@@ -26,8 +30,8 @@ struct AddonData {
   void Throw(napi_env env, const char* code) const;
 };
 
-// The registers have room for as many fences of a sync_file.
+// The registers have room for as many fences of a sync_file, and for the handles of the largest message.
 constexpr size_t kFewFences = 8;
-constexpr size_t kRegisterCount = 2 + 2 * kFewFences;
+constexpr size_t kRegisterCount = 512;
 
 }  // namespace dmabuf

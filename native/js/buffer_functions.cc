@@ -93,6 +93,25 @@ napi_value DuplicateHandle(Call& call) {
   return call.Number(call.addon().handles->Add(handle->kind, std::move(*copy), status));
 }
 
+napi_value ListHandles(Call& call) {
+  double* numbers = nullptr;
+  size_t length = 0;
+  if (!call.Read(0, &numbers, &length)) return nullptr;
+  const std::vector<Handle>& handles = call.addon().handles->all();
+  size_t count = 0;
+  for (size_t slot = 0; slot < handles.size(); slot++) {
+    const Handle& handle = handles[slot];
+    if (handle.kind == HandleKind::kFree || handle.kind == HandleKind::kMessage) continue;
+    if (3 * count + 2 < length) {
+      numbers[3 * count] = static_cast<double>(slot);
+      numbers[3 * count + 1] = static_cast<double>(handle.kind);
+      numbers[3 * count + 2] = static_cast<double>(handle.mappings.size() + (handle.whole ? 1 : 0));
+    }
+    count++;
+  }
+  return call.Number(static_cast<double>(count));
+}
+
 napi_value SetName(Call& call) {
   Handle* handle = nullptr;
   char name[256];

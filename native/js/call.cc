@@ -25,10 +25,8 @@ bool Call::Read(size_t index, double** numbers, size_t* length) {
 
 bool Call::ReadArray(size_t index, napi_typedarray_type wanted, void** data, size_t* length) {
   napi_typedarray_type type = napi_int8_array;
-  bool is_typed_array = false;
-  napi_is_typedarray(env_, arguments_[index], &is_typed_array);
-  return (is_typed_array &&
-          napi_get_typedarray_info(env_, arguments_[index], &type, length, data, nullptr, nullptr) ==
+  // Node-API itself refuses what is no typed array.
+  return (napi_get_typedarray_info(env_, arguments_[index], &type, length, data, nullptr, nullptr) ==
               napi_ok &&
           type == wanted) ||
          WrongType(index);

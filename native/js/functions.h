@@ -22,6 +22,7 @@ napi_value CloseHandle(Call& call);      // (handle) => void
 napi_value AbandonHandle(Call& call);    // (handle) => void
 napi_value ReleaseHandle(Call& call);    // (handle) => fd
 napi_value DuplicateHandle(Call& call);  // (handle) => handle of the same kind
+napi_value ListHandles(Call& call);      // (Float64Array) => count of handles; see lib/native.ts
 napi_value SetName(Call& call);          // (handle, name: string) => void
 napi_value BeginAccess(Call& call);      // (handle, direction) => void
 napi_value EndAccess(Call& call);        // (handle, direction) => void
@@ -46,6 +47,21 @@ napi_value InfoOfSyncFile(Call& call);        // (handle) => string; see lib/nat
 napi_value ManyFencesOfSyncFile(Call& call);  // (handle, Float64Array) => string
 napi_value MergeFences(Call& call);           // (name: string, first: handle, second: handle) => handle
 napi_value SetFenceDeadline(Call& call);      // (handle, deadline: bigint) => void
+
+// socket_functions.cc; `address` is a path's bytes, or NUL and an abstract name
+napi_value CreateChannelPair(Call& call);  // () => void; [0], [1] = handles
+napi_value ConnectChannel(Call& call);     // (address: Uint8Array) => handle | -EAGAIN
+napi_value AdoptChannel(Call& call);       // (fd) => handle
+napi_value IsAddressAlive(Call& call);     // (address: Uint8Array) => boolean
+napi_value ListenForChannels(Call& call);  // (address: Uint8Array, mode) => handle
+napi_value AcceptChannel(Call& call);      // (server: handle) => handle | -EAGAIN
+napi_value DescribePeer(Call& call);       // (handle) => void; [0..2] = pid, uid, gid
+napi_value LimitMessages(Call& call);      // (handle, bytes: 0 to leave it) => bytes
+napi_value SendOnChannel(Call& call);   // (handle, data: Uint8Array, count) => 0 | -EAGAIN; see lib/native.ts
+napi_value HoldForSending(Call& call);  // (isHandle: boolean, handle or fd) => handle
+napi_value SetArrivals(Call& call);     // (Uint8Array) => void
+napi_value ReceiveOnChannel(Call& call);   // (handle, capacity) => bytes | code; see lib/native.ts
+napi_value ImportFromProcess(Call& call);  // (pid, fd) => handle
 
 // udmabuf_functions.cc
 napi_value CreateSealedMemfd(Call& call);     // (name: string, size, hugePageSize) => fd

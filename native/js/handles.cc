@@ -11,7 +11,13 @@ namespace {
 // Closes what is still ours. Somebody may have closed the number behind our back and got it for another
 // file; that one is left alone.
 void CloseOwned(Handle& handle) {
-  const Result<bool> ours = handle.identified ? CheckIdentity(handle) : IsDmaBuf(handle.fd.get());
+  if (handle.kind == HandleKind::kMessage) {
+    handle.fd.Reset();  // nobody ever learned its number
+    return;
+  }
+  // Of a buffer whose number nobody was told, the cheaper look suffices.
+  const bool told = handle.kind != HandleKind::kDmaBuf || handle.lent;
+  const Result<bool> ours = told ? CheckIdentity(handle) : IsDmaBuf(handle.fd.get());
   if (ours && *ours) {
     handle.fd.Reset();
   } else {

@@ -14,7 +14,15 @@
 namespace dmabuf {
 
 // The type tag of a handle: a number given for one kind of object is never taken for another.
-enum class HandleKind : uint8_t { kFree, kHeap, kDmaBuf, kSyncFile };
+enum class HandleKind : uint8_t {
+  kFree,
+  kHeap,
+  kDmaBuf,
+  kSyncFile,
+  kChannel,
+  kServer,
+  kMessage,  // a descriptor of any kind that waits to be sent
+};
 
 // A mapping and the ArrayBuffer that shows it, if any. Shared by the handle and the ArrayBuffer's finalizer,
 // which may run in any order, the finalizer even after the environment's data is gone.
@@ -57,6 +65,7 @@ class Handles {
   Handle* Find(uint32_t slot) {
     return slot < handles_.size() && handles_[slot].kind != HandleKind::kFree ? &handles_[slot] : nullptr;
   }
+  [[nodiscard]] const std::vector<Handle>& all() const { return handles_; }
   // Lets go of the mappings and closes the descriptor, unless it has become a stranger's.
   void Close(uint32_t slot);
   // Closes the descriptor, but leaves what an ArrayBuffer shows to that ArrayBuffer.

@@ -1,0 +1,487 @@
+import {
+  checkFd,
+  checkInteger,
+  checkOptions,
+  checkView,
+  closedError,
+  illegalConstructor,
+  invalidThis,
+  invalidType,
+  isObject,
+  outOfRange,
+} from './check.js';
+import { createDmaBuf, DmaBuf, handleOfDmaBuf } from './dma-buf.js';
+import { callSite, DmaBufError } from './errors.js';
+import { guard, type Sentinel, unguard } from './handle.js';
+import { type NativeHandle, native } from './native.js';
+import { atPath, type DmaBufServer, listenAt, type ServerOptions, socketAddress } from './server.js';
+import { again, SocketLine } from './socket-line.js';
+import { createSyncFile, handleOfSyncFile, SyncFile } from './sync-file.js';
+import { checkWaitOptions, PendingWaits, type WaitOptions } from './wait.js';
+
+/** What can be sent: a dma-buf, a sync_file, or any open file by the number of its descriptor. */
+export type Sendable = DmaBuf | SyncFile | number;
+
+/** A message as it arrived. */
+export interface ChannelMessage {
+  data: Uint8Array;
+  /**
+   * In the order in which they were sent, each recognised for what it is: a dma-buf, a sync_file, or any other file's
+   * descriptor. All are yours to close.
+   */
+  handles: Sendable[];
+}
+
+/** Who is at the other end of a connection (SO_PEERCRED). */
+export interface PeerCredentials {
+  /** 0 for a process outside this PID namespace. */
+  pid: number;
+  uid: number;
+  gid: number;
+}
+
+/** How a channel shall be. */
+export interface ChannelOptions {
+  /**
+   * The largest message in bytes, both ways. Default: what the socket has, usually 212 960. Above twice
+   * `net.core.wmem_max` it takes CAP_NET_ADMIN.
+   */
+  maxMessageSize?: number;
+}
+
+const sent: Promise<void> = Promise.resolve();
+
+/** SCM_MAX_FD: most handles in a message. */
+const maxHandles = 253;
+const maxMessageBytes = 2 ** 30;
+
+/** Where messages arrive, until they are copied: as large as the largest of any channel of this thread. */
+let arrivals = new Uint8Array(0);
+
+function makeRoom(bytes: number): void {
+  if (arrivals.length >= bytes) return;
+  arrivals = new Uint8Array(bytes);
+  native.setArrivals(arrivals);
+}
+
+/** Known to this module alone, so that nobody else constructs. */
+const construct = Symbol('DmaBufChannel');
+
+/** Makes the channel of a socket that the addon has just yielded; closes it when that fails. */
+let createChannel: (handle: NativeHandle, options?: ChannelOptions) => DmaBufChannel;
+
+/**
+ * The end of a connection that carries messages with file descriptors between processes: a Unix SOCK_SEQPACKET socket
+ * (unix(7)), which any program can speak.
+ *
+ * A message is a sequence of bytes and up to 253 handles, and arrives whole or not at all, in order. Both ends may send
+ * and receive at any time. The object owns its descriptor, like a {@link DmaBuf}.
+ *
+ * @example
+ * const [here, there] = DmaBufChannel.pair();
+ * await here.send('frame', [buffer]);
+ * const { data, handles } = await there.receive();
+ */
+export class DmaBufChannel implements Disposable, AsyncIterable<ChannelMessage> {
+  #handle: NativeHandle;
+  #fd = -1; // until somebody asks
+  readonly #peer: PeerCredentials;
+  readonly #maxMessageSize: number;
+  readonly #sentinel: Sentinel;
+  readonly #sending: SocketLine;
+  readonly #receiving: SocketLine;
+
+  static {
+    createChannel = (handle, options) => {
+      try {
+        return new DmaBufChannel(handle, construct, options);
+      } catch (error) {
+        native.close(handle);
+        throw error;
+      }
+    };
+  }
+
+  private constructor(handle: NativeHandle, token: symbol, options: ChannelOptions = {}) {
+    if (token !== construct) {
+      throw illegalConstructor('DmaBufChannel', 'DmaBufChannel.pair(), connect(), listen() or adopt()');
+    }
+    this.#maxMessageSize = limitMessages(handle, options.maxMessageSize);
+    makeRoom(this.#maxMessageSize);
+    native.describePeer(handle);
+    const [pid, uid, gid] = native.registers as unknown as [number, number, number];
+    this.#peer = { pid, uid, gid };
+    this.#handle = handle;
+    this.#sending = new SocketLine(handle, 2);
+    this.#receiving = new SocketLine(handle, 1);
+    this.#sentinel = guard(handle, 'DmaBufChannel');
+  }
+
+  /**
+   * Two ends of a new connection: keep one, give the other to a child process or a worker.
+   *
+   * @throws DmaBufError `EMFILE`
+   */
+  static pair(options?: ChannelOptions): [DmaBufChannel, DmaBufChannel] {
+    checkChannelOptions(options);
+    native.createChannelPair();
+    const [first, second] = native.registers as unknown as [NativeHandle, NativeHandle];
+    let one: DmaBufChannel | undefined;
+    try {
+      one = createChannel(first, options);
+      return [one, createChannel(second, options)];
+    } catch (error) {
+      if (one === undefined) native.close(second);
+      one?.close();
+      throw error;
+    }
+  }
+
+  /**
+   * Takes a connected SOCK_SEQPACKET socket's descriptor over, for example one inherited from the parent process, and
+   * marks it close-on-exec. When this throws, the descriptor is still yours.
+   *
+   * @throws DmaBufError `EPROTOTYPE` (another kind of socket), `ENOTSOCK`, `ENOTCONN`, `EBADF`
+   */
+  static adopt(fd: number, options?: ChannelOptions): DmaBufChannel {
+    checkFd(fd);
+    checkChannelOptions(options);
+    const handle = native.adoptChannel(fd);
+    try {
+      return new DmaBufChannel(handle, construct, options);
+    } catch (error) {
+      native.release(handle);
+      throw error;
+    }
+  }
+
+  /**
+   * Connects to a {@link DmaBufServer}, or to any other program that listens there.
+   *
+   * @param path A socket's path of at most 107 bytes, or an abstract name: `@` or NUL and up to 107 bytes.
+   * @throws DmaBufError `ENOENT`, `ECONNREFUSED` (nobody listens), `EACCES`, `EPROTOTYPE` (another kind of socket),
+   *   `ETIMEDOUT`; or the signal's reason
+   */
+  static async connect(path: string, options?: ChannelOptions & WaitOptions): Promise<DmaBufChannel> {
+    const address = socketAddress(path);
+    checkChannelOptions(options);
+    const limits = checkWaitOptions(options);
+    let handle = connectNow(address, path);
+    if (handle < 0) {
+      // The server is slow to accept, and no event tells when there is room in its queue.
+      handle = await new PendingWaits().run<NativeHandle>(
+        (done, fail) => {
+          const timer = setInterval(() => {
+            try {
+              const connected = connectNow(address, path);
+              if (connected < 0) return;
+              clearInterval(timer);
+              done(0, connected);
+            } catch (error) {
+              fail(error);
+            }
+          }, 10);
+          return () => clearInterval(timer);
+        },
+        limits,
+        callSite(DmaBufChannel.connect),
+        `connecting to ${path}`,
+      );
+    }
+    return createChannel(handle, options);
+  }
+
+  /**
+   * Listens for connections. A socket file that a dead server left behind is replaced; one that somebody listens on, and
+   * any other file, is not touched.
+   *
+   * @param path A socket's path of at most 107 bytes, or an abstract name, which every user of this network namespace may
+   *   connect to: `@` or NUL and up to 107 bytes.
+   * @throws DmaBufError `EADDRINUSE`, `EACCES`, `ENOENT` (no such folder)
+   */
+  static listen(path: string, options?: ServerOptions & ChannelOptions): DmaBufServer {
+    checkChannelOptions(options);
+    return listenAt(path, options, (handle) => createChannel(handle, options));
+  }
+
+  static #of(self: DmaBufChannel): DmaBufChannel {
+    if (!isObject(self) || !(#handle in self)) throw invalidThis('DmaBufChannel');
+    return self;
+  }
+
+  static #openOf(self: DmaBufChannel): DmaBufChannel {
+    if (DmaBufChannel.#of(self).#handle < 0) throw closedError('DmaBufChannel');
+    return self;
+  }
+
+  /** The file descriptor, lent: do not close it, and do not read from it. -1 once closed. */
+  get fd(): number {
+    const self = DmaBufChannel.#of(this);
+    if (self.#handle >= 0 && self.#fd < 0) {
+      native.describe(self.#handle);
+      self.#fd = native.registers[0] as number;
+    }
+    return self.#fd;
+  }
+
+  /** Whether the object has given up its descriptor. */
+  get closed(): boolean {
+    return DmaBufChannel.#of(this).#handle < 0;
+  }
+
+  /**
+   * The process at the other end, as it was when the connection was made: whoever called `connect()`, `listen()` or
+   * `pair()`. A descriptor that was passed on since does not change it.
+   */
+  get peer(): PeerCredentials {
+    return { ...DmaBufChannel.#of(this).#peer };
+  }
+
+  /** The largest message in bytes that this end sends and receives. */
+  get maxMessageSize(): number {
+    return DmaBufChannel.#of(this).#maxMessageSize;
+  }
+
+  /**
+   * Sends a message. The promise resolves when the kernel has taken it; that waits while the peer is slow and the
+   * socket is full (back-pressure). Messages keep the order of the calls.
+   *
+   * @param data At least one byte, unless there are handles. A string is sent as UTF-8.
+   * @param handles At most 253, which the peer gets duplicates of: close yours whenever you like.
+   * @throws DmaBufError `EPIPE` (the peer is gone), `EMSGSIZE`, `EBADF` (a number that is not open), `ETOOMANYREFS` (too
+   *   many descriptors are on their way), `EMFILE`, `ETIMEDOUT`, `ERR_DMABUF_CLOSED`; or the signal's reason
+   */
+  send(
+    data: ArrayBufferView | string,
+    handles: readonly Sendable[] = [],
+    options?: WaitOptions,
+  ): Promise<void> {
+    // Not an async function, nor is receive(): that alone would cost a tenth of a message.
+    try {
+      const self = DmaBufChannel.#openOf(this);
+      const bytes = typeof data === 'string' ? Buffer.from(data) : checkView(data, 'data');
+      checkSendables(handles);
+      if (bytes.length === 0 && handles.length === 0) {
+        throw outOfRange('data', 'at least one byte when there are no handles', 'none');
+      }
+      if (bytes.length > self.#maxMessageSize) throw tooLarge(bytes.length, self.#maxMessageSize);
+      const limits = checkWaitOptions(options);
+      if (self.#sending.free) {
+        writeSendables(handles);
+        if (self.#sendNow(bytes, handles.length) !== again) {
+          self.#sending.spend(1 + handles.length);
+          return sent;
+        }
+      }
+      return self.#sendLater(new Uint8Array(bytes), hold(handles), limits);
+    } catch (error) {
+      return Promise.reject(error);
+    }
+  }
+
+  /**
+   * The next message; `undefined` when the peer is gone and everything it sent has been received. Calls are served in
+   * order; a pending one keeps the process alive. What cannot be received whole is dropped, with its descriptors.
+   *
+   * @throws DmaBufError `ERR_DMABUF_MESSAGE_TRUNCATED` (the message was larger than `maxMessageSize`, or this process has
+   *   no descriptor left for its handles), `ETIMEDOUT`, `ERR_DMABUF_CLOSED` when the channel is closed meanwhile; or the
+   *   signal's reason
+   */
+  receive(options?: WaitOptions): Promise<ChannelMessage | undefined> {
+    try {
+      const self = DmaBufChannel.#openOf(this);
+      const limits = checkWaitOptions(options);
+      if (self.#receiving.free) {
+        const message = self.#receiveNow();
+        if (message !== again) {
+          self.#receiving.spend(1 + (message?.handles.length ?? 0));
+          return Promise.resolve(message);
+        }
+      }
+      return self.#receiving.run(() => self.#receiveNow(), limits, 'waiting for a message');
+    } catch (error) {
+      return Promise.reject(error);
+    }
+  }
+
+  /** Messages until the peer is gone or the channel is closed. Leaving the loop leaves the channel open. */
+  [Symbol.asyncIterator](): AsyncGenerator<ChannelMessage, void, undefined> {
+    return messagesOf(DmaBufChannel.#openOf(this));
+  }
+
+  /** Gives the descriptor to the caller, who has to close it. The object is closed afterwards. */
+  release(): number {
+    const self = DmaBufChannel.#openOf(this);
+    const fd = native.release(self.#handle);
+    self.#forget();
+    return fd;
+  }
+
+  /** Closes this end, and rejects pending calls. The peer can still receive what was sent. */
+  close(): void {
+    if (DmaBufChannel.#of(this).#handle < 0) return;
+    native.close(this.#handle);
+    this.#forget();
+  }
+
+  /** The same as `close()`. */
+  [Symbol.dispose](): void {
+    DmaBufChannel.prototype.close.call(this);
+  }
+
+  #forget(): void {
+    this.#handle = -1;
+    this.#fd = -1;
+    unguard(this.#sentinel);
+    this.#sending.close('DmaBufChannel');
+    this.#receiving.close('DmaBufChannel');
+  }
+
+  /** The handles are in the addon's registers. */
+  #sendNow(bytes: Uint8Array, count: number): undefined | typeof again {
+    return native.send(this.#handle, bytes, count) < 0 ? again : undefined;
+  }
+
+  /** Waits its turn, with a copy of the data and of the handles, which are closed when it is over. */
+  async #sendLater(data: Uint8Array, held: readonly NativeHandle[], limits: WaitOptions): Promise<void> {
+    const attempt = (): undefined | typeof again => {
+      for (const [index, handle] of held.entries()) {
+        native.registers[2 * index] = 1;
+        native.registers[2 * index + 1] = handle;
+      }
+      return this.#sendNow(data, held.length);
+    };
+    try {
+      await this.#sending.run<undefined>(attempt, limits, 'sending a message');
+    } finally {
+      for (const handle of held) native.close(handle);
+    }
+  }
+
+  #receiveNow(): ChannelMessage | undefined | typeof again {
+    const length = native.receive(this.#handle, this.#maxMessageSize);
+    if (length >= 0) return { data: arrivals.slice(0, length), handles: readHandles() };
+    if (length === -1) return again;
+    if (length === -2) return undefined;
+    throw truncated(length === -3, this.#maxMessageSize);
+  }
+}
+
+async function* messagesOf(channel: DmaBufChannel): AsyncGenerator<ChannelMessage, void, undefined> {
+  try {
+    while (!channel.closed) {
+      const message = await channel.receive();
+      if (message === undefined) return;
+      yield message;
+    }
+  } catch (error) {
+    if (!channel.closed) throw error;
+  }
+}
+
+function checkChannelOptions(options: ChannelOptions | undefined): void {
+  checkOptions(options);
+  if (options?.maxMessageSize !== undefined) {
+    checkInteger(options.maxMessageSize, 'maxMessageSize', 1, maxMessageBytes);
+  }
+}
+
+/** Sets the largest message, where one is wanted, and returns what it is. */
+function limitMessages(handle: NativeHandle, wanted = 0): number {
+  const limit = native.limitMessages(handle, wanted);
+  if (limit >= wanted) return wanted === 0 ? limit : wanted;
+  throw new DmaBufError(
+    `EPERM: this socket sends at most ${limit} bytes at a time, not ${wanted}. As root: sysctl -w ` +
+      `net.core.wmem_max=${Math.ceil(wanted / 2) + 16}`,
+    { code: 'EPERM', errno: -1, syscall: 'setsockopt' },
+  );
+}
+
+function connectNow(address: Uint8Array, path: string): NativeHandle {
+  try {
+    return native.connect(address);
+  } catch (error) {
+    throw atPath(error, path);
+  }
+}
+
+function checkSendables(handles: readonly Sendable[]): void {
+  if (!Array.isArray(handles)) throw invalidType('handles', 'an array', handles);
+  if (handles.length > maxHandles) {
+    throw outOfRange('handles', `at most ${maxHandles}`, handles.length);
+  }
+  for (const item of handles) {
+    if (item instanceof DmaBuf || item instanceof SyncFile) continue;
+    if (typeof item !== 'number') {
+      throw invalidType('handles', 'DmaBufs, SyncFiles or numbers of descriptors', item);
+    }
+    checkFd(item, 'handle');
+  }
+}
+
+/** Puts the handles where the addon looks for them. */
+function writeSendables(handles: readonly Sendable[]): void {
+  const { registers } = native;
+  for (let index = 0; index < handles.length; index++) {
+    const item = handles[index] as Sendable;
+    if (typeof item === 'number') {
+      registers[2 * index] = 0;
+      registers[2 * index + 1] = item;
+    } else {
+      const handle = item instanceof DmaBuf ? handleOfDmaBuf(item) : handleOfSyncFile(item);
+      registers[2 * index] = 1;
+      registers[2 * index + 1] = handle;
+    }
+  }
+}
+
+/** Copies of the handles, for a message that has to wait while its sender may close them. */
+function hold(handles: readonly Sendable[]): NativeHandle[] {
+  const held: NativeHandle[] = [];
+  try {
+    for (const item of handles) {
+      if (typeof item === 'number') held.push(native.hold(false, item));
+      else
+        held.push(native.hold(true, item instanceof DmaBuf ? handleOfDmaBuf(item) : handleOfSyncFile(item)));
+    }
+    return held;
+  } catch (error) {
+    for (const handle of held) native.close(handle);
+    throw error;
+  }
+}
+
+/** The handles that the addon has left in its registers. */
+function readHandles(): Sendable[] {
+  const { registers } = native;
+  const handles: Sendable[] = [];
+  let syncFiles: number[] | undefined;
+  for (let index = 0, count = registers[0] as number; index < count; index++) {
+    const kind = registers[2 + 2 * index];
+    const value = registers[3 + 2 * index] as number;
+    handles.push(kind === 1 ? createDmaBuf(value) : value);
+    if (kind === 2) (syncFiles ??= []).push(index);
+  }
+  // Making one overwrites the registers.
+  if (syncFiles) for (const index of syncFiles) handles[index] = createSyncFile(handles[index] as number);
+  return handles;
+}
+
+function tooLarge(length: number, limit: number): DmaBufError {
+  const message =
+    `EMSGSIZE: the message has ${length} bytes, and this channel sends at most ${limit} at a time. Put large data ` +
+    'into a dma-buf, or raise maxMessageSize.';
+  return new DmaBufError(message, { code: 'EMSGSIZE', errno: -90, syscall: 'sendmsg' });
+}
+
+function truncated(data: boolean, limit: number): DmaBufError {
+  const { registers } = native;
+  const why = data
+    ? `it has ${registers[1]} bytes, and this channel receives at most ${limit}: raise maxMessageSize`
+    : `only ${registers[0]} of its descriptors could be received: this process has none left (ulimit -n), or may not ` +
+      'have them';
+  return new DmaBufError(`ERR_DMABUF_MESSAGE_TRUNCATED: a message was dropped, since ${why}`, {
+    code: 'ERR_DMABUF_MESSAGE_TRUNCATED',
+    syscall: 'recvmsg',
+  });
+}

@@ -1,0 +1,69 @@
+import { readFileSync } from 'node:fs';
+import { createError, DmaBufError } from './errors.js';
+import { type NativeHandle, native } from './native.js';
+
+function readLine(path: string, pattern: RegExp): string | undefined {
+  try {
+    return pattern.exec(readFileSync(path, 'latin1'))?.[1];
+  } catch {
+    return undefined;
+  }
+}
+
+/** What keeps this process from tracing another, as far as /proc tells. */
+function missingRight(pid: number): string {
+  const owner = readLine(`/proc/${pid}/status`, /^Uid:\t(\d+)/m);
+  const self = process.geteuid?.();
+  if (owner !== undefined && self !== undefined && Number(owner) !== self) {
+    return `It belongs to user ${owner}, and this process to ${self}: run as that user, or with CAP_SYS_PTRACE`;
+  }
+  const scope = readLine('/proc/sys/kernel/yama/ptrace_scope', /^(\d)/);
+  if (scope === '1') {
+    return (
+      'The ptrace scope (/proc/sys/kernel/yama/ptrace_scope) is 1: only its ancestors may copy from a process, unless it ' +
+      'allows it by prctl(PR_SET_PTRACER). Run with CAP_SYS_PTRACE, or as root: sysctl -w kernel.yama.ptrace_scope=0'
+    );
+  }
+  if (scope === '2' || scope === '3') {
+    return `The ptrace scope (/proc/sys/kernel/yama/ptrace_scope) is ${scope}: ${
+      scope === '2' ? 'it takes CAP_SYS_PTRACE' : 'nobody may, until the next boot'
+    }`;
+  }
+  return 'It takes the right to trace that process: the same user, the same capabilities, and that it may be dumped; or CAP_SYS_PTRACE';
+}
+
+function explain(error: DmaBufError, pid: number, fd: number): DmaBufError {
+  const { code, errno, syscall } = error;
+  const say = (text: string, ownCode = code): DmaBufError =>
+    new DmaBufError(`${ownCode}: ${text}`, { code: ownCode, errno, syscall, cause: error });
+  switch (code) {
+    case 'ENOSYS':
+      return say(
+        `this kernel does not know ${syscall}, which copies a descriptor out of a process and exists since Linux 5.6`,
+        'ERR_DMABUF_UNSUPPORTED_KERNEL',
+      );
+    case 'ESRCH':
+      return say(`there is no process ${pid}, ${syscall}`);
+    case 'EINVAL':
+    case 'ENOENT':
+      return say(`${pid} is not a process (it may be a thread's number), ${syscall}`);
+    case 'EBADF':
+      return say(`process ${pid} has no descriptor ${fd}, ${syscall}`);
+    case 'EPERM':
+    case 'EACCES':
+      return say(`descriptor ${fd} may not be copied from process ${pid}, ${syscall}. ${missingRight(pid)}.`);
+    case 'ERR_DMABUF_NOT_DMABUF':
+      return say(`descriptor ${fd} of process ${pid} is not a dma-buf`);
+    default:
+      return errno === undefined ? error : createError(errno, syscall);
+  }
+}
+
+/** The handle of a dma-buf that another process has open. */
+export function importFromProcess(pid: number, fd: number): NativeHandle {
+  try {
+    return native.importFromProcess(pid, fd);
+  } catch (error) {
+    throw error instanceof DmaBufError ? explain(error, pid, fd) : error;
+  }
+}

@@ -1,0 +1,298 @@
+import {
+  chmodSync,
+  closeSync,
+  fstatSync,
+  linkSync,
+  lstatSync,
+  openSync,
+  renameSync,
+  unlinkSync,
+} from 'node:fs';
+import { resolve } from 'node:path';
+import type { DmaBufChannel } from './channel.js';
+import {
+  checkInteger,
+  checkOptions,
+  closedError,
+  illegalConstructor,
+  invalidThis,
+  invalidType,
+  isObject,
+  outOfRange,
+} from './check.js';
+import { createError, DmaBufError } from './errors.js';
+import { guard, type Sentinel, unguard } from './handle.js';
+import { type NativeHandle, native } from './native.js';
+import { again, SocketLine } from './socket-line.js';
+import { checkWaitOptions, type WaitOptions } from './wait.js';
+
+/** How a server shall listen. */
+export interface ServerOptions {
+  /**
+   * The permissions of the socket's file, whatever the umask is: who may write may connect. Default `0o600`, the own user
+   * alone. Abstract names have none.
+   */
+  mode?: number;
+}
+
+/** sun_path less the NUL. */
+const maxAddressBytes = 107;
+
+/** A path's bytes, or NUL and an abstract name's. */
+export function socketAddress(path: unknown): Uint8Array {
+  if (typeof path !== 'string') throw invalidType('path', 'a string', path);
+  if (path === '' || path === '@' || path === '\0') throw outOfRange('path', 'a path or a name', path);
+  const abstract = path[0] === '@' || path[0] === '\0';
+  if (path.includes('\0', 1)) throw outOfRange('path', 'without NUL', path);
+  const name = Buffer.from(abstract ? path.slice(1) : path);
+  if (name.length > maxAddressBytes) {
+    const cure = abstract ? '' : ': use a shorter folder, or a path relative to the working directory';
+    throw outOfRange('path', `at most ${maxAddressBytes} bytes (this one has ${name.length})${cure}`, path);
+  }
+  return abstract ? Buffer.concat([Buffer.alloc(1), name]) : name;
+}
+
+/** Says which socket an error of the kernel is about. */
+export function atPath(error: unknown, path: string): unknown {
+  if (!(error instanceof DmaBufError) || error.errno === undefined) return error;
+  return createError(error.errno, error.syscall, path.replace('\0', '@'));
+}
+
+const isCode = (error: unknown, code: string): boolean => (error as { code?: string }).code === code;
+
+function inUse(path: string, why: string): DmaBufError {
+  return new DmaBufError(`EADDRINUSE: address already in use, bind '${path}'. ${why}.`, {
+    code: 'EADDRINUSE',
+    errno: -98,
+    syscall: 'bind',
+    path,
+  });
+}
+
+/** Throws unless the file is a socket that nobody listens on any more. */
+function checkStale(path: string, at: string): void {
+  if (!lstatSync(at).isSocket()) throw inUse(path, 'There is a file that is no socket; it was not touched');
+  let alive: boolean;
+  try {
+    alive = native.isSocketAlive(Buffer.from(at));
+  } catch (error) {
+    if (!isCode(error, 'EACCES')) throw error;
+    throw inUse(path, "Somebody else's socket is there");
+  }
+  if (alive) throw inUse(path, 'Somebody listens there');
+}
+
+/**
+ * Takes away the file that a dead server left behind. It is moved aside first, so that of two servers that start at once
+ * only one can take it, and looked at again there: what came to life meanwhile is put back.
+ */
+function removeStale(path: string): void {
+  checkStale(path, path);
+  const aside = `${path}.${Math.random().toString(36).slice(2, 8)}`;
+  if (Buffer.byteLength(aside) <= maxAddressBytes) {
+    renameSync(path, aside);
+    try {
+      checkStale(path, aside);
+    } catch (error) {
+      linkSync(aside, path);
+      throw error;
+    } finally {
+      unlinkSync(aside);
+    }
+  } else {
+    unlinkSync(path);
+  }
+}
+
+function bindAt(address: Uint8Array, mode: number, path: string): NativeHandle {
+  try {
+    return native.listen(address, mode);
+  } catch (error) {
+    throw atPath(error, path);
+  }
+}
+
+/** Binds, over what a dead server left behind if need be. */
+function bind(address: Uint8Array, mode: number, path: string): NativeHandle {
+  for (let tries = 3; ; tries--) {
+    try {
+      return bindAt(address, mode, path);
+    } catch (error) {
+      if (!isCode(error, 'EADDRINUSE') || tries === 0) throw error;
+      if (address[0] === 0) throw inUse(path.replace('\0', '@'), 'Somebody listens there');
+    }
+    try {
+      removeStale(path);
+    } catch (error) {
+      if (!isCode(error, 'ENOENT')) throw error; // Somebody else has taken it away.
+    }
+  }
+}
+
+/** The file of a listening socket. */
+interface SocketFile {
+  path: string;
+  dev: number;
+  ino: number;
+}
+
+/** Gives the socket's file the permissions that the umask took, and says which file it is. */
+function finishFile(path: string, mode: number): SocketFile {
+  const pathOnly = 0o10000000; // O_PATH
+  const noFollow = 0o400000; // O_NOFOLLOW
+  const fd = openSync(path, pathOnly | noFollow);
+  try {
+    const stats = fstatSync(fd);
+    if (!stats.isSocket()) throw inUse(path, 'Somebody replaced the socket');
+    if ((stats.mode & 0o777) !== mode) chmodSync(`/proc/self/fd/${fd}`, mode);
+    return { path: resolve(path), dev: stats.dev, ino: stats.ino };
+  } finally {
+    closeSync(fd);
+  }
+}
+
+/** Starts to listen; `toChannel` makes channels of connections. */
+export function listenAt(
+  path: string,
+  options: ServerOptions | undefined,
+  toChannel: (handle: NativeHandle) => DmaBufChannel,
+): DmaBufServer {
+  const address = socketAddress(path);
+  checkOptions(options);
+  const { mode = 0o600 } = options ?? {};
+  checkInteger(mode, 'mode', 0, 0o777);
+  const handle = bind(address, mode, path);
+  try {
+    const file = address[0] === 0 ? undefined : finishFile(path, mode);
+    return new DmaBufServer(handle, path, file, toChannel, construct);
+  } catch (error) {
+    native.close(handle);
+    throw error;
+  }
+}
+
+/** Known to this module alone, so that nobody else constructs. */
+const construct = Symbol('DmaBufServer');
+
+/**
+ * A socket that listens for {@link DmaBufChannel}s.
+ *
+ * @example
+ * using server = DmaBufChannel.listen('/run/camera.sock', { mode: 0o660 });
+ * for await (const channel of server) serve(channel);
+ */
+export class DmaBufServer implements Disposable, AsyncIterable<DmaBufChannel> {
+  /** Where it listens, as it was given. */
+  readonly path: string;
+  #handle: NativeHandle;
+  #fd = -1; // until somebody asks
+  readonly #file: SocketFile | undefined;
+  readonly #toChannel: (handle: NativeHandle) => DmaBufChannel;
+  readonly #sentinel: Sentinel;
+  readonly #accepting: SocketLine;
+
+  /** @internal */
+  constructor(
+    handle: NativeHandle,
+    path: string,
+    file: SocketFile | undefined,
+    toChannel: (handle: NativeHandle) => DmaBufChannel,
+    token: symbol,
+  ) {
+    if (token !== construct) throw illegalConstructor('DmaBufServer', 'DmaBufChannel.listen()');
+    this.path = path;
+    this.#handle = handle;
+    this.#file = file;
+    this.#toChannel = toChannel;
+    this.#accepting = new SocketLine(handle, 1);
+    this.#sentinel = guard(handle, 'DmaBufServer');
+  }
+
+  static #of(self: DmaBufServer): DmaBufServer {
+    if (!isObject(self) || !(#handle in self)) throw invalidThis('DmaBufServer');
+    return self;
+  }
+
+  static #openOf(self: DmaBufServer): DmaBufServer {
+    if (DmaBufServer.#of(self).#handle < 0) throw closedError('DmaBufServer');
+    return self;
+  }
+
+  /** The file descriptor, lent: do not close it. -1 once closed. */
+  get fd(): number {
+    const self = DmaBufServer.#of(this);
+    if (self.#handle >= 0 && self.#fd < 0) {
+      native.describe(self.#handle);
+      self.#fd = native.registers[0] as number;
+    }
+    return self.#fd;
+  }
+
+  /** Whether `close()` was called. */
+  get closed(): boolean {
+    return DmaBufServer.#of(this).#handle < 0;
+  }
+
+  /**
+   * The next connection. Calls are served in order; a pending one keeps the process alive.
+   *
+   * @throws DmaBufError `EMFILE` (the connection waits until this is called again), `ETIMEDOUT`, `ERR_DMABUF_CLOSED` when
+   *   the server is closed meanwhile; or the signal's reason
+   */
+  async accept(options?: WaitOptions): Promise<DmaBufChannel> {
+    const self = DmaBufServer.#openOf(this);
+    const limits = checkWaitOptions(options);
+    if (self.#accepting.free) {
+      const channel = self.#acceptNow();
+      if (channel !== again) {
+        self.#accepting.spend(1);
+        return channel;
+      }
+    }
+    return self.#accepting.run(() => self.#acceptNow(), limits, 'waiting for a connection');
+  }
+
+  /** Connections until the server is closed. */
+  [Symbol.asyncIterator](): AsyncGenerator<DmaBufChannel, void, undefined> {
+    return connectionsOf(DmaBufServer.#openOf(this));
+  }
+
+  /** Stops listening, removes the socket's file and rejects pending calls. Channels that were accepted stay open. */
+  close(): void {
+    if (DmaBufServer.#of(this).#handle < 0) return;
+    if (this.#file !== undefined) removeOwn(this.#file);
+    native.close(this.#handle);
+    this.#handle = -1;
+    this.#fd = -1;
+    unguard(this.#sentinel);
+    this.#accepting.close('DmaBufServer');
+  }
+
+  /** The same as `close()`. */
+  [Symbol.dispose](): void {
+    DmaBufServer.prototype.close.call(this);
+  }
+
+  #acceptNow(): DmaBufChannel | typeof again {
+    const handle = native.accept(this.#handle);
+    return handle < 0 ? again : this.#toChannel(handle);
+  }
+}
+
+async function* connectionsOf(server: DmaBufServer): AsyncGenerator<DmaBufChannel, void, undefined> {
+  try {
+    while (!server.closed) yield await server.accept();
+  } catch (error) {
+    if (!server.closed) throw error;
+  }
+}
+
+/** Removes the server's own file, and no other that took its place. */
+function removeOwn(file: SocketFile): void {
+  try {
+    const { dev, ino } = lstatSync(file.path);
+    if (ino === file.ino && dev === file.dev) unlinkSync(file.path);
+  } catch {
+    // It is gone, or may not be removed any more: the next server there replaces it.
+  }
+}

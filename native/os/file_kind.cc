@@ -1,0 +1,81 @@
+#include "os/file_kind.h"
+
+#include <fcntl.h>
+#include <sys/eventfd.h>
+#include <sys/stat.h>
+#include <sys/sysmacros.h>
+
+#include <atomic>
+#include <cerrno>
+
+#include "os/dma_buf.h"
+#include "os/fdinfo.h"
+#include "os/sync_file.h"
+
+namespace dmabuf {
+namespace {
+
+Result<FileStatus> StatusWithoutServer(int fd) {
+  struct statx status;
+  if (::statx(fd, "", AT_EMPTY_PATH | AT_STATX_DONT_SYNC, STATX_BASIC_STATS, &status) < 0) {
+    return SystemError{errno, "statx"};
+  }
+  return FileStatus{{makedev(status.stx_dev_major, status.stx_dev_minor), status.stx_ino},
+                    status.stx_size,
+                    S_ISCHR(status.stx_mode),
+                    makedev(status.stx_rdev_major, status.stx_rdev_minor)};
+}
+
+bool NoDescriptorLeft(int error) { return error == EMFILE || error == ENFILE; }
+
+// The file system of all dma-bufs is mounted at boot and never again, so its device number is a constant of
+// the running kernel; 0 until the first dma-buf was seen. Only the kernel writes `exp_name` into an fdinfo.
+Result<bool> IsOnDmaBufDevice(int fd, dev_t device) {
+  static std::atomic<dev_t> dma_buf_device{0};
+  const dev_t known = dma_buf_device.load(std::memory_order_relaxed);
+  if (known != 0) return device == known;
+  char text[kFdInfoCapacity];
+  const Result<std::string_view> fdinfo = ReadFdInfo(PathOfFdInfo(0, fd), text);
+  if (!fdinfo && NoDescriptorLeft(fdinfo.error().number)) return fdinfo.error();
+  if (!fdinfo) return IsDmaBuf(fd);  // no procfs here
+  if (!ParseFdInfo(*fdinfo)) return false;
+  dma_buf_device.store(device, std::memory_order_relaxed);
+  return true;
+}
+
+// Of the files that have no file system: eventfds, epolls, sync_files, ...
+Result<bool> IsOnAnonymousDevice(dev_t device) {
+  static std::atomic<dev_t> anonymous_device{0};
+  dev_t known = anonymous_device.load(std::memory_order_relaxed);
+  if (known == 0) {
+    const UniqueFd any(::eventfd(0, EFD_CLOEXEC));
+    if (!any.valid()) return SystemError{errno, "eventfd"};
+    const Result<FileStatus> status = StatusWithoutServer(any.get());
+    if (!status) return status.error();
+    known = status->identity.device;
+    anonymous_device.store(known, std::memory_order_relaxed);
+  }
+  return device == known;
+}
+
+}  // namespace
+
+Result<FileDescription> DescribeForeignFile(int fd) {
+  const Result<FileStatus> status = StatusWithoutServer(fd);
+  if (!status) return status.error();
+  const dev_t device = status->identity.device;
+  FileDescription description{FileKind::kOther, *status};
+  if (major(device) != 0) return description;
+  const Result<bool> is_anonymous = IsOnAnonymousDevice(device);
+  if (!is_anonymous) return is_anonymous.error();
+  if (*is_anonymous) {
+    if (SyncFileStatus(fd)) description.kind = FileKind::kSyncFile;
+    return description;
+  }
+  const Result<bool> is_dma_buf = IsOnDmaBufDevice(fd, device);
+  if (!is_dma_buf) return is_dma_buf.error();
+  if (*is_dma_buf) description.kind = FileKind::kDmaBuf;
+  return description;
+}
+
+}  // namespace dmabuf

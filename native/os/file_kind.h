@@ -1,0 +1,23 @@
+#pragma once
+
+#include <cstdint>
+
+#include "os/file.h"
+#include "os/result.h"
+
+namespace dmabuf {
+
+enum class FileKind : uint8_t { kOther, kDmaBuf, kSyncFile };
+
+struct FileDescription {
+  FileKind kind;
+  FileStatus status;
+};
+
+// What a descriptor from another process is. Whoever sent it may serve its file system (FUSE, CUSE, NFS),
+// where fstat(2), fstatfs(2) or an ioctl waits for as long as the server likes; so this asks the kernel's own
+// memory only (statx(2) with AT_STATX_DONT_SYNC, Linux 4.11), and sends an ioctl to files without a file
+// system alone.
+Result<FileDescription> DescribeForeignFile(int fd);
+
+}  // namespace dmabuf

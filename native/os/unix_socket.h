@@ -1,0 +1,91 @@
+#pragma once
+
+#include <sys/types.h>
+
+#include <cstddef>
+#include <cstdint>
+#include <string_view>
+#include <utility>
+
+#include "os/result.h"
+#include "os/unique_fd.h"
+
+// Unix sockets that keep messages apart (SOCK_SEQPACKET, unix(7)). All are close-on-exec. Connections stay
+// blocking, since the file status flags belong to everybody who holds that end; the calls here never block.
+
+namespace dmabuf {
+
+// SCM_MAX_FD of the kernel.
+constexpr size_t kMaxHandles = 253;
+
+Result<std::pair<UniqueFd, UniqueFd>> CreateSocketPair();
+
+// `address`: a path, or a NUL and an abstract name; EINVAL when it does not fit into sun_path. EAGAIN while
+// the listener's queue is full.
+Result<UniqueFd> ConnectTo(std::string_view address);
+// Whether a socket, of whatever type, is bound to the file at `path`. It does not notice: a datagram socket
+// that connects to one of another type gets EPROTOTYPE, and ECONNREFUSED where there is none any more.
+Result<bool> IsSocketAlive(std::string_view path);
+// A file gets the permissions `mode` less the umask, from its first moment on.
+Result<UniqueFd> ListenOn(std::string_view address, mode_t mode);
+// accept4(2). EAGAIN when nobody waits.
+Result<UniqueFd> Accept(int listener);
+
+// Nothing for the end of a connection, EPROTOTYPE or ENOTSOCK for other files, ENOTCONN for other sockets.
+Result<void> CheckConnection(int socket);
+
+struct PeerCredentials {
+  pid_t pid;
+  uid_t uid;
+  gid_t gid;
+};
+// SO_PEERCRED: who made the connection, as it was then.
+Result<PeerCredentials> PeerOf(int socket);
+
+// The largest message that the socket sends, in bytes: SO_SNDBUF, less what the kernel keeps for itself.
+Result<size_t> MessageLimitOf(int socket);
+// Raises or lowers it: beyond net.core.wmem_max only with CAP_NET_ADMIN, and silently not otherwise.
+Result<void> SetMessageLimit(int socket, size_t bytes);
+
+// sendmsg(2) with SCM_RIGHTS: a whole message or nothing. EAGAIN when the socket is full; EPIPE when the peer
+// is gone.
+Result<void> SendMessage(int socket, const uint8_t* data, size_t length, const int* fds, size_t count);
+
+// The descriptors of a message, until each has found its owner.
+class Descriptors {
+ public:
+  Descriptors() {}  // NOLINT(modernize-use-equals-default): leaves the array as it is
+  Descriptors(const Descriptors&) = delete;
+  Descriptors(Descriptors&&) = delete;
+  Descriptors& operator=(const Descriptors&) = delete;
+  Descriptors& operator=(Descriptors&&) = delete;
+  ~Descriptors() { Clear(); }
+
+  [[nodiscard]] size_t count() const { return count_; }
+  [[nodiscard]] int get(size_t index) const { return fds_[index]; }
+  [[nodiscard]] UniqueFd Take(size_t index) { return UniqueFd(std::exchange(fds_[index], -1)); }
+  void Add(UniqueFd fd) {
+    if (count_ < kMaxHandles) fds_[count_++] = fd.release();
+  }
+  void Clear() {
+    for (size_t index = 0; index < count_; index++) Take(index).Reset();
+    count_ = 0;
+  }
+
+ private:
+  int fds_[kMaxHandles];
+  size_t count_ = 0;
+};
+
+struct Received {
+  enum class Kind : uint8_t { kMessage, kNothing, kEnd, kDataTruncated, kHandlesTruncated };
+  Kind kind;
+  size_t length;     // bytes: of the whole message, even of one that did not fit
+  size_t delivered;  // how many descriptors arrived
+};
+// recvmsg(2): the next message. Its descriptors, close-on-exec, go into `fds`, which has room for
+// kMaxHandles; of a truncated message they are closed. kNothing when there is none yet, kEnd when the peer is
+// gone and has left none.
+Result<Received> ReceiveMessage(int socket, uint8_t* data, size_t capacity, Descriptors* fds);
+
+}  // namespace dmabuf
