@@ -3,7 +3,7 @@
 
 import { execFileSync } from 'node:child_process';
 import { fileURLToPath } from 'node:url';
-import { type DmaBuf, DmaBufChannel, DmaBufPool, DmaHeap } from 'dmabuf';
+import { type ChannelMessage, type DmaBuf, DmaBufChannel, DmaBufPool, DmaHeap } from 'dmabuf';
 
 /** CPU time per round in nanoseconds, under -icount instructions: the C program's and ours. */
 export interface Pair {
@@ -94,8 +94,8 @@ pairs.push({
   c: c.get('message') as number,
   ours: await measureAsync(10_000, async () => {
     await here.send(frame, [buffer]);
-    const received = await there.receive();
-    (received?.handles[0] as DmaBuf).close();
+    const { handles } = (await there.receive()) as ChannelMessage;
+    (handles[0] as DmaBuf).close();
   }),
 });
 here.close();

@@ -1,3 +1,4 @@
+import { closeSync } from 'node:fs';
 import {
   checkFd,
   checkInteger,
@@ -419,6 +420,15 @@ function checkSendables(handles: readonly Sendable[]): void {
   }
 }
 
+/** Closes whatever a message brought: buffers, sync_files and plain descriptors. What is closed already stays so. */
+export function closeHandles(handles: readonly Sendable[]): void {
+  checkSendables(handles);
+  for (const item of handles) {
+    if (typeof item === 'number') closeSync(item);
+    else item.close();
+  }
+}
+
 /** Puts the handles where the addon looks for them. */
 function writeSendables(handles: readonly Sendable[]): void {
   const { registers } = native;
@@ -455,15 +465,15 @@ function hold(handles: readonly Sendable[]): NativeHandle[] {
 function readHandles(): Sendable[] {
   const { registers } = native;
   const handles: Sendable[] = [];
-  let syncFiles: number[] | undefined;
+  const syncFiles: number[] = [];
   for (let index = 0, count = registers[0] as number; index < count; index++) {
     const kind = registers[2 + 2 * index];
     const value = registers[3 + 2 * index] as number;
     handles.push(kind === 1 ? createDmaBuf(value) : value);
-    if (kind === 2) (syncFiles ??= []).push(index);
+    if (kind === 2) syncFiles.push(index);
   }
   // Making one overwrites the registers.
-  if (syncFiles) for (const index of syncFiles) handles[index] = createSyncFile(handles[index] as number);
+  for (const index of syncFiles) handles[index] = createSyncFile(handles[index] as number);
   return handles;
 }
 

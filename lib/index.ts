@@ -2,6 +2,7 @@ export { type AllocateOptions, allocate, allocateSync, type Source } from './all
 export {
   type ChannelMessage,
   type ChannelOptions,
+  closeHandles,
   DmaBufChannel,
   type PeerCredentials,
   type Sendable,

@@ -7,21 +7,30 @@ import {
   allocate,
   allocateSync,
   type BufferOptions,
+  type ChannelMessage,
   type CpuAccess,
+  closeHandles,
   createMemfd,
   DmaBuf,
+  DmaBufChannel,
   DmaBufError,
   type DmaBufInfo,
   type DmaBufMapping,
   DmaBufPool,
+  type DmaBufServer,
   DmaHeap,
   type HeapInfo,
+  type importFrom,
   type MapOptions,
+  type OpenHandle,
+  type openHandles,
   type PooledBuffer,
   type PoolStatistics,
+  type Sendable,
   type Source,
   SyncFile,
   type SyncFileInfo,
+  setHandleTracking,
   type WaitOptions,
 } from 'dmabuf';
 import type { DmaBufInfo as InspectedInfo, parseFdInfo, readFdInfo } from 'dmabuf/inspect';
@@ -37,6 +46,10 @@ same<ReturnType<typeof allocate>, Promise<DmaBuf>>(true);
 same<ReturnType<typeof DmaHeap.list>, HeapInfo[]>(true);
 same<ReturnType<typeof parseFdInfo>, DmaBufInfo | undefined>(true);
 same<ReturnType<typeof readFdInfo>, DmaBufInfo | undefined>(true);
+same<ReturnType<typeof importFrom>, DmaBuf>(true);
+same<ReturnType<typeof openHandles>, OpenHandle[]>(true);
+same<Sendable, DmaBuf | SyncFile | number>(true);
+same<ReturnType<DmaBufChannel['receive']>, Promise<ChannelMessage | undefined>>(true);
 same<HeapInfo['kind'], 'system' | 'cma' | 'protected' | 'shared' | 'unknown'>(true);
 
 export async function use(signal: AbortSignal): Promise<number> {
@@ -101,4 +114,26 @@ export function explain(error: unknown): string | undefined {
   const attempts: AllocationAttempt[] = error.attempts ?? [];
   const errno: number | undefined = error.errno;
   return [error.code, errno, error.syscall, error.path, ...attempts.map(({ source }) => source)].join(' ');
+}
+
+export async function share(buffer: DmaBuf, file: SyncFile, signal: AbortSignal): Promise<void> {
+  setHandleTracking(true);
+  using server: DmaBufServer = DmaBufChannel.listen('/tmp/x.sock', { mode: 0o660, maxMessageSize: 4096 });
+  using client = await DmaBufChannel.connect(server.path, { signal, timeout: 1000 });
+  const [here, there] = DmaBufChannel.pair();
+  await here.send('text', [buffer, file, 0]);
+  await here.send(new Uint8Array(1));
+  await here.send(new Uint8Array(1), [], { signal });
+  const message = await there.receive({ timeout: 1 });
+  if (message) closeHandles(message.handles);
+  for await (const { data, handles } of client) {
+    const bytes: Uint8Array = data;
+    const [first] = handles;
+    if (first instanceof DmaBuf) first.read(bytes);
+    else if (typeof first === 'number') DmaBufChannel.adopt(first).close();
+  }
+  for await (const channel of server) {
+    const { pid, uid, gid }: { pid: number; uid: number; gid: number } = channel.peer;
+    console.log(pid + uid + gid, channel.release());
+  }
 }
