@@ -179,7 +179,7 @@ Result<void> SetMessageLimit(int socket, size_t bytes) {
 }
 
 Result<void> SendMessage(int socket, const uint8_t* data, size_t length, const int* fds, size_t count) {
-  alignas(cmsghdr) char control[CMSG_SPACE(kMaxHandles * sizeof(int))];
+  alignas(cmsghdr) char control[CMSG_SPACE(kMaxHandles * sizeof(int)) + sizeof(size_t)];
   iovec bytes{const_cast<uint8_t*>(data), length};
   msghdr message{};
   message.msg_iov = &bytes;
@@ -192,6 +192,8 @@ Result<void> SendMessage(int socket, const uint8_t* data, size_t length, const i
     std::memcpy(CMSG_DATA(header), fds, count * sizeof(int));
     message.msg_control = control;
     message.msg_controllen = CMSG_SPACE(count * sizeof(int));
+    // The kernel copies the padding, too.
+    std::memset(control + CMSG_LEN(count * sizeof(int)), 0, sizeof(size_t));
   }
   bool reset = false;
   while (::sendmsg(socket, &message, MSG_DONTWAIT | MSG_NOSIGNAL) < 0) {
