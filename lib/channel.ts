@@ -12,7 +12,7 @@ import {
   outOfRange,
 } from './check.js';
 import { createDmaBuf, DmaBuf, handleOfDmaBuf } from './dma-buf.js';
-import { callSite, DmaBufError } from './errors.js';
+import { atCallSite, callSite, DmaBufError, fromNode } from './errors.js';
 import { guard, type Sentinel, unguard } from './handle.js';
 import { type NativeHandle, native } from './native.js';
 import { atPath, type DmaBufServer, listenAt, type ServerOptions, socketAddress } from './server.js';
@@ -54,7 +54,8 @@ const sent: Promise<void> = Promise.resolve();
 
 /** SCM_MAX_FD: most handles in a message. */
 const maxHandles = 253;
-const maxMessageBytes = 2 ** 30;
+/** Above this the kernel refuses whatever the limit is. */
+const maxMessageBytes = 4 << 20;
 
 /** Where messages arrive, until they are copied: as large as the largest of any channel of this thread. */
 let arrivals = new Uint8Array(0);
@@ -88,7 +89,7 @@ export class DmaBufChannel implements Disposable, AsyncIterable<ChannelMessage> 
   #fd = -1; // until somebody asks
   readonly #peer: PeerCredentials;
   readonly #maxMessageSize: number;
-  readonly #sentinel: Sentinel;
+  #sentinel: Sentinel | undefined;
   readonly #sending: SocketLine;
   readonly #receiving: SocketLine;
 
@@ -169,6 +170,7 @@ export class DmaBufChannel implements Disposable, AsyncIterable<ChannelMessage> 
     const limits = checkWaitOptions(options);
     let handle = connectNow(address, path);
     if (handle < 0) {
+      const site = callSite(DmaBufChannel.connect);
       // The server is slow to accept, and no event tells when there is room in its queue.
       handle = await new PendingWaits().run<NativeHandle>(
         (done, fail) => {
@@ -179,13 +181,13 @@ export class DmaBufChannel implements Disposable, AsyncIterable<ChannelMessage> 
               clearInterval(timer);
               done(0, connected);
             } catch (error) {
-              fail(error);
+              fail(error instanceof DmaBufError ? atCallSite(error, site) : error);
             }
           }, 10);
           return () => clearInterval(timer);
         },
         limits,
-        callSite(DmaBufChannel.connect),
+        site,
         `connecting to ${path}`,
       );
     }
@@ -267,10 +269,10 @@ export class DmaBufChannel implements Disposable, AsyncIterable<ChannelMessage> 
       }
       if (bytes.length > self.#maxMessageSize) throw tooLarge(bytes.length, self.#maxMessageSize);
       const limits = checkWaitOptions(options);
-      if (self.#sending.free) {
+      if (self.#sending.mayTry(limits)) {
         writeSendables(handles);
         if (self.#sendNow(bytes, handles.length) !== again) {
-          self.#sending.spend(1 + handles.length);
+          self.#sending.spend(handles.length);
           return sent;
         }
       }
@@ -292,10 +294,10 @@ export class DmaBufChannel implements Disposable, AsyncIterable<ChannelMessage> 
     try {
       const self = DmaBufChannel.#openOf(this);
       const limits = checkWaitOptions(options);
-      if (self.#receiving.free) {
+      if (self.#receiving.mayTry(limits)) {
         const message = self.#receiveNow();
         if (message !== again) {
-          self.#receiving.spend(1 + (message?.handles.length ?? 0));
+          self.#receiving.spend(message?.handles.length ?? 0);
           return Promise.resolve(message);
         }
       }
@@ -333,7 +335,7 @@ export class DmaBufChannel implements Disposable, AsyncIterable<ChannelMessage> 
   #forget(): void {
     this.#handle = -1;
     this.#fd = -1;
-    unguard(this.#sentinel);
+    this.#sentinel = unguard(this.#sentinel);
     this.#sending.close('DmaBufChannel');
     this.#receiving.close('DmaBufChannel');
   }
@@ -406,10 +408,10 @@ function connectNow(address: Uint8Array, path: string): NativeHandle {
   }
 }
 
-function checkSendables(handles: readonly Sendable[]): void {
+function checkSendables(handles: readonly Sendable[], most = maxHandles): void {
   if (!Array.isArray(handles)) throw invalidType('handles', 'an array', handles);
-  if (handles.length > maxHandles) {
-    throw outOfRange('handles', `at most ${maxHandles}`, handles.length);
+  if (handles.length > most) {
+    throw outOfRange('handles', `at most ${most}`, handles.length);
   }
   for (const item of handles) {
     if (item instanceof DmaBuf || item instanceof SyncFile) continue;
@@ -420,13 +422,24 @@ function checkSendables(handles: readonly Sendable[]): void {
   }
 }
 
-/** Closes whatever a message brought: buffers, sync_files and plain descriptors. What is closed already stays so. */
+/**
+ * Closes whatever messages brought: buffers, sync_files and plain descriptors. Closes all of them whatever happens, then
+ * throws the first error.
+ *
+ * @throws DmaBufError `EBADF` for a number that is not open
+ */
 export function closeHandles(handles: readonly Sendable[]): void {
-  checkSendables(handles);
+  checkSendables(handles, Number.POSITIVE_INFINITY);
+  let failure: unknown;
   for (const item of handles) {
-    if (typeof item === 'number') closeSync(item);
-    else item.close();
+    try {
+      if (typeof item === 'number') closeSync(item);
+      else item.close();
+    } catch (error) {
+      failure ??= fromNode(error);
+    }
   }
+  if (failure !== undefined) throw failure;
 }
 
 /** Puts the handles where the addon looks for them. */

@@ -180,7 +180,7 @@ const construct = Symbol('DmaHeap');
  */
 export class DmaHeap implements Disposable {
   #handle: NativeHandle;
-  readonly #sentinel: Sentinel;
+  #sentinel: Sentinel | undefined;
   readonly #path: string;
   readonly #name: string;
   readonly #kind: HeapKind;
@@ -286,7 +286,7 @@ export class DmaHeap implements Disposable {
     if (DmaHeap.#of(this).#handle < 0) return;
     native.close(this.#handle);
     this.#handle = -1;
-    unguard(this.#sentinel);
+    this.#sentinel = unguard(this.#sentinel);
   }
 
   /** The same as `close()`. */

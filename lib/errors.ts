@@ -1,4 +1,4 @@
-import { getSystemErrorMap, getSystemErrorName } from 'node:util';
+import { getSystemErrorMap } from 'node:util';
 
 /** What a failed attempt at one source of memory was, and why it failed. */
 export interface AllocationAttempt {
@@ -151,11 +151,22 @@ function ownMessage(code: string): string {
   }
 }
 
+/** The one errno that these calls yield and Node has no name for. */
+function unknownToNode(errno: number): [string, string] {
+  if (errno === -109) return ['ETOOMANYREFS', 'too many references: cannot splice'];
+  return [`Unknown system error ${errno}`, 'unknown error'];
+}
+
+/** An error that Node's own file system calls throw, in the form of this package's; any other as it is. */
+export function fromNode(error: unknown): unknown {
+  const { errno, syscall, path } = error as { errno?: number; syscall?: string; path?: string };
+  return error instanceof DmaBufError || errno === undefined ? error : createError(errno, syscall, path);
+}
+
 /** Makes an error of the kernel, or of the library when `code` is a string. The addon calls this. */
 export function createError(code: string | number, syscall?: string, path?: string): DmaBufError {
   if (typeof code === 'string') return new DmaBufError(`${code}: ${ownMessage(code)}`, { code });
-  const name = getSystemErrorName(code);
-  const text = getSystemErrorMap().get(code)?.[1] ?? 'unknown error';
+  const [name, text] = getSystemErrorMap().get(code) ?? unknownToNode(code);
   const advice = adviceFor(name, syscall, path);
   const where = path === undefined ? syscall : `${syscall} '${path}'`;
   return new DmaBufError(`${name}: ${text}, ${where}${advice === undefined ? '' : `. ${advice}.`}`, {

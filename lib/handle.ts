@@ -64,9 +64,10 @@ export function setHandleTracking(enabled: boolean): void {
 const ownFolder = new URL('.', import.meta.url).href;
 
 /** The frames of the caller's code, without the first line. */
-function callerFrames(stack: string): string {
+function callerFrames(stack: unknown): string {
+  if (typeof stack !== 'string') return '';
   const frames = stack.split('\n').slice(1);
-  const foreign = frames.findIndex((frame) => !frame.includes(ownFolder));
+  const foreign = frames.findIndex((frame) => !frame.includes(ownFolder) && !frame.endsWith('(<anonymous>)'));
   return frames.slice(foreign < 0 ? 0 : foreign).join('\n');
 }
 
@@ -94,11 +95,11 @@ function describe(handle: NativeHandle, type: HandleType): OpenHandle {
   const open: OpenHandle = { type, fd: -1 };
   try {
     native.describe(handle);
-    const { registers } = native;
-    open.fd = registers[0] as number;
+    const [fd, inode, size] = native.registers as unknown as [number, number, number];
+    if (type === 'DmaBuf') Object.assign(open, { inode, size });
+    native.verify(handle);
+    open.fd = fd;
     if (type !== 'DmaBuf') return open;
-    open.inode = registers[1] as number;
-    open.size = registers[2] as number;
     const [exporter, name] = native.info(handle);
     open.exporter = exporter;
     if (name !== undefined) open.name = name;
@@ -108,10 +109,18 @@ function describe(handle: NativeHandle, type: HandleType): OpenHandle {
   return open;
 }
 
+/** In quotes; what JSON leaves as it is may still move a terminal's cursor or turn its text round. */
+function quote(text: string): string {
+  return JSON.stringify(text).replace(
+    /[\p{Cc}\p{Cf}\p{Zl}\p{Zp}]/gu,
+    (character) => `\\u{${character.codePointAt(0)?.toString(16)}}`,
+  );
+}
+
 /** A collected object in words. The name is anybody's: quoted, it cannot forge a line of a log. */
 function inWords({ type, inode, size, exporter, name }: OpenHandle): string {
   if (inode === undefined) return `A ${type}`;
-  const details = [`inode ${inode}`, exporter, name === undefined ? undefined : JSON.stringify(name)];
+  const details = [`inode ${inode}`, exporter, name === undefined ? undefined : quote(name)];
   return `A ${type} of ${size} bytes (${details.filter((detail) => detail !== undefined).join(', ')})`;
 }
 
@@ -145,6 +154,15 @@ function closeCollected(record: OpenRecord): void {
 
 const registry = new FinalizationRegistry<OpenRecord>(closeCollected);
 
+/** Whatever the program has made of stack traces (Error.prepareStackTrace): it must not cost the object. */
+function placeOfMaking(): string {
+  try {
+    return callerFrames((askedFor ?? new Error()).stack);
+  } catch {
+    return '';
+  }
+}
+
 /** Starts to watch over an open file. The owner keeps the sentinel and nothing else does. */
 export function guard(handle: NativeHandle, type: HandleType): Sentinel {
   let sentinel = spare.pop();
@@ -154,12 +172,16 @@ export function guard(handle: NativeHandle, type: HandleType): Sentinel {
   }
   sentinel.record.handle = handle;
   sentinel.record.type = type;
-  if (tracking) origins.set(handle, callerFrames((askedFor ?? new Error()).stack ?? ''));
+  if (tracking) origins.set(handle, placeOfMaking());
   return sentinel;
 }
 
-/** The owner closed the file itself, and forgets the sentinel. */
-export function unguard(sentinel: Sentinel): void {
+/**
+ * The owner closed the file itself, and must keep what this returns: a reference to the sentinel would keep its next
+ * owner's loss from being seen.
+ */
+export function unguard(sentinel: Sentinel | undefined): undefined {
+  if (sentinel === undefined) return;
   if (tracking) origins.delete(sentinel.record.handle);
   sentinel.record.handle = -1;
   if (spare.length < maxSpare) spare.push(sentinel);

@@ -15,7 +15,7 @@ export class OpenBuffer {
   private bytes: Uint8Array | undefined;
   /** CPU accesses that were begun and not ended, by direction. */
   private accesses: number[] | undefined;
-  private readonly sentinel: Sentinel;
+  private sentinel: Sentinel | undefined;
   private waits: PendingWaits | undefined;
 
   constructor(handle: NativeHandle) {
@@ -150,7 +150,7 @@ export class OpenBuffer {
     this.handle = -1;
     this.knownFd = -1;
     this.bytes = undefined;
-    unguard(this.sentinel);
+    this.sentinel = unguard(this.sentinel);
     this.waits?.rejectAll('DmaBuf');
   }
 }

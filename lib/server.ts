@@ -20,10 +20,10 @@ import {
   isObject,
   outOfRange,
 } from './check.js';
-import { createError, DmaBufError } from './errors.js';
+import { createError, DmaBufError, fromNode } from './errors.js';
 import { guard, type Sentinel, unguard } from './handle.js';
 import { type NativeHandle, native } from './native.js';
-import { again, SocketLine } from './socket-line.js';
+import { again, letTurn, SocketLine } from './socket-line.js';
 import { checkWaitOptions, type WaitOptions } from './wait.js';
 
 /** How a server shall listen. */
@@ -167,7 +167,18 @@ export function listenAt(
     return new DmaBufServer(handle, path, file, toChannel, construct);
   } catch (error) {
     native.close(handle);
-    throw error;
+    if (address[0] !== 0) removeDead(path);
+    throw fromNode(error);
+  }
+}
+
+/** Removes a socket's file that nobody listens on. */
+function removeDead(path: string): void {
+  try {
+    checkStale(path, path);
+    unlinkSync(path);
+  } catch {
+    // The next server there replaces it.
   }
 }
 
@@ -188,7 +199,7 @@ export class DmaBufServer implements Disposable, AsyncIterable<DmaBufChannel> {
   #fd = -1; // until somebody asks
   readonly #file: SocketFile | undefined;
   readonly #toChannel: (handle: NativeHandle) => DmaBufChannel;
-  readonly #sentinel: Sentinel;
+  #sentinel: Sentinel | undefined;
   readonly #accepting: SocketLine;
 
   /** @internal */
@@ -242,11 +253,12 @@ export class DmaBufServer implements Disposable, AsyncIterable<DmaBufChannel> {
   async accept(options?: WaitOptions): Promise<DmaBufChannel> {
     const self = DmaBufServer.#openOf(this);
     const limits = checkWaitOptions(options);
-    if (self.#accepting.free) {
-      const channel = self.#acceptNow();
-      if (channel !== again) {
-        self.#accepting.spend(1);
-        return channel;
+    if (self.#accepting.mayTry(limits)) {
+      try {
+        const channel = self.#acceptNow();
+        if (channel !== again) return channel;
+      } catch (error) {
+        throw await letTurn(error);
       }
     }
     return self.#accepting.run(() => self.#acceptNow(), limits, 'waiting for a connection');
@@ -264,7 +276,7 @@ export class DmaBufServer implements Disposable, AsyncIterable<DmaBufChannel> {
     native.close(this.#handle);
     this.#handle = -1;
     this.#fd = -1;
-    unguard(this.#sentinel);
+    this.#sentinel = unguard(this.#sentinel);
     this.#accepting.close('DmaBufServer');
   }
 

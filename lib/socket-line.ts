@@ -6,6 +6,16 @@ import { PendingWaits, type WaitOptions } from './wait.js';
 /** What an attempt returns that has to wait. */
 export const again: unique symbol = Symbol('again');
 
+/**
+ * Lets the event loop turn when no descriptor was left, and passes the error on: who tries again must let those run who
+ * could close one.
+ */
+export async function letTurn(error: unknown): Promise<unknown> {
+  const { code } = error as { code?: string };
+  if (code === 'EMFILE' || code === 'ENFILE') await new Promise((resolve) => setImmediate(resolve));
+  return error;
+}
+
 interface Place {
   /** Tries; false when it has to wait. */
   advance(): boolean;
@@ -27,23 +37,26 @@ export class SocketLine {
   readonly #waits = new PendingWaits();
   #watch: number | undefined;
   #atOnce = 0;
+  #turn: NodeJS.Immediate | undefined;
+  #turnFirst = false;
 
   constructor(handle: NativeHandle, direction: 1 | 2) {
     this.#handle = handle;
     this.#direction = direction;
   }
 
-  /** Whether nobody waits, and it is not time to let the event loop turn. */
-  get free(): boolean {
+  /** Whether nobody waits, and it is not time to let the event loop turn, or there is no time for it. */
+  mayTry({ timeout }: WaitOptions): boolean {
     if (this.#places.size > 0) return false;
-    if (this.#atOnce < mostAtOnce) return true;
+    if (this.#atOnce++ < mostAtOnce || timeout === 0) return true;
     this.#atOnce = 0;
+    this.#turnFirst = true;
     return false;
   }
 
-  /** Something was done at once. */
-  spend(amount: number): void {
-    this.#atOnce += amount;
+  /** What was done at once was more than a message. */
+  spend(handles: number): void {
+    this.#atOnce += handles;
   }
 
   /** Makes the attempt when it is its turn and the socket is ready, and again as long as it has to wait. */
@@ -79,7 +92,8 @@ export class SocketLine {
         what,
       );
     } catch (error) {
-      throw withAwaitersStack(error);
+      await letTurn(error);
+      throw error === limits.signal?.reason ? error : withAwaitersStack(error);
     }
   }
 
@@ -90,12 +104,24 @@ export class SocketLine {
 
   #remove(place: Place): void {
     this.#places.delete(place);
-    if (this.#places.size > 0 || this.#watch === undefined) return;
+    if (this.#places.size > 0) return;
+    clearImmediate(this.#turn);
+    this.#turn = undefined;
+    if (this.#watch === undefined) return;
     native.cancelPoll(this.#watch);
     this.#watch = undefined;
   }
 
   #start(): void {
+    if (this.#turn !== undefined) return;
+    if (this.#turnFirst) {
+      this.#turnFirst = false;
+      this.#turn = setImmediate(() => {
+        this.#turn = undefined;
+        this.#advance(0);
+      });
+      return;
+    }
     this.#watch ??= native.poll(this.#handle, this.#direction, (errno) => {
       this.#watch = undefined;
       this.#advance(errno);

@@ -94,7 +94,7 @@ export let createSyncFile: (handle: NativeHandle) => SyncFile;
 export class SyncFile implements Disposable {
   #handle: NativeHandle;
   #fd: number;
-  readonly #sentinel: Sentinel;
+  #sentinel: Sentinel | undefined;
   readonly #waits = new PendingWaits();
 
   static {
@@ -263,7 +263,7 @@ export class SyncFile implements Disposable {
   #forget(): void {
     this.#handle = -1;
     this.#fd = -1;
-    unguard(this.#sentinel);
+    this.#sentinel = unguard(this.#sentinel);
     this.#waits.rejectAll('SyncFile');
   }
 }

@@ -72,20 +72,20 @@ void AddArrival(Call& call, UniqueFd fd, const FileDescription& file, double* re
 
 void CloseArrival(Call& call, const double* registers) {
   if (registers[0] == 0) {
-    const UniqueFd closed(static_cast<int>(registers[1]));
+    CloseElsewhere({static_cast<int>(registers[1])});
   } else {
     call.addon().handles->Close(static_cast<uint32_t>(registers[1]));
   }
 }
 
-// All of them, or none and an exception.
+// All of them, or none, when no descriptor is left that looking at them would take.
 bool ReturnArrivals(Call& call, Descriptors& fds) {
   double* const registers = call.addon().registers;
   for (size_t index = 0; index < fds.count(); index++) {
     const Result<FileDescription> file = DescribeForeignFile(fds.get(index));
     if (!file) {
       while (index-- > 0) CloseArrival(call, registers + 2 + 2 * index);
-      return call.Fail(file.error());
+      return false;
     }
     AddArrival(call, fds.Take(index), *file, registers + 2 + 2 * index);
   }
@@ -222,7 +222,7 @@ napi_value ReceiveOnChannel(Call& call) {
   addon.registers[1] = static_cast<double>(received->length);
   switch (received->kind) {
     case Received::Kind::kMessage:
-      return ReturnArrivals(call, fds) ? call.Number(static_cast<double>(received->length)) : nullptr;
+      return call.Number(ReturnArrivals(call, fds) ? static_cast<double>(received->length) : -4.0);
     case Received::Kind::kNothing:
       return call.Number(int32_t{-1});
     case Received::Kind::kEnd:
@@ -241,6 +241,7 @@ napi_value ImportFromProcess(Call& call) {
   Result<UniqueFd> copy = CopyFromProcess(pid, fd);
   if (!copy) return call.Fail(copy.error()), nullptr;
   const Result<FileDescription> file = DescribeForeignFile(copy->get());
+  if (!file || file->kind != FileKind::kDmaBuf) CloseElsewhere({copy->release()});
   if (!file) return call.Fail(file.error()), nullptr;
   if (file->kind != FileKind::kDmaBuf) return call.Fail("ERR_DMABUF_NOT_DMABUF"), nullptr;
   return call.Number(call.addon().handles->Add(HandleKind::kDmaBuf, std::move(*copy), file->status));

@@ -62,7 +62,8 @@ Result<bool> IsOnAnonymousDevice(dev_t device) {
 
 Result<FileDescription> DescribeForeignFile(int fd) {
   const Result<FileStatus> status = StatusWithoutServer(fd);
-  if (!status) return status.error();
+  // Somebody else's FUSE may not even be looked at; a dma-buf always may.
+  if (!status) return FileDescription{FileKind::kOther, {}};
   const dev_t device = status->identity.device;
   FileDescription description{FileKind::kOther, *status};
   if (major(device) != 0) return description;
@@ -74,7 +75,8 @@ Result<FileDescription> DescribeForeignFile(int fd) {
   }
   const Result<bool> is_dma_buf = IsOnDmaBufDevice(fd, device);
   if (!is_dma_buf) return is_dma_buf.error();
-  if (*is_dma_buf) description.kind = FileKind::kDmaBuf;
+  // With O_PATH it is a dma-buf's name, and nothing that can be used.
+  if (*is_dma_buf && (::fcntl(fd, F_GETFL) & O_PATH) == 0) description.kind = FileKind::kDmaBuf;
   return description;
 }
 

@@ -9,6 +9,7 @@
 
 #include <cerrno>
 #include <cstring>
+#include <vector>
 
 namespace dmabuf {
 namespace {
@@ -78,15 +79,32 @@ void TakeDescriptors(msghdr* message, Descriptors* fds) {
 }
 
 // recv(2) yields 0 for an empty message as well as for the end. It is the end when the peer is gone and
-// nothing else is there either.
+// nothing else is there either: every message has its sender's credentials, the end has none.
 bool IsEnd(int socket) {
   pollfd request{socket, POLLRDHUP, 0};
   if (::poll(&request, 1, 0) < 1 || (request.revents & (POLLRDHUP | POLLHUP)) == 0) return false;
-  char byte;
-  return ::recv(socket, &byte, sizeof byte, MSG_PEEK | MSG_DONTWAIT) == 0;
+  const Result<int> before = IntegerOption(socket, SO_PASSCRED);
+  const int on = 1;
+  ::setsockopt(socket, SOL_SOCKET, SO_PASSCRED, &on, sizeof on);
+  alignas(cmsghdr) char control[CMSG_SPACE(sizeof(ucred))];
+  msghdr message{};
+  message.msg_control = control;
+  message.msg_controllen = sizeof control;
+  const ssize_t length = ::recvmsg(socket, &message, MSG_PEEK | MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
+  if (before && *before == 0) ::setsockopt(socket, SOL_SOCKET, SO_PASSCRED, &*before, sizeof *before);
+  return length == 0 && message.msg_controllen == 0 && (message.msg_flags & MSG_CTRUNC) == 0;
 }
 
 }  // namespace
+
+void Descriptors::Clear() {
+  std::vector<int> fds;
+  for (size_t index = 0; index < count_; index++) {
+    if (fds_[index] >= 0) fds.push_back(fds_[index]);
+  }
+  count_ = 0;
+  CloseElsewhere(std::move(fds));
+}
 
 Result<std::pair<UniqueFd, UniqueFd>> CreateSocketPair() {
   int ends[2];

@@ -67,10 +67,8 @@ class Descriptors {
   void Add(UniqueFd fd) {
     if (count_ < kMaxHandles) fds_[count_++] = fd.release();
   }
-  void Clear() {
-    for (size_t index = 0; index < count_; index++) Take(index).Reset();
-    count_ = 0;
-  }
+  // Closes what was not taken, elsewhere.
+  void Clear();
 
  private:
   int fds_[kMaxHandles];
