@@ -25,9 +25,10 @@ function changed(...paths) {
   return latest;
 }
 
-function run(what, command, args) {
+function run(what, command, args, env) {
   say(what);
-  const { status, error, stdout, stderr } = spawnSync(command, args, { cwd: root, encoding: 'utf8' });
+  const options = { cwd: root, encoding: 'utf8', env: { ...process.env, ...env } };
+  const { status, error, stdout, stderr } = spawnSync(command, args, options);
   if (status === 0) return;
   process.stderr.write(`${stdout ?? ''}${stderr ?? ''}`);
   throw new Error(`${what} failed: ${error?.message ?? `${command} ${args.join(' ')} ended with ${status}`}`);
@@ -49,21 +50,20 @@ function headers() {
   return existsSync(join(prefix, 'include/node/node_api.h')) ? ['--nodedir', prefix] : [];
 }
 
+/** Builds an addon where it is older than its sources. `folder`: the one with its binding.gyp. */
+export function build(title, folder, name, sources, env) {
+  if (changed(join(folder, 'build/Release', `${name}.node`)) >= changed(...sources)) return;
+  requireTools();
+  const args = ['rebuild', '-C', folder, ...headers()];
+  run(`building ${title} (node-gyp)`, join(root, 'node_modules/.bin/node-gyp'), args, env);
+}
+
 function bringUpToDate() {
   if (changed('node_modules/.package-lock.json') < changed('package-lock.json')) {
     run('installing dependencies (npm ci)', 'npm', ['ci', '--no-audit', '--no-fund', '--ignore-scripts']);
   }
-  if (changed('build/Release/dmabuf.node') < changed('native', 'binding.gyp')) {
-    requireTools();
-    run('building the addon (node-gyp)', join(root, 'node_modules/.bin/node-gyp'), ['rebuild', ...headers()]);
-  }
-  if (
-    changed('test/fences/build/Release/fences.node') <
-    changed('test/fences/fences.cc', 'test/fences/binding.gyp')
-  ) {
-    const args = ['rebuild', '-C', 'test/fences', ...headers()];
-    run("building the tests' fences (node-gyp)", join(root, 'node_modules/.bin/node-gyp'), args);
-  }
+  build('the addon', '.', 'dmabuf', ['native', 'binding.gyp']);
+  build("the tests' fences", 'test/fences', 'fences', ['test/fences/fences.cc', 'test/fences/binding.gyp']);
   const stamp = 'dist/.compiled';
   if (changed(stamp) < changed('lib', 'test', 'bench', 'examples', 'tsconfig.json')) {
     rmSync(join(root, 'dist'), { recursive: true, force: true });

@@ -1,32 +1,47 @@
 // npm test [-- options] [files]: unit tests here, kernel and life-cycle tests on real kernels.
+// npm run test:asan [-- options] [files]: the same with an addon that sanitizers watch.
 
 import { spawn, spawnSync } from 'node:child_process';
 import { existsSync, readdirSync } from 'node:fs';
+import { availableParallelism } from 'node:os';
 import { join, relative } from 'node:path';
 import { PassThrough } from 'node:stream';
 import { parseArgs } from 'node:util';
+import { reported, sanitized, setupSanitized } from './sanitized.mjs';
 import { root, setup } from './setup.mjs';
 
-const kernels = ['6.12', '7.2'];
 /** Majors that the life-cycle tests run under besides the Node that runs this: npm packages carry them. */
 const otherNodes = ['22', '24', '26'];
 
 const help = `npm test                            everything, as CI runs it
 npm test -- --kernel 7.2            on one kernel only
+npm test -- --jobs 1                one guest at a time; the default is one for each CPU, at most four
 npm test -- --this-node             without the life-cycle tests under newer versions of Node
-npm test -- kernel/dma-buf unit/    the test files whose path contains one of these`;
+npm test -- kernel/dma-buf unit/    the test files whose path contains one of these
+npm run test:asan                   with sanitizers; see npm run test:asan -- --help`;
+
+const helpOnAsan = `npm run test:asan                           the addon built with AddressSanitizer and UndefinedBehaviorSanitizer
+                                            (in build/asan): unit tests here, kernel and life-cycle tests on
+                                            Linux 7.2; a report of any process fails the run
+npm run test:asan -- --kernel 6.12          on another kernel
+npm run test:asan -- kernel/dma-buf unit/   the test files whose path contains one of these
+ASAN_OPTIONS=malloc_context_size=30 npm run test:asan   with options of AddressSanitizer's`;
 
 const { values: options, positionals: filters } = parseArgs({
   allowPositionals: true,
   options: {
     kernel: { type: 'string', multiple: true },
     'this-node': { type: 'boolean' },
+    jobs: { type: 'string', default: String(Math.min(4, availableParallelism())) },
+    asan: { type: 'boolean' },
     help: { type: 'boolean', short: 'h' },
   },
 });
 
+const kernels = options.kernel ?? (options.asan ? ['7.2'] : ['6.12', '7.2']);
+
 if (options.help) {
-  console.log(help);
+  console.log(options.asan ? helpOnAsan : help);
   process.exit();
 }
 
@@ -38,18 +53,20 @@ function files(...folders) {
     .filter(
       (name) => name.endsWith('.test.js') && (filters.length === 0 || filters.some((f) => name.includes(f))),
     )
-    .map((name) => join(root, 'dist/test', name));
+    .map((name) => join('dist/test', name));
 }
 
 const summary = { tests: 0, suites: 0, pass: 0, fail: 0, cancelled: 0, skipped: 0, todo: 0 };
 const failures = [];
 
-/** Passes a run's output on, and adds its summary lines up. */
+/** Passes a run's output on, as soon as it is its turn, and adds its summary lines up. */
 function reader() {
   const stream = new PassThrough();
   let rest = '';
+  let early = [];
   stream.setEncoding('utf8').on('data', (text) => {
-    process.stdout.write(text);
+    if (early === undefined) process.stdout.write(text);
+    else early.push(text);
     const lines = (rest + text).split('\n');
     rest = lines.pop();
     for (const line of lines) {
@@ -57,37 +74,78 @@ function reader() {
       if (match && match[1] in summary) summary[match[1]] += Number(match[2]);
     }
   });
-  return stream;
+  const show = () => {
+    for (const text of early) process.stdout.write(text);
+    early = undefined;
+  };
+  return { stream, show };
 }
 
-const testArguments = (list) => ['--test', '--test-reporter=spec', ...list];
-
-async function onHost(title, list) {
-  if (list.length === 0) return;
-  say(title);
-  const child = spawn(process.execPath, testArguments(list), {
-    cwd: root,
-    stdio: ['ignore', 'pipe', 'inherit'],
-  });
-  child.stdout.pipe(reader(), { end: false });
-  const code = await new Promise((resolve) => child.on('close', resolve));
-  if (code !== 0) failures.push(`${title}: exit status ${code}`);
+/** Runs so many of the runs at a time; their output appears one after the other. */
+async function runAll(runs, jobs) {
+  const waiting = [...runs];
+  const started = new Map();
+  const start = () => {
+    const run = waiting.shift();
+    if (run === undefined) return;
+    const output = reader();
+    const end = run
+      .start(output.stream)
+      .then((code) => judge(run.title, code))
+      .catch((error) => void failures.push(`${run.title}: ${error.message}`))
+      .finally(start);
+    started.set(run, { show: output.show, end });
+  };
+  for (let job = 0; job < jobs; job++) start();
+  for (const run of runs) {
+    while (!started.has(run)) await Promise.race([...started.values()].map(({ end }) => end));
+    const { show, end } = started.get(run);
+    say(run.title);
+    show();
+    await end;
+  }
 }
 
-async function onKernel(title, kernel, list, node = process.execPath) {
-  if (list.length === 0) return;
-  say(title);
-  const { runInVm } = await import('dmabuf/vm');
-  const { exitCode } = await runInVm({
-    command: [node, ...testArguments(list)],
-    kernel,
-    modules: ['vgem'],
-    timeout: 900,
-    cwd: root,
-    stdout: reader(),
-    progress: (text) => process.stderr.write(`test: ${text}\n`),
-  });
-  if (exitCode !== 0) failures.push(`${title}: exit status ${exitCode}`);
+/** A run of test files: command, folder and environment. */
+function testRun(list, node = process.execPath) {
+  const command = [node, '--test', '--test-reporter=spec', ...list];
+  return options.asan ? sanitized(command) : { command, cwd: root };
+}
+
+function judge(title, code) {
+  if (code === 0) return;
+  const why =
+    options.asan && code === reported ? 'a sanitizer has reported errors, see above' : `exit status ${code}`;
+  failures.push(`${title}: ${why}`);
+}
+
+function onHost(title, list) {
+  const start = (output) => {
+    const { command, ...where } = testRun(list);
+    const child = spawn(command[0], command.slice(1), { ...where, stdio: ['ignore', 'pipe', 'inherit'] });
+    child.stdout.pipe(output, { end: false });
+    return new Promise((resolve) => child.on('close', resolve));
+  };
+  return list.length === 0 ? [] : [{ title, start }];
+}
+
+function onKernel(title, kernel, list, node = process.execPath) {
+  const start = async (output) => {
+    const { runInVm } = await import('dmabuf/vm');
+    const { exitCode } = await runInVm({
+      ...testRun(list, node),
+      kernel,
+      modules: ['vgem', 'fuse'],
+      // On a busy host, the guest's kernel finds its clock unstable and patches its own code: QEMU 7.2 crashes it then.
+      kernelArguments: ['tsc=nowatchdog'],
+      memory: options.asan ? 8000 : 4096,
+      timeout: 1800,
+      stdout: output,
+      progress: (text) => process.stderr.write(`test: ${title}: ${text}\n`),
+    });
+    return exitCode;
+  };
+  return list.length === 0 ? [] : [{ title, start }];
 }
 
 function installNode(major) {
@@ -103,18 +161,21 @@ function installNode(major) {
 }
 
 try {
-  setup();
-  await onHost('unit tests on this machine', files('unit'));
-  await onHost('the VM runner itself', files('vm'));
-  for (const kernel of options.kernel ?? kernels) {
-    await onKernel(`kernel and life-cycle tests on Linux ${kernel}`, kernel, files('kernel', 'lifecycle'));
-  }
-  if (!options['this-node'] && !options.kernel && filters.length === 0) {
+  if (options.asan) setupSanitized();
+  else setup();
+  await runAll(onHost('unit tests on this machine', files('unit')), 1);
+  if (!options.asan) await runAll(onHost('the VM runner itself', files('vm')), 1);
+  const guests = kernels.flatMap((kernel) => [
+    ...onKernel(`kernel tests on Linux ${kernel}`, kernel, files('kernel')),
+    ...onKernel(`life-cycle tests on Linux ${kernel}`, kernel, files('lifecycle')),
+  ]);
+  if (!options['this-node'] && !options.kernel && !options.asan && filters.length === 0) {
     for (const major of otherNodes) {
       const node = installNode(major);
-      await onKernel(`life-cycle tests under Node ${major}`, '7.2', files('lifecycle'), node);
+      guests.push(...onKernel(`life-cycle tests under Node ${major}`, '7.2', files('lifecycle'), node));
     }
   }
+  await runAll(guests, Number(options.jobs));
 } catch (error) {
   failures.push(error.message);
 }

@@ -1,6 +1,6 @@
 // Real fences for the tests, made by the kernel's vgem module (no hardware). Written against the kernel's
 // interface drm.h and vgem_drm.h (Linux 4.9); the few structures stand here, since the headers may be
-// missing.
+// missing. Besides, what Node has no call for: odd memfds, and Unix sockets of every kind.
 
 #include <errno.h>
 #include <fcntl.h>
@@ -9,6 +9,8 @@
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
+#include <sys/socket.h>
+#include <sys/un.h>
 #include <unistd.h>
 
 namespace {
@@ -138,6 +140,112 @@ napi_value MakeMemfd(napi_env env, napi_callback_info info) {
   return Number(env, fd);
 }
 
+// The memory of argument `index`, which must be a typed array; empty where it is none.
+struct Bytes {
+  void* data = nullptr;
+  size_t length = 0;  // elements
+};
+
+Bytes BytesArgument(napi_env env, napi_callback_info info, size_t index) {
+  napi_value arguments[3];
+  size_t count = 3;
+  napi_get_cb_info(env, info, &count, arguments, nullptr, nullptr);
+  Bytes bytes;
+  napi_get_typedarray_info(env, arguments[index], nullptr, &bytes.length, &bytes.data, nullptr, nullptr);
+  return bytes;
+}
+
+int FdArgument(napi_env env, napi_callback_info info, size_t index = 0) {
+  return static_cast<int>(Argument(env, info, index));
+}
+
+// A path's bytes, or NUL and an abstract name.
+struct UnixAddress {
+  sockaddr_un name{};
+  socklen_t length;
+
+  explicit UnixAddress(const Bytes& path) {
+    name.sun_family = AF_UNIX;
+    length = sizeof name;
+    if (path.length > sizeof name.sun_path) return;
+    memcpy(name.sun_path, path.data, path.length);
+    length = static_cast<socklen_t>(sizeof(sa_family_t) + path.length);
+  }
+};
+
+// makeSocket(domain, type) => fd
+napi_value MakeSocket(napi_env env, napi_callback_info info) {
+  const int fd = socket(FdArgument(env, info), FdArgument(env, info, 1), 0);
+  return fd < 0 ? Fail(env, "socket") : Number(env, fd);
+}
+
+// makeSocketPair(type) => 2^31 times the one fd, plus the other
+napi_value MakeSocketPair(napi_env env, napi_callback_info info) {
+  int ends[2];
+  if (socketpair(AF_UNIX, FdArgument(env, info), 0, ends) < 0) return Fail(env, "socketpair");
+  return Number(env, (static_cast<int64_t>(ends[0]) << 31) + ends[1]);
+}
+
+// bindSocket(fd, address)
+napi_value BindSocket(napi_env env, napi_callback_info info) {
+  const UnixAddress address(BytesArgument(env, info, 1));
+  const auto* name = reinterpret_cast<const sockaddr*>(&address.name);
+  return bind(FdArgument(env, info), name, address.length) < 0 ? Fail(env, "bind") : nullptr;
+}
+
+// connectSocket(fd, address)
+napi_value ConnectSocket(napi_env env, napi_callback_info info) {
+  const UnixAddress address(BytesArgument(env, info, 1));
+  const auto* name = reinterpret_cast<const sockaddr*>(&address.name);
+  return connect(FdArgument(env, info), name, address.length) < 0 ? Fail(env, "connect") : nullptr;
+}
+
+// listenOn(fd, backlog)
+napi_value ListenOn(napi_env env, napi_callback_info info) {
+  return listen(FdArgument(env, info), FdArgument(env, info, 1)) < 0 ? Fail(env, "listen") : nullptr;
+}
+
+// acceptFrom(fd) => fd
+napi_value AcceptFrom(napi_env env, napi_callback_info info) {
+  const int fd = accept4(FdArgument(env, info), nullptr, nullptr, SOCK_CLOEXEC);
+  return fd < 0 ? Fail(env, "accept4") : Number(env, fd);
+}
+
+// shutDown(fd, how)
+napi_value ShutDown(napi_env env, napi_callback_info info) {
+  return shutdown(FdArgument(env, info), FdArgument(env, info, 1)) < 0 ? Fail(env, "shutdown") : nullptr;
+}
+
+// setOption(fd, option, value), of SOL_SOCKET
+napi_value SetOption(napi_env env, napi_callback_info info) {
+  const int value = FdArgument(env, info, 2);
+  const int result =
+      setsockopt(FdArgument(env, info), SOL_SOCKET, FdArgument(env, info, 1), &value, sizeof value);
+  return result < 0 ? Fail(env, "setsockopt") : nullptr;
+}
+
+// sendOn(fd, data, fds): the whole message at once, or an error
+napi_value SendOn(napi_env env, napi_callback_info info) {
+  const Bytes data = BytesArgument(env, info, 1);
+  const Bytes fds = BytesArgument(env, info, 2);
+  alignas(cmsghdr) char control[CMSG_SPACE(253 * sizeof(int))];
+  iovec bytes{data.data, data.length};
+  msghdr message{};
+  message.msg_iov = &bytes;
+  message.msg_iovlen = 1;
+  if (fds.length > 0 && fds.length <= 253) {
+    auto* header = reinterpret_cast<cmsghdr*>(control);
+    header->cmsg_level = SOL_SOCKET;
+    header->cmsg_type = SCM_RIGHTS;
+    header->cmsg_len = CMSG_LEN(fds.length * sizeof(int));
+    memcpy(CMSG_DATA(header), fds.data, fds.length * sizeof(int));
+    message.msg_control = control;
+    message.msg_controllen = CMSG_SPACE(fds.length * sizeof(int));
+  }
+  const ssize_t sent = sendmsg(FdArgument(env, info), &message, MSG_DONTWAIT | MSG_NOSIGNAL);
+  return sent < 0 ? Fail(env, "sendmsg") : nullptr;
+}
+
 napi_value Init(napi_env env, napi_value exports) {
   const struct {
     const char* name;
@@ -148,7 +256,16 @@ napi_value Init(napi_env env, napi_value exports) {
                    {"createBuffer", CreateBuffer},
                    {"attach", Attach},
                    {"signal", Signal},
-                   {"makeMemfd", MakeMemfd}};
+                   {"makeMemfd", MakeMemfd},
+                   {"makeSocket", MakeSocket},
+                   {"makeSocketPair", MakeSocketPair},
+                   {"bindSocket", BindSocket},
+                   {"connectSocket", ConnectSocket},
+                   {"listenOn", ListenOn},
+                   {"acceptFrom", AcceptFrom},
+                   {"shutDown", ShutDown},
+                   {"setOption", SetOption},
+                   {"sendOn", SendOn}};
   for (const auto& function : functions) {
     napi_value value = nullptr;
     napi_create_function(env, function.name, NAPI_AUTO_LENGTH, function.callback, nullptr, &value);

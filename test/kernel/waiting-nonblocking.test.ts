@@ -4,13 +4,19 @@ import * as dmabuf from 'dmabuf';
 import {
   allocate,
   type CpuAccess,
+  closeHandles,
   createMemfd,
   DmaBuf,
+  DmaBufChannel,
   type DmaBufMapping,
   DmaBufPool,
+  type DmaBufServer,
   DmaHeap,
+  importFrom,
+  openHandles,
   type PooledBuffer,
   SyncFile,
+  setHandleTracking,
 } from 'dmabuf';
 import { addFence, type Fence, fenceTest, ticks, turns } from '../support/fences.js';
 
@@ -27,6 +33,11 @@ interface World {
   pool: DmaBufPool;
   loan: PooledBuffer;
   memfd: number;
+  /** Two ends; a message with the buffer and its fences is on its way from the second to the first. */
+  channel: DmaBufChannel;
+  peer: DmaBufChannel;
+  /** Somebody waits to be accepted. */
+  server: DmaBufServer;
 }
 
 interface Made {
@@ -47,11 +58,15 @@ async function makeWorld(): Promise<Made> {
   const fences = [buffer, loan.buffer, given.buffer].map((busy) => addFence(busy, 'write'));
   given.release(); // the pool's only idle buffer is busy
   const file = buffer.exportSyncFile('write');
+  const [channel, peer] = DmaBufChannel.pair();
+  await peer.send('busy', [buffer, file]);
+  const server = DmaBufChannel.listen(`@dmabuf-test-busy-${process.pid}`);
+  const client = await DmaBufChannel.connect(server.path);
   return {
-    world: { buffer, mapping, access, file, heap, pool, loan, memfd },
+    world: { buffer, mapping, access, file, heap, pool, loan, memfd, channel, peer, server },
     fences,
     close() {
-      for (const object of [file, buffer, heap, pool]) object.close();
+      for (const object of [file, buffer, heap, pool, channel, peer, server, client]) object.close();
       loan.release();
       closeSync(memfd);
     },
@@ -62,12 +77,22 @@ function closing<T extends { close(): void }>(object: T): void {
   object.close();
 }
 
+async function receiveBusy(channel: DmaBufChannel): Promise<void> {
+  const { handles = [] } = (await channel.receive()) ?? {};
+  assert.equal(handles.length, 2);
+  closeHandles(handles);
+}
+
 const throwsEagain = (fn: () => unknown): void => assert.throws(fn, { code: 'EAGAIN' });
 
 /** How to call each; what a promise waits for comes when the fences have signalled. */
 const calls: Record<string, (world: World) => unknown> = {
   allocate: async () => closing(await allocate(4096)),
   createMemfd: () => closeSync(createMemfd(4096)),
+  closeHandles: ({ buffer, file }) => closeHandles([buffer.dup(), file.dup(), buffer.dup().release()]),
+  importFrom: ({ buffer }) => closing(importFrom(process.pid, buffer.fd)),
+  openHandles: () => assert.notEqual(openHandles().length, 0),
+  setHandleTracking: () => setHandleTracking(false),
 
   'DmaHeap.list': () => DmaHeap.list(),
   'DmaHeap.open': () => closing(DmaHeap.open('system')),
@@ -127,6 +152,38 @@ const calls: Record<string, (world: World) => unknown> = {
   'SyncFile.prototype.close': ({ file }) => file.close(),
   'SyncFile.prototype[Symbol.dispose]': ({ file }) => file[Symbol.dispose](),
 
+  'DmaBufChannel.pair': () => closeHandles(DmaBufChannel.pair().map((end) => end.release())),
+  'DmaBufChannel.adopt': ({ channel }) => closing(DmaBufChannel.adopt(channel.release())),
+  'DmaBufChannel.connect': async ({ server }) => closing(await DmaBufChannel.connect(server.path)),
+  'DmaBufChannel.listen': () => closing(DmaBufChannel.listen(`@dmabuf-test-other-${process.pid}`)),
+  'DmaBufChannel.prototype.fd': ({ channel }) => channel.fd,
+  'DmaBufChannel.prototype.closed': ({ channel }) => channel.closed,
+  'DmaBufChannel.prototype.peer': ({ channel }) => channel.peer,
+  'DmaBufChannel.prototype.maxMessageSize': ({ channel }) => channel.maxMessageSize,
+  'DmaBufChannel.prototype.send': ({ channel, buffer, file }) => channel.send('x', [buffer, file]),
+  'DmaBufChannel.prototype.receive': ({ channel }) => receiveBusy(channel),
+  'DmaBufChannel.prototype[Symbol.asyncIterator]': async ({ channel }) => {
+    for await (const { handles } of channel) {
+      closeHandles(handles);
+      break;
+    }
+  },
+  'DmaBufChannel.prototype.release': ({ channel }) => closeSync(channel.release()),
+  'DmaBufChannel.prototype.close': ({ channel }) => channel.close(),
+  'DmaBufChannel.prototype[Symbol.dispose]': ({ channel }) => channel[Symbol.dispose](),
+
+  'DmaBufServer.prototype.fd': ({ server }) => server.fd,
+  'DmaBufServer.prototype.closed': ({ server }) => server.closed,
+  'DmaBufServer.prototype.accept': async ({ server }) => closing(await server.accept()),
+  'DmaBufServer.prototype[Symbol.asyncIterator]': async ({ server }) => {
+    for await (const channel of server) {
+      channel.close();
+      break;
+    }
+  },
+  'DmaBufServer.prototype.close': ({ server }) => server.close(),
+  'DmaBufServer.prototype[Symbol.dispose]': ({ server }) => server[Symbol.dispose](),
+
   'DmaBufPool.prototype.size': ({ pool }) => pool.size,
   'DmaBufPool.prototype.max': ({ pool }) => pool.max,
   'DmaBufPool.prototype.closed': ({ pool }) => pool.closed,
@@ -142,6 +199,11 @@ const calls: Record<string, (world: World) => unknown> = {
   'PooledBuffer.prototype.release': ({ loan }) => loan.release(),
   'PooledBuffer.prototype[Symbol.dispose]': ({ loan }) => loan[Symbol.dispose](),
 };
+
+const symbols = new Map<symbol, string>([
+  [Symbol.dispose, 'Symbol.dispose'],
+  [Symbol.asyncIterator, 'Symbol.asyncIterator'],
+]);
 
 /** The public functions, methods and accessors that must not sleep. */
 function* publicNames(): Generator<string> {
@@ -160,7 +222,7 @@ function* publicNames(): Generator<string> {
         if (['constructor', 'length', 'name', 'prototype'].includes(String(key)) && holder === value)
           continue;
         if (key === 'constructor' || String(key).endsWith('Sync')) continue;
-        yield key === Symbol.dispose ? `${path}[Symbol.dispose]` : `${path}.${String(key)}`;
+        yield typeof key === 'symbol' ? `${path}[${symbols.get(key)}]` : `${path}.${key}`;
       }
     }
   }

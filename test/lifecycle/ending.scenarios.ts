@@ -1,5 +1,5 @@
 import { deflate } from 'node:zlib';
-import { allocate, allocateSync, type DmaBuf, type DmaBufMapping, DmaHeap } from 'dmabuf';
+import { allocate, allocateSync, type DmaBuf, DmaBufChannel, type DmaBufMapping, DmaHeap } from 'dmabuf';
 import { moveThroughStream, noTransfer, transfer } from './escape.js';
 import { assertFilled, replaceByStranger, turns } from './observe.js';
 import type { Scenario } from './scenario.js';
@@ -61,6 +61,50 @@ export const scenarios: readonly Scenario[] = [
         assertFilled(late.bytes, size, 7);
         buffer.close();
         kept.push(late, allocateSync(size).map(), allocate(size));
+      });
+    },
+  },
+  {
+    name: 'an exit listener sends, receives, waits, and closes one of two channels',
+    async run() {
+      const [buffer] = holdAll();
+      const [here, there] = DmaBufChannel.pair();
+      const server = DmaBufChannel.listen(`@dmabuf-ending-${process.pid}`);
+      kept.push(here, there, server, await DmaBufChannel.connect(server.path));
+      process.on('exit', () => {
+        const calls: Promise<unknown>[] = [here.send('in time', [buffer])];
+        calls.push(there.receive(), there.receive(), here.receive(), server.accept(), server.accept());
+        for (let index = 0; index < 5; index++) calls.push(here.send(new Uint8Array(100_000), [buffer]));
+        for (const call of calls) call.catch(() => {});
+        kept.push(...DmaBufChannel.pair());
+        there.close();
+      });
+    },
+  },
+  {
+    name: 'process.exit() as a message arrives, while others wait',
+    async run() {
+      const [buffer] = holdAll();
+      for (let index = 0; index < 20; index++) {
+        const [here, there] = DmaBufChannel.pair();
+        kept.push(here, there.receive(), here.receive());
+        void there.receive().then(() => process.exit(7));
+        setImmediate(() => {
+          for (const text of ['one', 'two', 'three']) void here.send(text, [buffer]);
+        });
+      }
+    },
+  },
+  {
+    name: 'an exception in a loop over messages',
+    async run() {
+      const [here, there] = DmaBufChannel.pair();
+      await here.send('one', [holdAll()[0]]);
+      setImmediate(async () => {
+        for await (const message of there) {
+          kept.push(message, there.receive());
+          throw new Error('as expected');
+        }
       });
     },
   },

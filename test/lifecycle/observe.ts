@@ -47,6 +47,11 @@ export function heapFds(): number {
   return countFds('/dev/dma_heap/');
 }
 
+/** Open descriptors of sockets: channels, servers, and those of Node itself. */
+export function socketFds(): number {
+  return countFds('socket:');
+}
+
 /** Entries of /proc/self/maps. */
 export function mapEntries(): string[] {
   return readFileSync('/proc/self/maps', 'latin1').trimEnd().split('\n');
@@ -69,8 +74,28 @@ export const noKernelList: string | false = existsSync(bufinfo)
 
 /** Whether the buffer still exists in the kernel, whoever holds it. Inode numbers are never used again. */
 export function kernelHas(inode: number): boolean {
-  const row = new RegExp(`^\\d{8}\\t.*\\t0*${inode}\\t`, 'm');
+  const row = new RegExp(`^\\d{8,}\\t.*\\t0*${inode}\\t`, 'm');
   return row.test(readFileSync(bufinfo, 'latin1'));
+}
+
+/** How many buffers of that many bytes there are in the kernel, whoever holds them. */
+export function kernelCount(size: number): number {
+  const rows = readFileSync(bufinfo, 'latin1').split('\n');
+  return rows.filter((row) => /^\d{8,}\t/.test(row) && Number.parseInt(row, 10) === size).length;
+}
+
+/** Goes on when `condition` holds. The kernel may close later what was on its way or belonged to a process that ended. */
+export async function eventually(condition: () => boolean, what: string): Promise<void> {
+  for (let round = 0; round < 3000; round++) {
+    if (condition()) return;
+    await turn();
+  }
+  assert.fail(`still not so after 3000 turns of the event loop: ${what}`);
+}
+
+/** Goes on when the kernel has none of these buffers any more. */
+export async function untilGone(inodes: readonly number[]): Promise<void> {
+  for (const inode of inodes) await eventually(() => !kernelHas(inode), `buffer ${inode} is freed`);
 }
 
 /** Closes `fd` behind its owner's back and has /dev/null take its number. The caller closes that. */

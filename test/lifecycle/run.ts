@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict';
-import { spawn } from 'node:child_process';
+import { type ChildProcess, spawn } from 'node:child_process';
 import { closeSync, openSync } from 'node:fs';
 import { before, describe, test } from 'node:test';
 import { fileURLToPath } from 'node:url';
@@ -14,40 +14,73 @@ function whyNot(): string | false {
   }
 }
 
-const noHeap: string | false = whyNot();
+/** Why nothing can be tested here that needs a dma-buf. */
+export const noHeap: string | false = whyNot();
 
 /** How a child process ended and what it wrote. */
-export interface Outcome {
+export interface Outcome<R = Report> {
   code: number | null;
   signal: NodeJS.Signals | null;
-  reports: Report[];
+  /** Its lines of JSON on standard output. */
+  reports: R[];
   stderr: string;
 }
 
-const child = fileURLToPath(new URL('./child.js', import.meta.url));
+/** How to run a child process. */
+export interface RunOptions<R> {
+  /** The command that runs Node, such as one that lowers a limit. */
+  through?: readonly string[];
+  /** Environment variables besides this process's own. */
+  env?: NodeJS.ProcessEnv;
+  /** Seconds. Only ends what hangs; default 100. */
+  limit?: number;
+  /** Sees each report as it comes. */
+  onReport?: (report: R, child: ChildProcess) => void;
+}
 
-/** Runs scenarios of one file one after the other in one process. The limit only ends what hangs. */
-function runScenarios(file: URL, names: readonly string[]): Promise<Outcome> {
+/** Runs a program of this folder with garbage collection by hand. */
+export function runChild<R>(
+  name: string,
+  args: readonly string[],
+  { through = [], env = {}, limit = 100, onReport }: RunOptions<R> = {},
+): Promise<Outcome<R>> {
+  const program = fileURLToPath(new URL(`./${name}.js`, import.meta.url));
+  const [command, ...rest] = [...through, process.execPath, '--expose-gc', program, ...args];
   return new Promise((resolve, reject) => {
-    const program = spawn(process.execPath, ['--expose-gc', child, file.href, ...names], {
+    const child = spawn(command as string, rest, {
       stdio: ['ignore', 'pipe', 'pipe'],
-      timeout: 100_000,
+      env: { ...process.env, ...env },
+      timeout: 1000 * limit,
       killSignal: 'SIGKILL',
     });
-    let stdout = '';
+    const reports: R[] = [];
+    let line = '';
     let stderr = '';
-    program.stdout.setEncoding('utf8').on('data', (text: string) => {
-      stdout += text;
+    child.stdout.setEncoding('utf8').on('data', (text: string) => {
+      const lines = (line + text).split('\n');
+      line = lines.pop() as string;
+      for (const complete of lines) {
+        if (!complete.startsWith('{')) continue;
+        const report = JSON.parse(complete) as R;
+        reports.push(report);
+        onReport?.(report, child);
+      }
     });
-    program.stderr.setEncoding('utf8').on('data', (text: string) => {
+    child.stderr.setEncoding('utf8').on('data', (text: string) => {
       stderr += text;
     });
-    program.on('error', reject);
-    program.on('close', (code, signal) => {
-      const reports = stdout.split('\n').filter((line) => line.startsWith('{'));
-      resolve({ code, signal, stderr, reports: reports.map((line) => JSON.parse(line) as Report) });
-    });
+    child.on('error', reject);
+    child.on('close', (code, signal) => resolve({ code, signal, stderr, reports }));
   });
+}
+
+/** Runs scenarios of one file one after the other in one process. */
+function runScenarios(
+  file: URL,
+  names: readonly string[],
+  options?: RunOptions<Report>,
+): Promise<Outcome<Report>> {
+  return runChild('child', [file.href, ...names], options);
 }
 
 /** Asserts that `stderr` has these warnings, in this order, and nothing else. */
@@ -55,6 +88,14 @@ function assertWarnings(stderr: string, expected: readonly RegExp[]): void {
   const lines = stderr.split('\n').filter((line) => line !== '' && !line.startsWith('(Use `node --trace-'));
   assert.equal(lines.length, expected.length, stderr);
   for (const [index, pattern] of expected.entries()) assert.match(lines[index] as string, pattern);
+}
+
+/** What scenarios that share a process need and do. */
+export interface TogetherOptions extends Pick<RunOptions<Report>, 'env' | 'limit' | 'through'> {
+  /** The lines that they write on standard error; none by default. */
+  stderr?: readonly RegExp[];
+  /** Why they cannot run here. By default they need a heap. */
+  skip?: string | false;
 }
 
 /**
@@ -65,16 +106,16 @@ export function testTogether(
   title: string,
   file: URL,
   scenarios: readonly Scenario[],
-  warnings: readonly RegExp[] = [],
+  { stderr = [], skip: skipAll = noHeap, ...options }: TogetherOptions = {},
 ): void {
-  describe(title, { skip: noHeap }, () => {
+  describe(title, { skip: skipAll }, () => {
     const errors = new Map<string, string | undefined>();
     const outcomes: Outcome[] = [];
 
     before(async () => {
       let left = scenarios.filter(({ skip = false }) => skip === false).map(({ name }) => name);
       while (left.length > 0) {
-        const outcome = await runScenarios(file, left);
+        const outcome = await runScenarios(file, left, options);
         outcomes.push(outcome);
         for (const { name, error } of outcome.reports) errors.set(name, error);
         left = left.slice(outcome.reports.length);
@@ -95,12 +136,12 @@ export function testTogether(
 
     test('the process that did all this ends with code 0 and says nothing but what was promised', () => {
       for (const { code, signal } of outcomes) assert.deepEqual({ code, signal }, { code: 0, signal: null });
-      assertWarnings(outcomes.map(({ stderr }) => stderr).join(''), warnings);
+      assertWarnings(outcomes.map((outcome) => outcome.stderr).join(''), stderr);
     });
   });
 }
 
-/** How a scenario's own process shall end. */
+/** How a process shall end. */
 export interface Ending {
   code?: number;
   signal?: NodeJS.Signals;
@@ -108,16 +149,24 @@ export interface Ending {
   stderr?: RegExp;
 }
 
+/** Asserts that a process ended in this way. */
+export function assertEnded(
+  { code, signal, stderr }: Omit<Outcome<unknown>, 'reports'>,
+  ending: Ending = {},
+): void {
+  const expected =
+    ending.signal === undefined
+      ? { code: ending.code ?? 0, signal: null }
+      : { code: null, signal: ending.signal };
+  assert.deepEqual({ code, signal }, expected, stderr);
+  assert.match(stderr, ending.stderr ?? /^$/);
+}
+
 /** Tests of how a process ends: each scenario has its own. */
 export function testEnding(file: URL, { name, skip = false }: Scenario, ending: Ending = {}): void {
   test(name, { skip: noHeap || skip }, async () => {
-    const { code, signal, stderr, reports } = await runScenarios(file, [name]);
-    for (const { error } of reports) assert.ok(error === undefined, error);
-    const expected =
-      ending.signal === undefined
-        ? { code: ending.code ?? 0, signal: null }
-        : { code: null, signal: ending.signal };
-    assert.deepEqual({ code, signal }, expected, stderr);
-    assert.match(stderr, ending.stderr ?? /^$/);
+    const outcome = await runScenarios(file, [name]);
+    for (const { error } of outcome.reports) assert.ok(error === undefined, error);
+    assertEnded(outcome, ending);
   });
 }

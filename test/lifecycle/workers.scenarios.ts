@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { closeSync, fstatSync } from 'node:fs';
-import { allocateSync } from 'dmabuf';
+import { allocateSync, type ChannelMessage, DmaBuf, DmaBufChannel } from 'dmabuf';
 import { moveThroughStream } from './escape.js';
 import {
   assertFilled,
@@ -10,21 +10,34 @@ import {
   collectUntil,
   heapFds,
   mappedRanges,
+  noKernelList,
+  socketFds,
+  turn,
   turns,
+  untilGone,
 } from './observe.js';
 import type { Scenario } from './scenario.js';
-import { endOf, messageOf, start } from './threads.js';
-import type { Role } from './workers.worker.js';
+import { endOf, manyWorkers, messageOf, start, terminateAtRandom } from './threads.js';
+import type { Role, WaitingChannels } from './workers.worker.js';
 
 const size = 64 * 1024;
 
-/** How many workers end at random moments: more, and it takes longer than a quick run of the tests should. */
-const many = Number(process.env.DMABUF_TEST_WORKERS ?? 4);
+/** The process's own. */
+const sockets = socketFds();
 
 /** Asserts that what ended workers held is gone: the process's descriptors and mappings are the kernel's count. */
 async function assertNothingLeft(): Promise<void> {
-  assert.deepEqual({ buffers: bufferFds(), heaps: heapFds() }, { buffers: 0, heaps: 0 });
+  await turn(); // The descriptors of this thread's own waits are closed when the event loop turns.
+  const left = { buffers: bufferFds(), heaps: heapFds(), sockets: socketFds() };
+  assert.deepEqual(left, { buffers: 0, heaps: 0, sockets });
   await collectUntil(() => mappedRanges() === 0, 'the ranges are unmapped');
+}
+
+/** The next message, which must be there or come. */
+async function nextOf(channel: DmaBufChannel): Promise<ChannelMessage> {
+  const message = await channel.receive();
+  assert.ok(message, 'the peer is gone');
+  return message;
 }
 
 async function terminated(role: Role): Promise<void> {
@@ -59,6 +72,27 @@ export const scenarios: readonly Scenario[] = [
       assert.deepEqual(
         errors.map(({ message }) => message),
         ['as expected'],
+      );
+      await assertNothingLeft();
+    },
+  },
+  {
+    name: 'a worker that calls process.exit() as a message arrives leaves nothing',
+    async run() {
+      assert.equal(await endOf(start('call process.exit as a message arrives')), 7);
+      await assertNothingLeft();
+    },
+  },
+  {
+    name: 'a worker that runs out of memory with everything open leaves nothing, and its error reaches the parent',
+    async run() {
+      const worker = start('run out of memory', {}, [], { maxOldGenerationSizeMb: 16 });
+      const errors: NodeJS.ErrnoException[] = [];
+      worker.on('error', (error) => errors.push(error));
+      assert.equal(await endOf(worker), 1);
+      assert.deepEqual(
+        errors.map(({ code }) => code),
+        ['ERR_WORKER_OUT_OF_MEMORY'],
       );
       await assertNothingLeft();
     },
@@ -162,17 +196,104 @@ export const scenarios: readonly Scenario[] = [
     },
   },
   {
-    name: `${many} workers that are terminated at random moments leave nothing`,
+    name: 'a buffer and a channel go to a worker and back as the numbers of their descriptors',
     async run() {
-      const one = async (): Promise<void> => {
-        const worker = start('do everything over and over');
-        const end = endOf(worker);
-        if (Math.random() < 0.8) await messageOf(worker);
-        await turns(Math.floor(Math.random() * 400));
-        await worker.terminate();
-        await end;
-      };
-      for (let done = 0; done < many; done += 4) await Promise.all([one(), one(), one(), one()]);
+      const [here, there] = DmaBufChannel.pair();
+      const buffer = allocateSync(size);
+      const { inode } = buffer;
+      const worker = start('adopt and give back', { fd: buffer.release(), channelFd: there.release() });
+      const ended = endOf(worker);
+      const [fd, channelFd] = (await messageOf(worker)) as [number, number];
+      assert.equal(await ended, 0);
+      const back = DmaBuf.adopt(fd);
+      assert.equal(back.inode, inode);
+      const [received] = (await nextOf(here)).handles as [DmaBuf];
+      assert.equal(received.inode, inode);
+      const content = new Uint8Array(size);
+      received.read(content);
+      assertFilled(content, size, 9);
+      const channel = DmaBufChannel.adopt(channelFd);
+      await channel.send('the end that came back');
+      assert.equal((await nextOf(here)).handles.length, 0);
+      for (const object of [back, received, channel, here]) object.close();
+      await assertNothingLeft();
+    },
+  },
+  {
+    name: 'workers hand buffers to each other through channels',
+    async run() {
+      const pairs = Array.from({ length: 4 }, () => DmaBufChannel.pair());
+      const [first, last] = [pairs[0]?.[0], pairs[3]?.[1]] as [DmaBufChannel, DmaBufChannel];
+      const workers = [0, 1, 2].map((index) =>
+        start('pass on what comes', {
+          from: pairs[index]?.[1].release(),
+          to: pairs[index + 1]?.[0].release(),
+        }),
+      );
+      const codes = Promise.all(workers.map(endOf));
+      const buffer = allocateSync(size);
+      const rounds = 60; // each adds 3 to a byte
+      for (let round = 0; round < rounds; round++) {
+        await first.send(`${round}`, [buffer]);
+        const { data, handles } = await nextOf(last);
+        assert.equal(Buffer.from(data).toString(), `${round}`);
+        (handles[0] as DmaBuf).close();
+      }
+      const byte = new Uint8Array(1);
+      buffer.read(byte);
+      assert.equal(byte[0], 3 * rounds);
+      first.close();
+      assert.equal(await last.receive(), undefined); // One tells the next.
+      assert.deepEqual(await codes, [0, 0, 0]);
+      last.close();
+      buffer.close();
+      await assertNothingLeft();
+    },
+  },
+  {
+    name: 'a worker is terminated while it sends, receives and accepts: its peers are told, and its buffers are gone',
+    async run() {
+      const [writer, receiving] = DmaBufChannel.pair();
+      const [reader, sending] = DmaBufChannel.pair();
+      const [sender, ignored] = DmaBufChannel.pair();
+      const path = `@dmabuf-worker-${process.pid}`;
+      const numbers = { receiving: receiving.release(), sending: sending.release() };
+      const data: WaitingChannels = { ...numbers, ignored: ignored.release(), path };
+      const worker = start('wait on both sides of channels', data);
+      const ended = endOf(worker);
+      let client: DmaBufChannel | undefined;
+      while (client === undefined) client = await DmaBufChannel.connect(path).catch(() => undefined);
+      const waiting = await DmaBufChannel.connect(path); // not accepted, or as the worker is being terminated
+      const inodes = (await messageOf(worker)) as number[];
+      const calls = Array.from({ length: 6 }, () => {
+        const buffer = allocateSync(size);
+        inodes.push(buffer.inode);
+        const sent = sender.send(new Uint8Array(100_000), [buffer]);
+        buffer.close();
+        return sent;
+      });
+      const outcomes = Promise.allSettled(calls);
+      const ends = [writer.receive(), client.receive(), waiting.receive()];
+      await turns();
+      void worker.terminate();
+      assert.equal(await ended, 1);
+      assert.deepEqual(await Promise.all(ends), [undefined, undefined, undefined]);
+      const last = (await outcomes).at(-1) as PromiseRejectedResult;
+      assert.equal(last.reason.code, 'EPIPE');
+      await assert.rejects(writer.send('anyone?'), { code: 'EPIPE' });
+      await assert.rejects(DmaBufChannel.connect(path), { code: 'ECONNREFUSED' });
+      // What had left the worker can still be received.
+      const [buffer] = (await nextOf(reader)).handles as [DmaBuf];
+      assert.equal(buffer.inode, inodes[0]);
+      for (const object of [buffer, writer, reader, sender, client, waiting]) object.close();
+      if (noKernelList === false) await untilGone(inodes);
+      await assertNothingLeft();
+    },
+  },
+  {
+    name: `${manyWorkers} workers that are terminated at random moments leave nothing`,
+    async run() {
+      await terminateAtRandom('do everything over and over');
       await assertNothingLeft();
     },
   },

@@ -1,9 +1,18 @@
 // What the scenarios of workers.scenarios.ts and ending.scenarios.ts have their workers do.
 
 import assert from 'node:assert/strict';
-import { parentPort, workerData } from 'node:worker_threads';
+import { closeSync } from 'node:fs';
+import { parentPort, threadId, workerData } from 'node:worker_threads';
 import { deflate } from 'node:zlib';
-import { allocate, allocateSync, type DmaBuf, type DmaBufMapping, DmaHeap } from 'dmabuf';
+import {
+  allocate,
+  allocateSync,
+  DmaBuf,
+  DmaBufChannel,
+  type DmaBufMapping,
+  DmaHeap,
+  type Sendable,
+} from 'dmabuf';
 import { moveThroughStream } from './escape.js';
 import {
   assertFilled,
@@ -18,6 +27,8 @@ export type Role =
   | 'end normally'
   | 'call process.exit'
   | 'throw'
+  | 'call process.exit as a message arrives'
+  | 'run out of memory'
   | 'wait'
   | 'leave allocations in flight'
   | 'leave a compression in flight'
@@ -28,7 +39,20 @@ export type Role =
   | 'give memory away and wait for its end'
   | 'write to what it was given'
   | 'work independently'
-  | 'do everything over and over';
+  | 'adopt and give back'
+  | 'pass on what comes'
+  | 'wait on both sides of channels'
+  | 'do everything over and over'
+  | 'use channels over and over';
+
+/** Of the role that waits on both sides of channels: the numbers of its ends, and where to listen. */
+export interface WaitingChannels {
+  receiving: number;
+  sending: number;
+  /** Of this nothing is received. */
+  ignored: number;
+  path: string;
+}
 
 const size = 64 * 1024;
 
@@ -61,6 +85,37 @@ function closeAll(): void {
   for (const object of kept.splice(0)) object.close();
 }
 
+function closeReceived(handles: readonly Sendable[]): void {
+  for (const handle of handles) {
+    if (typeof handle === 'number') closeSync(handle);
+    else handle.close();
+  }
+}
+
+/** Uses a new pair and, every other time, a server, and leaves them in various states. */
+async function useChannels(round: number, handles: readonly Sendable[]): Promise<void> {
+  const ignore = (): void => {};
+  const [here, there] = DmaBufChannel.pair();
+  kept.push(here, there);
+  await here.send(`round ${round}`, handles);
+  closeReceived((await there.receive())?.handles ?? []);
+  if (round % 3 === 0) here.receive().catch(ignore);
+  if (round % 4 === 0) {
+    // More than the socket holds: some wait.
+    for (let index = 0; index < 5; index++) here.send(new Uint8Array(100_000), handles).catch(ignore);
+  }
+  if (round % 5 === 0) there.receive().then((message) => closeReceived(message?.handles ?? []), ignore);
+  if (round % 7 === 0) here.close();
+  if (round % 2 === 0) return;
+  const server = DmaBufChannel.listen(`@dmabuf-${process.pid}-${threadId}-${round}`);
+  const accepted = server.accept();
+  const clients = [await DmaBufChannel.connect(server.path), await DmaBufChannel.connect(server.path)];
+  kept.push(server, ...clients, await accepted);
+  for (const client of clients) await client.send('hello', handles);
+  if (round % 3 === 0) kept.push(await server.accept());
+  server.accept().catch(ignore);
+}
+
 const roles: Record<Role, () => void | Promise<void>> = {
   'end normally': () => {
     holdAll();
@@ -73,6 +128,22 @@ const roles: Record<Role, () => void | Promise<void>> = {
     holdAll()[0].withCpuAccessSync('write', () => {
       throw new Error('as expected');
     });
+  },
+  'call process.exit as a message arrives': async () => {
+    const [buffer] = holdAll();
+    await useChannels(1, [buffer]);
+    const [here, there] = DmaBufChannel.pair();
+    kept.push(here, there);
+    void there.receive().then(() => process.exit(7));
+    void there.receive();
+    void here.receive();
+    setImmediate(() => {
+      for (const text of ['one', 'two', 'three']) void here.send(text, [buffer]);
+    });
+  },
+  'run out of memory': async () => {
+    await useChannels(1, [holdAll()[0]]);
+    for (const hoard: unknown[] = []; ; ) hoard.push(Array.from({ length: 1000 }, Math.random));
   },
   wait: () => {
     holdAll();
@@ -149,20 +220,69 @@ const roles: Record<Role, () => void | Promise<void>> = {
       closeAll();
     }
   },
+  'adopt and give back': async () => {
+    const { fd, channelFd } = workerData as { fd: number; channelFd: number };
+    const buffer = DmaBuf.adopt(fd);
+    const channel = DmaBufChannel.adopt(channelFd);
+    buffer.withCpuAccessSync('write', (bytes) => bytes.fill(9));
+    await channel.send('mine', [buffer]);
+    say([buffer.release(), channel.release()]);
+  },
+  'pass on what comes': async () => {
+    const { from, to } = workerData as { from: number; to: number };
+    const receiving = DmaBufChannel.adopt(from);
+    const sending = DmaBufChannel.adopt(to);
+    for await (const { data, handles } of receiving) {
+      const [buffer] = handles as [DmaBuf];
+      buffer.withCpuAccessSync('read-write', (bytes) => {
+        bytes[0] = (bytes[0] as number) + 1;
+      });
+      await sending.send(data, handles);
+      buffer.close();
+    }
+    sending.close();
+    receiving.close();
+  },
+  'wait on both sides of channels': async () => {
+    const { receiving, sending, ignored, path } = workerData as WaitingChannels;
+    kept.push(DmaBufChannel.adopt(ignored));
+    const [reader, writer] = [DmaBufChannel.adopt(receiving), DmaBufChannel.adopt(sending)];
+    const server = DmaBufChannel.listen(path);
+    kept.push(reader, writer, server, await server.accept());
+    void reader.receive();
+    void server.accept();
+    const inodes = Array.from({ length: 6 }, () => {
+      const buffer = allocateSync(size);
+      const { inode } = buffer;
+      void writer.send(new Uint8Array(100_000), [buffer]);
+      buffer.close();
+      return inode;
+    });
+    say(inodes);
+  },
   'do everything over and over': async () => {
-    say('ready');
     const views: unknown[] = [];
     for (let round = 0; ; round++) {
+      say(round);
       const buffer = await allocate(size * (1 + (round % 16)));
       kept.push(buffer);
       const mapping = buffer.map();
       deflate(mapping.bytes, () => {});
       views.push(buffer.cpuAccessSync('write').bytes, await moveThroughStream(buffer.map().buffer));
+      await useChannels(round, [buffer, buffer.exportSyncFile('read')]);
       if (round % 2 === 0) buffer.close();
       if (round % 3 === 0) mapping.unmap();
       if (round % 5 === 0) void allocate(1 << 20).then((late) => kept.push(late));
       if (round % 10 === 0) closeAll();
       if (views.length > 20) views.length = 0;
+      await turn();
+    }
+  },
+  'use channels over and over': async () => {
+    for (let round = 0; ; round++) {
+      say(round);
+      await useChannels(round, [workerData.fd as number]);
+      if (round % 10 === 0) closeAll();
       await turn();
     }
   },

@@ -172,3 +172,67 @@ export const badTexts: readonly BadValue[] = [
   ['a boxed string', Object('size:\t1'), type],
   ['an object with the prototype of Uint8Array', Object.create(Uint8Array.prototype), type],
 ];
+
+/** For a time in milliseconds that may be left out. */
+export const badTimeouts: readonly BadValue[] = [...notNumbers, ...notIntegers, ['2^31', 2 ** 31, range]];
+
+/** For a socket's path or abstract name. */
+export const badSocketPaths: readonly BadValue[] = [
+  missing,
+  ...notStrings,
+  ['the empty string', '', range],
+  ['only @', '@', range],
+  ['only NUL', '\0', range],
+  ['a path with NUL', '/tmp/a\0b', range],
+  ['a path that ends with NUL', '/tmp/a\0', range],
+  ['a name with a second NUL', '\0a\0', range],
+  ['a name with @ and NUL', '@\0a', range],
+  ['a path of 108 bytes', `/${'x'.repeat(107)}`, range],
+  ['a path of 55 characters and 108 bytes', `//${'é'.repeat(53)}`, range],
+  ['a name of 108 bytes', `@${'x'.repeat(108)}`, range],
+  ['a megabyte', 'x'.repeat(1 << 20), range],
+];
+
+/** For the largest message in bytes that may be left out. */
+export const badMessageSizes: readonly BadValue[] = [
+  ...notNumbers,
+  ...notIntegers,
+  ['0', 0, range],
+  ['2^30 + 1', 2 ** 30 + 1, range],
+  ['2^31', 2 ** 31, range],
+];
+
+/** For the permissions of a file that may be left out. */
+export const badModes: readonly BadValue[] = [
+  ...notNumbers,
+  ...notIntegers,
+  ['an octal string', '660', type],
+  ['0o1000', 0o1000, range],
+  ['a mode as stat(2) gives it', 0o140600, range],
+];
+
+/** For what a message brings: bytes or text. */
+export const badData: readonly BadValue[] = badViews.filter(([what]) => what !== 'a string');
+
+/** For the handles of a message that may be left out. */
+export const badHandles: readonly BadValue[] = [
+  ['null', null, type],
+  ['a number', 1, type],
+  ['a string', '12', type],
+  ['an object', { length: 1, 0: 1 }, type],
+  ['a Set', new Set([1]), type],
+  ['a typed array', Int32Array.of(1), type],
+  ['an array with undefined', [undefined], type],
+  ['an array with a hole', new Array(1), type],
+  ['an array with null', [0, null], type],
+  ['an array with a numeric string', ['0'], type],
+  ['an array with a bigint', [0n], type],
+  ['an array with a boolean', [true], type],
+  ['an array with an object', [{ fd: 0 }], type],
+  ['an array with an array', [[0]], type],
+  ['an array with -1', [-1], range],
+  ['an array with a fraction', [0, 0.5], range],
+  ['an array with NaN', [Number.NaN], range],
+  ['an array with 2^31', [2 ** 31], range],
+  ['254 numbers', new Array(254).fill(0), range],
+];

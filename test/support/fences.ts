@@ -15,6 +15,17 @@ interface FencesAddon {
   attach(device: number, handle: number, write: 0 | 1): number;
   signal(device: number, fence: number): void;
   makeMemfd(size: number, sealing: 0 | 1, seals: number): number;
+
+  /** What Node has no call for; sockets.ts says it in words. Addresses are a path's bytes, or NUL and a name's. */
+  makeSocket(domain: number, type: number): number;
+  makeSocketPair(type: number): number;
+  bindSocket(fd: number, address: Uint8Array): void;
+  connectSocket(fd: number, address: Uint8Array): void;
+  listenOn(fd: number, backlog: number): void;
+  acceptFrom(fd: number): number;
+  shutDown(fd: number, how: number): void;
+  setOption(fd: number, option: number, value: number): void;
+  sendOn(fd: number, data: Uint8Array, fds: Int32Array): void;
 }
 
 let addon: FencesAddon | undefined;

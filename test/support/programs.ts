@@ -1,5 +1,12 @@
 import assert from 'node:assert/strict';
-import { type SpawnSyncOptions, spawnSync } from 'node:child_process';
+import {
+  type ChildProcessWithoutNullStreams,
+  type SpawnOptions,
+  type SpawnSyncOptions,
+  spawn,
+  spawnSync,
+} from 'node:child_process';
+import { createInterface } from 'node:readline';
 import { fileURLToPath } from 'node:url';
 
 /** The package's own folder, where `import 'dmabuf'` finds it. */
@@ -44,4 +51,65 @@ export function runProgramInNamespace<Report>(shell: string, name: string): Repo
 /** A program's report. */
 export function report(value: unknown): void {
   process.stdout.write(JSON.stringify(value));
+}
+
+/** A program that runs beside the tests. */
+export interface RunningProgram<Report> {
+  readonly pid: number;
+  /** What it reports when it ends with status 0; else a rejection. */
+  readonly report: Promise<Report>;
+  /** When it has ended, however. */
+  readonly end: Promise<void>;
+  /** Each line that it writes before its report. */
+  line(): Promise<string>;
+  /** Has it go on, or end: its standard input ends. */
+  goOn(): void;
+  kill(): void;
+}
+
+/** Starts a program of `test/support/programs`; `fds` become its descriptors from 3 on. */
+export function startProgram<Report>(
+  name: string,
+  options: SpawnOptions & { fds?: readonly (number | 'ignore')[] } = {},
+): RunningProgram<Report> {
+  const { fds = [], ...rest } = options;
+  const child = spawn(process.execPath, [program(name)], {
+    cwd: packageRoot,
+    ...rest,
+    stdio: ['pipe', 'pipe', 'pipe', ...fds],
+  }) as ChildProcessWithoutNullStreams;
+  const lines: string[] = [];
+  const waiting: ((line: string) => void)[] = [];
+  let errors = '';
+  child.stderr.setEncoding('utf8').on('data', (text: string) => {
+    errors += text;
+  });
+  createInterface({ input: child.stdout }).on('line', (line) => {
+    const first = waiting.shift();
+    if (first) first(line);
+    else lines.push(line);
+  });
+  const end = new Promise<[number | null, NodeJS.Signals | null]>((resolve, reject) => {
+    child.once('error', reject);
+    child.once('close', (...status) => resolve(status));
+  });
+  const result = end.then(([code, signal]) => {
+    assert.equal(signal ?? code, 0, `${name}:\n${errors}`);
+    return JSON.parse(lines.at(-1) ?? 'null') as Report;
+  });
+  result.catch(() => {});
+  return {
+    pid: child.pid as number,
+    report: result,
+    end: end.then(() => {}),
+    line() {
+      const line = lines.shift();
+      if (line !== undefined) return Promise.resolve(line);
+      const next = new Promise<string>((resolve) => waiting.push(resolve));
+      const ended = end.then(() => assert.fail(`${name} ended early:\n${errors}`));
+      return Promise.race([next, ended]);
+    },
+    goOn: () => child.stdin.end(),
+    kill: () => child.kill('SIGKILL'),
+  };
 }

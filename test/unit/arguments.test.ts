@@ -1,11 +1,183 @@
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
-import { allocate, allocateSync, CpuAccess, DmaBuf, DmaBufMapping, DmaHeap } from 'dmabuf';
+import {
+  allocate,
+  allocateSync,
+  CpuAccess,
+  closeHandles,
+  DmaBuf,
+  DmaBufChannel,
+  DmaBufMapping,
+  DmaBufServer,
+  DmaHeap,
+  importFrom,
+  SyncFile,
+  setHandleTracking,
+} from 'dmabuf';
 import { parseFdInfo, readFdInfo } from 'dmabuf/inspect';
-import { allocationRows, testArguments } from '../support/argument-tests.js';
-import { badFds, badHeapNames, badPids, badSources, badTexts } from '../support/bad-values.js';
+import { type ArgumentRow, allocationRows, testArguments } from '../support/argument-tests.js';
+import {
+  type BadValue,
+  badData,
+  badFds,
+  badFlags,
+  badHandles,
+  badHeapNames,
+  badMessageSizes,
+  badModes,
+  badOptions,
+  badPids,
+  badSignals,
+  badSocketPaths,
+  badSources,
+  badTexts,
+  badTimeouts,
+} from '../support/bad-values.js';
 import { leavesNothing } from '../support/descriptors.js';
 import { rejectsCode, throwsCode, unsound } from '../support/expect.js';
+
+const nobody = `@dmabuf-unit-${process.pid}`;
+const [channel, peer] = DmaBufChannel.pair();
+const server = DmaBufChannel.listen(`${nobody}-server`);
+
+interface OptionsRow {
+  /** The function's name. */
+  name: string;
+  /** Calls it with these options. */
+  call: (options: unknown) => unknown;
+  rejects: boolean;
+  channel?: boolean;
+  wait?: boolean;
+  mode?: boolean;
+}
+
+/** A row for the options object, and one for each option. */
+function* optionRows({ name, call, rejects, ...takes }: OptionsRow): Generator<ArgumentRow> {
+  yield { argument: `${name}, options,`, bad: badOptions, call, rejects };
+  const option = (key: string, bad: readonly BadValue[]): ArgumentRow => ({
+    argument: `${name}, option ${key},`,
+    bad,
+    call: (value) => call({ [key]: value }),
+    rejects,
+  });
+  if (takes.channel) yield option('maxMessageSize', badMessageSizes);
+  if (takes.mode) yield option('mode', badModes);
+  if (takes.wait) {
+    yield option('timeout', badTimeouts);
+    yield option('signal', badSignals);
+  }
+}
+
+describe('arguments of channels', () => {
+  testArguments(test, [
+    ...optionRows({
+      name: 'DmaBufChannel.pair',
+      call: (options) => DmaBufChannel.pair(unsound(options)),
+      rejects: false,
+      channel: true,
+    }),
+    { argument: 'DmaBufChannel.adopt, fd,', bad: badFds, call: (fd) => DmaBufChannel.adopt(unsound(fd)) },
+    ...optionRows({
+      name: 'DmaBufChannel.adopt',
+      call: (options) => DmaBufChannel.adopt(channel.fd, unsound(options)),
+      rejects: false,
+      channel: true,
+    }),
+    {
+      argument: 'DmaBufChannel.connect, path,',
+      bad: badSocketPaths,
+      call: (path) => DmaBufChannel.connect(unsound(path)),
+      rejects: true,
+    },
+    ...optionRows({
+      name: 'DmaBufChannel.connect',
+      call: (options) => DmaBufChannel.connect(nobody, unsound(options)),
+      rejects: true,
+      channel: true,
+      wait: true,
+    }),
+    {
+      argument: 'DmaBufChannel.listen, path,',
+      bad: badSocketPaths,
+      call: (path) => DmaBufChannel.listen(unsound(path)),
+    },
+    ...optionRows({
+      name: 'DmaBufChannel.listen',
+      call: (options) => DmaBufChannel.listen(nobody, unsound(options)),
+      rejects: false,
+      channel: true,
+      mode: true,
+    }),
+    {
+      argument: 'DmaBufChannel.send, data,',
+      bad: badData,
+      call: (data) => channel.send(unsound(data)),
+      rejects: true,
+    },
+    {
+      argument: 'DmaBufChannel.send, handles,',
+      bad: badHandles,
+      call: (handles) => channel.send('x', unsound(handles)),
+      rejects: true,
+    },
+    ...optionRows({
+      name: 'DmaBufChannel.send',
+      call: (options) => channel.send('x', [], unsound(options)),
+      rejects: true,
+      wait: true,
+    }),
+    ...optionRows({
+      name: 'DmaBufChannel.receive',
+      call: (options) => channel.receive(unsound(options)),
+      rejects: true,
+      wait: true,
+    }),
+    ...optionRows({
+      name: 'DmaBufServer.accept',
+      call: (options) => server.accept(unsound(options)),
+      rejects: true,
+      wait: true,
+    }),
+    {
+      argument: 'importFrom, pid,',
+      bad: badPids,
+      call: (pid) => importFrom(unsound(pid), 0),
+    },
+    { argument: 'importFrom, fd,', bad: badFds, call: (fd) => importFrom(process.pid, unsound(fd)) },
+    {
+      argument: 'setHandleTracking, enabled,',
+      bad: [['undefined', undefined, 'ERR_INVALID_ARG_TYPE'], ...badFlags],
+      call: (enabled) => setHandleTracking(unsound(enabled)),
+    },
+    {
+      argument: 'closeHandles, handles,',
+      bad: [
+        ['undefined', undefined, 'ERR_INVALID_ARG_TYPE'],
+        ...badHandles.filter(([what]) => what !== '254 numbers'),
+      ],
+      call: (handles) => closeHandles(unsound(handles)),
+    },
+  ]);
+
+  test('no bad argument sends, receives or takes anything', async () => {
+    await channel.send('the only one');
+    assert.equal(Buffer.from((await peer.receive())?.data ?? []).toString(), 'the only one');
+  });
+
+  for (const className of ['DmaBuf', 'SyncFile'] as const) {
+    test(`an object with the prototype of ${className} is no handle`, async () => {
+      const { prototype } = { DmaBuf, SyncFile }[className];
+      await rejectsCode(() => channel.send('x', [Object.create(prototype)]), 'ERR_INVALID_THIS');
+      throwsCode(() => closeHandles([Object.create(prototype)]), 'ERR_INVALID_THIS');
+    });
+  }
+
+  test('a path that is too long is told its length, and what to do', () => {
+    const path = `/${'x'.repeat(120)}`;
+    const error = throwsCode(() => DmaBufChannel.listen(path), 'ERR_OUT_OF_RANGE');
+    assert.match(error.message, /at most 107 bytes \(this one has 121\).*relative/);
+  });
+});
 
 describe('arguments', () => {
   testArguments(test, [
@@ -50,10 +222,27 @@ interface Class {
   name: string;
   prototype: object;
 }
-const classes: readonly Class[] = [DmaHeap, DmaBuf, DmaBufMapping, CpuAccess];
+const classes: readonly Class[] = [
+  DmaHeap,
+  DmaBuf,
+  DmaBufMapping,
+  CpuAccess,
+  SyncFile,
+  DmaBufChannel,
+  DmaBufServer,
+];
 
 /** Methods that return promises, and so reject where others throw. */
-const asynchronous = new Set<string | symbol>(['allocate', 'cpuAccess', 'withCpuAccess', 'ready']);
+const asynchronous = new Set<string | symbol>([
+  'allocate',
+  'cpuAccess',
+  'withCpuAccess',
+  'ready',
+  'wait',
+  'send',
+  'receive',
+  'accept',
+]);
 
 describe('the wrong this', () => {
   for (const { name: className, prototype } of classes) {

@@ -1,0 +1,136 @@
+// A FUSE file system that lets itself be opened and answers nothing more: whoever asks it for anything waits until this
+// process ends. argv: an empty folder to mount it on, and the user who mounts it and opens its files.
+//
+// Commands on standard input, a line each: `send <bytes> <what>...` opens its root (`folder`) or a file in it (`file`)
+// and sends all that in one message over the channel, descriptor 3; `with <word> <what>...` sends that word instead;
+// `open <what>` opens it and says the process and the number; `say <text>` sends that. A request that gets no answer is
+// told as it comes: `!` and its number.
+
+#include "channel.h"
+
+#include <linux/fuse.h>
+#include <pthread.h>
+#include <sys/mount.h>
+#include <sys/prctl.h>
+#include <sys/wait.h>
+
+static const char* folder;
+static int device;
+
+static void reply(const struct fuse_in_header* request, const void* body, size_t length) {
+  char bytes[512];
+  const struct fuse_out_header header = {(uint32_t)(sizeof header + length), 0, request->unique};
+  memcpy(bytes, &header, sizeof header);
+  memcpy(bytes + sizeof header, body, length);
+  check((int)write(device, bytes, sizeof header + length), "answering");
+}
+
+static struct fuse_attr attributes(uint64_t inode) {
+  return (struct fuse_attr){.ino = inode, .mode = inode == 1 ? S_IFDIR | 0777 : S_IFREG | 0666, .nlink = 1};
+}
+
+static void answer(const struct fuse_in_header* request, const void* body) {
+  switch (request->opcode) {
+    case FUSE_INIT: {
+      const struct fuse_init_in* wish = body;
+      const struct fuse_init_out init = {
+          .major = FUSE_KERNEL_VERSION, .minor = wish->minor, .max_write = 4096, .max_readahead = 0};
+      return reply(request, &init, sizeof init);
+    }
+    case FUSE_LOOKUP: {
+      struct fuse_entry_out entry = {.nodeid = 2, .attr = attributes(2)};  // known for no time at all
+      return reply(request, &entry, sizeof entry);
+    }
+    case FUSE_OPENDIR:
+    case FUSE_OPEN: {
+      const struct fuse_open_out opened = {.fh = 1};
+      return reply(request, &opened, sizeof opened);
+    }
+    case FUSE_INTERRUPT:
+    case FUSE_FORGET:
+    case FUSE_BATCH_FORGET:
+      return;
+    default:
+      say("!%u", request->opcode);
+  }
+}
+
+static void* serve(void* nothing) {
+  static char request[64 << 10];
+  for (;;) {
+    const ssize_t length = read(device, request, sizeof request);
+    if (length < 0 && (errno == EINTR || errno == ENOENT)) continue;
+    if (length < 0) exit(errno == ENODEV ? 0 : 1);
+    answer((const struct fuse_in_header*)request, request + sizeof(struct fuse_in_header));
+  }
+  return nothing;
+}
+
+static void mount_at(const char* path, int user) {
+  device = check(open("/dev/fuse", O_RDWR | O_CLOEXEC), "/dev/fuse");
+  char options[100];
+  snprintf(options, sizeof options, "fd=%d,rootmode=40000,user_id=%d,group_id=%d", device, user, user);
+  check(mount("silent", path, "fuse", MS_NOSUID | MS_NODEV, options), "mount");
+}
+
+static int open_one(const char* what) {
+  char path[300];
+  snprintf(path, sizeof path, "%s/file", folder);
+  return strcmp(what, "folder") == 0 ? check(open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC), folder)
+                                     : check(open(path, O_RDWR | O_CLOEXEC), path);
+}
+
+static void send_opened(char* words, int as_word) {
+  static char data[1 << 20];
+  int fds[MOST_FDS];
+  size_t count = 0;
+  const char* first = strtok(words, " ");
+  const long length = as_word ? (long)strlen(first) : atol(first);
+  for (char* what = strtok(NULL, " "); what != NULL; what = strtok(NULL, " ")) fds[count++] = open_one(what);
+  const int room = (int)length;
+  setsockopt(3, SOL_SOCKET, SO_SNDBUF, &room, sizeof room);  // no privilege needed
+  memset(data, 'x', (size_t)length);
+  if (as_word) memcpy(data, first, (size_t)length);
+  send_message(3, data, (size_t)length, fds, count);
+  say("ok");
+}
+
+// Does as told, as the user who may use the file system. It keeps what it opens, for it could not even close that.
+static void obey(int user) {
+  close(device);
+  const id_t id = (id_t)user;
+  check(setresgid(id, id, id), "setresgid");
+  check(setresuid(id, id, id), "setresuid");
+  prctl(PR_SET_PDEATHSIG, SIGKILL);
+  char line[400];
+  while (fgets(line, sizeof line, stdin) != NULL) {
+    line[strcspn(line, "\n")] = '\0';
+    if (strncmp(line, "send ", 5) == 0) {
+      send_opened(line + 5, 0);
+    } else if (strncmp(line, "with ", 5) == 0) {
+      send_opened(line + 5, 1);
+    } else if (strncmp(line, "open ", 5) == 0) {
+      const int fd = open_one(line + 5);
+      say("%d %d", getpid(), fd);
+    } else if (strncmp(line, "say ", 4) == 0) {
+      send_text(3, line + 4);
+      say("ok");
+    } else {
+      say("what?");
+    }
+  }
+  pause();
+}
+
+int main(int argc, char** argv) {
+  if (argc != 3) return 2;
+  folder = argv[1];
+  const int user = atoi(argv[2]);
+  mount_at(folder, user);
+  const int child = check(fork(), "fork");
+  if (child == 0) obey(user);
+  pthread_t thread;
+  if (pthread_create(&thread, NULL, serve, NULL) != 0) return 1;
+  say("mounted");
+  pthread_join(thread, NULL);
+}
