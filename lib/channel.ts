@@ -149,10 +149,14 @@ export class DmaBufChannel implements Disposable, AsyncIterable<ChannelMessage> 
     checkFd(fd);
     checkChannelOptions(options);
     const handle = native.adoptChannel(fd);
+    let channel: DmaBufChannel | undefined;
     try {
-      return new DmaBufChannel(handle, construct, options);
+      channel = new DmaBufChannel(handle, construct, options);
+      native.markCloseOnExec(handle);
+      return channel;
     } catch (error) {
-      native.release(handle);
+      if (channel === undefined) native.release(handle);
+      else channel.release();
       throw error;
     }
   }

@@ -82,7 +82,9 @@ export interface Native {
   createChannelPair(): void;
   /** A handle, or -EAGAIN while the server's queue is full. `address`: a path's bytes, or NUL and an abstract name. */
   connect(address: Uint8Array): NativeHandle;
+  /** Leaves the descriptor's flags as they are. */
   adoptChannel(fd: number): NativeHandle;
+  markCloseOnExec(channel: NativeHandle): void;
   /** Whether a socket is bound to the file; it does not notice. */
   isSocketAlive(path: Uint8Array): boolean;
   listen(address: Uint8Array, mode: number): NativeHandle;

@@ -47,6 +47,7 @@ constexpr Export kExports[] = {
     {"createChannelPair", Entry<CreateChannelPair, 0>},
     {"connect", Entry<ConnectChannel, 1>},
     {"adoptChannel", Entry<AdoptChannel, 1>},
+    {"markCloseOnExec", Entry<MarkCloseOnExec, 1>},
     {"isSocketAlive", Entry<IsAddressAlive, 1>},
     {"listen", Entry<ListenForChannels, 2>},
     {"accept", Entry<AcceptChannel, 1>},

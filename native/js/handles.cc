@@ -3,6 +3,7 @@
 #include <utility>
 
 #include "os/dma_buf.h"
+#include "os/file_kind.h"
 #include "os/sync_file.h"
 
 namespace dmabuf {
@@ -12,7 +13,7 @@ namespace {
 // file; that one is left alone.
 void CloseOwned(Handle& handle) {
   if (handle.kind == HandleKind::kMessage) {
-    handle.fd.Reset();  // nobody ever learned its number
+    CloseForeignFiles({handle.fd.release()});  // nobody ever learned its number
     return;
   }
   // Of a buffer whose number nobody was told, the cheaper look suffices.

@@ -1,5 +1,6 @@
 #include "js/poll.h"
 
+#include <fcntl.h>
 #include <poll.h>
 #include <uv.h>
 
@@ -54,8 +55,12 @@ Result<uint32_t> Polls::Start(UniqueFd fd, short event, napi_value done) {
   uv_loop_t* loop = nullptr;
   napi_get_uv_event_loop(env_, &loop);
   auto wait = std::make_unique<Wait>();
+  // libuv makes the file non-blocking, for everybody who holds it: other processes may, and expect it to
+  // block.
+  const int flags = ::fcntl(fd.get(), F_GETFL);
   int result = uv_poll_init(loop, &wait->poll, fd.get());
   if (result < 0) return SystemError{-result, "epoll_ctl"};
+  if (flags >= 0 && (flags & O_NONBLOCK) == 0) ::fcntl(fd.get(), F_SETFL, flags);
   wait->fd = std::move(fd);
   wait->owner = this;
   wait->id = ++last_id_;

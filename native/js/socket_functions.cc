@@ -72,7 +72,7 @@ void AddArrival(Call& call, UniqueFd fd, const FileDescription& file, double* re
 
 void CloseArrival(Call& call, const double* registers) {
   if (registers[0] == 0) {
-    CloseElsewhere({static_cast<int>(registers[1])});
+    CloseForeignFiles({static_cast<int>(registers[1])});
   } else {
     call.addon().handles->Close(static_cast<uint32_t>(registers[1]));
   }
@@ -122,8 +122,6 @@ napi_value AdoptChannel(Call& call) {
   if (!connected) return call.Fail(connected.error()), nullptr;
   const Result<FileStatus> status = StatusOf(fd);
   if (!status) return call.Fail(status.error()), nullptr;
-  const Result<void> marked = SetCloseOnExec(fd);
-  if (!marked) return call.Fail(marked.error()), nullptr;
   return call.Number(call.addon().handles->Add(HandleKind::kChannel, UniqueFd(fd), *status));
 }
 
@@ -132,6 +130,14 @@ napi_value IsAddressAlive(Call& call) {
   if (!ReadAddress(call, 0, &address)) return nullptr;
   const Result<bool> alive = IsSocketAlive(address);
   return alive ? call.Boolean(*alive) : (call.Fail(alive.error()), nullptr);
+}
+
+napi_value MarkCloseOnExec(Call& call) {
+  Handle* channel = nullptr;
+  if (!FindChannel(call, &channel)) return nullptr;
+  const Result<void> marked = SetCloseOnExec(channel->fd.get());
+  if (!marked) call.Fail(marked.error());
+  return nullptr;
 }
 
 napi_value ListenForChannels(Call& call) {
@@ -241,7 +247,7 @@ napi_value ImportFromProcess(Call& call) {
   Result<UniqueFd> copy = CopyFromProcess(pid, fd);
   if (!copy) return call.Fail(copy.error()), nullptr;
   const Result<FileDescription> file = DescribeForeignFile(copy->get());
-  if (!file || file->kind != FileKind::kDmaBuf) CloseElsewhere({copy->release()});
+  if (!file || file->kind != FileKind::kDmaBuf) CloseForeignFiles({copy->release()});
   if (!file) return call.Fail(file.error()), nullptr;
   if (file->kind != FileKind::kDmaBuf) return call.Fail("ERR_DMABUF_NOT_DMABUF"), nullptr;
   return call.Number(call.addon().handles->Add(HandleKind::kDmaBuf, std::move(*copy), file->status));

@@ -1,12 +1,15 @@
 #include "os/file_kind.h"
 
 #include <fcntl.h>
+#include <pthread.h>
 #include <sys/eventfd.h>
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
+#include <unistd.h>
 
 #include <atomic>
 #include <cerrno>
+#include <memory>
 
 #include "os/dma_buf.h"
 #include "os/fdinfo.h"
@@ -58,7 +61,41 @@ Result<bool> IsOnAnonymousDevice(dev_t device) {
   return device == known;
 }
 
+// Whether the file may belong to a file system that somebody serves: sockets, pipes and what has no type do
+// not.
+bool MayHaveServer(int fd) {
+  struct statx status;
+  if (::statx(fd, "", AT_EMPTY_PATH | AT_STATX_DONT_SYNC, STATX_TYPE, &status) < 0) return true;
+  const unsigned type = status.stx_mode & S_IFMT;
+  return type != 0 && type != S_IFSOCK && type != S_IFIFO && type != S_IFCHR;
+}
+
+void* CloseAll(void* argument) {
+  const std::unique_ptr<std::vector<int>> fds(static_cast<std::vector<int>*>(argument));
+  for (const int fd : *fds) ::close(fd);
+  return nullptr;
+}
+
 }  // namespace
+
+void CloseForeignFiles(std::vector<int> fds) {
+  auto elsewhere = std::make_unique<std::vector<int>>();
+  for (const int fd : fds) {
+    if (MayHaveServer(fd)) {
+      elsewhere->push_back(fd);
+    } else {
+      ::close(fd);
+    }
+  }
+  if (elsewhere->empty()) return;
+  pthread_attr_t attributes;
+  pthread_attr_init(&attributes);
+  pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
+  pthread_t thread;
+  auto* argument = elsewhere.release();
+  if (pthread_create(&thread, &attributes, CloseAll, argument) != 0) CloseAll(argument);
+  pthread_attr_destroy(&attributes);
+}
 
 Result<FileDescription> DescribeForeignFile(int fd) {
   const Result<FileStatus> status = StatusWithoutServer(fd);

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <vector>
 
 #include "os/file.h"
 #include "os/result.h"
@@ -19,5 +20,9 @@ struct FileDescription {
 // memory only (statx(2) with AT_STATX_DONT_SYNC, Linux 4.11), and sends an ioctl to files without a file
 // system alone.
 Result<FileDescription> DescribeForeignFile(int fd);
+
+// Closes strangers' descriptors. close(2) asks a file's file system (FUSE, NFS), which may never answer:
+// files that have one are closed on a thread of their own.
+void CloseForeignFiles(std::vector<int> fds);
 
 }  // namespace dmabuf

@@ -3,7 +3,6 @@
 #include <unistd.h>
 
 #include <utility>
-#include <vector>
 
 namespace dmabuf {
 
@@ -34,9 +33,5 @@ class UniqueFd {
  private:
   int fd_ = -1;
 };
-
-// Closes strangers' descriptors, on a thread of its own: close(2) asks a file's file system (FUSE), which may
-// never answer.
-void CloseElsewhere(std::vector<int> fds);
 
 }  // namespace dmabuf

@@ -11,6 +11,8 @@
 #include <cstring>
 #include <vector>
 
+#include "os/file_kind.h"
+
 namespace dmabuf {
 namespace {
 
@@ -103,7 +105,7 @@ void Descriptors::Clear() {
     if (fds_[index] >= 0) fds.push_back(fds_[index]);
   }
   count_ = 0;
-  CloseElsewhere(std::move(fds));
+  CloseForeignFiles(std::move(fds));
 }
 
 Result<std::pair<UniqueFd, UniqueFd>> CreateSocketPair() {

@@ -918,14 +918,20 @@ receiverTest(
   async (receiver, peer) => {
     const whole = { text: 'xxx', length: 3, kinds: ['DmaBuf', 'number'] };
     await peer.have('send 3 2');
-    const { fds, ...first } = await receiver.next();
+    const { fds: before, ...first } = await receiver.next();
     assert.deepEqual(first, whole);
-    for (let round = 0; round < 20; round++) {
+    for (let round = 0; round < 40; round++) {
       await peer.have('send 100 253');
-      assert.deepEqual(await receiver.next(), { error: 'ERR_DMABUF_MESSAGE_TRUNCATED', fds });
+      assert.equal((await receiver.next()).error, 'ERR_DMABUF_MESSAGE_TRUNCATED');
     }
-    await peer.have('send 3 2');
-    assert.deepEqual(await receiver.next(), { ...whole, fds });
+    // What is closed a little later is waited for.
+    for (let round = 0; ; round++) {
+      await peer.have('send 3 2');
+      const { fds, ...last } = await receiver.next();
+      assert.deepEqual(last, whole);
+      if (fds <= before) break;
+      assert.ok(round < 50, `${fds} descriptors are open, ${before} were`);
+    }
   },
 );
 
