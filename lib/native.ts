@@ -85,6 +85,8 @@ export interface Native {
   /** Leaves the descriptor's flags as they are. */
   adoptChannel(fd: number): NativeHandle;
   markCloseOnExec(channel: NativeHandle): void;
+  /** A handle that keeps a folder locked until it is closed, or -EAGAIN while somebody else locks it. */
+  lockFolder(path: string): NativeHandle;
   /** Whether a socket is bound to the file; it does not notice. */
   isSocketAlive(path: Uint8Array): boolean;
   listen(address: Uint8Array, mode: number): NativeHandle;

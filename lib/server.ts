@@ -1,14 +1,5 @@
-import {
-  chmodSync,
-  closeSync,
-  fstatSync,
-  linkSync,
-  lstatSync,
-  openSync,
-  renameSync,
-  unlinkSync,
-} from 'node:fs';
-import { resolve } from 'node:path';
+import { chmodSync, closeSync, constants, fstatSync, lstatSync, openSync, unlinkSync } from 'node:fs';
+import { dirname, resolve } from 'node:path';
 import type { DmaBufChannel } from './channel.js';
 import {
   checkInteger,
@@ -69,38 +60,59 @@ function inUse(path: string, why: string): DmaBufError {
   });
 }
 
+function isAlive(path: string): boolean {
+  return native.isSocketAlive(Buffer.from(path));
+}
+
+/** Whether anybody listens at a socket's file of ours that nobody may write to: it takes the right to ask. */
+function isOwnAlive(path: string, mode: number): boolean {
+  chmodSync(path, 0o600);
+  const alive = isAlive(path);
+  if (alive) chmodSync(path, mode & 0o777);
+  return alive;
+}
+
 /** Throws unless the file is a socket that nobody listens on any more. */
-function checkStale(path: string, at: string): void {
-  if (!lstatSync(at).isSocket()) throw inUse(path, 'There is a file that is no socket; it was not touched');
+function checkStale(path: string): void {
+  const stats = lstatSync(path);
+  if (!stats.isSocket()) throw inUse(path, 'There is a file that is no socket; it was not touched');
   let alive: boolean;
   try {
-    alive = native.isSocketAlive(Buffer.from(at));
+    alive = isAlive(path);
   } catch (error) {
     if (!isCode(error, 'EACCES')) throw error;
-    throw inUse(path, "Somebody else's socket is there");
+    if (stats.uid !== process.geteuid?.()) throw inUse(path, "Somebody else's socket is there");
+    alive = isOwnAlive(path, stats.mode);
   }
   if (alive) throw inUse(path, 'Somebody listens there');
 }
 
-/**
- * Takes away the file that a dead server left behind. It is moved aside first, so that of two servers that start at once
- * only one can take it, and looked at again there: what came to life meanwhile is put back.
- */
-function removeStale(path: string): void {
-  checkStale(path, path);
-  const aside = `${path}.${Math.random().toString(36).slice(2, 8)}`;
-  if (Buffer.byteLength(aside) <= maxAddressBytes) {
-    renameSync(path, aside);
+/** Locks the socket's folder, so that of servers that find the same dead file only one acts. */
+function lockFolder(path: string): NativeHandle | undefined {
+  const pause = new Int32Array(new SharedArrayBuffer(4));
+  for (let tries = 200; tries > 0; tries--) {
     try {
-      checkStale(path, aside);
+      const lock = native.lockFolder(dirname(resolve(path)));
+      if (lock >= 0) return lock;
     } catch (error) {
-      linkSync(aside, path);
+      if (isCode(error, 'EACCES')) return undefined; // A folder that may not be listed cannot be locked.
       throw error;
-    } finally {
-      unlinkSync(aside);
     }
-  } else {
+    Atomics.wait(pause, 0, 0, 1);
+  }
+  throw inUse(path, 'Another server starts there, or somebody keeps its folder locked (flock)');
+}
+
+/** Binds where a dead server has left its file. */
+function bindOverStale(address: Uint8Array, mode: number, path: string): NativeHandle {
+  checkStale(path);
+  const lock = lockFolder(path);
+  try {
+    checkStale(path);
     unlinkSync(path);
+    return bindAt(address, mode, path);
+  } finally {
+    if (lock !== undefined) native.close(lock);
   }
 }
 
@@ -122,9 +134,10 @@ function bind(address: Uint8Array, mode: number, path: string): NativeHandle {
       if (address[0] === 0) throw inUse(path.replace('\0', '@'), 'Somebody listens there');
     }
     try {
-      removeStale(path);
+      return bindOverStale(address, mode, path);
     } catch (error) {
-      if (!isCode(error, 'ENOENT')) throw error; // Somebody else has taken it away.
+      // ENOENT: somebody else has taken it away.
+      if (!isCode(error, 'ENOENT')) throw fromNode(error);
     }
   }
 }
@@ -139,8 +152,7 @@ interface SocketFile {
 /** Gives the socket's file the permissions that the umask took, and says which file it is. */
 function finishFile(path: string, mode: number): SocketFile {
   const pathOnly = 0o10000000; // O_PATH
-  const noFollow = 0o400000; // O_NOFOLLOW
-  const fd = openSync(path, pathOnly | noFollow);
+  const fd = openSync(path, pathOnly | constants.O_NOFOLLOW);
   try {
     const stats = fstatSync(fd);
     if (!stats.isSocket()) throw inUse(path, 'Somebody replaced the socket');
@@ -175,7 +187,7 @@ export function listenAt(
 /** Removes a socket's file that nobody listens on. */
 function removeDead(path: string): void {
   try {
-    checkStale(path, path);
+    checkStale(path);
     unlinkSync(path);
   } catch {
     // The next server there replaces it.

@@ -48,6 +48,7 @@ constexpr Export kExports[] = {
     {"connect", Entry<ConnectChannel, 1>},
     {"adoptChannel", Entry<AdoptChannel, 1>},
     {"markCloseOnExec", Entry<MarkCloseOnExec, 1>},
+    {"lockFolder", Entry<LockSocketFolder, 1>},
     {"isSocketAlive", Entry<IsAddressAlive, 1>},
     {"listen", Entry<ListenForChannels, 2>},
     {"accept", Entry<AcceptChannel, 1>},

@@ -53,6 +53,7 @@ napi_value CreateChannelPair(Call& call);  // () => void; [0], [1] = handles
 napi_value ConnectChannel(Call& call);     // (address: Uint8Array) => handle | -EAGAIN
 napi_value AdoptChannel(Call& call);       // (fd) => handle
 napi_value MarkCloseOnExec(Call& call);    // (handle) => void
+napi_value LockSocketFolder(Call& call);   // (path: string) => handle | -EAGAIN
 napi_value IsAddressAlive(Call& call);     // (address: Uint8Array) => boolean
 napi_value ListenForChannels(Call& call);  // (address: Uint8Array, mode) => handle
 napi_value AcceptChannel(Call& call);      // (server: handle) => handle | -EAGAIN

@@ -21,7 +21,7 @@ enum class HandleKind : uint8_t {
   kSyncFile,
   kChannel,
   kServer,
-  kMessage,  // a descriptor of any kind that waits to be sent
+  kMessage,  // a descriptor of any kind that JavaScript only holds: it waits to be sent, or is a lock
 };
 
 // A mapping and the ArrayBuffer that shows it, if any. Shared by the handle and the ArrayBuffer's finalizer,

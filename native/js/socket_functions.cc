@@ -1,4 +1,5 @@
 #include <cerrno>
+#include <climits>
 
 #include "js/functions.h"
 #include "os/file_kind.h"
@@ -138,6 +139,12 @@ napi_value MarkCloseOnExec(Call& call) {
   const Result<void> marked = SetCloseOnExec(channel->fd.get());
   if (!marked) call.Fail(marked.error());
   return nullptr;
+}
+
+napi_value LockSocketFolder(Call& call) {
+  char path[PATH_MAX + 1];
+  if (!call.Read(0, path, sizeof path)) return nullptr;
+  return ReturnSocket(call, HandleKind::kMessage, LockFolder(path));
 }
 
 napi_value ListenForChannels(Call& call) {

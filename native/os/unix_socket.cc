@@ -2,6 +2,7 @@
 
 #include <fcntl.h>
 #include <poll.h>
+#include <sys/file.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
@@ -92,7 +93,10 @@ bool IsEnd(int socket) {
   msghdr message{};
   message.msg_control = control;
   message.msg_controllen = sizeof control;
-  const ssize_t length = ::recvmsg(socket, &message, MSG_PEEK | MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
+  ssize_t length;
+  do {
+    length = ::recvmsg(socket, &message, MSG_PEEK | MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
+  } while (length < 0 && (errno == EINTR || errno == ECONNRESET));
   if (before && *before == 0) ::setsockopt(socket, SOL_SOCKET, SO_PASSCRED, &*before, sizeof *before);
   return length == 0 && message.msg_controllen == 0 && (message.msg_flags & MSG_CTRUNC) == 0;
 }
@@ -133,9 +137,17 @@ Result<bool> IsSocketAlive(std::string_view path) {
   const Result<UniqueFd> socket = CreateSocket(SOCK_DGRAM);
   if (!socket) return socket.error();
   const Result<void> connected = Connect(socket->get(), *address);
-  if (connected || connected.error().number == EPROTOTYPE) return true;
+  // EPERM: a datagram socket that talks to another one alone.
+  if (connected || connected.error().number == EPROTOTYPE || connected.error().number == EPERM) return true;
   if (connected.error().number == ECONNREFUSED) return false;
   return connected.error();
+}
+
+Result<UniqueFd> LockFolder(const char* path) {
+  UniqueFd folder(::open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+  if (!folder.valid()) return SystemError{errno, "open"};
+  if (::flock(folder.get(), LOCK_EX | LOCK_NB) < 0) return SystemError{errno, "flock"};
+  return folder;
 }
 
 Result<UniqueFd> ListenOn(std::string_view text, mode_t mode) {
