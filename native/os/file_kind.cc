@@ -78,7 +78,7 @@ void* CloseAll(void* argument) {
 
 }  // namespace
 
-void CloseForeignFiles(std::vector<int> fds) {
+void CloseForeignFiles(const std::vector<int>& fds) {
   auto elsewhere = std::make_unique<std::vector<int>>();
   for (const int fd : fds) {
     if (MayHaveServer(fd)) {

@@ -23,6 +23,6 @@ Result<FileDescription> DescribeForeignFile(int fd);
 
 // Closes strangers' descriptors. close(2) asks a file's file system (FUSE, NFS), which may never answer:
 // files that have one are closed on a thread of their own.
-void CloseForeignFiles(std::vector<int> fds);
+void CloseForeignFiles(const std::vector<int>& fds);
 
 }  // namespace dmabuf

@@ -109,7 +109,7 @@ void Descriptors::Clear() {
     if (fds_[index] >= 0) fds.push_back(fds_[index]);
   }
   count_ = 0;
-  CloseForeignFiles(std::move(fds));
+  CloseForeignFiles(fds);
 }
 
 Result<std::pair<UniqueFd, UniqueFd>> CreateSocketPair() {
