@@ -99,6 +99,7 @@ export const scenarios: readonly Scenario[] = [
     name: 'an exception in a loop over messages',
     async run() {
       const [here, there] = DmaBufChannel.pair();
+      kept.push(here, there);
       await here.send('one', [holdAll()[0]]);
       setImmediate(async () => {
         for await (const message of there) {
@@ -142,7 +143,9 @@ export const scenarios: readonly Scenario[] = [
   {
     name: 'a write to a mapping with faultOnWrite',
     run() {
-      const { bytes } = allocateSync(size).map({ access: 'read', faultOnWrite: true });
+      const mapping = allocateSync(size).map({ access: 'read', faultOnWrite: true });
+      kept.push(mapping);
+      const { bytes } = mapping;
       assertFilled(bytes, size, 0);
       bytes[0] = 1;
     },
@@ -151,6 +154,7 @@ export const scenarios: readonly Scenario[] = [
     name: 'a write through transferred memory of a mapping with faultOnWrite, after unmap()',
     async run() {
       const mapping = allocateSync(size).map({ access: 'read', faultOnWrite: true });
+      kept.push(mapping);
       const bytes = await moveThroughStream(mapping.buffer);
       mapping.unmap();
       bytes.fill(1);

@@ -94,7 +94,7 @@ function busyBuffer(): [DmaBuf, Fence] {
 async function usedPair(): Promise<{ here: DmaBufChannel; there: DmaBufChannel; buffer: DmaBuf }> {
   const [here, there] = keep(DmaBufChannel.pair());
   const buffer = newBuffer();
-  await here.send('a buffer', [buffer, buffer.exportSyncFile('read')]);
+  await here.send('a buffer', [buffer, keep(buffer.exportSyncFile('read'))]);
   keep(await there.receive());
   return { here, there, buffer };
 }

@@ -269,7 +269,9 @@ const roles: Record<Role, () => void | Promise<void>> = {
       const mapping = buffer.map();
       deflate(mapping.bytes, () => {});
       views.push(buffer.cpuAccessSync('write').bytes, await moveThroughStream(buffer.map().buffer));
-      await useChannels(round, [buffer, buffer.exportSyncFile('read')]);
+      const file = buffer.exportSyncFile('read');
+      kept.push(file);
+      await useChannels(round, [buffer, file]);
       if (round % 2 === 0) buffer.close();
       if (round % 3 === 0) mapping.unmap();
       if (round % 5 === 0) void allocate(1 << 20).then((late) => kept.push(late));
