@@ -21,7 +21,8 @@ enum class HandleKind : uint8_t {
   kSyncFile,
   kChannel,
   kServer,
-  kMessage,  // a descriptor of any kind that JavaScript only holds: it waits to be sent, or is a lock
+  kMessage,  // a descriptor of any kind that waits to be sent
+  kLock,     // a folder, locked for as long as it is open
 };
 
 // A mapping and the ArrayBuffer that shows it, if any. Shared by the handle and the ArrayBuffer's finalizer,

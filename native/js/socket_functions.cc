@@ -144,7 +144,7 @@ napi_value MarkCloseOnExec(Call& call) {
 napi_value LockSocketFolder(Call& call) {
   char path[PATH_MAX + 1];
   if (!call.Read(0, path, sizeof path)) return nullptr;
-  return ReturnSocket(call, HandleKind::kMessage, LockFolder(path));
+  return ReturnSocket(call, HandleKind::kLock, LockFolder(path));
 }
 
 napi_value ListenForChannels(Call& call) {
