@@ -14,7 +14,9 @@ const flags = '-O1 -g -fno-omit-frame-pointer -fsanitize=address,undefined -fno-
 /** Brings the second package up to date with the first. */
 export function setupSanitized() {
   setup();
-  mkdirSync(sanitizedRoot, { recursive: true });
+  rmSync(reports, { recursive: true, force: true });
+  mkdirSync(reports, { recursive: true });
+  chmodSync(reports, 0o777); // Some tests run as nobody.
   for (const name of readdirSync(root)) {
     const link = join(sanitizedRoot, name);
     if (!['.git', 'build', 'dist'].includes(name) && !existsSync(link)) symlinkSync(join(root, name), link);
@@ -43,9 +45,6 @@ export const reported = 86;
  * one was expected to end, has left a report; reports are printed then, since a guest's files go with it.
  */
 export function sanitized(command) {
-  rmSync(reports, { recursive: true, force: true });
-  mkdirSync(reports);
-  chmodSync(reports, 0o777); // Some tests run as nobody.
   const script = `"$@"; status=$?; cat reports/* >&2 2>/dev/null && exit ${reported}; exit $status`;
   return { command: ['sh', '-c', script, 'sh', ...command], cwd: sanitizedRoot, env: environment() };
 }

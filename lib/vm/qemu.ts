@@ -43,8 +43,9 @@ export function qemuArguments(machine: Machine): string[] {
 /**
  * `oops=panic`: a kernel that has stumbled says so and ends instead of hanging later.
  * `no_timer_check`: on a busy host, the check at boot takes the emulated timer for broken, and panics.
+ * `tsc=nowatchdog`: on a busy host, the kernel finds its clock unstable and patches its code: QEMU 7.2 crashes it then.
  */
-const KERNEL_ARGUMENTS = 'console=ttyS0 panic=-1 oops=panic no_timer_check quiet';
+const KERNEL_ARGUMENTS = 'console=ttyS0 panic=-1 oops=panic no_timer_check tsc=nowatchdog quiet';
 
 function processor({ accel, icount }: Machine): string[] {
   if (icount) return ['-accel', 'tcg,thread=single', '-cpu', 'max', '-icount', 'shift=0,sleep=off'];
