@@ -172,7 +172,7 @@ try {
   if (!options['this-node'] && !options.kernel && !options.asan && filters.length === 0) {
     // What depends on how Node collects and ends; the rest takes as long again, and the kernel does most of it.
     const list = files('lifecycle').filter((name) =>
-      /\/(collection|ending|mapping|waiting|waiting-ending|workers)\.test/.test(name),
+      /\/(collection|ending|mapping|workers)\.test/.test(name),
     );
     for (const major of otherNodes) {
       const node = installNode(major);
