@@ -6,6 +6,24 @@ import { createError, DmaBufError } from './errors.js';
 /** The number of an open file in the addon's table. */
 export type NativeHandle = number;
 
+/** What a look at the system has found (native/os/survey.h), in rows. Strings are absent where nothing is known. */
+export interface RawSurvey {
+  /** inode, size, references or -1, index of the exporter or -1, 1 where the size is a lower bound + 2 where it is gone */
+  buffers: Float64Array;
+  /** Of each buffer. */
+  names: readonly (string | undefined)[];
+  exporters: readonly string[];
+  /** index of the buffer, index of the process, descriptors, mappings */
+  holdings: Float64Array;
+  pids: Float64Array;
+  /** Of each process; '' where it could not be read. */
+  commands: readonly string[];
+  /** pid, negative errno, 1 for the descriptors or 2 for the mappings */
+  refusals: Float64Array;
+}
+
+type SurveyDone = (surveyOrErrno: RawSurvey | number, syscall: string | undefined) => void;
+
 /**
  * What the addon exports (native/addon.cc, native/js/functions.h). Functions throw DmaBufError. Further
  * results are left in `registers`, valid until the next call.
@@ -126,6 +144,13 @@ export interface Native {
   info(handle: NativeHandle): [string, string?];
   parseFdInfo(text: Uint8Array): [string, string?] | undefined;
   readFdInfo(pid: number, fd: number): [string, string?] | undefined;
+
+  /** Looks through /proc, at these processes or, where there are none, at all. */
+  scanProcesses(pids: Float64Array, done: SurveyDone): void;
+  /** Reads the BPF iterators, pinned in `folder`, or loaded where it is ''. */
+  surveyBpf(folder: string, buffers: boolean, holders: boolean, done: SurveyDone): void;
+  /** Pins the iterator 0 (buffers), 1 (descriptors) or 2 (mappings) in the folder; returns its path. */
+  pinIterator(iterator: number, folder: string): string;
 
   /** Bytes, by sysinfo(2). */
   freeMemory(): number;

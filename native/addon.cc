@@ -66,6 +66,9 @@ constexpr Export kExports[] = {
     {"allocateUdmabufAsync", Entry<AllocateUdmabufAsync, 2>},
     {"parseFdInfo", Entry<ParseFdInfoText, 1>},
     {"readFdInfo", Entry<ReadFdInfoOf, 2>},
+    {"scanProcesses", Entry<ScanProcfs, 2>},
+    {"surveyBpf", Entry<SurveyBpf, 4>},
+    {"pinIterator", Entry<PinIterator, 2>},
     {"freeMemory", Entry<FreeMemoryBytes, 0>},
     {"availableMemory", Entry<AvailableMemory, 0>},
 };

@@ -1,1 +1,16 @@
+export { type BufferChange, diff, type ProcessChange, type SnapshotDiff } from './diff.js';
 export { type DmaBufInfo, parseFdInfo, readFdInfo } from './fdinfo.js';
+export { type PinOptions, pinSync, unpinSync } from './pin.js';
+export {
+  type BufferHolder,
+  type BufferUsage,
+  type ExporterUsage,
+  type ProcessUsage,
+  type Snapshot,
+  type SnapshotOptions,
+  type SnapshotSource,
+  type SourceAttempt,
+  snapshot,
+  type Unreadable,
+} from './snapshot.js';
+export { type WatchOptions, watch } from './watch.js';

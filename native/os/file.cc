@@ -50,18 +50,22 @@ Result<int> AccessModeOf(int fd) {
   return flags & O_ACCMODE;
 }
 
-Result<size_t> ReadSmallFile(const char* path, char* buffer, size_t capacity) {
-  Result<UniqueFd> file = OpenForReading(path);
-  if (!file) return file.error();
+Result<size_t> ReadAll(int fd, char* buffer, size_t capacity) {
   size_t length = 0;
   while (length < capacity) {
-    const ssize_t count = ::read(file->get(), buffer + length, capacity - length);
+    const ssize_t count = ::read(fd, buffer + length, capacity - length);
     if (count < 0 && errno == EINTR) continue;
     if (count < 0) return SystemError{errno, "read"};
     if (count == 0) break;
     length += static_cast<size_t>(count);
   }
   return length;
+}
+
+Result<size_t> ReadSmallFile(const char* path, char* buffer, size_t capacity) {
+  const Result<UniqueFd> file = OpenForReading(path);
+  if (!file) return file.error();
+  return ReadAll(file->get(), buffer, capacity);
 }
 
 }  // namespace dmabuf

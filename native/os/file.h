@@ -35,6 +35,8 @@ Result<UniqueFd> Duplicate(int fd);
 Result<void> SetCloseOnExec(int fd);
 // fcntl(2) F_GETFL: the access mode, one of O_RDONLY, O_WRONLY, O_RDWR.
 Result<int> AccessModeOf(int fd);
+// Reads at most `capacity` bytes from where the file is, up to its end.
+Result<size_t> ReadAll(int fd, char* buffer, size_t capacity);
 // Reads at most `capacity` bytes of the small file at `path` (procfs, sysfs) from its start.
 Result<size_t> ReadSmallFile(const char* path, char* buffer, size_t capacity);
 

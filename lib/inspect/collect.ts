@@ -1,0 +1,251 @@
+import { DmaBufError } from '../errors.js';
+import { type BpfParts, surveyBpf, surveyPinned } from './bpf.js';
+import { surveyDebugfs } from './debugfs.js';
+import { surveyProcfs, whatProcHides } from './procfs.js';
+import type {
+  BufferUsage,
+  CheckedOptions,
+  ExporterUsage,
+  ProcessUsage,
+  Snapshot,
+  SnapshotSource,
+  SourceAttempt,
+  Unreadable,
+} from './snapshot.js';
+import type { Survey } from './survey.js';
+import { surveySysfs } from './sysfs.js';
+
+/** What has been put together so far. */
+class Collection {
+  readonly sources = new Set<SnapshotSource>();
+  readonly attempts: SourceAttempt[] = [];
+  readonly commands = new Map<number, string>();
+  unreadable: Unreadable[] = [];
+  buffers = new Map<number, BufferUsage>();
+  /** Reads again what lists every buffer; undefined when nothing does. */
+  listAgain: (() => Promise<Survey>) | undefined;
+
+  /** What `read` finds, or undefined with its error among the attempts. */
+  async try(source: SnapshotSource, read: () => Promise<Survey>): Promise<Survey | undefined> {
+    try {
+      return await read();
+    } catch (error) {
+      if (!(error instanceof DmaBufError)) throw error;
+      this.attempts.push({ source, error });
+      return undefined;
+    }
+  }
+
+  /** Adds what a source has found to what is known; what is known stays. */
+  add(survey: Survey): void {
+    this.sources.add(survey.source);
+    for (const [pid, command] of survey.commands) this.commands.set(pid, command);
+    if (survey.unreadable.length > 0) this.unreadable = survey.unreadable;
+    if (this.buffers.size === 0) {
+      this.buffers = survey.buffers;
+      return;
+    }
+    for (const [inode, found] of survey.buffers) {
+      const known = this.buffers.get(inode);
+      if (known === undefined) this.buffers.set(inode, found);
+      else complete(known, found);
+    }
+  }
+}
+
+function complete(known: BufferUsage, found: BufferUsage): void {
+  if (known.size === 0 || known.sizeIsLowerBound) {
+    known.size = found.size;
+    if (found.sizeIsLowerBound) known.sizeIsLowerBound = true;
+    else delete known.sizeIsLowerBound;
+  }
+  if (known.exporter === undefined && found.exporter !== undefined) known.exporter = found.exporter;
+  if (known.name === undefined && found.name !== undefined) known.name = found.name;
+  if (known.references === undefined && found.references !== undefined) known.references = found.references;
+  if (known.devices === undefined && found.devices !== undefined) known.devices = found.devices;
+  if (known.holders.length === 0) known.holders = found.holders;
+}
+
+/** The ways to read an iterator: loaded, then pinned. */
+function bpfWays(pinned: string): ((parts: BpfParts) => Promise<Survey>)[] {
+  return [surveyBpf, (parts) => surveyPinned(pinned, parts)];
+}
+
+/** Reads every buffer, and their holders too where one source knows both. Returns whether it did. */
+async function listBuffers(collection: Collection, { pinned, devices }: CheckedOptions): Promise<boolean> {
+  for (const read of bpfWays(pinned)) {
+    const listAgain = (): Promise<Survey> => read({ buffers: true, holders: false });
+    const both = await collection.try('bpf', () => read({ buffers: true, holders: true }));
+    const found = both ?? (await read({ buffers: true, holders: false }).catch(() => undefined));
+    if (found === undefined) continue;
+    collection.add(found);
+    // It has seen to those that have gone meanwhile itself.
+    if (both === undefined) collection.listAgain = listAgain;
+    if (devices) await addDevices(collection);
+    return both !== undefined;
+  }
+  for (const [source, read] of [['debugfs', surveyDebugfs] as const, ['sysfs', surveySysfs] as const]) {
+    const found = await collection.try(source, read);
+    if (found === undefined) continue;
+    collection.add(found);
+    collection.listAgain = read;
+    break;
+  }
+  return false;
+}
+
+async function addDevices(collection: Collection): Promise<void> {
+  const found = await collection.try('debugfs', surveyDebugfs);
+  if (found === undefined) return;
+  // What has been made since has no known holders.
+  for (const inode of found.buffers.keys()) if (!collection.buffers.has(inode)) found.buffers.delete(inode);
+  collection.add(found);
+}
+
+async function findHolders(collection: Collection, pids: readonly number[] | undefined): Promise<void> {
+  const listsAll = collection.listAgain !== undefined;
+  if (listsAll) {
+    const found = await surveyBpf({ buffers: false, holders: true }).catch(() => undefined);
+    if (found !== undefined) {
+      // What has been made since has no known size.
+      for (const inode of found.buffers.keys()) if (!collection.buffers.has(inode)) found.buffers.delete(inode);
+      collection.add(found);
+      return;
+    }
+  }
+  const found = await collection.try('procfs', () => surveyProcfs(pids));
+  if (found !== undefined) collection.add(found);
+  else if (!listsAll) throw noSource(collection.attempts);
+  await noteWhatIsHidden(collection);
+}
+
+async function noteWhatIsHidden({ attempts }: Collection): Promise<void> {
+  const error = await whatProcHides();
+  if (error !== undefined) attempts.push({ source: 'procfs', error });
+}
+
+function noSource(attempts: SourceAttempt[]): DmaBufError {
+  const code = 'ERR_DMABUF_NO_SOURCE';
+  const lines = attempts.map(({ source, error }) => `\n  ${source}: ${error.message}`);
+  return new DmaBufError(`${code}: nothing here tells which dma-bufs there are:${lines.join('')}`, { code, attempts });
+}
+
+/** Buffers that nobody holds any more because they are gone would look like the kernel's own. */
+async function dropVanished({ buffers, listAgain }: Collection): Promise<void> {
+  const isUnheld = (buffer: BufferUsage): boolean => buffer.holders.length === 0;
+  if (listAgain === undefined || ![...buffers.values()].some(isUnheld)) return;
+  const later = await listAgain();
+  for (const buffer of buffers.values()) {
+    if (isUnheld(buffer) && !later.buffers.has(buffer.inode)) buffers.delete(buffer.inode);
+  }
+}
+
+/** Takes the best of everything that is permitted. */
+export async function collect(options: CheckedOptions): Promise<Snapshot> {
+  const collection = new Collection();
+  const time = new Date();
+  const knowsHolders = await listBuffers(collection, options);
+  const listsAll = collection.sources.size > 0;
+  if (!knowsHolders) {
+    await findHolders(collection, options.pids);
+    await dropVanished(collection);
+  }
+  return summarize(time, collection, options.pids, listsAll && options.pids === undefined);
+}
+
+/** Takes one source alone. */
+export async function collectFrom(source: SnapshotSource, options: CheckedOptions): Promise<Snapshot> {
+  const collection = new Collection();
+  const time = new Date();
+  const { pids } = options;
+  switch (source) {
+    case 'procfs':
+      collection.add(await surveyProcfs(pids));
+      await noteWhatIsHidden(collection);
+      break;
+    case 'debugfs':
+      collection.add(await surveyDebugfs());
+      break;
+    case 'sysfs':
+      collection.add(await surveySysfs());
+      break;
+    case 'bpf': {
+      const loaded = await collection.try('bpf', () => surveyBpf({ buffers: true, holders: true }));
+      // Nothing that a pinned iterator lacks is more to the point than why none could be loaded.
+      const found = loaded ?? (await surveyPinned(options.pinned, { buffers: true, holders: true }).catch(() => undefined));
+      if (found === undefined) throw collection.attempts[0]?.error;
+      collection.add(found);
+    }
+  }
+  if (options.devices && source !== 'debugfs') await addDevices(collection);
+  return summarize(time, collection, pids, source === 'bpf' && pids === undefined);
+}
+
+/** Leaves what these processes hold. */
+function restrict(collection: Collection, pids: readonly number[]): void {
+  const wanted = new Set(pids);
+  for (const buffer of collection.buffers.values()) {
+    buffer.holders = buffer.holders.filter(({ pid }) => wanted.has(pid));
+    if (buffer.holders.length === 0) collection.buffers.delete(buffer.inode);
+  }
+  collection.unreadable = collection.unreadable.filter(({ pid }) => wanted.has(pid));
+}
+
+function processesOf(buffers: readonly BufferUsage[], commands: ReadonlyMap<number, string>): ProcessUsage[] {
+  const processes = new Map<number, ProcessUsage>();
+  for (const { size, holders } of buffers) {
+    for (const { pid, fds, mappings } of holders) {
+      let process = processes.get(pid);
+      if (process === undefined) {
+        process = { pid, command: commands.get(pid) ?? '', buffers: 0, fds: 0, mappings: 0, rss: 0, pss: 0 };
+        processes.set(pid, process);
+      }
+      process.buffers++;
+      process.fds += fds;
+      process.mappings += mappings;
+      process.rss += size;
+      process.pss += size / holders.length;
+    }
+  }
+  return [...processes.values()].sort((a, b) => a.pid - b.pid);
+}
+
+function exportersOf(buffers: readonly BufferUsage[]): ExporterUsage[] {
+  const exporters = new Map<string, ExporterUsage>();
+  for (const { exporter = '', size } of buffers) {
+    const usage = exporters.get(exporter);
+    if (usage === undefined) {
+      exporters.set(exporter, { exporter, buffers: 1, size });
+    } else {
+      usage.buffers++;
+      usage.size += size;
+    }
+  }
+  return [...exporters.values()].sort((a, b) => b.size - a.size || (a.exporter < b.exporter ? -1 : 1));
+}
+
+function sum(buffers: readonly BufferUsage[]): { buffers: number; size: number } {
+  return { buffers: buffers.length, size: buffers.reduce((size, buffer) => size + buffer.size, 0) };
+}
+
+function summarize(
+  time: Date,
+  collection: Collection,
+  pids: readonly number[] | undefined,
+  listsAll: boolean,
+): Snapshot {
+  if (pids !== undefined) restrict(collection, pids);
+  const buffers = [...collection.buffers.values()].sort((a, b) => a.inode - b.inode);
+  const snapshot: Snapshot = {
+    time,
+    source: [...collection.sources],
+    buffers,
+    processes: processesOf(buffers, collection.commands),
+    exporters: exportersOf(buffers),
+    total: sum(buffers),
+    unreadable: collection.unreadable,
+    attempts: collection.attempts,
+  };
+  if (listsAll) snapshot.unaccounted = sum(buffers.filter(({ holders }) => holders.length === 0));
+  return snapshot;
+}

@@ -1,0 +1,129 @@
+import { invalidType } from '../check.js';
+import type { BufferUsage, ProcessUsage, Snapshot } from './snapshot.js';
+
+/** A buffer that is in both snapshots, but not the same in both. */
+export interface BufferChange {
+  before: BufferUsage;
+  after: BufferUsage;
+}
+
+/** A process that holds more, or less, than before. */
+export interface ProcessChange {
+  pid: number;
+  command: string;
+  /** Absent when it held nothing, or did not exist. */
+  before?: ProcessUsage;
+  /** Absent when it holds nothing any more, or has ended. */
+  after?: ProcessUsage;
+  /** How much `rss` has grown, in bytes; negative when it has shrunk. */
+  growth: number;
+}
+
+/** What has changed from one snapshot to another. */
+export interface SnapshotDiff {
+  appeared: BufferUsage[];
+  gone: BufferUsage[];
+  /** Those whose name, references, devices or holders have changed. */
+  changed: BufferChange[];
+  /** Processes that hold more bytes than before, the largest growth first. */
+  grown: ProcessChange[];
+  /** Processes that hold fewer bytes than before, the largest loss first. */
+  shrunk: ProcessChange[];
+  /** How buffers and bytes have grown, by exporter, the largest growth first; negative when they have shrunk. */
+  exporters: { exporter: string; buffers: number; size: number }[];
+  /** How buffers and bytes have grown in all; negative when they have shrunk. */
+  total: { buffers: number; size: number };
+}
+
+function isSame(before: BufferUsage, after: BufferUsage): boolean {
+  return (
+    before.name === after.name &&
+    before.references === after.references &&
+    before.size === after.size &&
+    before.devices?.join('\n') === after.devices?.join('\n') &&
+    before.holders.length === after.holders.length &&
+    before.holders.every((holder) =>
+      after.holders.some(
+        ({ pid, fds, mappings }) => pid === holder.pid && fds === holder.fds && mappings === holder.mappings,
+      ),
+    )
+  );
+}
+
+function processChanges(before: Snapshot, after: Snapshot): ProcessChange[] {
+  const earlier = new Map(before.processes.map((process) => [process.pid, process]));
+  const changes: ProcessChange[] = [];
+  for (const process of after.processes) {
+    const was = earlier.get(process.pid);
+    earlier.delete(process.pid);
+    const change: ProcessChange = {
+      pid: process.pid,
+      command: process.command,
+      after: process,
+      growth: process.rss - (was?.rss ?? 0),
+    };
+    if (was !== undefined) change.before = was;
+    changes.push(change);
+  }
+  for (const was of earlier.values()) {
+    changes.push({ pid: was.pid, command: was.command, before: was, growth: -was.rss });
+  }
+  return changes;
+}
+
+function exporterChanges(before: Snapshot, after: Snapshot): SnapshotDiff['exporters'] {
+  const changes = new Map<string, { exporter: string; buffers: number; size: number }>();
+  const add = (snapshot: Snapshot, sign: 1 | -1): void => {
+    for (const { exporter, buffers, size } of snapshot.exporters) {
+      const change = changes.get(exporter) ?? { exporter, buffers: 0, size: 0 };
+      change.buffers += sign * buffers;
+      change.size += sign * size;
+      changes.set(exporter, change);
+    }
+  };
+  add(after, 1);
+  add(before, -1);
+  return [...changes.values()]
+    .filter(({ buffers, size }) => buffers !== 0 || size !== 0)
+    .sort((a, b) => b.size - a.size || b.buffers - a.buffers);
+}
+
+function checkSnapshot(value: unknown, name: string): void {
+  const given = value as Partial<Snapshot> | null | undefined;
+  if (!Array.isArray(given?.buffers) || !Array.isArray(given.processes) || !Array.isArray(given.exporters)) {
+    throw invalidType(name, 'a snapshot', value);
+  }
+}
+
+/**
+ * What has changed between two snapshots. Buffers are known by their inodes, processes by their ids. Snapshots of other
+ * sources or with other rights see other things: compare like with like.
+ *
+ * @throws TypeError `ERR_INVALID_ARG_TYPE`
+ */
+export function diff(before: Snapshot, after: Snapshot): SnapshotDiff {
+  checkSnapshot(before, 'first argument');
+  checkSnapshot(after, 'second argument');
+  const earlier = new Map(before.buffers.map((buffer) => [buffer.inode, buffer]));
+  const appeared: BufferUsage[] = [];
+  const changed: BufferChange[] = [];
+  for (const buffer of after.buffers) {
+    const was = earlier.get(buffer.inode);
+    earlier.delete(buffer.inode);
+    if (was === undefined) appeared.push(buffer);
+    else if (!isSame(was, buffer)) changed.push({ before: was, after: buffer });
+  }
+  const changes = processChanges(before, after);
+  return {
+    appeared,
+    gone: [...earlier.values()],
+    changed,
+    grown: changes.filter(({ growth }) => growth > 0).sort((a, b) => b.growth - a.growth),
+    shrunk: changes.filter(({ growth }) => growth < 0).sort((a, b) => a.growth - b.growth),
+    exporters: exporterChanges(before, after),
+    total: {
+      buffers: after.total.buffers - before.total.buffers,
+      size: after.total.size - before.total.size,
+    },
+  };
+}

@@ -1,0 +1,176 @@
+import { checkInteger, checkOptions, invalidType, outOfRange } from '../check.js';
+import { callSite, DmaBufError } from '../errors.js';
+import { collect, collectFrom } from './collect.js';
+
+/** An interface of the kernel that a snapshot is read from. */
+export type SnapshotSource = 'procfs' | 'bpf' | 'debugfs' | 'sysfs';
+
+/** What one process has of one buffer. */
+export interface BufferHolder {
+  pid: number;
+  /** Descriptors that refer to the buffer. */
+  fds: number;
+  /** Mappings of it, whole or in part. */
+  mappings: number;
+}
+
+/** One dma-buf of the system. */
+export interface BufferUsage {
+  /** Identifies the buffer on the whole system, for as long as it exists. */
+  inode: number;
+  /** Bytes. */
+  size: number;
+  /** The size is not known but at least `size`: only mappings were seen, and no right to look behind them. */
+  sizeIsLowerBound?: true;
+  /** The driver that made it: `'system'` (a heap's name), `'udmabuf'`, `'drm'`, … Absent when no source could tell. */
+  exporter?: string;
+  /** Absent when unset or unknown. Any user of a buffer may set it to any bytes: show it escaped, trust it in nothing. */
+  name?: string;
+  /** Who holds it, anywhere: descriptors, mappings, drivers, messages in flight. Absent when no source could tell. */
+  references?: number;
+  /** Devices that have attached to it, by their kernel names. Only debugfs tells: absent without it. */
+  devices?: string[];
+  /** The processes that could be seen to hold it. */
+  holders: BufferHolder[];
+}
+
+/** What one process holds. Sizes are bytes. */
+export interface ProcessUsage {
+  pid: number;
+  /** The name of its main thread (`/proc/<pid>/comm`, 15 bytes at most, as untrusted as a buffer's name); `''` when it is gone. */
+  command: string;
+  /** Different buffers. */
+  buffers: number;
+  fds: number;
+  mappings: number;
+  /** The sizes of the different buffers that it holds. */
+  rss: number;
+  /** Its share: each buffer's size is divided by the number of processes that hold it. */
+  pss: number;
+}
+
+/** The buffers of one exporter. */
+export interface ExporterUsage {
+  /** `''` for buffers whose exporter no source could tell. */
+  exporter: string;
+  buffers: number;
+  /** Bytes. */
+  size: number;
+}
+
+/** A process of which something may not be read. */
+export interface Unreadable {
+  pid: number;
+  /** The errno's name: `'EACCES'` (another user's process), `'ESRCH'` (asked for by `pids`, and not there). */
+  error: string;
+  /** What could not be read. */
+  what: 'descriptors' | 'mappings' | 'both';
+}
+
+/** A source that could not be used, and why. */
+export interface SourceAttempt {
+  source: SnapshotSource;
+  error: DmaBufError;
+}
+
+/** The dma-bufs of the system at one moment. */
+export interface Snapshot {
+  time: Date;
+  /** The interfaces that it came from. */
+  source: SnapshotSource[];
+  /** In the order of their inodes. */
+  buffers: BufferUsage[];
+  /** Those that hold buffers, in the order of their ids. */
+  processes: ProcessUsage[];
+  /** In the order of their sizes, the largest first. */
+  exporters: ExporterUsage[];
+  /** Each buffer once. */
+  total: { buffers: number; size: number };
+  /**
+   * What no process that could be seen holds: a driver, a message in flight, or a process in `unreadable` does. Absent
+   * when no source lists every buffer.
+   */
+  unaccounted?: { buffers: number; size: number };
+  /** Processes of which something may not be read: what they hold may be missing above. */
+  unreadable: Unreadable[];
+  /** What would have told more, or sooner, and why it could not be used. */
+  attempts: SourceAttempt[];
+}
+
+/** What to look at, and how. */
+export interface SnapshotOptions {
+  /** Look at these processes alone, and at the buffers that they hold. */
+  pids?: readonly number[] | undefined;
+  /**
+   * `'auto'` (the default) takes the best that is permitted: for the buffers the BPF iterator (Linux 6.18), loaded or
+   * pinned, then debugfs, then sysfs; for their holders BPF, then procfs. A name takes that one alone: debugfs and sysfs
+   * know no holders.
+   */
+  source?: SnapshotSource | 'auto' | undefined;
+  /** Also ask debugfs which devices have attached to the buffers: slow, and for root. */
+  devices?: boolean | undefined;
+  /** The folder where `dmabuf pin` has placed the BPF iterators; `/sys/fs/bpf/dmabuf` by default. */
+  pinned?: string | undefined;
+}
+
+const sources: readonly unknown[] = ['auto', 'procfs', 'bpf', 'debugfs', 'sysfs'];
+
+function checkPids(pids: unknown): number[] | undefined {
+  if (pids === undefined) return undefined;
+  if (!Array.isArray(pids)) throw invalidType('option pids', 'an array of process ids', pids);
+  return pids.map((pid) => checkInteger(pid, 'process id in the option pids', 1, 2 ** 31 - 1));
+}
+
+/** The options, checked. */
+export interface CheckedOptions {
+  pids: number[] | undefined;
+  source: SnapshotSource | 'auto';
+  devices: boolean;
+  pinned: string;
+}
+
+/** Checks what the user gave. */
+export function checkSnapshotOptions(options: SnapshotOptions = {}): CheckedOptions {
+  checkOptions(options);
+  const { source = 'auto', devices = false, pinned = '/sys/fs/bpf/dmabuf' } = options;
+  if (typeof source !== 'string') throw invalidType('option source', 'a string', source);
+  if (!sources.includes(source)) {
+    throw outOfRange('option source', "'auto', 'procfs', 'bpf', 'debugfs' or 'sysfs'", source);
+  }
+  if (typeof devices !== 'boolean') throw invalidType('option devices', 'a boolean', devices);
+  if (typeof pinned !== 'string') throw invalidType('option pinned', 'a string', pinned);
+  if (pinned === '' || pinned.includes('\0') || pinned.length > 4000) {
+    throw outOfRange('option pinned', 'the path of a folder', pinned);
+  }
+  return { pids: checkPids(options.pids), source, devices, pinned };
+}
+
+/**
+ * All dma-bufs that may be seen, and who holds them.
+ *
+ * Whatever may not be read is counted in `unreadable` and explained in `attempts`; that is no error. Fields that no
+ * source could tell are absent. Processes and buffers that come or go meanwhile may be in it or not; each buffer is there
+ * once.
+ *
+ * ```js
+ * const { total, processes } = await snapshot();
+ * console.log(total.size, processes[0]?.command);
+ * ```
+ *
+ * @throws DmaBufError the kernel's errno when the one source asked for refuses; `ERR_DMABUF_UNSUPPORTED_KERNEL` when the
+ *   kernel does not have it; `ERR_DMABUF_NO_SOURCE` with `attempts` when there is not even procfs
+ * @throws TypeError `ERR_INVALID_ARG_TYPE`
+ * @throws RangeError `ERR_OUT_OF_RANGE`
+ */
+export async function snapshot(options?: SnapshotOptions): Promise<Snapshot> {
+  const checked = checkSnapshotOptions(options);
+  const site = callSite(snapshot);
+  try {
+    return await (checked.source === 'auto' ? collect(checked) : collectFrom(checked.source, checked));
+  } catch (error) {
+    if (error instanceof DmaBufError) {
+      error.stack = `${error.name}: ${error.message}${site.stack?.slice(site.stack.indexOf('\n')) ?? ''}`;
+    }
+    throw error;
+  }
+}

@@ -1,0 +1,81 @@
+import { createError, type DmaBufError } from '../errors.js';
+import type { RawSurvey } from '../native.js';
+import type { BufferHolder, BufferUsage, SnapshotSource, Unreadable } from './snapshot.js';
+
+/** What one source has found. */
+export interface Survey {
+  source: SnapshotSource;
+  /** By inode. */
+  buffers: Map<number, BufferUsage>;
+  /** The commands of the processes that hold any, by their ids. */
+  commands: Map<number, string>;
+  unreadable: Unreadable[];
+}
+
+/** How many columns the rows of a RawSurvey have. */
+const bufferColumns = 5;
+const holdingColumns = 4;
+const refusalColumns = 3;
+const sizeIsLowerBound = 1;
+const isGone = 2;
+
+function unreadableOf(refusals: Float64Array): Unreadable[] {
+  const found: Unreadable[] = [];
+  for (let at = 0; at < refusals.length; at += refusalColumns) {
+    const pid = refusals[at] as number;
+    const what = refusals[at + 2] === 1 ? 'descriptors' : 'mappings';
+    const last = found.at(-1);
+    if (last?.pid === pid) last.what = 'both';
+    else found.push({ pid, error: createError(refusals[at + 1] as number, 'open').code, what });
+  }
+  return found;
+}
+
+/** Makes objects of the addon's rows. */
+export function toSurvey(source: SnapshotSource, raw: RawSurvey): Survey {
+  const { names, exporters, pids, commands, holdings } = raw;
+  const rows = raw.buffers;
+  const count = rows.length / bufferColumns;
+  const usages: BufferUsage[] = new Array(count);
+  const buffers = new Map<number, BufferUsage>();
+  for (let index = 0, at = 0; index < count; index++, at += bufferColumns) {
+    const holders: BufferHolder[] = [];
+    const usage: BufferUsage = { inode: rows[at] as number, size: rows[at + 1] as number, holders };
+    const exporter = rows[at + 3] as number;
+    if (exporter >= 0) usage.exporter = exporters[exporter] as string;
+    const name = names[index];
+    if (name !== undefined) usage.name = name;
+    const references = rows[at + 2] as number;
+    if (references >= 0) usage.references = references;
+    const flags = rows[at + 4] as number;
+    if ((flags & sizeIsLowerBound) !== 0) usage.sizeIsLowerBound = true;
+    usages[index] = usage;
+    if ((flags & isGone) === 0) buffers.set(usage.inode, usage);
+  }
+  for (let at = 0; at < holdings.length; at += holdingColumns) {
+    usages[holdings[at] as number]?.holders.push({
+      pid: pids[holdings[at + 1] as number] as number,
+      fds: holdings[at + 2] as number,
+      mappings: holdings[at + 3] as number,
+    });
+  }
+  return {
+    source,
+    buffers,
+    commands: new Map(commands.map((command, index) => [pids[index] as number, command])),
+    unreadable: unreadableOf(raw.refusals),
+  };
+}
+
+/** A function of the addon that looks at the system on the thread pool, as a promise. */
+export function onThreadPool(
+  start: (done: (surveyOrErrno: RawSurvey | number, syscall: string | undefined) => void) => void,
+  explain: (errno: number, syscall: string) => DmaBufError = createError,
+): Promise<RawSurvey> {
+  return new Promise((resolve, reject) => {
+    start((surveyOrErrno, syscall) => {
+      if (typeof surveyOrErrno === 'number') reject(explain(surveyOrErrno, syscall as string));
+      else resolve(surveyOrErrno);
+    });
+  });
+}

@@ -1,0 +1,48 @@
+import { readdir, readFile } from 'node:fs/promises';
+import { createError, DmaBufError } from '../errors.js';
+import type { BufferUsage } from './snapshot.js';
+import type { Survey } from './survey.js';
+
+const folder = '/sys/kernel/dmabuf/buffers';
+
+async function read(inode: string, file: string): Promise<string | undefined> {
+  const text = await readFile(`${folder}/${inode}/${file}`, 'utf8').catch(() => undefined);
+  return text?.replace(/\n$/, '');
+}
+
+/** Nothing when it has gone meanwhile. */
+async function bufferOf(inode: string): Promise<BufferUsage | undefined> {
+  const [size, exporter] = await Promise.all([read(inode, 'size'), read(inode, 'exporter_name')]);
+  if (size === undefined || !/^\d+$/.test(size)) return undefined;
+  const usage: BufferUsage = { inode: Number(inode), size: Number(size), holders: [] };
+  if (exporter !== undefined) usage.exporter = exporter;
+  return usage;
+}
+
+/**
+ * Reads sysfs (Documentation/ABI/testing/sysfs-kernel-dmabuf-buffers; CONFIG_DMABUF_SYSFS_STATS from Linux 5.13 until
+ * it was removed): every buffer's size and exporter, without names and holders.
+ */
+export async function surveySysfs(): Promise<Survey> {
+  const entries = await readdir(folder).catch((error: NodeJS.ErrnoException) => {
+    if (error.errno === undefined) throw error;
+    const made = createError(error.errno, 'open', folder);
+    if (made.code !== 'ENOENT') throw made;
+    const code = 'ERR_DMABUF_UNSUPPORTED_KERNEL';
+    const text = 'this kernel has no statistics in sysfs: they need CONFIG_DMABUF_SYSFS_STATS, and newer kernels have none';
+    throw new DmaBufError(`${code}: ${text}`, { code, path: folder, cause: made });
+  });
+  const inodes = entries.filter((entry) => /^\d+$/.test(entry));
+  const found: BufferUsage[] = [];
+  // A few at a time: each takes two descriptors.
+  for (let start = 0; start < inodes.length; start += 32) {
+    const some = await Promise.all(inodes.slice(start, start + 32).map(bufferOf));
+    for (const buffer of some) if (buffer !== undefined) found.push(buffer);
+  }
+  return {
+    source: 'sysfs',
+    buffers: new Map(found.map((buffer) => [buffer.inode, buffer])),
+    commands: new Map(),
+    unreadable: [],
+  };
+}

@@ -1,0 +1,187 @@
+#include <climits>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <utility>
+
+#include "js/functions.h"
+#include "os/bpf.h"
+#include "os/bpf_survey.h"
+#include "os/process_scan.h"
+#include "os/survey.h"
+
+namespace dmabuf {
+namespace {
+
+// A look at the system, on the thread pool.
+struct SurveyJob {
+  std::function<Result<Survey>()> work;
+  std::optional<Result<Survey>> outcome;
+  napi_async_work handle = nullptr;
+  napi_ref done = nullptr;
+};
+
+napi_value ToJs(napi_env env, std::string_view text) {
+  napi_value result = nullptr;
+  napi_create_string_utf8(env, text.data(), text.size(), &result);
+  return result;
+}
+
+// A Float64Array of so many rows, filled by `row(index, numbers)`.
+template <size_t columns, typename Row>
+napi_value Table(napi_env env, size_t rows, Row row) {
+  void* data = nullptr;
+  napi_value buffer = nullptr;
+  napi_value array = nullptr;
+  napi_create_arraybuffer(env, rows * columns * sizeof(double), &data, &buffer);
+  auto* numbers = static_cast<double*>(data);
+  for (size_t index = 0; index < rows; index++) row(index, numbers + index * columns);
+  napi_create_typedarray(env, napi_float64_array, rows * columns, buffer, 0, &array);
+  return array;
+}
+
+// An array of strings, with a hole where `text(index)` has nothing.
+template <typename Text>
+napi_value Strings(napi_env env, size_t length, Text text) {
+  napi_value array = nullptr;
+  napi_create_array_with_length(env, length, &array);
+  for (size_t index = 0; index < length; index++) {
+    const std::optional<std::string_view> value = text(index);
+    if (!value) continue;
+    napi_handle_scope scope = nullptr;
+    napi_open_handle_scope(env, &scope);
+    napi_set_element(env, array, static_cast<uint32_t>(index), ToJs(env, *value));
+    napi_close_handle_scope(env, scope);
+  }
+  return array;
+}
+
+// See RawSurvey in lib/native.ts.
+napi_value ToJs(napi_env env, const Survey& survey) {
+  napi_value result = nullptr;
+  napi_create_object(env, &result);
+  const auto set = [&](const char* name, napi_value value) {
+    napi_set_named_property(env, result, name, value);
+  };
+  set("buffers", Table<5>(env, survey.buffers.size(), [&](size_t index, double* row) {
+        const Survey::Buffer& buffer = survey.buffers[index];
+        row[0] = static_cast<double>(buffer.inode);
+        row[1] = static_cast<double>(buffer.size);
+        row[2] = static_cast<double>(buffer.references);
+        row[3] = buffer.exporter;
+        row[4] = (buffer.size_is_lower_bound ? 1 : 0) + (buffer.is_gone ? 2 : 0);
+      }));
+  set("names", Strings(env, survey.buffers.size(), [&](size_t index) -> std::optional<std::string_view> {
+        const Survey::Buffer& buffer = survey.buffers[index];
+        if (buffer.name_length < 0) return std::nullopt;
+        return survey.NameOf(buffer);
+      }));
+  set("exporters",
+      Strings(env, survey.exporters.size(),
+              [&](size_t index) -> std::optional<std::string_view> { return survey.exporters[index]; }));
+  set("holdings", Table<4>(env, survey.holdings.size(), [&](size_t index, double* row) {
+        const Survey::Holding& holding = survey.holdings[index];
+        row[0] = holding.buffer;
+        row[1] = holding.process;
+        row[2] = holding.fds;
+        row[3] = holding.mappings;
+      }));
+  set("pids", Table<1>(env, survey.processes.size(),
+                       [&](size_t index, double* row) { row[0] = survey.processes[index].pid; }));
+  set("commands", Strings(env, survey.processes.size(), [&](size_t index) -> std::optional<std::string_view> {
+        return survey.processes[index].command;
+      }));
+  set("refusals", Table<3>(env, survey.refusals.size(), [&](size_t index, double* row) {
+        const Survey::Refusal& refusal = survey.refusals[index];
+        row[0] = refusal.pid;
+        row[1] = -refusal.error;
+        row[2] = static_cast<double>(refusal.what);
+      }));
+  return result;
+}
+
+void Execute(napi_env /*env*/, void* data) {
+  auto* job = static_cast<SurveyJob*>(data);
+  job->outcome.emplace(job->work());
+}
+
+// Runs in a handle scope and a callback scope, both Node's.
+void Complete(napi_env env, napi_status /*status*/, void* data) {
+  const std::unique_ptr<SurveyJob> job(static_cast<SurveyJob*>(data));
+  napi_value done = nullptr;
+  napi_get_reference_value(env, job->done, &done);
+  napi_delete_reference(env, job->done);
+  napi_delete_async_work(env, job->handle);
+  if (!job->outcome || done == nullptr) return;  // cancelled: the environment is ending
+
+  napi_value arguments[2] = {nullptr, nullptr};
+  if (*job->outcome) {
+    arguments[0] = ToJs(env, **job->outcome);
+    napi_get_undefined(env, &arguments[1]);
+  } else {
+    napi_create_int32(env, -job->outcome->error().number, &arguments[0]);
+    arguments[1] = ToJs(env, job->outcome->error().call);
+  }
+  napi_value undefined = nullptr;
+  napi_get_undefined(env, &undefined);
+  napi_call_function(env, undefined, done, 2, arguments, nullptr);
+}
+
+napi_value Queue(Call& call, std::function<Result<Survey>()> work, napi_value done) {
+  auto job = std::make_unique<SurveyJob>();
+  job->work = std::move(work);
+  napi_env env = call.env();
+  if (napi_create_async_work(env, nullptr, call.Text("dmabuf:survey"), Execute, Complete, job.get(),
+                             &job->handle) != napi_ok) {
+    return call.Fail(SystemError{ENOMEM, "uv_queue_work"}), nullptr;
+  }
+  napi_create_reference(env, done, 1, &job->done);
+  if (napi_queue_async_work(env, job->handle) != napi_ok) {
+    napi_delete_reference(env, job->done);
+    napi_delete_async_work(env, job->handle);
+    return call.Fail(SystemError{ENOMEM, "uv_queue_work"}), nullptr;
+  }
+  (void)job.release();
+  return nullptr;
+}
+
+bool ReadPids(Call& call, std::vector<int>* pids) {
+  double* numbers = nullptr;
+  size_t count = 0;
+  if (!call.Read(0, &numbers, &count)) return false;
+  pids->assign(numbers, numbers + count);
+  return true;
+}
+
+}  // namespace
+
+napi_value ScanProcfs(Call& call) {
+  std::vector<int> pids;
+  if (!ReadPids(call, &pids)) return nullptr;
+  return Queue(call, [pids = std::move(pids)] { return ScanProcesses(pids); }, call.argument(1));
+}
+
+napi_value SurveyBpf(Call& call) {
+  char folder[PATH_MAX];
+  BpfSurveyOptions options;
+  if (!call.Read(0, folder, sizeof folder) || !call.Read(1, &options.buffers) ||
+      !call.Read(2, &options.holders)) {
+    return nullptr;
+  }
+  options.folder = folder;
+  return Queue(call, [options = std::move(options)] { return SurveyByBpf(options); }, call.argument(3));
+}
+
+napi_value PinIterator(Call& call) {
+  uint32_t iterator = 0;
+  char folder[PATH_MAX];
+  if (!call.Read(0, &iterator) || !call.Read(1, folder, sizeof folder)) return nullptr;
+  const auto which = static_cast<BpfIterator>(iterator);
+  const std::string path = std::string(folder) + "/" + PinName(which);
+  const Result<UniqueFd> link = LinkSurvey(which);
+  const Result<void> pinned = link ? PinLink(link->get(), path.c_str()) : link.error();
+  if (!pinned) return call.Fail(pinned.error(), path.c_str()), nullptr;
+  return call.Text(path);
+}
+
+}  // namespace dmabuf

@@ -1,0 +1,39 @@
+#pragma once
+
+#include <string>
+
+#include "os/result.h"
+#include "os/survey.h"
+#include "os/unique_fd.h"
+
+namespace dmabuf {
+
+// The kernel's iterators that a survey is read from.
+enum class BpfIterator : uint8_t {
+  kBuffers,      // bpf_iter_dmabuf, Linux 6.16: every dma-buf
+  kDescriptors,  // bpf_iter_task_file, 5.8: every descriptor of a dma-buf
+  kMappings,     // bpf_iter_task_vma, 5.12: every mapping of a dma-buf
+};
+
+// The file of a folder in a BPF file system that an iterator is pinned as.
+const char* PinName(BpfIterator iterator);
+
+// A link to an iterator of this kernel. Fails with
+// EPERM without CAP_BPF and CAP_PERFMON, or CAP_SYS_ADMIN;
+// EOPNOTSUPP and the name of what is missing, where the kernel has no such iterator or has one that loses
+// buffers (before 6.18, without struct dmabuf_iter_priv);
+// EINVAL where lockdown=confidentiality forbids to read strings.
+Result<UniqueFd> LinkSurvey(BpfIterator iterator);
+
+struct BpfSurveyOptions {
+  // Where the iterators are pinned; empty to load them.
+  std::string folder;
+  bool buffers = true;
+  bool holders = true;
+};
+// Reads the iterators. Without `buffers`, the buffers are those that somebody holds, and have no size.
+// Holders' process ids are those of the first PID namespace: fails with EOPNOTSUPP and "pid_namespaces" in
+// any other.
+Result<Survey> SurveyByBpf(const BpfSurveyOptions& options);
+
+}  // namespace dmabuf
