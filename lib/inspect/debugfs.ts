@@ -13,14 +13,28 @@ const objectLine = /(?:^|\n)(\d{8,})\t[0-9a-f]{8,}\t[0-9a-f]{8,}\t(\d{8,})\t([^\
 
 const devicesLine = '\n\tAttached Devices:\n';
 
-/** A fence's line: 32 bytes or more with its newline, so no name holds one. */
-const fenceLine = /^\t(?:kernel|write|read|bookkeep) fence:.+ .+ seq \d+ (?:un)?signalled$/;
+/** A fence's line, as 6.12 and 7.2 print it. */
+const fenceLine = /^\t(?:kernel|write|read|bookkeep) fence:.+ (?:un)?signalled$/;
 
-/** The name in what follows an object's line; undefined when it cannot be told from the kernel's own text. */
+/** The longest name, in bytes. */
+const maxName = 31;
+
+/**
+ * The name in what follows an object's line: the name, a newline, and lines of fences. Undefined when it is unset, or holds
+ * newlines so that the text could be taken apart in two ways.
+ */
 function nameIn(text: string): string | undefined {
-  const [name, ...fences] = text.split('\n') as [string, ...string[]];
-  if (name === '<none>') return undefined;
-  return fences.every((line) => fenceLine.test(line)) ? Buffer.from(name, 'latin1').toString() : undefined;
+  const lines = text.split('\n');
+  const names: string[] = [];
+  let name = '';
+  for (const [index, line] of lines.entries()) {
+    name = index === 0 ? line : `${name}\n${line}`;
+    if (name.length > maxName) break;
+    if (lines.slice(index + 1).every((rest) => fenceLine.test(rest))) names.push(name);
+  }
+  const [only] = names;
+  if (names.length !== 1 || only === undefined || only === '<none>') return undefined;
+  return Buffer.from(only, 'latin1').toString();
 }
 
 function objectOf(match: RegExpExecArray, rest: string): BufferUsage {
@@ -63,7 +77,13 @@ function explain(error: unknown): unknown {
       ? 'debugfs is not mounted (mount -t debugfs debugfs /sys/kernel/debug), or the kernel was built without CONFIG_DEBUG_FS'
       : 'debugfs is for root alone';
   const made = createError(errno, 'open', path);
-  return new DmaBufError(`${made.message}. ${advice}.`, { code: made.code, errno, syscall: 'open', path, cause: error });
+  return new DmaBufError(`${made.message}. ${advice}.`, {
+    code: made.code,
+    errno,
+    syscall: 'open',
+    path,
+    cause: error,
+  });
 }
 
 /** Reads debugfs: every buffer, and the devices that have attached to it. It knows no holders. */

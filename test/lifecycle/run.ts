@@ -32,7 +32,7 @@ export interface RunOptions<R> {
   through?: readonly string[];
   /** Environment variables besides this process's own. */
   env?: NodeJS.ProcessEnv;
-  /** Seconds. Only ends what hangs; default 100. */
+  /** Seconds. Only ends what hangs; default 300. */
   limit?: number;
   /** Sees each report as it comes. */
   onReport?: (report: R, child: ChildProcess) => void;
@@ -42,7 +42,7 @@ export interface RunOptions<R> {
 export function runChild<R>(
   name: string,
   args: readonly string[],
-  { through = [], env = {}, limit = 100, onReport }: RunOptions<R> = {},
+  { through = [], env = {}, limit = 300, onReport }: RunOptions<R> = {},
 ): Promise<Outcome<R>> {
   const program = fileURLToPath(new URL(`./${name}.js`, import.meta.url));
   const [command, ...rest] = [...through, process.execPath, '--expose-gc', program, ...args];
