@@ -171,9 +171,7 @@ try {
   ]);
   if (!options['this-node'] && !options.kernel && !options.asan && filters.length === 0) {
     // What depends on how Node collects and ends; the rest takes as long again, and the kernel does most of it.
-    const list = files('lifecycle').filter((name) =>
-      /\/(collection|ending|mapping|workers)\.test/.test(name),
-    );
+    const list = files('lifecycle').filter((name) => /\/(collection|mapping|workers)\.test/.test(name));
     for (const major of otherNodes) {
       const node = installNode(major);
       guests.push(...onKernel(`life-cycle tests under Node ${major}`, '7.2', list, { node }));

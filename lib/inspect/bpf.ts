@@ -54,6 +54,14 @@ function explain(errno: number, syscall: string): DmaBufError {
   return new DmaBufError(`${error.message}. ${advice}.`, { code, errno, syscall, cause: error });
 }
 
+/** An error of a call to load an iterator, with what it means here and what to do; any other as it is. */
+export function explainBpf(error: unknown): unknown {
+  const { errno, syscall } = error as Partial<DmaBufError>;
+  if (errno === undefined || syscall === undefined || !/^(BPF_PROG_LOAD|bpf_iter|dmabuf_iter)/.test(syscall))
+    return error;
+  return explain(errno, syscall);
+}
+
 function adviceFor({ code, syscall }: DmaBufError): string | undefined {
   if (syscall === 'BPF_PROG_LOAD' && (code === 'EPERM' || code === 'EACCES')) return rights;
   if (syscall === 'BPF_PROG_LOAD' && code === 'EINVAL' && isLockedDown()) {

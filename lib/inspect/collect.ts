@@ -103,7 +103,8 @@ async function addDevices(collection: Collection): Promise<void> {
   collection.add(found);
 }
 
-async function findHolders(collection: Collection, pids: readonly number[] | undefined): Promise<void> {
+/** Returns whether it could. */
+async function findHolders(collection: Collection, pids: readonly number[] | undefined): Promise<boolean> {
   const listsAll = collection.listAgain !== undefined;
   if (listsAll) {
     const found = await surveyBpf({ buffers: false, holders: true }).catch(() => undefined);
@@ -112,13 +113,14 @@ async function findHolders(collection: Collection, pids: readonly number[] | und
       for (const inode of found.buffers.keys())
         if (!collection.buffers.has(inode)) found.buffers.delete(inode);
       collection.add(found);
-      return;
+      return true;
     }
   }
   const found = await collection.try('procfs', () => surveyProcfs(pids));
   if (found !== undefined) collection.add(found);
   else if (!listsAll) throw noSource(collection.attempts);
   await noteWhatIsHidden(collection);
+  return found !== undefined;
 }
 
 async function noteWhatIsHidden({ attempts }: Collection): Promise<void> {
@@ -149,13 +151,13 @@ async function dropVanished({ buffers, listAgain }: Collection): Promise<void> {
 export async function collect(options: CheckedOptions): Promise<Snapshot> {
   const collection = new Collection();
   const time = new Date();
-  const knowsHolders = await listBuffers(collection, options);
+  let knowsHolders = await listBuffers(collection, options);
   const listsAll = collection.sources.size > 0;
   if (!knowsHolders) {
-    await findHolders(collection, options.pids);
+    knowsHolders = await findHolders(collection, options.pids);
     await dropVanished(collection);
   }
-  return summarize(time, collection, options.pids, listsAll && options.pids === undefined);
+  return summarize(time, collection, options.pids, listsAll && knowsHolders && options.pids === undefined);
 }
 
 /** Takes one source alone. */

@@ -2,6 +2,7 @@ import { chmodSync, chownSync, mkdirSync, rmSync, statfsSync } from 'node:fs';
 import { checkInteger, checkOptions, invalidType } from '../check.js';
 import { DmaBufError, fromNode } from '../errors.js';
 import { native } from '../native.js';
+import { explainBpf } from './bpf.js';
 import { checkSnapshotOptions } from './snapshot.js';
 
 /** Where to place the iterators, and who may read them. */
@@ -76,7 +77,7 @@ export function pinSync(options: PinOptions = {}): string[] {
       throw error;
     }
   } catch (error) {
-    throw fromNode(error);
+    throw explainBpf(fromNode(error));
   }
 }
 

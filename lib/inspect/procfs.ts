@@ -8,7 +8,13 @@ export async function surveyProcfs(pids?: readonly number[]): Promise<Survey> {
   if (pids?.length === 0)
     return { source: 'procfs', buffers: new Map(), commands: new Map(), unreadable: [] };
   const wanted = Float64Array.from(pids ?? []);
-  return toSurvey('procfs', await onThreadPool((done) => native.scanProcesses(wanted, done)));
+  return toSurvey('procfs', await onThreadPool((done) => native.scanProcesses(wanted, done), explain));
+}
+
+function explain(errno: number, syscall: string): DmaBufError {
+  if (syscall !== '/proc') return createError(errno, syscall);
+  const text = 'there is no procfs at /proc. Mount it, as root: mount -t proc proc /proc.';
+  return new DmaBufError(`ENODEV: ${text}`, { code: 'ENODEV', errno, path: syscall });
 }
 
 /**

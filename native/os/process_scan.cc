@@ -1,8 +1,9 @@
 #include "os/process_scan.h"
 
-#include <dirent.h>
 #include <fcntl.h>
+#include <linux/magic.h>
 #include <sys/stat.h>
+#include <sys/statfs.h>
 #include <sys/syscall.h>
 #include <sys/sysmacros.h>
 #include <unistd.h>
@@ -390,6 +391,10 @@ Survey Scanner::Finish() {
 Result<Survey> ScanProcesses(const std::vector<int>& pids) {
   Result<UniqueFd> proc = OpenAt(AT_FDCWD, "/proc", O_RDONLY | O_DIRECTORY);
   if (!proc) return proc.error();
+  struct statfs system;
+  if (::fstatfs(proc->get(), &system) < 0 || system.f_type != PROC_SUPER_MAGIC) {
+    return SystemError{ENODEV, "/proc"};
+  }
   Scanner scanner(std::move(*proc));
   if (pids.empty()) {
     const Result<void> scanned = scanner.ScanAll();

@@ -201,7 +201,7 @@ forEach(
     const holder = taken.processes.find(({ command }) => command.startsWith('dmabuf-test-hol'));
     assert.equal(holder?.buffers, 3);
     assert.match(readFileSync(`/proc/${holder?.pid}/cmdline`, 'latin1'), /holder-\d+\0hold\0/);
-    process.kill(holder?.pid as number);
+    process.kill(holder?.pid as number, 'SIGKILL'); // the first of a namespace ignores others
     assert.notEqual(await outer.ended, 0);
   },
 );

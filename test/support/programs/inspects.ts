@@ -1,4 +1,5 @@
-// Takes snapshots and reports them. DMABUF_TEST_SOURCES: the sources, separated by commas.
+// Takes snapshots and reports them. DMABUF_TEST_SOURCES: the sources, separated by commas; DMABUF_TEST_PINNED: the
+// folder of pinned iterators.
 
 import { type Snapshot, type SnapshotSource, snapshot } from 'dmabuf/inspect';
 import { errorOf, type ReportedError } from '../expect.js';
@@ -18,7 +19,8 @@ export interface InspectReport {
 
 const observed: InspectReport = { pid: process.pid, snapshots: {}, errors: {} };
 for (const source of (process.env.DMABUF_TEST_SOURCES ?? 'auto').split(',')) {
-  const take = (): Promise<Snapshot> => snapshot({ source: source as SnapshotSource });
+  const take = (): Promise<Snapshot> =>
+    snapshot({ source: source as SnapshotSource, pinned: process.env.DMABUF_TEST_PINNED });
   const error = await errorOf(async () => {
     const taken = await take();
     const attempts = taken.attempts.map((attempt) => ({
