@@ -2,8 +2,10 @@
 //
 // inspect hold PROCESSES BUFFERS IDLE FDS   starts processes that hold buffers, and idle ones with other
 //                                           descriptors; prints "ready" and keeps them until its stdin ends
-// inspect scan ROUNDS                       looks through /proc for dma-bufs as a program without this library
-//                                           would; prints buffers, holders, and nanoseconds of CPU time a round
+// inspect scan ROUNDS                       looks through /proc for dma-bufs as a program without this
+// library
+//                                           would; prints buffers, holders, and nanoseconds of CPU time a
+//                                           round
 
 #define _GNU_SOURCE
 #include <dirent.h>
@@ -169,7 +171,8 @@ static void scan_descriptors(int pid) {
   while ((entry = readdir(folder))) {
     struct statx status;
     if (entry->d_name[0] == '.') continue;
-    if (statx(dirfd(folder), entry->d_name, AT_STATX_DONT_SYNC, STATX_TYPE | STATX_INO | STATX_SIZE, &status) < 0) {
+    if (statx(dirfd(folder), entry->d_name, AT_STATX_DONT_SYNC, STATX_TYPE | STATX_INO | STATX_SIZE,
+              &status) < 0) {
       continue;
     }
     if ((status.stx_mode & S_IFMT) != 0) continue;

@@ -32,7 +32,15 @@ class Collection {
       return await read();
     } catch (error) {
       if (!(error instanceof DmaBufError)) throw error;
-      this.attempts.push({ source, error });
+      // That nobody has pinned an iterator explains nothing: why none can be loaded does.
+      if (
+        source !== 'bpf' ||
+        error.syscall !== 'open' ||
+        error.code !== 'ENOENT' ||
+        error.path === undefined
+      ) {
+        this.attempts.push({ source, error });
+      }
       return undefined;
     }
   }
