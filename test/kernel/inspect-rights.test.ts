@@ -101,6 +101,35 @@ kernelTest('root without CAP_SYS_PTRACE sees what it may, and counts the others'
   assert.notEqual(refused?.what, 'mappings');
 });
 
+/** Runs a command as an ordinary user with these capabilities and no others. */
+function withCapabilities(names: string): string {
+  const capabilities = names
+    .split(' ')
+    .map((name) => `+${name}`)
+    .join(',');
+  return `${asNobody.replace(' "$@"', '')} --inh-caps ${capabilities} --ambient-caps ${capabilities} "$@"`;
+}
+
+kernelTest('CAP_SYS_PTRACE and CAP_DAC_READ_SEARCH are enough for procfs', () => {
+  using buffer = allocateSync(4096);
+  const { snapshots, errors } = inspect(withCapabilities('sys_ptrace dac_read_search'), 'procfs');
+  assert.deepEqual(errors, {});
+  const found = snapshots.procfs?.buffers.find(({ inode }) => inode === buffer.inode);
+  assert.deepEqual(found?.holders, [{ pid: me, fds: 1, mappings: 0 }]);
+});
+
+kernelTest(
+  'CAP_BPF and CAP_PERFMON are enough for BPF',
+  () => {
+    using buffer = allocateSync(4096);
+    const taken = auto(inspect(withCapabilities('bpf perfmon')));
+    assert.deepEqual([taken.source, taken.unreadable], [['bpf'], []]);
+    const found = taken.buffers.find(({ inode }) => inode === buffer.inode);
+    assert.deepEqual(found?.holders, [{ pid: me, fds: 1, mappings: 0 }]);
+  },
+  noIterator,
+);
+
 // ---- pinned iterators
 
 kernelTest(
