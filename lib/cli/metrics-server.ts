@@ -139,9 +139,8 @@ function adviceFor(code: string | undefined, address: ListenAddress): string | u
         ? 'the file exists; remove it if nobody listens there any more'
         : 'another program listens there; choose another port with --listen';
     case 'EACCES':
-      return isPath ? 'the folder may not be written' : 'ports below 1024 are for root';
-    case 'ENOENT':
-      return isPath ? 'the folder does not exist' : undefined;
+      // libuv says so too of a folder that does not exist.
+      return isPath ? 'the folder does not exist or may not be written' : 'ports below 1024 are for root';
     case 'EADDRNOTAVAIL':
       return 'this machine does not have that address';
     case 'ENOTFOUND':

@@ -24,28 +24,19 @@ const rights =
 function explain(errno: number, syscall: string): DmaBufError {
   switch (syscall) {
     case 'bpf_iter_dmabuf':
-      return unsupported(
-        'this kernel cannot list its dma-bufs: the BPF iterator exists since Linux 6.16',
-        syscall,
-      );
+      return unsupported('this kernel cannot list its dma-bufs: the BPF iterator exists since Linux 6.16', syscall);
     case 'dmabuf_iter_priv':
       return unsupported('the BPF iterator of this kernel loses buffers: Linux 6.18 has mended it', syscall);
     case 'bpf_iter_task_file':
     case 'bpf_iter_task_vma':
-      return unsupported(
-        'this kernel has no BPF iterator over the files or mappings of processes (Linux 5.12)',
-        syscall,
-      );
+      return unsupported('this kernel has no BPF iterator over the files or mappings of processes (Linux 5.12)', syscall);
     case 'pid_namespaces':
       return unsupported(
         'BPF iterators know processes by the ids of the first PID namespace, and this process is in another',
         syscall,
       );
     case '/sys/kernel/btf/vmlinux':
-      return unsupported(
-        'this kernel describes its types in a form that this library does not know',
-        syscall,
-      );
+      return unsupported('this kernel describes its types in a form that this library does not know', syscall);
   }
   const error = createError(errno, syscall);
   const advice = adviceFor(error);
@@ -59,8 +50,7 @@ function adviceFor({ code, syscall }: DmaBufError): string | undefined {
   if (syscall === 'BPF_PROG_LOAD' && code === 'EINVAL' && isLockedDown()) {
     return 'The kernel is locked down (confidentiality), which forbids BPF programs to read strings';
   }
-  if (syscall === 'BPF_PROG_LOAD' && code === 'ENOSYS')
-    return 'This kernel was built without CONFIG_BPF_SYSCALL';
+  if (syscall === 'BPF_PROG_LOAD' && code === 'ENOSYS') return 'This kernel was built without CONFIG_BPF_SYSCALL';
   if (syscall === 'open' && code === 'ENOENT') {
     return 'There is no /sys/kernel/btf/vmlinux: this kernel was built without CONFIG_DEBUG_INFO_BTF, or sysfs is not mounted';
   }

@@ -108,8 +108,7 @@ async function findHolders(collection: Collection, pids: readonly number[] | und
     const found = await surveyBpf({ buffers: false, holders: true }).catch(() => undefined);
     if (found !== undefined) {
       // What has been made since has no known size.
-      for (const inode of found.buffers.keys())
-        if (!collection.buffers.has(inode)) found.buffers.delete(inode);
+      for (const inode of found.buffers.keys()) if (!collection.buffers.has(inode)) found.buffers.delete(inode);
       collection.add(found);
       return;
     }
@@ -128,10 +127,7 @@ async function noteWhatIsHidden({ attempts }: Collection): Promise<void> {
 function noSource(attempts: SourceAttempt[]): DmaBufError {
   const code = 'ERR_DMABUF_NO_SOURCE';
   const lines = attempts.map(({ source, error }) => `\n  ${source}: ${error.message}`);
-  return new DmaBufError(`${code}: nothing here tells which dma-bufs there are:${lines.join('')}`, {
-    code,
-    attempts,
-  });
+  return new DmaBufError(`${code}: nothing here tells which dma-bufs there are:${lines.join('')}`, { code, attempts });
 }
 
 /** Buffers that nobody holds any more because they are gone would look like the kernel's own. */
@@ -176,9 +172,7 @@ export async function collectFrom(source: SnapshotSource, options: CheckedOption
     case 'bpf': {
       const loaded = await collection.try('bpf', () => surveyBpf({ buffers: true, holders: true }));
       // Nothing that a pinned iterator lacks is more to the point than why none could be loaded.
-      const found =
-        loaded ??
-        (await surveyPinned(options.pinned, { buffers: true, holders: true }).catch(() => undefined));
+      const found = loaded ?? (await surveyPinned(options.pinned, { buffers: true, holders: true }).catch(() => undefined));
       if (found === undefined) throw collection.attempts[0]?.error;
       collection.add(found);
     }

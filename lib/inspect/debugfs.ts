@@ -63,13 +63,7 @@ function explain(error: unknown): unknown {
       ? 'debugfs is not mounted (mount -t debugfs debugfs /sys/kernel/debug), or the kernel was built without CONFIG_DEBUG_FS'
       : 'debugfs is for root alone';
   const made = createError(errno, 'open', path);
-  return new DmaBufError(`${made.message}. ${advice}.`, {
-    code: made.code,
-    errno,
-    syscall: 'open',
-    path,
-    cause: error,
-  });
+  return new DmaBufError(`${made.message}. ${advice}.`, { code: made.code, errno, syscall: 'open', path, cause: error });
 }
 
 /** Reads debugfs: every buffer, and the devices that have attached to it. It knows no holders. */

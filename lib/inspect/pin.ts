@@ -62,15 +62,13 @@ export function pinSync(options: PinOptions = {}): string[] {
     const made = makeFolder(folder);
     try {
       checkBpfFileSystem(folder);
-      return (['buffers', ...(holders ? (['descriptors', 'mappings'] as const) : [])] as const).map(
-        (name) => {
-          rmSync(`${folder}/${name}`, { force: true });
-          const path = native.pinIterator(iterators[name], folder);
-          if (gid !== undefined) chownSync(path, 0, gid);
-          chmodSync(path, mode);
-          return path;
-        },
-      );
+      return (['buffers', ...(holders ? (['descriptors', 'mappings'] as const) : [])] as const).map((name) => {
+        rmSync(`${folder}/${name}`, { force: true });
+        const path = native.pinIterator(iterators[name], folder);
+        if (gid !== undefined) chownSync(path, 0, gid);
+        chmodSync(path, mode);
+        return path;
+      });
     } catch (error) {
       if (made) rmSync(folder, { recursive: true, force: true });
       throw error;

@@ -5,8 +5,7 @@ import { onThreadPool, type Survey, toSurvey } from './survey.js';
 
 /** Looks through the descriptors and mappings of all processes, or of these. */
 export async function surveyProcfs(pids?: readonly number[]): Promise<Survey> {
-  if (pids?.length === 0)
-    return { source: 'procfs', buffers: new Map(), commands: new Map(), unreadable: [] };
+  if (pids?.length === 0) return { source: 'procfs', buffers: new Map(), commands: new Map(), unreadable: [] };
   const wanted = Float64Array.from(pids ?? []);
   return toSurvey('procfs', await onThreadPool((done) => native.scanProcesses(wanted, done)));
 }
@@ -18,10 +17,7 @@ export async function surveyProcfs(pids?: readonly number[]): Promise<Survey> {
 export async function whatProcHides(): Promise<DmaBufError | undefined> {
   const mounts = await readFile('/proc/self/mounts', 'latin1').catch(() => '');
   // The last one is on top.
-  const proc = mounts
-    .split('\n')
-    .filter((line) => line.split(' ', 2)[1] === '/proc')
-    .at(-1);
+  const proc = mounts.split('\n').filter((line) => line.split(' ', 2)[1] === '/proc').at(-1);
   const hidepid = /[ ,]hidepid=(\w+)/.exec(proc ?? '')?.[1];
   if (hidepid === undefined || hidepid === '0' || hidepid === 'off') return undefined;
   // Process 1 is there on every Linux, and always root's or another user's own.

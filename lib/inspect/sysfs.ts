@@ -29,8 +29,7 @@ export async function surveySysfs(): Promise<Survey> {
     const made = createError(error.errno, 'open', folder);
     if (made.code !== 'ENOENT') throw made;
     const code = 'ERR_DMABUF_UNSUPPORTED_KERNEL';
-    const text =
-      'this kernel has no statistics in sysfs: they need CONFIG_DMABUF_SYSFS_STATS, and newer kernels have none';
+    const text = 'this kernel has no statistics in sysfs: they need CONFIG_DMABUF_SYSFS_STATS, and newer kernels have none';
     throw new DmaBufError(`${code}: ${text}`, { code, path: folder, cause: made });
   });
   const inodes = entries.filter((entry) => /^\d+$/.test(entry));
