@@ -7,6 +7,7 @@ import { availableParallelism } from 'node:os';
 import { join, relative } from 'node:path';
 import { PassThrough } from 'node:stream';
 import { parseArgs } from 'node:util';
+import { prometheus } from './prometheus.mjs';
 import { reported, sanitized, setupSanitized } from './sanitized.mjs';
 import { root, setup } from './setup.mjs';
 
@@ -164,6 +165,9 @@ try {
   else setup();
   await runAll(onHost('unit tests on this machine', files('unit')), 1);
   if (!options.asan) await runAll(onHost('the VM runner itself', files('vm')), 1);
+  if (process.env.DMABUF_PROMETHEUS === undefined && files('kernel').some((name) => name.includes('metrics'))) {
+    process.env.DMABUF_PROMETHEUS = await prometheus(say);
+  }
   const guests = kernels.flatMap((kernel) => [
     // Two of them side by side take a fifth less time with one processor each; threads are for the others to test.
     ...onKernel(`kernel tests on Linux ${kernel}`, kernel, files('kernel'), { cpus: 1 }),
