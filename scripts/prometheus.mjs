@@ -17,7 +17,9 @@ async function download(folder, progress) {
     const archive = () => readdirSync(apt.downloads).find((name) => name.endsWith('.deb'));
     progress("fetching Debian's package prometheus (20 MB)");
     const fetchIt = (args = []) =>
-      run('apt-get', ['-o', 'APT::Sandbox::User=root', ...args, 'download', 'prometheus'], { cwd: apt.downloads });
+      run('apt-get', ['-o', 'APT::Sandbox::User=root', ...args, 'download', 'prometheus'], {
+        cwd: apt.downloads,
+      });
     // By the machine's own package lists, if it has any, else by new ones.
     let result = await fetchIt();
     if (archive() === undefined) {

@@ -165,7 +165,10 @@ try {
   else setup();
   await runAll(onHost('unit tests on this machine', files('unit')), 1);
   if (!options.asan) await runAll(onHost('the VM runner itself', files('vm')), 1);
-  if (process.env.DMABUF_PROMETHEUS === undefined && files('kernel').some((name) => name.includes('metrics'))) {
+  if (
+    process.env.DMABUF_PROMETHEUS === undefined &&
+    files('kernel').some((name) => name.includes('metrics'))
+  ) {
     process.env.DMABUF_PROMETHEUS = await prometheus(say);
   }
   const guests = kernels.flatMap((kernel) => [

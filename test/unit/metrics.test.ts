@@ -5,7 +5,13 @@ import { describe, test } from 'node:test';
 import { DmaBufError } from 'dmabuf';
 import type { ProcessUsage, Snapshot } from 'dmabuf/inspect';
 import { registerMetrics } from 'dmabuf/metrics';
-import { Counter, Gauge, register as globalRegistry, type OpenMetricsContentType, Registry } from 'prom-client';
+import {
+  Counter,
+  Gauge,
+  register as globalRegistry,
+  type OpenMetricsContentType,
+  Registry,
+} from 'prom-client';
 import { parseListen } from '../../lib/cli/metrics-server.js';
 import { registerMetricsOf } from '../../lib/metrics/register.js';
 import { testArguments } from '../support/argument-tests.js';
