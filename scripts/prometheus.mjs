@@ -64,5 +64,11 @@ export async function prometheus(progress) {
 
 if (process.argv[1] === fileURLToPath(import.meta.url)) {
   setup();
-  console.log(await prometheus((text) => process.stderr.write(`prometheus: ${text}\n`)));
+  const say = (text) => process.stderr.write(`prometheus: ${text}\n`);
+  try {
+    console.log(await prometheus(say));
+  } catch (error) {
+    say(error.message);
+    process.exitCode = 1;
+  }
 }

@@ -437,6 +437,11 @@ describe('a registry', () => {
   });
 });
 
+test("require('dmabuf/metrics') gives the same function as import", () => {
+  const required = createRequire(import.meta.url)('dmabuf/metrics') as { registerMetrics: unknown };
+  assert.equal(required.registerMetrics, registerMetrics);
+});
+
 test('only dmabuf/metrics loads prom-client', () => {
   const loaded = (entry: string): boolean => {
     const script = `import '${entry}'; import { createRequire } from 'node:module';
