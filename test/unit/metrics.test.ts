@@ -6,6 +6,7 @@ import { DmaBufError } from 'dmabuf';
 import type { ProcessUsage, Snapshot } from 'dmabuf/inspect';
 import { registerMetrics } from 'dmabuf/metrics';
 import {
+  AggregatorRegistry,
   Counter,
   Gauge,
   register as globalRegistry,
@@ -420,6 +421,22 @@ describe('a registry', () => {
     registerMetricsOf(async () => made(), { register });
     metrics.unregister();
     assert.ok(register.getSingleMetric('dmabuf_total_bytes') !== undefined);
+  });
+
+  test('that a cluster aggregates has the figures of one worker, and the errors of all', async () => {
+    const workers = [new Registry(), new Registry()];
+    for (const register of workers) {
+      const results: unknown[] = [
+        Promise.reject(new Error('not now')),
+        made({ total: { buffers: 2, size: 10 } }),
+      ];
+      registerMetricsOf(async () => results.shift() as Snapshot, { register });
+      await register.metrics();
+    }
+    const all = await Promise.all(workers.map((register) => register.getMetricsAsJSON()));
+    const samples = parseExposition(await AggregatorRegistry.aggregate(all).metrics());
+    assert.equal(sampled(samples, 'dmabuf_total_bytes'), 10);
+    assert.equal(sampled(samples, 'dmabuf_scrape_errors_total'), 2);
   });
 
   test('of a second copy of prom-client works', async () => {
