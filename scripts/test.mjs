@@ -7,6 +7,7 @@ import { availableParallelism } from 'node:os';
 import { join, relative } from 'node:path';
 import { PassThrough } from 'node:stream';
 import { parseArgs } from 'node:util';
+import { prometheus } from './prometheus.mjs';
 import { reported, sanitized, setupSanitized } from './sanitized.mjs';
 import { root, setup } from './setup.mjs';
 
@@ -106,6 +107,8 @@ async function runAll(runs, jobs) {
   }
 }
 
+const needsPrometheus = (file) => file.includes('prometheus');
+
 /** A run of test files: command, folder and environment. */
 function testRun(list, node = process.execPath) {
   const command = [node, '--test', '--test-reporter=spec', ...list];
@@ -164,6 +167,13 @@ try {
   else setup();
   await runAll(onHost('unit tests on this machine', files('unit')), 1);
   if (!options.asan) await runAll(onHost('the VM runner itself', files('vm')), 1);
+  // The sanitizers watch the addon, and would watch Prometheus too.
+  if (process.env.DMABUF_PROMETHEUS === undefined && !options.asan && files('kernel').some(needsPrometheus)) {
+    process.env.DMABUF_PROMETHEUS = await prometheus(say).catch((error) => {
+      failures.push(error.message);
+      return '';
+    });
+  }
   const guests = kernels.flatMap((kernel) => [
     // Two of them side by side take a fifth less time with one processor each; threads are for the others to test.
     ...onKernel(`kernel tests on Linux ${kernel}`, kernel, files('kernel'), { cpus: 1 }),

@@ -15,6 +15,11 @@ const SUBCOMMANDS: readonly Subcommand[] = [
     summary: 'run a command on a real kernel in QEMU',
     load: async () => (await import('./vm.js')).vmCommand(),
   },
+  {
+    name: 'metrics',
+    summary: 'serve figures to Prometheus',
+    load: async () => (await import('./metrics.js')).metricsCommand(),
+  },
 ];
 
 const manifest = new URL('../../../package.json', import.meta.url);

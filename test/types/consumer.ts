@@ -34,6 +34,7 @@ import {
   type WaitOptions,
 } from 'dmabuf';
 import type { DmaBufInfo as InspectedInfo, parseFdInfo, readFdInfo } from 'dmabuf/inspect';
+import { type DmaBufMetrics, type MetricsOptions, registerMetrics } from 'dmabuf/metrics';
 import { runInVm, type VmOptions } from 'dmabuf/vm';
 
 type Equal<A, B> = (<T>() => T extends A ? 1 : 2) extends <T>() => T extends B ? 1 : 2 ? true : false;
@@ -51,6 +52,16 @@ same<ReturnType<typeof openHandles>, OpenHandle[]>(true);
 same<Sendable, DmaBuf | SyncFile | number>(true);
 same<ReturnType<DmaBufChannel['receive']>, Promise<ChannelMessage | undefined>>(true);
 same<HeapInfo['kind'], 'system' | 'cma' | 'protected' | 'shared' | 'unknown'>(true);
+
+export function register(options: MetricsOptions): void {
+  using metrics: DmaBufMetrics = registerMetrics({
+    ...options,
+    prefix: 'gpu_',
+    processes: 5,
+    source: 'auto',
+  });
+  metrics.unregister();
+}
 
 export async function use(signal: AbortSignal): Promise<number> {
   using heap: DmaHeap = DmaHeap.open('system');

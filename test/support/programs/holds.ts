@@ -26,4 +26,8 @@ const path = openSync(`/proc/self/fd/${buffer.fd}`, 0o10000000); // O_PATH
 const held = { buffer: buffer.fd, inode: buffer.inode, file, path };
 process.stdout.write(`${JSON.stringify(held)}\n`);
 process.stdin.resume();
-process.stdin.on('end', () => process.exit());
+// Mentioned here, so that it is not collected meanwhile.
+process.stdin.on('end', () => {
+  buffer.close();
+  process.exit();
+});

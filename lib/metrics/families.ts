@@ -1,0 +1,176 @@
+import type { Aggregator } from 'prom-client';
+import type { ProcessUsage, Snapshot } from '../inspect/snapshot.js';
+
+/** One value of a metric, with its labels. */
+export interface Sample {
+  labels: Readonly<Record<string, string>>;
+  value: number;
+}
+
+/** A gauge, and what a snapshot gives it. */
+export interface Family {
+  /** Without the prefix. */
+  name: string;
+  help: string;
+  labelNames: readonly string[];
+  /** How a cluster's workers are summed up: they all look at the same system. */
+  aggregator: Aggregator;
+  /** Nothing where the snapshot cannot tell. */
+  samples(figures: Figures): Iterable<Sample>;
+}
+
+/** A snapshot with what has been worked out of it once for several metrics. */
+export interface Figures {
+  snapshot: Snapshot;
+  processes: readonly ProcessRow[];
+}
+
+/** What one process holds, or all those that have no row of their own. */
+interface ProcessRow {
+  labels: Readonly<Record<string, string>>;
+  usage: Omit<ProcessUsage, 'pid' | 'command'>;
+}
+
+/**
+ * Text of other people's as the value of a label. The exposition format allows any text, so this is for those who look at
+ * it: what moves a terminal's cursor or turns the direction of writing, and halves of characters, become U+FFFD.
+ */
+export function labelValue(text: string): string {
+  return text.replace(/[\p{Cc}\p{Cs}\p{Bidi_Control}\u2028\u2029]/gu, '\ufffd');
+}
+
+/** Sums up, under a process id that no process has, what is beyond the first `limit`. */
+function processRows(processes: readonly ProcessUsage[], limit: number): ProcessRow[] {
+  const largestFirst = [...processes].sort((a, b) => b.pss - a.pss || b.rss - a.rss || a.pid - b.pid);
+  const rows: ProcessRow[] = largestFirst.slice(0, limit).map((usage) => ({
+    labels: { pid: String(usage.pid), command: labelValue(usage.command) },
+    usage,
+  }));
+  const rest = largestFirst.slice(limit);
+  if (rest.length > 0) {
+    const usage = { buffers: 0, fds: 0, mappings: 0, rss: 0, pss: 0 };
+    for (const { buffers, fds, mappings, rss, pss } of rest) {
+      usage.buffers += buffers;
+      usage.fds += fds;
+      usage.mappings += mappings;
+      usage.rss += rss;
+      usage.pss += pss;
+    }
+    rows.push({ labels: { pid: 'other', command: 'other' }, usage });
+  }
+  return rows;
+}
+
+/** Works out what the metrics share; at most `limit` processes have rows of their own. */
+export function toFigures(snapshot: Snapshot, limit: number): Figures {
+  return { snapshot, processes: processRows(snapshot.processes, limit) };
+}
+
+/** Sums up by label: what differs in characters that no label shows, or is called `unknown`, has the same one. */
+function sumUp(label: string, entries: Iterable<readonly [string, number]>): Sample[] {
+  const sums = new Map<string, number>();
+  for (const [text, value] of entries) {
+    const name = labelValue(text) || 'unknown';
+    sums.set(name, (sums.get(name) ?? 0) + value);
+  }
+  return [...sums].map(([name, value]) => ({ labels: { [label]: name }, value }));
+}
+
+function single(name: string, help: string, of: (snapshot: Snapshot) => number | undefined): Family {
+  return {
+    name,
+    help,
+    labelNames: [],
+    aggregator: 'first',
+    samples({ snapshot }) {
+      const value = of(snapshot);
+      return value === undefined ? [] : [{ labels: {}, value }];
+    },
+  };
+}
+
+function byExporter(name: string, help: string, key: 'size' | 'buffers'): Family {
+  return {
+    name,
+    help,
+    labelNames: ['exporter'],
+    aggregator: 'first',
+    samples: ({ snapshot }) =>
+      sumUp(
+        'exporter',
+        snapshot.exporters.map((usage) => [usage.exporter, usage[key]] as const),
+      ),
+  };
+}
+
+function byProcess(name: string, help: string, key: keyof ProcessRow['usage']): Family {
+  return {
+    name,
+    help,
+    labelNames: ['pid', 'command'],
+    aggregator: 'first',
+    samples: ({ processes }) => processes.map(({ labels, usage }) => ({ labels, value: usage[key] })),
+  };
+}
+
+function bySource(name: string, help: string, sources: (snapshot: Snapshot) => readonly string[]): Family {
+  return {
+    name,
+    help,
+    labelNames: ['source'],
+    aggregator: 'first',
+    samples: ({ snapshot }) =>
+      sumUp(
+        'source',
+        sources(snapshot).map((source) => [source, 1] as const),
+      ),
+  };
+}
+
+/** Every gauge that a snapshot fills. */
+export const families: readonly Family[] = [
+  single('total_bytes', 'Size of all dma-bufs that could be seen, each once.', ({ total }) => total.size),
+  single('total_buffers', 'Number of dma-bufs that could be seen.', ({ total }) => total.buffers),
+  byExporter('exporter_bytes', 'Size of the dma-bufs by the driver or heap that made them.', 'size'),
+  byExporter('exporter_buffers', 'Number of dma-bufs by the driver or heap that made them.', 'buffers'),
+  byProcess(
+    'process_rss_bytes',
+    'Size of the different dma-bufs that a process holds, shared ones in full.',
+    'rss',
+  ),
+  byProcess(
+    'process_pss_bytes',
+    'Share of a process in the dma-bufs that it holds: the size of each by the number of its holders.',
+    'pss',
+  ),
+  byProcess('process_buffers', 'Number of different dma-bufs that a process holds.', 'buffers'),
+  byProcess('process_fds', 'File descriptors of a process that refer to dma-bufs.', 'fds'),
+  byProcess('process_mappings', 'Mappings of dma-bufs in a process.', 'mappings'),
+  single('processes', 'Processes that could be seen to hold dma-bufs.', ({ processes }) => processes.length),
+  single(
+    'unaccounted_bytes',
+    'Size of the dma-bufs that no process which could be seen holds. Absent when nothing lists every buffer.',
+    ({ unaccounted }) => unaccounted?.size,
+  ),
+  single(
+    'unaccounted_buffers',
+    'Number of dma-bufs that no process which could be seen holds. Absent when nothing lists every buffer.',
+    ({ unaccounted }) => unaccounted?.buffers,
+  ),
+  single(
+    'inexact_buffers',
+    'Number of dma-bufs of which only a part of the size could be seen.',
+    ({ buffers }) => buffers.filter(({ sizeIsLowerBound }) => sizeIsLowerBound).length,
+  ),
+  single(
+    'unreadable_processes',
+    'Processes of which the descriptors or mappings may not be read.',
+    ({ unreadable }) => unreadable.length,
+  ),
+  bySource('source_info', 'The kernel interfaces that the figures come from.', ({ source }) => source),
+  bySource(
+    'source_failures',
+    'Kernel interfaces that would have told more and could not be used.',
+    ({ attempts }) => attempts.map(({ source }) => source),
+  ),
+];

@@ -1,0 +1,1 @@
+export { type DmaBufMetrics, type MetricsOptions, registerMetrics } from './register.js';

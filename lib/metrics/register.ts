@@ -1,0 +1,180 @@
+import {
+  Counter,
+  Gauge,
+  register as globalRegistry,
+  type Metric,
+  type Registry,
+  type RegistryContentType,
+} from 'prom-client';
+import { checkInteger, checkOptions, invalidType, isObject, outOfRange } from '../check.js';
+import { DmaBufError } from '../errors.js';
+import { checkSnapshotOptions, type Snapshot, type SnapshotOptions, snapshot } from '../inspect/snapshot.js';
+import { type Family, families, type Sample, toFigures } from './families.js';
+
+/** Where the metrics go, and what they look at. */
+export interface MetricsOptions extends Omit<SnapshotOptions, 'devices'> {
+  /** prom-client's global registry by default: that of the prom-client that this package loads. */
+  register?: Registry<RegistryContentType> | undefined;
+  /** Begins the name of every metric; `'dmabuf_'` by default. */
+  prefix?: string | undefined;
+  /**
+   * How many processes have series of their own: those with the largest share (pss). The others are summed up in one with
+   * the labels `pid="other"` and `command="other"`. 20 by default.
+   */
+  processes?: number | undefined;
+  /** Called when a snapshot fails, with its error. What it throws is an uncaught exception. */
+  onError?: ((error: unknown) => void) | undefined;
+}
+
+/** The metrics of one call of `registerMetrics()`. */
+export interface DmaBufMetrics extends Disposable {
+  /** Takes the metrics out of the registry. */
+  unregister(): void;
+}
+
+const defaultProcesses = 20;
+
+interface CheckedOptions {
+  register: Registry<RegistryContentType>;
+  prefix: string;
+  processes: number;
+  onError: ((error: unknown) => void) | undefined;
+}
+
+/** A registry of any copy of prom-client. */
+function isRegistry(value: unknown): value is Registry<RegistryContentType> {
+  const methods = ['registerMetric', 'getSingleMetric', 'removeSingleMetric'] as const;
+  return isObject(value) && methods.every((name) => typeof (value as Registry)[name] === 'function');
+}
+
+function checkMetricsOptions(options: MetricsOptions): CheckedOptions {
+  checkOptions(options);
+  const { register = globalRegistry, prefix = 'dmabuf_', processes = defaultProcesses, onError } = options;
+  if (!isRegistry(register)) throw invalidType('option register', 'a Registry of prom-client', register);
+  if (typeof prefix !== 'string') throw invalidType('option prefix', 'a string', prefix);
+  if (!/^(?:[a-zA-Z_:][a-zA-Z0-9_:]*)?$/.test(prefix)) {
+    throw outOfRange('option prefix', 'letters, digits, underscores and colons, with no digit first', prefix);
+  }
+  if (onError !== undefined && typeof onError !== 'function') {
+    throw invalidType('option onError', 'a function', onError);
+  }
+  return {
+    register,
+    prefix,
+    processes: checkInteger(processes, 'option processes', 0, 2 ** 31 - 1),
+    onError,
+  };
+}
+
+const successFamily: Omit<Family, 'samples'> = {
+  name: 'scrape_success',
+  help: 'Whether the snapshot of this scrape was taken: 1, or 0 when the figures are missing.',
+  labelNames: [],
+  aggregator: 'min',
+};
+
+const durationFamily: Omit<Family, 'samples'> = {
+  name: 'scrape_duration_seconds',
+  help: 'Time that the snapshot of this scrape took.',
+  labelNames: [],
+  aggregator: 'max',
+};
+
+const errorsFamily = { name: 'scrape_errors_total', help: 'Snapshots that have failed since the start.' };
+
+/** Without labels, prom-client's own reset() would leave a 0 that nobody has measured. */
+function fill(gauge: Gauge, samples: Iterable<Sample>): void {
+  gauge.reset();
+  gauge.remove({});
+  for (const { labels, value } of samples) gauge.set(labels, value);
+}
+
+/** Throws before anything is registered. */
+function checkNames(register: Registry<RegistryContentType>, names: readonly string[]): void {
+  const taken = names.find((name) => register.getSingleMetric(name) !== undefined);
+  if (taken === undefined) return;
+  const code = 'ERR_DMABUF_METRIC_EXISTS';
+  throw new DmaBufError(
+    `${code}: the registry has a metric '${taken}' already; unregister it first, or choose another prefix`,
+    { code },
+  );
+}
+
+/** `registerMetrics()` with whatever takes the snapshots. */
+export function registerMetricsOf(
+  take: () => Promise<Snapshot>,
+  options: MetricsOptions = {},
+): DmaBufMetrics {
+  const { register, prefix, processes, onError } = checkMetricsOptions(options);
+  checkNames(
+    register,
+    [...families, successFamily, durationFamily, errorsFamily].map(({ name }) => prefix + name),
+  );
+
+  let scraping: Promise<void> | undefined;
+  /** All metrics of a scrape are collected in one turn, and wait for the same snapshot. So do scrapes that come meanwhile. */
+  const collect = (): Promise<void> => {
+    scraping ??= scrape().finally(() => {
+      scraping = undefined;
+    });
+    return scraping;
+  };
+  const registered: [name: string, metric: Metric][] = [];
+  const registers = [register as Registry];
+  const gauge = ({ name, help, labelNames, aggregator }: Omit<Family, 'samples'>): Gauge => {
+    const made = new Gauge({ name: prefix + name, help, labelNames, aggregator, registers, collect });
+    registered.push([prefix + name, made]);
+    return made;
+  };
+  const filled = families.map((family) => ({ gauge: gauge(family), samples: family.samples }));
+  const success = gauge(successFamily);
+  const duration = gauge(durationFamily);
+  const errors = new Counter({ ...errorsFamily, name: prefix + errorsFamily.name, registers, collect });
+  registered.push([prefix + errorsFamily.name, errors]);
+
+  async function scrape(): Promise<void> {
+    const start = performance.now();
+    try {
+      const figures = toFigures(await take(), processes);
+      for (const { gauge, samples } of filled) fill(gauge, samples(figures));
+      success.set(1);
+    } catch (error) {
+      for (const { gauge } of filled) fill(gauge, []);
+      success.set(0);
+      errors.inc();
+      if (onError !== undefined) queueMicrotask(() => onError(error));
+    }
+    duration.set((performance.now() - start) / 1000);
+  }
+
+  const unregister = (): void => {
+    for (const [name, metric] of registered) {
+      // What somebody else has registered under the name since is theirs.
+      if (register.getSingleMetric(name) === metric) register.removeSingleMetric(name);
+    }
+  };
+  return { unregister, [Symbol.dispose]: unregister };
+}
+
+/**
+ * Adds gauges to a registry of prom-client that say which dma-bufs there are, who made them and who holds them.
+ *
+ * Each scrape takes one `snapshot()`; scrapes that come meanwhile share it. When it fails, the scrape has no figures, a
+ * counter of errors rises, and the registry's other metrics are served as ever.
+ *
+ * ```js
+ * registerMetrics({ register, pids: [process.pid] });
+ * response.end(await register.metrics());
+ * ```
+ *
+ * @throws DmaBufError `ERR_DMABUF_METRIC_EXISTS` when the registry has a metric of one of the names
+ * @throws TypeError `ERR_INVALID_ARG_TYPE`
+ * @throws RangeError `ERR_OUT_OF_RANGE`
+ */
+export function registerMetrics(options: MetricsOptions = {}): DmaBufMetrics {
+  checkOptions(options);
+  const { source, pids, pinned } = options;
+  checkSnapshotOptions({ source, pids, pinned });
+  const what: SnapshotOptions = { source, pids: pids && [...pids], pinned };
+  return registerMetricsOf(() => snapshot(what), options);
+}
