@@ -84,9 +84,12 @@ function bpfWays(pinned: string): ((parts: BpfParts) => Promise<Survey>)[] {
 async function listBuffers(collection: Collection, { pinned, devices }: CheckedOptions): Promise<boolean> {
   for (const read of bpfWays(pinned)) {
     const listAgain = (): Promise<Survey> => read({ buffers: true, holders: false });
-    const both = await collection.try('bpf', () => read({ buffers: true, holders: true }));
-    const found = both ?? (await read({ buffers: true, holders: false }).catch(() => undefined));
+    const refusals = new Collection();
+    const both = await refusals.try('bpf', () => read({ buffers: true, holders: true }));
+    // Who may not know the holders may still know the buffers; why not even those is what counts then.
+    const found = both ?? (await collection.try('bpf', listAgain));
     if (found === undefined) continue;
+    collection.attempts.push(...refusals.attempts);
     collection.add(found);
     // It has seen to those that have gone meanwhile itself.
     if (both === undefined) collection.listAgain = listAgain;
