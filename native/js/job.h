@@ -1,6 +1,7 @@
 #pragma once
 
 #include <functional>
+#include <memory>
 
 #include "js/call.h"
 #include "os/result.h"
@@ -8,7 +9,38 @@
 
 namespace dmabuf {
 
-// What a job does on the thread pool: system calls only, with a descriptor of its own.
+// Work for the thread pool, and what JavaScript gets of it.
+class Job {
+ public:
+  Job() = default;
+  Job(const Job&) = delete;
+  Job& operator=(const Job&) = delete;
+  virtual ~Job() = default;
+
+  // On the thread pool: system calls only.
+  virtual void Run() = 0;
+  // In JavaScript's thread: the arguments of `done`. Not called when Run() was not.
+  virtual void Finish(napi_env env, napi_value* first, napi_value* second) = 0;
+
+ protected:
+  // The arguments that stand for an error: -errno, and the call's name.
+  static void FinishWith(napi_env env, const SystemError& error, napi_value* first, napi_value* second);
+
+ private:
+  friend bool QueueJob(Call& call, const char* name, std::unique_ptr<Job> job, napi_value done);
+  static void Execute(napi_env env, void* data);
+  static void Complete(napi_env env, napi_status status, void* data);
+
+  napi_async_work handle_ = nullptr;
+  napi_ref done_ = nullptr;
+  bool has_run_ = false;
+};
+
+// Runs the job on the thread pool, then calls `done` with what it finishes with. Returns false with an
+// exception pending when it cannot start.
+bool QueueJob(Call& call, const char* name, std::unique_ptr<Job> job, napi_value done);
+
+// What a job that makes a descriptor does, with a descriptor of its own.
 using JobWork = std::function<Result<UniqueFd>(int file)>;
 
 // Runs `work` on the thread pool, then calls `done(handle, undefined)`, or `done(-errno, the call's name)`. A

@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "js/functions.h"
+#include "js/job.h"
 #include "os/bpf.h"
 #include "os/bpf_survey.h"
 #include "os/process_scan.h"
@@ -12,14 +13,6 @@
 
 namespace dmabuf {
 namespace {
-
-// A look at the system, on the thread pool.
-struct SurveyJob {
-  std::function<Result<Survey>()> work;
-  std::optional<Result<Survey>> outcome;
-  napi_async_work handle = nullptr;
-  napi_ref done = nullptr;
-};
 
 napi_value ToJs(napi_env env, std::string_view text) {
   napi_value result = nullptr;
@@ -100,48 +93,26 @@ napi_value ToJs(napi_env env, const Survey& survey) {
   return result;
 }
 
-void Execute(napi_env /*env*/, void* data) {
-  auto* job = static_cast<SurveyJob*>(data);
-  job->outcome.emplace(job->work());
-}
+// A look at the system.
+class SurveyJob : public Job {
+ public:
+  explicit SurveyJob(std::function<Result<Survey>()> work) : work_(std::move(work)) {}
 
-// Runs in a handle scope and a callback scope, both Node's.
-void Complete(napi_env env, napi_status /*status*/, void* data) {
-  const std::unique_ptr<SurveyJob> job(static_cast<SurveyJob*>(data));
-  napi_value done = nullptr;
-  napi_get_reference_value(env, job->done, &done);
-  napi_delete_reference(env, job->done);
-  napi_delete_async_work(env, job->handle);
-  if (!job->outcome || done == nullptr) return;  // cancelled: the environment is ending
+  void Run() override { outcome_.emplace(work_()); }
 
-  napi_value arguments[2] = {nullptr, nullptr};
-  if (*job->outcome) {
-    arguments[0] = ToJs(env, **job->outcome);
-    napi_get_undefined(env, &arguments[1]);
-  } else {
-    napi_create_int32(env, -job->outcome->error().number, &arguments[0]);
-    arguments[1] = ToJs(env, job->outcome->error().call);
+  void Finish(napi_env env, napi_value* first, napi_value* second) override {
+    if (!*outcome_) return FinishWith(env, outcome_->error(), first, second);
+    *first = ToJs(env, **outcome_);
+    napi_get_undefined(env, second);
   }
-  napi_value undefined = nullptr;
-  napi_get_undefined(env, &undefined);
-  napi_call_function(env, undefined, done, 2, arguments, nullptr);
-}
+
+ private:
+  std::function<Result<Survey>()> work_;
+  std::optional<Result<Survey>> outcome_;
+};
 
 napi_value Queue(Call& call, std::function<Result<Survey>()> work, napi_value done) {
-  auto job = std::make_unique<SurveyJob>();
-  job->work = std::move(work);
-  napi_env env = call.env();
-  if (napi_create_async_work(env, nullptr, call.Text("dmabuf:survey"), Execute, Complete, job.get(),
-                             &job->handle) != napi_ok) {
-    return call.Fail(SystemError{ENOMEM, "uv_queue_work"}), nullptr;
-  }
-  napi_create_reference(env, done, 1, &job->done);
-  if (napi_queue_async_work(env, job->handle) != napi_ok) {
-    napi_delete_reference(env, job->done);
-    napi_delete_async_work(env, job->handle);
-    return call.Fail(SystemError{ENOMEM, "uv_queue_work"}), nullptr;
-  }
-  (void)job.release();
+  QueueJob(call, "dmabuf:survey", std::make_unique<SurveyJob>(std::move(work)), done);
   return nullptr;
 }
 
