@@ -37,7 +37,7 @@ export const bufferKeys = {
 } satisfies SortKeys<BufferUsage>;
 
 function sizeOf({ size, sizeIsLowerBound }: BufferUsage, { bytes }: Format): string {
-  return `${sizeIsLowerBound ? '≥' : ''}${formatSize(size, bytes)}`;
+  return `${sizeIsLowerBound ? '>=' : ''}${formatSize(size, bytes)}`;
 }
 
 /** The columns of buffers; holders with the commands that `processes` tells. */

@@ -58,7 +58,6 @@ export async function formatTable<Row>(
   format: Format,
   width: number,
 ): Promise<string[]> {
-  const { default: Table } = await import('cli-table3');
   const cells = [
     columns.map(({ title }) => title.toUpperCase()),
     ...rows.map((row) => columns.map((column) => cellOf(column, row, format))),
@@ -69,20 +68,47 @@ export async function formatTable<Row>(
   const all = [...columns.keys()];
   shrink(widths, all.filter((index) => columns[index]?.shrinks), 8, width);
   shrink(widths, all, 1, width);
-  const none = '';
+  const toTheRight = columns.map(({ kind }) => kind !== undefined);
+  const isPlain = cells.every((row) => row.every((cell) => /^[ -~]*$/.test(cell)));
+  return isPlain ? layOutPlain(cells, widths, toTheRight) : layOut(cells, widths, toTheRight);
+}
+
+/** ASCII, of which every character takes one column: half of all the work of `dmabuf ls` would be to load the library. */
+function layOutPlain(
+  cells: readonly (readonly string[])[],
+  widths: readonly number[],
+  toTheRight: readonly boolean[],
+): string[] {
+  return cells.map((row) => {
+    const fitted = row.map((cell, index) => {
+      const width = widths[index] as number;
+      if (cell.length > width) return `${cell.slice(0, width - 1)}…`;
+      return toTheRight[index] ? cell.padStart(width) : cell.padEnd(width);
+    });
+    return fitted.join(' '.repeat(gap)).trimEnd();
+  });
+}
+
+/** Any text: the library knows how many columns it takes. */
+async function layOut(
+  cells: readonly string[][],
+  widths: readonly number[],
+  toTheRight: readonly boolean[],
+): Promise<string[]> {
+  const { default: Table } = await import('cli-table3');
   const chars = Object.fromEntries(
     ['top', 'bottom', 'left', 'mid', 'right'].flatMap((side) =>
-      [side, `${side}-mid`, `${side}-left`, `${side}-right`].map((name) => [name, none]),
+      [side, `${side}-mid`, `${side}-left`, `${side}-right`].map((name) => [name, '']),
     ),
   );
   const lines: string[] = [];
   // The library's time grows with the square of the rows.
   for (let start = 0; start < cells.length; start += 50) {
     const table = new Table({
-      chars: { ...chars, middle: none },
+      chars: { ...chars, middle: '' },
       style: { 'padding-left': 0, 'padding-right': gap, head: [], border: [] },
-      colWidths: widths.map((cell) => cell + gap),
-      colAligns: columns.map(({ kind }) => (kind === undefined ? 'left' : 'right')),
+      colWidths: widths.map((width) => width + gap),
+      colAligns: toTheRight.map((right) => (right ? 'right' : 'left')),
     });
     table.push(...cells.slice(start, start + 50));
     for (const line of table.toString().split('\n')) lines.push(line.trimEnd());

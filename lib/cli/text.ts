@@ -13,6 +13,8 @@ function escapeCharacter(character: string): string {
 
 /** A message of which no part can drive the terminal. */
 export function escapeControls(text: string): string {
+  // The expression below takes as long to compile as a small command takes for all else.
+  if (/^[ -~]*$/.test(text)) return text;
   return text.replace(unprintable, escapeCharacter);
 }
 
@@ -23,12 +25,12 @@ export function escapeName(text: string): string {
 
 /** JSON whose strings cannot drive a terminal either: JSON.stringify() escapes only C0. */
 export function toJson(value: unknown, indent?: number): string {
-  return JSON.stringify(value, errorsAsObjects, indent).replace(/[\u007f-\u009f\p{Cf}\p{Zl}\p{Zp}]/gu, (character) =>
-    character
-      .split('')
-      .map((unit) => `\\u${unit.charCodeAt(0).toString(16).padStart(4, '0')}`)
-      .join(''),
-  );
+  const json = JSON.stringify(value, errorsAsObjects, indent);
+  if (/^[\n -~]*$/.test(json)) return json;
+  return json.replace(/[\u007f-\u009f\p{Cf}\p{Zl}\p{Zp}]/gu, (character) => {
+    const units = character.split('').map((unit) => unit.charCodeAt(0).toString(16).padStart(4, '0'));
+    return units.map((unit) => `\\u${unit}`).join('');
+  });
 }
 
 function errorsAsObjects(_key: string, value: unknown): unknown {
