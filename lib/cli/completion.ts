@@ -37,7 +37,8 @@ function bash(commands: readonly Completable[]): string {
     const values = options
       .filter(({ takesValue }) => takesValue)
       .map(({ flags, choices }) => {
-        const reply = choices.length > 0 ? `compgen -W ${quoted(choices.join(' '))} -- "$word"` : 'compgen -f -- "$word"';
+        const reply =
+          choices.length > 0 ? `compgen -W ${quoted(choices.join(' '))} -- "$word"` : 'compgen -f -- "$word"';
         return `        ${flags.join('|')}) COMPREPLY=($(${reply})); return ;;\n`;
       });
     const flags = options.flatMap((option) => option.flags);
@@ -69,8 +70,11 @@ function zsh(commands: readonly Completable[]): string {
         const add = choices.length > 0 ? `compadd -- ${choices.map(quoted).join(' ')}` : '_files';
         return `        ${flags.join('|')}) ${add}; return ;;\n`;
       });
-    const flags = options.flatMap((option) => option.flags.map((flag) => described(flag, option.description)));
-    const lookAtLast = values.length > 0 ? `      case $words[CURRENT-1] in\n${values.join('')}      esac\n` : '';
+    const flags = options.flatMap((option) =>
+      option.flags.map((flag) => described(flag, option.description)),
+    );
+    const lookAtLast =
+      values.length > 0 ? `      case $words[CURRENT-1] in\n${values.join('')}      esac\n` : '';
     const others = words.length > 0 ? `      compadd -- ${words.map(quoted).join(' ')}\n` : '';
     return `    ${name})\n${lookAtLast}      found=(${flags.join(' ')})\n${others}      ;;\n`;
   });
@@ -100,7 +104,9 @@ function fish(commands: readonly Completable[]): string {
     const after = `-n '__fish_seen_subcommand_from ${name}'`;
     if (words.length > 0) lines.push(`complete -c dmabuf -f ${after} -a ${string(words.join(' '))}`);
     for (const { flags, description, takesValue, choices } of options) {
-      const names = flags.map((flag) => (flag.startsWith('--') ? `-l ${flag.slice(2)}` : `-s ${flag.slice(1)}`));
+      const names = flags.map((flag) =>
+        flag.startsWith('--') ? `-l ${flag.slice(2)}` : `-s ${flag.slice(1)}`,
+      );
       const value = choices.length > 0 ? ` -x -a ${string(choices.join(' '))}` : takesValue ? ' -r' : '';
       lines.push(`complete -c dmabuf ${after} ${names.join(' ')}${value} -d ${string(description)}`);
     }
@@ -113,7 +119,8 @@ const shells = { bash, zsh, fish };
 /** The completion script of a shell, made from the commands themselves. */
 export async function completionScript(shell: keyof typeof shells): Promise<string> {
   const commands: Completable[] = [];
-  for (const { name, summary, load } of SUBCOMMANDS) commands.push(completableOf(name, summary, await load()));
+  for (const { name, summary, load } of SUBCOMMANDS)
+    commands.push(completableOf(name, summary, await load()));
   return shells[shell](commands);
 }
 

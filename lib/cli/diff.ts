@@ -30,7 +30,11 @@ interface Flags extends Format {
 
 /** `dmabuf diff` */
 export function diffCommand(): Command {
-  const command = subcommand('diff', 'Shows which dma-bufs and processes a command, or a while, has left behind.', HELP)
+  const command = subcommand(
+    'diff',
+    'Shows which dma-bufs and processes a command, or a while, has left behind.',
+    HELP,
+  )
     .argument('[command...]', 'program to run, and its arguments')
     .option('-i, --interval <seconds>', 'how long to wait without a command', seconds, 10_000)
     .option('-o, --output <file>', 'where to write the answer (standard output)')
@@ -66,9 +70,16 @@ const growthColumns: Column<Growth>[] = [
   { title: 'command', value: ({ command }) => command, shrinks: true },
 ];
 
-async function render(found: SnapshotDiff, processes: readonly ProcessUsage[], format: Format): Promise<string> {
+async function render(
+  found: SnapshotDiff,
+  processes: readonly ProcessUsage[],
+  format: Format,
+): Promise<string> {
   if (format.json) return `${toJson(found, 2)}\n`;
-  const columns: Column<Row>[] = [{ title: 'change', value: ({ change }) => change }, ...bufferColumns(processes)];
+  const columns: Column<Row>[] = [
+    { title: 'change', value: ({ change }) => change },
+    ...bufferColumns(processes),
+  ];
   const rows = rowsOf(found);
   if (format.csv) return toCsv(rows, columns);
   const lines: string[] = [];
@@ -110,7 +121,9 @@ async function run([program = '', ...args]: readonly string[]): Promise<number> 
         resolve(error.code === 'ENOENT' ? 127 : 126);
       });
       // Not 'close': what the command leaves running may hold its output open.
-      child.on('exit', (code, signal) => resolve(signal === null ? (code ?? 0) : 128 + constants.signals[signal]));
+      child.on('exit', (code, signal) =>
+        resolve(signal === null ? (code ?? 0) : 128 + constants.signals[signal]),
+      );
     });
   } finally {
     for (const signal of ['SIGINT', 'SIGQUIT'] as const) process.off(signal, ignore);

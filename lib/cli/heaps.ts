@@ -15,7 +15,8 @@ Examples:
 
 /** `dmabuf heaps` */
 export function heapsCommand(): Command {
-  const description = 'Lists the dma-buf heaps and /dev/udmabuf, and whether this user may allocate from them.';
+  const description =
+    'Lists the dma-buf heaps and /dev/udmabuf, and whether this user may allocate from them.';
   return withFormat(subcommand('heaps', description, HELP)).action(list);
 }
 

@@ -28,12 +28,17 @@ interface Flags extends Format, BufferFilter {
 
 /** `dmabuf ls` */
 export function lsCommand(): Command {
-  const command = subcommand('ls', 'Lists the dma-bufs of this machine and the processes that hold them.', HELP)
+  const command = subcommand(
+    'ls',
+    'Lists the dma-bufs of this machine and the processes that hold them.',
+    HELP,
+  )
     .option('-p, --pid <pids>', 'those that these processes hold (repeatable, or by commas)', pids)
-    .option('-e, --exporter <name>', 'those of this exporter (repeatable, or by commas)', (text, earlier: string[] = []) => [
-      ...earlier,
-      ...text.split(','),
-    ])
+    .option(
+      '-e, --exporter <name>',
+      'those of this exporter (repeatable, or by commas)',
+      (text, earlier: string[] = []) => [...earlier, ...text.split(',')],
+    )
     .option('-n, --name <text>', 'those whose name contains this text')
     .option('-m, --min-size <size>', 'those of at least this size: 4096, 64k, 1.5M', size)
     .option('-u, --unheld', 'those that no process holds, as far as can be seen')

@@ -5,9 +5,9 @@ import { SUBCOMMANDS } from './subcommands.js';
 const [name = '', ...args] = process.argv.slice(2);
 const subcommand = SUBCOMMANDS.find((known) => known.name === name);
 
-/** `dmabuf ls | head` is no mistake. */
+/** `dmabuf ls | head` is no mistake, and a terminal may go away (EIO). */
 function endOnClosedPipe(error: NodeJS.ErrnoException): void {
-  if (error.code !== 'EPIPE') throw error;
+  if (error.code !== 'EPIPE' && error.code !== 'EIO') throw error;
   process.exit(128 + constants.signals.SIGPIPE);
 }
 

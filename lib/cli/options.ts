@@ -42,7 +42,8 @@ export function whole(least: number): (text: string) => number {
 /** Seconds, as milliseconds. */
 export function seconds(text: string): number {
   const value = Number(text);
-  if (!/^\d+(\.\d+)?$/.test(text) || value > 2_000_000) throw new InvalidArgumentError('It must be a number of seconds.');
+  if (!/^\d+(\.\d+)?$/.test(text) || value > 2_000_000)
+    throw new InvalidArgumentError('It must be a number of seconds.');
   return Math.round(value * 1000);
 }
 
@@ -56,7 +57,8 @@ export function size(text: string): number {
 /** A process id. */
 export function pid(text: string): number {
   const value = Number(text);
-  if (!/^\d+$/.test(text) || value < 1 || value > 2 ** 31 - 1) throw new InvalidArgumentError('It must be a process id.');
+  if (!/^\d+$/.test(text) || value < 1 || value > 2 ** 31 - 1)
+    throw new InvalidArgumentError('It must be a process id.');
   return value;
 }
 

@@ -29,7 +29,8 @@ const gap = 2;
 /** Columns on a terminal, never too few: the table's library takes characters from U+1100 and emoji for wide. */
 function displayWidth(text: string): number {
   let width = 0;
-  for (const character of text) width += character >= '\u1100' || (character > '\x7f' && /\p{Emoji}/u.test(character)) ? 2 : 1;
+  for (const character of text)
+    width += character >= '\u1100' || (character > '\x7f' && /\p{Emoji}/u.test(character)) ? 2 : 1;
   return width;
 }
 
@@ -37,7 +38,10 @@ function displayWidth(text: string): number {
 function shrink(widths: number[], candidates: readonly number[], least: number, available: number): void {
   let excess = widths.reduce((sum, width) => sum + width, gap * (widths.length - 1)) - available;
   for (; excess > 0; excess--) {
-    const widest = candidates.reduce((a, b) => ((widths[b] as number) > (widths[a] as number) ? b : a), candidates[0] ?? 0);
+    const widest = candidates.reduce(
+      (a, b) => ((widths[b] as number) > (widths[a] as number) ? b : a),
+      candidates[0] ?? 0,
+    );
     if (candidates.length === 0 || (widths[widest] as number) <= least) return;
     (widths[widest] as number)--;
   }
@@ -66,7 +70,12 @@ export async function formatTable<Row>(
     cells.reduce((widest, row) => Math.max(widest, displayWidth(row[index] as string)), 1),
   );
   const all = [...columns.keys()];
-  shrink(widths, all.filter((index) => columns[index]?.shrinks), 8, width);
+  shrink(
+    widths,
+    all.filter((index) => columns[index]?.shrinks),
+    8,
+    width,
+  );
   shrink(widths, all, 1, width);
   const toTheRight = columns.map(({ kind }) => kind !== undefined);
   const isPlain = cells.every((row) => row.every((cell) => /^[ -~]*$/.test(cell)));
@@ -184,13 +193,17 @@ export function describeUnseen({ unreadable, attempts, unaccounted }: Snapshot):
   if (unreadable.length > 0) {
     const errors = [...new Set(unreadable.map(({ error }) => error))].join(', ');
     const processes = unreadable.length === 1 ? '1 process' : `${unreadable.length} processes`;
-    sentences.push(`${processes} could not be read (${errors}): what they hold may be missing. Run as root to see all`);
+    sentences.push(
+      `${processes} could not be read (${errors}): what they hold may be missing. Run as root to see all`,
+    );
   }
   const hidden = attempts.find(({ source, error }) => source === 'procfs' && error.path === '/proc/1');
   if (hidden !== undefined) sentences.push(hidden.error.message);
   else if (attempts.length > 0 && unaccounted === undefined) {
     const tried = attempts.map(({ source, error }) => `${source} (${error.code})`).join(', ');
-    sentences.push(`buffers that no process holds are not seen: no ${tried}. 'dmabuf doctor' says what to do`);
+    sentences.push(
+      `buffers that no process holds are not seen: no ${tried}. 'dmabuf doctor' says what to do`,
+    );
   }
   return sentences;
 }

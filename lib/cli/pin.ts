@@ -55,7 +55,10 @@ function groupId(group: string): number {
   const id = line?.split(':')[2];
   if (id !== undefined) return Number(id);
   const fix = 'Give its number if it is not in /etc/group';
-  throw new DmaBufError(`ENOENT: there is no group '${group}'. ${fix}.`, { code: 'ENOENT', path: '/etc/group' });
+  throw new DmaBufError(`ENOENT: there is no group '${group}'. ${fix}.`, {
+    code: 'ENOENT',
+    path: '/etc/group',
+  });
 }
 
 function place({ folder, mode, group, holders, remove, json }: Flags): void {

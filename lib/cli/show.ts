@@ -5,7 +5,17 @@ import { type DmaBufInfo, readFdInfo } from '../inspect/fdinfo.js';
 import { type BufferUsage, type Snapshot, snapshot } from '../inspect/snapshot.js';
 import { bufferColumns, bufferKeys } from './buffers.js';
 import { pid, subcommand, whole, withFormat } from './options.js';
-import { bold, type Column, describeTotal, type Format, note, noteUnseen, print, printJson, printRows } from './output.js';
+import {
+  bold,
+  type Column,
+  describeTotal,
+  type Format,
+  note,
+  noteUnseen,
+  print,
+  printJson,
+  printRows,
+} from './output.js';
 import { sortRows } from './sorting.js';
 import { escapeName, formatSize } from './text.js';
 
@@ -51,7 +61,12 @@ async function showDescriptor(pid: number, fd: number, format: Format): Promise<
   } else if (format.json) printJson(info);
   else if (format.csv) await printRows([info], descriptorColumns, format, info);
   else {
-    const text = { ...info, name: info.name ?? '-', flags: `0${info.flags.toString(8)}`, size: formatSize(info.size, format.bytes) };
+    const text = {
+      ...info,
+      name: info.name ?? '-',
+      flags: `0${info.flags.toString(8)}`,
+      size: formatSize(info.size, format.bytes),
+    };
     for (const key of ['inode', 'size', 'exporter', 'references', 'flags', 'name'] as const) {
       print(`${`${key}:`.padEnd(12)}${escapeName(String(text[key]))}`);
     }

@@ -12,7 +12,11 @@ function compare(a: number | string | undefined, b: number | string | undefined)
 export function sortRows<Row>(
   rows: readonly Row[],
   keys: SortKeys<Row>,
-  { sort, reverse = false, limit }: { sort: string; reverse?: boolean | undefined; limit?: number | undefined },
+  {
+    sort,
+    reverse = false,
+    limit,
+  }: { sort: string; reverse?: boolean | undefined; limit?: number | undefined },
 ): Row[] {
   const key = keys[sort] ?? (() => undefined);
   const sorted = [...rows].sort((a, b) => compare(key(a), key(b)));

@@ -76,7 +76,8 @@ const configItems = [
 
 async function readConfig(version: string): Promise<{ path: string; text: string } | undefined> {
   const packed = await readFile('/proc/config.gz').catch(() => undefined);
-  if (packed !== undefined) return { path: '/proc/config.gz', text: (await promisify(gunzip)(packed)).toString() };
+  if (packed !== undefined)
+    return { path: '/proc/config.gz', text: (await promisify(gunzip)(packed)).toString() };
   for (const path of [`/boot/config-${version}`, `/lib/modules/${version}/config`]) {
     const text = await textOf(path);
     if (text !== undefined) return { path, text };
@@ -87,13 +88,16 @@ async function readConfig(version: string): Promise<{ path: string; text: string
 async function examineConfig(version: string): Promise<Finding[]> {
   const config = await readConfig(version);
   if (config === undefined) {
-    const fix = 'modprobe configs, as root, if the kernel has CONFIG_IKCONFIG; what matters is tried below anyway';
+    const fix =
+      'modprobe configs, as root, if the kernel has CONFIG_IKCONFIG; what matters is tried below anyway';
     return [bad('warn', 'config', `neither /proc/config.gz nor /boot/config-${version} can be read`, fix)];
   }
   return configItems.map(([item, use]) => {
     const value = new RegExp(`^${item}=(\\w+)$`, 'm').exec(config.text)?.[1];
     const text = `${item}=${value ?? 'n'} (${use}), by ${config.path}`;
-    return value === undefined ? bad('warn', 'config', text, `Run a kernel built with ${item}`) : ok('config', text);
+    return value === undefined
+      ? bad('warn', 'config', text, `Run a kernel built with ${item}`)
+      : ok('config', text);
   });
 }
 
@@ -107,14 +111,19 @@ function examineDevices(devices: readonly MemoryDevice[]): Finding[] {
   }
   const usable = devices.filter(({ accessible }) => accessible).map(({ name }) => name);
   if (usable.length > 0) return [...findings, ok('allocate', `memory can come from ${usable.join(', ')}`)];
-  return [...findings, bad('fail', 'allocate', 'this user can allocate no dma-buf', 'See the heaps and udmabuf above')];
+  return [
+    ...findings,
+    bad('fail', 'allocate', 'this user can allocate no dma-buf', 'See the heaps and udmabuf above'),
+  ];
 }
 
 async function examineUdmabufLimits(): Promise<Finding[]> {
   const folder = '/sys/module/udmabuf/parameters';
   const [list, size] = await Promise.all([textOf(`${folder}/list_limit`), textOf(`${folder}/size_limit_mb`)]);
   if (list === undefined || size === undefined) return [];
-  return [ok('udmabuf limits', `${size} MiB a buffer (${folder}/size_limit_mb), of ${list} pieces (list_limit)`)];
+  return [
+    ok('udmabuf limits', `${size} MiB a buffer (${folder}/size_limit_mb), of ${list} pieces (list_limit)`),
+  ];
 }
 
 /** The kernel's refusal, without the advice in its message, and the advice. */
@@ -148,8 +157,10 @@ async function examineBpf(pinned: string): Promise<Finding[]> {
       ),
     ),
   );
-  if (both === undefined) findings.push(ok('pinned', `iterators over dma-bufs and their holders are in ${pinned}`));
-  else if (buffers === undefined) findings.push(ok('pinned', `an iterator over dma-bufs is in ${pinned}, none over holders`));
+  if (both === undefined)
+    findings.push(ok('pinned', `iterators over dma-bufs and their holders are in ${pinned}`));
+  else if (buffers === undefined)
+    findings.push(ok('pinned', `an iterator over dma-bufs is in ${pinned}, none over holders`));
   else if (isLoaded) findings.push(ok('pinned', `nothing that can be read in ${pinned}; not needed here`));
   else findings.push(refusal('pinned', buffers, 'dmabuf pin --holders, as root, lets others list dma-bufs'));
   return findings;
@@ -204,7 +215,14 @@ async function examinePtrace(): Promise<Finding[]> {
     return [bad('warn', subject, `${text} importFrom() takes buffers from child processes alone`, fix)];
   }
   const fix = 'Send buffers over a DmaBufChannel';
-  return [bad('warn', subject, `${text} importFrom() is ${scope === '3' ? 'forbidden to all' : 'for root alone'}`, fix)];
+  return [
+    bad(
+      'warn',
+      subject,
+      `${text} importFrom() is ${scope === '3' ? 'forbidden to all' : 'for root alone'}`,
+      fix,
+    ),
+  ];
 }
 
 async function examineLimits(): Promise<Finding[]> {
@@ -219,8 +237,14 @@ async function examineLimits(): Promise<Finding[]> {
 async function examineLockdown(): Promise<Finding> {
   const mode = /\[(\w+)\]/.exec((await textOf('/sys/kernel/security/lockdown')) ?? '')?.[1] ?? 'none';
   if (mode === 'none') return ok('lockdown', 'the kernel is not locked down');
-  const what = mode === 'confidentiality' ? 'neither BPF nor debugfs can list dma-bufs' : 'debugfs cannot list dma-bufs';
-  return bad('warn', 'lockdown', `the kernel is locked down (${mode}): ${what}`, 'Boot without lockdown=, or without secure boot');
+  const what =
+    mode === 'confidentiality' ? 'neither BPF nor debugfs can list dma-bufs' : 'debugfs cannot list dma-bufs';
+  return bad(
+    'warn',
+    'lockdown',
+    `the kernel is locked down (${mode}): ${what}`,
+    'Boot without lockdown=, or without secure boot',
+  );
 }
 
 /**
