@@ -51,8 +51,11 @@ export function lsCommand(): Command {
   return withFormat(withSource(command)).action(list);
 }
 
-async function list(flags: Flags): Promise<void> {
+async function list(flags: Flags, command: Command): Promise<void> {
   const { pid, source, devices } = flags;
+  if (flags.unheld && (source === 'debugfs' || source === 'sysfs')) {
+    command.error(`error: --unheld needs to know the holders, and ${source} does not tell them`);
+  }
   const taken = await snapshot({ pids: pid, source, devices });
   const matching = taken.buffers.filter((buffer) => matches(buffer, flags));
   const buffers = sortRows(matching, bufferKeys, flags);

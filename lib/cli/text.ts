@@ -51,7 +51,7 @@ export function parseSize(text: string): number | undefined {
 /** Bytes for people (`12.3 MiB`), or as they are. A growth has a sign. */
 export function formatSize(bytes: number, exact = false, signed = false): string {
   const whole = Math.round(bytes);
-  if (!exact) return prettyBytes(whole, { binary: true, signed });
+  if (!exact) return prettyBytes(whole, { binary: true, signed: signed && whole !== 0 });
   return `${signed && whole > 0 ? '+' : ''}${whole}`;
 }
 
