@@ -134,7 +134,9 @@ async function showLive(flags: Flags): Promise<void> {
   let drawing = Promise.resolve();
   const draw = (): void => {
     drawing = drawing.then(async () => {
-      const { columns = 80, rows = 24 } = stdout;
+      // A terminal may not know its size, and say 0.
+      const columns = stdout.columns || 80;
+      const rows = stdout.rows || 24;
       const rendered = await renderScreen(taken, state, flags, { columns, rows });
       state = { ...state, scroll: rendered.state.scroll };
       screen.draw(rendered.lines);
@@ -163,7 +165,7 @@ async function showLive(flags: Flags): Promise<void> {
     }
     const known = ['up', 'down', 'pageup', 'pagedown', 'home', 'end', 'tab', 'space'];
     const before = state;
-    const page = Math.max(1, (stdout.rows ?? 24) - 6);
+    const page = Math.max(1, (stdout.rows || 24) - 6);
     state = afterKey(state, known.includes(key.name ?? '') ? (key.name as string) : (text ?? ''), page);
     if (state.done) end();
     if (state.interval !== before.interval || state.paused !== before.paused) wake.abort();
