@@ -26,7 +26,7 @@ export function matches(buffer: BufferUsage, { exporter, name, minSize = 0, unhe
 }
 
 /** By what buffers can be sorted. */
-export const bufferKeys = {
+export const bufferKeys: SortKeys<BufferUsage> = {
   size: ({ size }) => size,
   // The oldest first, unlike other numbers.
   inode: ({ inode }) => -inode,
@@ -34,7 +34,7 @@ export const bufferKeys = {
   exporter: ({ exporter }) => exporter,
   references: ({ references }) => references,
   holders: ({ holders }) => holders.length,
-} satisfies SortKeys<BufferUsage>;
+};
 
 function sizeOf({ size, sizeIsLowerBound }: BufferUsage, { bytes }: Format): string {
   return `${sizeIsLowerBound ? '>=' : ''}${formatSize(size, bytes)}`;
@@ -68,7 +68,7 @@ export function bufferColumns(processes: readonly ProcessUsage[], devices = fals
 }
 
 /** By what processes can be sorted. */
-export const processKeys = {
+export const processKeys: SortKeys<ProcessUsage> = {
   rss: ({ rss }) => rss,
   pss: ({ pss }) => pss,
   pid: ({ pid }) => -pid,
@@ -76,7 +76,7 @@ export const processKeys = {
   buffers: ({ buffers }) => buffers,
   fds: ({ fds }) => fds,
   mappings: ({ mappings }) => mappings,
-} satisfies SortKeys<ProcessUsage>;
+};
 
 /** The columns of processes. */
 export const processColumns: Column<ProcessUsage>[] = [
@@ -93,11 +93,11 @@ export const processColumns: Column<ProcessUsage>[] = [
 export type ExporterRow = Snapshot['exporters'][number];
 
 /** By what exporters can be sorted. */
-export const exporterKeys = {
+export const exporterKeys: SortKeys<ExporterRow> = {
   size: ({ size }) => size,
   buffers: ({ buffers }) => buffers,
   exporter: ({ exporter }) => exporter,
-} satisfies SortKeys<ExporterRow>;
+};
 
 /** The columns of exporters. */
 export const exporterColumns: Column<ExporterRow>[] = [

@@ -117,7 +117,7 @@ function fish(commands: readonly Completable[]): string {
 const shells = { bash, zsh, fish };
 
 /** The completion script of a shell, made from the commands themselves. */
-export async function completionScript(shell: keyof typeof shells): Promise<string> {
+export async function completionScript(shell: 'bash' | 'zsh' | 'fish'): Promise<string> {
   const commands: Completable[] = [];
   for (const { name, summary, load } of SUBCOMMANDS)
     commands.push(completableOf(name, summary, await load()));
