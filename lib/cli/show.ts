@@ -1,4 +1,4 @@
-import { readdirSync } from 'node:fs';
+import { existsSync, readdirSync } from 'node:fs';
 import type { Command } from 'commander';
 import { createError, DmaBufError, fromNode } from '../errors.js';
 import { type DmaBufInfo, readFdInfo } from '../inspect/fdinfo.js';
@@ -79,6 +79,8 @@ function descriptorsOf(pid: number): Descriptor[] {
   try {
     entries = readdirSync(`/proc/${pid}/fd`);
   } catch (error) {
+    // Pinned iterators tell what /proc does not.
+    if (['EACCES', 'ENOENT'].includes((error as NodeJS.ErrnoException).code ?? '')) return [];
     throw fromNode(error);
   }
   const found: Descriptor[] = [];
@@ -95,7 +97,9 @@ function descriptorsOf(pid: number): Descriptor[] {
 
 function checkReadable({ unreadable }: Snapshot, pid: number): void {
   const [refused] = unreadable;
-  if (refused?.error === 'ESRCH') throw createError(-3, 'open', `/proc/${pid}`);
+  // BPF does not tell a process that is not there from one that holds nothing.
+  if (refused?.error === 'ESRCH' || !existsSync(`/proc/${pid}`))
+    throw createError(-3, 'open', `/proc/${pid}`);
   if (refused !== undefined && refused.what !== 'mappings') throw createError(-13, 'open', `/proc/${pid}/fd`);
 }
 
