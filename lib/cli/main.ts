@@ -1,55 +1,40 @@
 #!/usr/bin/env node
-import { readFileSync } from 'node:fs';
-import { Command, CommanderError } from 'commander';
+import { constants } from 'node:os';
+import { SUBCOMMANDS } from './subcommands.js';
 
-/** A subcommand; its file is loaded when it is used and not before. */
-interface Subcommand {
-  name: string;
-  summary: string;
-  load: () => Promise<Command>;
+const [name = '', ...args] = process.argv.slice(2);
+const subcommand = SUBCOMMANDS.find((known) => known.name === name);
+
+/** `dmabuf ls | head` is no mistake, and a terminal may go away (EIO). */
+function endOnClosedPipe(error: NodeJS.ErrnoException): void {
+  if (error.code !== 'EPIPE' && error.code !== 'EIO') throw error;
+  process.exit(128 + constants.signals.SIGPIPE);
 }
 
-const SUBCOMMANDS: readonly Subcommand[] = [
-  {
-    name: 'vm',
-    summary: 'run a command on a real kernel in QEMU',
-    load: async () => (await import('./vm.js')).vmCommand(),
-  },
-  {
-    name: 'metrics',
-    summary: 'serve figures to Prometheus',
-    load: async () => (await import('./metrics.js')).metricsCommand(),
-  },
-];
-
-const manifest = new URL('../../../package.json', import.meta.url);
-const { version } = JSON.parse(readFileSync(manifest, 'utf8')) as { version: string };
-
-const program = new Command('dmabuf')
-  .description('Inspect Linux dma-bufs, and test with them on a real kernel')
-  .version(version)
-  .helpCommand(false)
-  .enablePositionalOptions();
-
-for (const { name, summary, load } of SUBCOMMANDS) {
-  // Everything after the name is the subcommand's own business, --help included.
-  program
-    .command(name)
-    .description(summary)
-    .argument('[arguments...]')
-    .helpOption(false)
-    .allowUnknownOption()
-    .passThroughOptions()
-    .action(async (args: string[]) => {
-      const subcommand = await load();
-      await subcommand.parseAsync(args, { from: 'user' });
-    });
+/** The status of an error that the user can do something about; undefined for a mistake of this program. */
+function statusOf(error: unknown): number | undefined {
+  const { name, code = '', exitCode } = error as { name?: string; code?: string; exitCode?: number };
+  // commander has said what is wrong
+  if (code.startsWith('commander.')) return exitCode === 1 ? 2 : exitCode;
+  const isExpected = name === 'DmaBufError' || code === 'ERR_INVALID_ARG_TYPE' || code === 'ERR_OUT_OF_RANGE';
+  return isExpected ? 2 : undefined;
 }
 
+async function report(error: unknown): Promise<void> {
+  const status = statusOf(error);
+  if (status === undefined) throw error;
+  process.exitCode = status;
+  const { code, message } = error as Error & { code: string };
+  if (code.startsWith('commander.')) return;
+  const { note } = await import('./output.js');
+  note(name, message);
+}
+
+// `vm` looks after its own pipe: it has a guest to end.
+if (name !== 'vm') process.stdout.on('error', endOnClosedPipe);
 try {
-  await program.parseAsync();
+  if (subcommand !== undefined) await (await subcommand.load()).parseAsync(args, { from: 'user' });
+  else await (await import('./program.js')).createProgram().parseAsync();
 } catch (error) {
-  // commander has said what is wrong; this is the status that goes with it
-  if (!(error instanceof CommanderError)) throw error;
-  process.exitCode = error.exitCode;
+  await report(error);
 }

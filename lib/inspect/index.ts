@@ -1,4 +1,5 @@
 export { type BufferChange, diff, type ProcessChange, type SnapshotDiff } from './diff.js';
+export { examine, type Finding } from './doctor.js';
 export { type DmaBufInfo, parseFdInfo, readFdInfo } from './fdinfo.js';
 export { type PinOptions, pinSync, unpinSync } from './pin.js';
 export {

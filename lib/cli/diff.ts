@@ -1,0 +1,152 @@
+import { spawn } from 'node:child_process';
+import { writeFileSync } from 'node:fs';
+import { constants } from 'node:os';
+import { setTimeout as sleep } from 'node:timers/promises';
+import type { Command } from 'commander';
+import { fromNode } from '../errors.js';
+import { diff, type SnapshotDiff } from '../inspect/diff.js';
+import { type BufferUsage, type ProcessUsage, type SnapshotOptions, snapshot } from '../inspect/snapshot.js';
+import { bufferColumns } from './buffers.js';
+import { seconds, subcommand, withFormat, withSource } from './options.js';
+import { type Column, type Format, formatTable, note, noteUnseen, outputWidth, toCsv } from './output.js';
+import { count, escapeName, formatSize, toJson } from './text.js';
+
+const HELP = `
+Compares the dma-bufs of the whole machine before and after. Without a command it waits: --interval seconds, or until
+Ctrl-C. The command's own output is not touched; --output keeps the answer apart from it.
+Exit status: the command's own (128 + N when signal N ended it, 127 when it does not exist, 126 when it cannot be run);
+without a command 0; 2 on errors.
+
+Examples:
+  dmabuf diff -- npm test               does it leave buffers behind?
+  dmabuf diff --interval 60             what has grown in a minute?
+  dmabuf diff --json --output leak.json -- ./camera --frames 100`;
+
+interface Flags extends Format {
+  interval: number;
+  output?: string;
+  source: NonNullable<SnapshotOptions['source']>;
+}
+
+/** `dmabuf diff` */
+export function diffCommand(): Command {
+  const command = subcommand(
+    'diff',
+    'Shows which dma-bufs and processes a command, or a while, has left behind.',
+    HELP,
+  )
+    .argument('[command...]', 'program to run, and its arguments')
+    .option('-i, --interval <seconds>', 'how long to wait without a command', seconds, 10_000)
+    .option('-o, --output <file>', 'where to write the answer (standard output)')
+    .passThroughOptions();
+  return withFormat(withSource(command)).action(compare);
+}
+
+/** A row of the table: what has happened to a buffer. */
+interface Row extends BufferUsage {
+  change: 'appeared' | 'gone' | 'changed';
+}
+
+function rowsOf({ appeared, gone, changed }: SnapshotDiff): Row[] {
+  return [
+    ...appeared.map((buffer): Row => ({ ...buffer, change: 'appeared' })),
+    ...gone.map((buffer): Row => ({ ...buffer, change: 'gone' })),
+    ...changed.map(({ after }): Row => ({ ...after, change: 'changed' })),
+  ];
+}
+
+type Growth = SnapshotDiff['grown'][number];
+
+const growthColumns: Column<Growth>[] = [
+  { title: 'pid', kind: 'number', value: ({ pid }) => pid },
+  {
+    title: 'growth',
+    kind: 'size',
+    value: ({ growth }) => growth,
+    text: ({ growth }, { bytes }) => formatSize(growth, bytes, true),
+  },
+  { title: 'rss', kind: 'size', value: ({ after }) => after?.rss ?? 0 },
+  { title: 'buffers', kind: 'number', value: ({ after }) => after?.buffers ?? 0 },
+  { title: 'command', value: ({ command }) => command, shrinks: true },
+];
+
+async function render(
+  found: SnapshotDiff,
+  processes: readonly ProcessUsage[],
+  format: Format,
+): Promise<string> {
+  if (format.json) return `${toJson(found, 2)}\n`;
+  const columns: Column<Row>[] = [
+    { title: 'change', value: ({ change }) => change },
+    ...bufferColumns(processes),
+  ];
+  const rows = rowsOf(found);
+  if (format.csv) return toCsv(rows, columns);
+  const lines: string[] = [];
+  const width = outputWidth();
+  if (rows.length > 0) lines.push(...(await formatTable(rows, columns, format, width)), '');
+  const changes = [...found.grown, ...found.shrunk];
+  if (changes.length > 0) lines.push(...(await formatTable(changes, growthColumns, format, width)), '');
+  for (const { exporter, buffers, size } of found.exporters) {
+    lines.push(`exporter ${escapeName(exporter) || '-'}: ${growth(buffers, size, format)}`);
+  }
+  lines.push(`total: ${growth(found.total.buffers, found.total.size, format)}`);
+  return lines.map((line) => `${line}\n`).join('');
+}
+
+function growth(buffers: number, size: number, { bytes }: Format): string {
+  return `${formatSize(size, bytes, true)} in ${buffers > 0 ? '+' : ''}${count(buffers, 'buffer')}`;
+}
+
+/** Waits, or less long when the user has seen enough. */
+async function wait(milliseconds: number): Promise<void> {
+  const controller = new AbortController();
+  const stop = (): void => controller.abort();
+  process.once('SIGINT', stop);
+  await sleep(milliseconds, undefined, { signal: controller.signal }).catch(() => {});
+  process.off('SIGINT', stop);
+}
+
+/** Runs a command and returns its status. Ctrl-C is for the command alone; other signals are passed on. */
+async function run([program = '', ...args]: readonly string[]): Promise<number> {
+  const child = spawn(program, args, { stdio: 'inherit' });
+  const ignore = (): void => {};
+  const passOn = (signal: NodeJS.Signals): void => void child.kill(signal);
+  for (const signal of ['SIGINT', 'SIGQUIT'] as const) process.on(signal, ignore);
+  for (const signal of ['SIGTERM', 'SIGHUP'] as const) process.on(signal, passOn);
+  try {
+    return await new Promise((resolve) => {
+      child.on('error', (error: NodeJS.ErrnoException) => {
+        note('diff', `${program}: ${error.code === 'ENOENT' ? 'there is no such program' : error.message}`);
+        resolve(error.code === 'ENOENT' ? 127 : 126);
+      });
+      // Not 'close': what the command leaves running may hold its output open.
+      child.on('exit', (code, signal) =>
+        resolve(signal === null ? (code ?? 0) : 128 + constants.signals[signal]),
+      );
+    });
+  } finally {
+    for (const signal of ['SIGINT', 'SIGQUIT'] as const) process.off(signal, ignore);
+    for (const signal of ['SIGTERM', 'SIGHUP'] as const) process.off(signal, passOn);
+  }
+}
+
+async function compare(command: string[], flags: Flags): Promise<void> {
+  const { source, interval, output } = flags;
+  const before = await snapshot({ source });
+  let status = 0;
+  if (command.length > 0) status = await run(command);
+  else await wait(interval);
+  const after = await snapshot({ source });
+  const text = await render(diff(before, after), [...before.processes, ...after.processes], flags);
+  if (output === undefined) process.stdout.write(text);
+  else {
+    try {
+      writeFileSync(output, text);
+    } catch (error) {
+      throw fromNode(error);
+    }
+  }
+  noteUnseen('diff', after, flags);
+  process.exitCode = status;
+}

@@ -1,0 +1,42 @@
+import type { Command } from 'commander';
+import { fixFor, listDevices, type MemoryDevice } from '../inspect/devices.js';
+import { subcommand, withFormat } from './options.js';
+import { type Column, type Format, note, printRows } from './output.js';
+
+const HELP = `
+KIND tells what memory a heap gives: system (any pages), cma (physically contiguous), protected (not for the CPU),
+shared (with the host of a confidential guest), udmabuf (memory of memfds). What to do about a device that this user may
+not use is said on standard error, and in the field fix of JSON and CSV.
+Exit status: 0; 1 when this user may use none; 2 on errors.
+
+Examples:
+  dmabuf heaps
+  dmabuf heaps --json | jq -r '.[] | select(.accessible) | .name'`;
+
+/** `dmabuf heaps` */
+export function heapsCommand(): Command {
+  const description =
+    'Lists the dma-buf heaps and /dev/udmabuf, and whether this user may allocate from them.';
+  return withFormat(subcommand('heaps', description, HELP)).action(list);
+}
+
+const columns: Column<MemoryDevice>[] = [
+  { title: 'name', value: ({ name }) => name, shrinks: true },
+  { title: 'kind', value: ({ kind }) => kind },
+  { title: 'usable', value: ({ accessible, error }) => (accessible ? 'yes' : `no (${error})`) },
+  { title: 'path', value: ({ path }) => path, shrinks: true },
+  { title: 'aliases', value: ({ aliases }) => aliases?.join(' '), shrinks: true },
+];
+
+async function list(format: Format): Promise<void> {
+  const devices = listDevices();
+  const csvColumns: Column<MemoryDevice>[] = [...columns, { title: 'fix', value: ({ fix }) => fix }];
+  await printRows(devices, format.csv ? csvColumns : columns, format, devices);
+  if (devices.every(({ accessible }) => !accessible)) process.exitCode = 1;
+  if (format.json || format.csv || format.quiet) return;
+  if (devices.every(({ kind }) => kind === 'udmabuf'))
+    note('heaps', `no heaps: ${fixFor('ENOENT', '/dev/dma_heap')}`);
+  // One rule mends all heaps.
+  const fixes = new Map(devices.map(({ name, fix }) => [fix, name]));
+  for (const [fix, name] of fixes) if (fix !== undefined) note('heaps', `${name}: ${fix}`);
+}

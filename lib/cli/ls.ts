@@ -1,0 +1,68 @@
+import { type Command, Option } from 'commander';
+import { type SnapshotOptions, snapshot } from '../inspect/snapshot.js';
+import { type BufferFilter, bufferColumns, bufferKeys, matches } from './buffers.js';
+import { pids, size, subcommand, whole, withFormat, withSource } from './options.js';
+import { type Format, noteUnseen, printRows } from './output.js';
+import { sortRows } from './sorting.js';
+
+const HELP = `
+Columns: REFS counts every holder (descriptors, mappings, drivers, messages in flight); HOLDERS are the processes that
+could be seen to hold the buffer. Names are untrusted: control characters are shown as \\n, \\x1b, \\u202e.
+Exit status: 0; 1 when a filter was given and nothing matches; 2 on errors.
+
+Examples:
+  dmabuf ls                               all buffers, the largest first
+  dmabuf ls --pid 1200,1201               what two processes hold
+  dmabuf ls --exporter system --min-size 1M
+  dmabuf ls --unheld                      what drivers, or messages in flight, hold alone: leaks hide here
+  dmabuf ls --json | jq '.buffers[].inode'`;
+
+interface Flags extends Format, BufferFilter {
+  pid?: number[];
+  sort: string;
+  reverse?: boolean;
+  limit?: number;
+  source: NonNullable<SnapshotOptions['source']>;
+  devices?: boolean;
+}
+
+/** `dmabuf ls` */
+export function lsCommand(): Command {
+  const command = subcommand(
+    'ls',
+    'Lists the dma-bufs of this machine and the processes that hold them.',
+    HELP,
+  )
+    .option('-p, --pid <pids>', 'those that these processes hold (repeatable, or by commas)', pids)
+    .option(
+      '-e, --exporter <name>',
+      'those of this exporter (repeatable, or by commas)',
+      (text, earlier: string[] = []) => [...earlier, ...text.split(',')],
+    )
+    .option('-n, --name <text>', 'those whose name contains this text')
+    .option('-m, --min-size <size>', 'those of at least this size: 4096, 64k, 1.5M', size)
+    .option('-u, --unheld', 'those that no process holds, as far as can be seen')
+    .addOption(
+      new Option('-s, --sort <column>', 'what to sort by').choices(Object.keys(bufferKeys)).default('size'),
+    )
+    .option('-r, --reverse', 'sort the other way round')
+    .option('-l, --limit <n>', 'show the first n', whole(0))
+    .option('-d, --devices', 'also show the devices that are attached (debugfs: for root, slow)');
+  return withFormat(withSource(command)).action(list);
+}
+
+async function list(flags: Flags, command: Command): Promise<void> {
+  const { pid, source, devices } = flags;
+  if (flags.unheld && (source === 'debugfs' || source === 'sysfs')) {
+    command.error(`error: --unheld needs to know the holders, and ${source} does not tell them`);
+  }
+  const taken = await snapshot({ pids: pid, source, devices });
+  const matching = taken.buffers.filter((buffer) => matches(buffer, flags));
+  const buffers = sortRows(matching, bufferKeys, flags);
+  const { processes, exporters, unaccounted, ...rest } = taken;
+  const total = { buffers: matching.length, size: matching.reduce((sum, buffer) => sum + buffer.size, 0) };
+  await printRows(buffers, bufferColumns(processes, devices), flags, { ...rest, buffers, total });
+  noteUnseen('ls', taken, flags);
+  const filters = [pid, flags.exporter, flags.name, flags.minSize, flags.unheld];
+  if (matching.length === 0 && filters.some((filter) => filter !== undefined)) process.exitCode = 1;
+}

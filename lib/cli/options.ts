@@ -1,0 +1,68 @@
+import { Command, InvalidArgumentError, Option } from 'commander';
+import { parseSize } from './text.js';
+
+/** A subcommand with its help; an error of usage throws, for main.ts to give the status. */
+export function subcommand(name: string, description: string, help: string): Command {
+  return new Command(`dmabuf ${name}`)
+    .description(description)
+    .exitOverride()
+    .showHelpAfterError(`(dmabuf ${name} --help shows how it is used)`)
+    .addHelpText('after', `\n${help.trim()}`);
+}
+
+/** The options of every subcommand that prints rows. */
+export function withFormat(command: Command): Command {
+  return command
+    .addOption(new Option('--json', 'print JSON').conflicts('csv'))
+    .option('--csv', 'print comma-separated values')
+    .option('--bytes', 'print sizes in bytes')
+    .option('-q, --quiet', 'do not say what could not be seen');
+}
+
+/** The options of every subcommand that takes snapshots. */
+export function withSource(command: Command): Command {
+  return command.addOption(
+    new Option('--source <source>', 'the interface of the kernel to read')
+      .choices(['auto', 'procfs', 'bpf', 'debugfs', 'sysfs'])
+      .default('auto'),
+  );
+}
+
+/** A whole number from `least`. */
+export function whole(least: number): (text: string) => number {
+  return (text) => {
+    const value = Number(text);
+    if (!/^\d+$/.test(text) || value < least || value > Number.MAX_SAFE_INTEGER) {
+      throw new InvalidArgumentError(`It must be a whole number from ${least}.`);
+    }
+    return value;
+  };
+}
+
+/** Seconds, as milliseconds. */
+export function seconds(text: string): number {
+  const value = Number(text);
+  if (!/^\d+(\.\d+)?$/.test(text) || value > 2_000_000)
+    throw new InvalidArgumentError('It must be a number of seconds.');
+  return Math.round(value * 1000);
+}
+
+/** A size with its unit, as bytes. */
+export function size(text: string): number {
+  const bytes = parseSize(text);
+  if (bytes === undefined) throw new InvalidArgumentError('It must be a size such as 4096, 64k, 1.5M or 2G.');
+  return bytes;
+}
+
+/** A process id. */
+export function pid(text: string): number {
+  const value = Number(text);
+  if (!/^\d+$/.test(text) || value < 1 || value > 2 ** 31 - 1)
+    throw new InvalidArgumentError('It must be a process id.');
+  return value;
+}
+
+/** Process ids, by commas or by repeating the option. */
+export function pids(text: string, earlier: readonly number[] = []): number[] {
+  return [...earlier, ...text.split(',').map(pid)];
+}

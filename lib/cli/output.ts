@@ -1,0 +1,220 @@
+import { styleText } from 'node:util';
+import type { Snapshot } from '../inspect/snapshot.js';
+import { count, escapeControls, escapeName, formatSize, toJson } from './text.js';
+
+/** How the user wants the answer. */
+export interface Format {
+  json?: boolean | undefined;
+  csv?: boolean | undefined;
+  /** Sizes as plain numbers. */
+  bytes?: boolean | undefined;
+  quiet?: boolean | undefined;
+}
+
+/** A column of a table, and a field of CSV. */
+export interface Column<Row> {
+  /** The field's name in CSV; in capitals the heading of the table. */
+  title: string;
+  value: (row: Row) => string | number | undefined;
+  /** What people see, where that is something else. It is escaped already. */
+  text?: (row: Row, format: Format) => string;
+  /** `size`: bytes. Both are aligned to the right. */
+  kind?: 'number' | 'size';
+  /** Whether this column gives way first when the terminal is narrow. */
+  shrinks?: boolean;
+}
+
+const gap = 2;
+
+/** Columns on a terminal, never too few: the table's library takes characters from U+1100 and emoji for wide. */
+function displayWidth(text: string): number {
+  let width = 0;
+  for (const character of text)
+    width += character >= '\u1100' || (character > '\x7f' && /\p{Emoji}/u.test(character)) ? 2 : 1;
+  return width;
+}
+
+/** Takes from the widest of `candidates`, one by one, until all fit. */
+function shrink(widths: number[], candidates: readonly number[], least: number, available: number): void {
+  let excess = widths.reduce((sum, width) => sum + width, gap * (widths.length - 1)) - available;
+  for (; excess > 0; excess--) {
+    const widest = candidates.reduce(
+      (a, b) => ((widths[b] as number) > (widths[a] as number) ? b : a),
+      candidates[0] ?? 0,
+    );
+    if (candidates.length === 0 || (widths[widest] as number) <= least) return;
+    (widths[widest] as number)--;
+  }
+}
+
+function cellOf<Row>({ value, text, kind }: Column<Row>, row: Row, format: Format): string {
+  if (text !== undefined) return text(row, format);
+  const found = value(row);
+  if (found === undefined || found === '') return '-';
+  if (typeof found === 'string') return escapeName(found);
+  return kind === 'size' ? formatSize(found, format.bytes) : String(found);
+}
+
+/** The lines of a table no wider than `width`; the first one has the headings. */
+export async function formatTable<Row>(
+  rows: readonly Row[],
+  columns: readonly Column<Row>[],
+  format: Format,
+  width: number,
+): Promise<string[]> {
+  const cells = [
+    columns.map(({ title }) => title.toUpperCase()),
+    ...rows.map((row) => columns.map((column) => cellOf(column, row, format))),
+  ];
+  const widths = columns.map((_, index) =>
+    cells.reduce((widest, row) => Math.max(widest, displayWidth(row[index] as string)), 1),
+  );
+  const all = [...columns.keys()];
+  shrink(
+    widths,
+    all.filter((index) => columns[index]?.shrinks),
+    8,
+    width,
+  );
+  shrink(widths, all, 1, width);
+  const toTheRight = columns.map(({ kind }) => kind !== undefined);
+  const isPlain = cells.every((row) => row.every((cell) => /^[ -~]*$/.test(cell)));
+  return isPlain ? layOutPlain(cells, widths, toTheRight) : layOut(cells, widths, toTheRight);
+}
+
+/** ASCII, of which every character takes one column: half of all the work of `dmabuf ls` would be to load the library. */
+function layOutPlain(
+  cells: readonly (readonly string[])[],
+  widths: readonly number[],
+  toTheRight: readonly boolean[],
+): string[] {
+  return cells.map((row) => {
+    const fitted = row.map((cell, index) => {
+      const width = widths[index] as number;
+      if (cell.length > width) return `${cell.slice(0, width - 1)}…`;
+      return toTheRight[index] ? cell.padStart(width) : cell.padEnd(width);
+    });
+    return fitted.join(' '.repeat(gap)).trimEnd();
+  });
+}
+
+/** Any text: the library knows how many columns it takes. */
+async function layOut(
+  cells: readonly string[][],
+  widths: readonly number[],
+  toTheRight: readonly boolean[],
+): Promise<string[]> {
+  const { default: Table } = await import('cli-table3');
+  const chars = Object.fromEntries(
+    ['top', 'bottom', 'left', 'mid', 'right'].flatMap((side) =>
+      [side, `${side}-mid`, `${side}-left`, `${side}-right`].map((name) => [name, '']),
+    ),
+  );
+  const lines: string[] = [];
+  // The library's time grows with the square of the rows.
+  for (let start = 0; start < cells.length; start += 50) {
+    const table = new Table({
+      chars: { ...chars, middle: '' },
+      style: { 'padding-left': 0, 'padding-right': gap, head: [], border: [] },
+      colWidths: widths.map((width) => width + gap),
+      colAligns: toTheRight.map((right) => (right ? 'right' : 'left')),
+    });
+    table.push(...cells.slice(start, start + 50));
+    for (const line of table.toString().split('\n')) lines.push(line.trimEnd());
+  }
+  return lines;
+}
+
+/** Columns of the terminal; without end where the output goes elsewhere, so that nothing is cut off. */
+export function outputWidth(): number {
+  return process.stdout.isTTY ? process.stdout.columns || 80 : Number.POSITIVE_INFINITY;
+}
+
+/** Bold on a terminal, unless NO_COLOR is set. */
+export function bold(text: string): string {
+  return styleText('bold', text);
+}
+
+/** Prints lines. */
+export function print(...lines: string[]): void {
+  process.stdout.write(lines.map((line) => `${line}\n`).join(''));
+}
+
+/** Prints a table. */
+export async function printTable<Row>(
+  rows: readonly Row[],
+  columns: readonly Column<Row>[],
+  format: Format,
+): Promise<void> {
+  const [headings = '', ...lines] = await formatTable(rows, columns, format, outputWidth());
+  print(bold(headings), ...lines);
+}
+
+/**
+ * CSV (RFC 4180). Names are escaped as for people, so that a line is a row for every reader, and what a spreadsheet would
+ * calculate begins with an apostrophe.
+ */
+export async function toCsv<Row>(rows: readonly Row[], columns: readonly Column<Row>[]): Promise<string> {
+  const { stringify } = await import('csv-stringify/sync');
+  const records = rows.map((row) =>
+    columns.map(({ value }) => {
+      const field = value(row);
+      return typeof field === 'string' ? escapeName(field) : field;
+    }),
+  );
+  return stringify([columns.map(({ title }) => title), ...records], { escape_formulas: true });
+}
+
+/** Prints rows in the form that was asked for; `json` is what JSON has instead of the rows. */
+export async function printRows<Row>(
+  rows: readonly Row[],
+  columns: readonly Column<Row>[],
+  format: Format,
+  json: unknown,
+): Promise<void> {
+  if (format.json) printJson(json);
+  else if (format.csv) process.stdout.write(await toCsv(rows, columns));
+  else await printTable(rows, columns, format);
+}
+
+/** Prints a value as JSON. */
+export function printJson(value: unknown): void {
+  print(toJson(value, 2));
+}
+
+/** Tells the user something that is not the answer. */
+export function note(command: string, text: string): void {
+  process.stderr.write(`dmabuf ${command}: ${escapeControls(text.replace(/\s*\n\s*/g, ' '))}\n`);
+}
+
+/** What a snapshot could not see, in one or two sentences; none when it saw everything. */
+export function describeUnseen({ unreadable, attempts, unaccounted }: Snapshot): string[] {
+  const sentences: string[] = [];
+  if (unreadable.length > 0) {
+    const errors = [...new Set(unreadable.map(({ error }) => error))].join(', ');
+    const processes = unreadable.length === 1 ? '1 process' : `${unreadable.length} processes`;
+    sentences.push(
+      `${processes} could not be read (${errors}): what they hold may be missing. Run as root to see all`,
+    );
+  }
+  const hidden = attempts.find(({ source, error }) => source === 'procfs' && error.path === '/proc/1');
+  if (hidden !== undefined) sentences.push(hidden.error.message);
+  else if (attempts.length > 0 && unaccounted === undefined) {
+    const tried = attempts.map(({ source, error }) => `${source} (${error.code})`).join(', ');
+    sentences.push(
+      `buffers that no process holds are not seen: no ${tried}. 'dmabuf doctor' says what to do`,
+    );
+  }
+  return sentences;
+}
+
+/** Says on standard error what could not be seen, unless a program reads the answer. */
+export function noteUnseen(command: string, snapshot: Snapshot, { json, csv, quiet }: Format): void {
+  if (json || csv || quiet) return;
+  for (const sentence of describeUnseen(snapshot)) note(command, sentence);
+}
+
+/** Bytes and buffers in words. */
+export function describeTotal({ buffers, size }: { buffers: number; size: number }, format: Format): string {
+  return `${formatSize(size, format.bytes)} in ${count(buffers, 'buffer')}`;
+}

@@ -1,0 +1,73 @@
+import { readFileSync } from 'node:fs';
+import { type Command, InvalidArgumentError, Option } from 'commander';
+import { DmaBufError } from '../errors.js';
+import { pinSync, unpinSync } from '../inspect/pin.js';
+import { subcommand, whole } from './options.js';
+import { print, printJson } from './output.js';
+import { escapeControls } from './text.js';
+
+const HELP = `
+Needs root (CAP_BPF and CAP_PERFMON) and Linux 6.18. Whoever may read the files sees the size, exporter and name of every
+dma-buf and, with --holders, the ids of the processes that hold them. They stay until they are removed or the machine
+ends: place them at boot.
+Exit status: 0; 2 on errors.
+
+Examples:
+  sudo dmabuf pin --holders                     for everyone
+  sudo dmabuf pin --group video --mode 0440     for one group, without holders
+  sudo dmabuf pin --remove`;
+
+interface Flags {
+  folder: string;
+  mode?: number;
+  group?: string;
+  holders?: boolean;
+  remove?: boolean;
+  json?: boolean;
+}
+
+function permissions(text: string): number {
+  if (!/^[0-7]{3,4}$/.test(text) || Number.parseInt(text, 8) > 0o777) {
+    throw new InvalidArgumentError('It must be permissions in octal, such as 0440.');
+  }
+  return Number.parseInt(text, 8);
+}
+
+/** `dmabuf pin` */
+export function pinCommand(): Command {
+  const description = 'Places BPF iterators as files, so that users without rights can list all dma-bufs.';
+  return subcommand('pin', description, HELP)
+    .option('--folder <path>', 'where, in a BPF file system', '/sys/fs/bpf/dmabuf')
+    .option('--mode <octal>', 'their permissions (0444)', permissions)
+    .option('--group <group>', 'their group, by name or number')
+    .option('--holders', 'also those that tell which process holds what')
+    .addOption(new Option('--remove', 'remove them').conflicts(['mode', 'group', 'holders']))
+    .option('--json', 'print JSON')
+    .action(place);
+}
+
+/** The number of a group of /etc/group. */
+function groupId(group: string): number {
+  if (/^\d+$/.test(group)) return whole(0)(group);
+  const line = readFileSync('/etc/group', 'utf8')
+    .split('\n')
+    .find((entry) => entry.startsWith(`${group}:`));
+  const id = line?.split(':')[2];
+  if (id !== undefined) return Number(id);
+  const fix = 'Give its number if it is not in /etc/group';
+  throw new DmaBufError(`ENOENT: there is no group '${group}'. ${fix}.`, {
+    code: 'ENOENT',
+    path: '/etc/group',
+  });
+}
+
+function place({ folder, mode, group, holders, remove, json }: Flags): void {
+  if (remove) {
+    unpinSync(folder);
+    if (json) printJson([]);
+    return;
+  }
+  const paths = pinSync({ folder, mode, holders, gid: group === undefined ? undefined : groupId(group) });
+  if (json) printJson(paths);
+  else print(...paths.map(escapeControls));
+}

@@ -1,0 +1,67 @@
+import type { Command } from 'commander';
+
+/** A subcommand; its file is loaded when it is used and not before. */
+export interface Subcommand {
+  name: string;
+  summary: string;
+  load: () => Promise<Command>;
+}
+
+/** In the order of the help. */
+export const SUBCOMMANDS: readonly Subcommand[] = [
+  {
+    name: 'heaps',
+    summary: 'where memory can come from, and what is missing to use it',
+    load: async () => (await import('./heaps.js')).heapsCommand(),
+  },
+  {
+    name: 'ls',
+    summary: 'the dma-bufs of this machine, and who holds them',
+    load: async () => (await import('./ls.js')).lsCommand(),
+  },
+  {
+    name: 'ps',
+    summary: 'the processes that hold dma-bufs, and how much',
+    load: async () => (await import('./ps.js')).psCommand(),
+  },
+  {
+    name: 'show',
+    summary: 'the dma-bufs of one process, or one descriptor',
+    load: async () => (await import('./show.js')).showCommand(),
+  },
+  {
+    name: 'top',
+    summary: 'the same, live',
+    load: async () => (await import('./top.js')).topCommand(),
+  },
+  {
+    name: 'diff',
+    summary: 'what a command, or a while, has left behind',
+    load: async () => (await import('./diff.js')).diffCommand(),
+  },
+  {
+    name: 'doctor',
+    summary: 'what works on this machine, and how to mend the rest',
+    load: async () => (await import('./doctor.js')).doctorCommand(),
+  },
+  {
+    name: 'pin',
+    summary: 'let users without rights list all dma-bufs',
+    load: async () => (await import('./pin.js')).pinCommand(),
+  },
+  {
+    name: 'metrics',
+    summary: 'serve figures to Prometheus',
+    load: async () => (await import('./metrics.js')).metricsCommand(),
+  },
+  {
+    name: 'completion',
+    summary: 'a completion script for bash, zsh or fish',
+    load: async () => (await import('./completion.js')).completionCommand(),
+  },
+  {
+    name: 'vm',
+    summary: 'run a command on a real kernel in QEMU',
+    load: async () => (await import('./vm.js')).vmCommand(),
+  },
+];

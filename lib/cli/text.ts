@@ -1,0 +1,61 @@
+import prettyBytes from 'pretty-bytes';
+
+/** Controls (C0, DEL, C1), what changes the direction of text or cannot be seen, and what ends a line elsewhere. */
+const unprintable = /[\p{Cc}\p{Cf}\p{Zl}\p{Zp}\p{Cs}]/gu;
+
+const short: Readonly<Record<string, string>> = { '\n': '\\n', '\r': '\\r', '\t': '\\t' };
+
+function escapeCharacter(character: string): string {
+  const code = character.codePointAt(0) as number;
+  if (code <= 0xff) return short[character] ?? `\\x${code.toString(16).padStart(2, '0')}`;
+  return code <= 0xffff ? `\\u${code.toString(16).padStart(4, '0')}` : `\\u{${code.toString(16)}}`;
+}
+
+/** A message of which no part can drive the terminal. */
+export function escapeControls(text: string): string {
+  // The expression below takes as long to compile as a small command takes for all else.
+  if (/^[ -~]*$/.test(text)) return text;
+  return text.replace(unprintable, escapeCharacter);
+}
+
+/** A name that anybody may have chosen, so that it cannot drive the terminal, and what was escaped can be told. */
+export function escapeName(text: string): string {
+  return escapeControls(text.replaceAll('\\', '\\\\'));
+}
+
+/** JSON whose strings cannot drive a terminal either: JSON.stringify() escapes only C0. */
+export function toJson(value: unknown, indent?: number): string {
+  const json = JSON.stringify(value, errorsAsObjects, indent);
+  if (/^[\n -~]*$/.test(json)) return json;
+  return json.replace(/[\u007f-\u009f\p{Cf}\p{Zl}\p{Zp}]/gu, (character) => {
+    const units = character.split('').map((unit) => unit.charCodeAt(0).toString(16).padStart(4, '0'));
+    return units.map((unit) => `\\u${unit}`).join('');
+  });
+}
+
+function errorsAsObjects(_key: string, value: unknown): unknown {
+  if (!(value instanceof Error)) return value;
+  return { code: (value as NodeJS.ErrnoException).code, message: value.message };
+}
+
+const exponents: Readonly<Record<string, number>> = { '': 0, k: 1, m: 2, g: 3, t: 4 };
+
+/** Bytes of `4096`, `4k`, `1.5M`, `2GiB`: every unit is a power of 1024. Undefined for anything else. */
+export function parseSize(text: string): number | undefined {
+  const match = /^(\d+(?:\.\d+)?) ?([kmgt]?)(?:i?b)?$/i.exec(text.trim());
+  if (match === null) return undefined;
+  const bytes = Number(match[1]) * 1024 ** (exponents[(match[2] ?? '').toLowerCase()] as number);
+  return bytes <= Number.MAX_SAFE_INTEGER ? Math.ceil(bytes) : undefined;
+}
+
+/** Bytes for people (`12.3 MiB`), or as they are. A growth has a sign. */
+export function formatSize(bytes: number, exact = false, signed = false): string {
+  const whole = Math.round(bytes);
+  if (!exact) return prettyBytes(whole, { binary: true, signed: signed && whole !== 0 });
+  return `${signed && whole > 0 ? '+' : ''}${whole}`;
+}
+
+/** `1 buffer`, `2 buffers` */
+export function count(number: number, thing: string): string {
+  return `${number} ${thing}${number === 1 ? '' : thing.endsWith('s') ? 'es' : 's'}`;
+}

@@ -1,0 +1,275 @@
+import { access, constants, readFile } from 'node:fs/promises';
+import { release } from 'node:os';
+import { promisify } from 'node:util';
+import { gunzip } from 'node:zlib';
+import { DmaBufError } from '../errors.js';
+import { native } from '../native.js';
+import { surveyBpf, surveyPinned } from './bpf.js';
+import { surveyDebugfs } from './debugfs.js';
+import { fixFor, listDevices, type MemoryDevice } from './devices.js';
+import { surveyProcfs, whatProcHides } from './procfs.js';
+
+/** One thing that was looked at. */
+export interface Finding {
+  /** What it is about: `'kernel'`, `'heap system'`, `'bpf'`, … */
+  subject: string;
+  /** `fail`: something essential does not work; `warn`: something useful does not. */
+  status: 'ok' | 'warn' | 'fail';
+  /** What was found. */
+  text: string;
+  /** What to do about it, where that is known. */
+  fix?: string;
+}
+
+const ok = (subject: string, text: string): Finding => ({ subject, status: 'ok', text });
+
+function bad(status: 'warn' | 'fail', subject: string, text: string, fix?: string): Finding {
+  return fix === undefined ? { subject, status, text } : { subject, status, text, fix };
+}
+
+async function textOf(path: string): Promise<string | undefined> {
+  return (await readFile(path, 'utf8').catch(() => undefined))?.trim();
+}
+
+function examineAddon(): Finding {
+  try {
+    return ok('addon', `loaded from ${native.path}`);
+  } catch (error) {
+    return bad('fail', 'addon', (error as Error).message);
+  }
+}
+
+/** What the library needs of a kernel, newest first: without it, that is missing. */
+const milestones = [
+  ['6.18', 'listing of all dma-bufs by BPF'],
+  ['6.0', 'fences as files (exportSyncFile, importSyncFile)'],
+  ['5.15', 'the inode in fdinfo'],
+] as const;
+
+function isBefore(version: string, other: string): boolean {
+  const [major = 0, minor = 0] = version.split('.').map((part) => Number.parseInt(part, 10));
+  const [otherMajor = 0, otherMinor = 0] = other.split('.').map(Number);
+  return major < otherMajor || (major === otherMajor && minor < otherMinor);
+}
+
+function examineKernel(version: string): Finding {
+  if (isBefore(version, '5.6')) {
+    return bad('fail', 'kernel', `Linux ${version} has no dma-buf heaps`, 'Run Linux 5.6 or later');
+  }
+  const missing = milestones.filter(([since]) => isBefore(version, since));
+  const [first] = missing;
+  if (first === undefined) return ok('kernel', `Linux ${version}`);
+  const what = missing.map(([since, feature]) => `${feature} (Linux ${since})`).join('; ');
+  return bad('warn', 'kernel', `Linux ${version} lacks ${what}`, `Run Linux ${first[0]} or later`);
+}
+
+const configItems = [
+  ['CONFIG_DMABUF_HEAPS', 'dma-buf heaps'],
+  ['CONFIG_DMABUF_HEAPS_SYSTEM', 'the system heap'],
+  ['CONFIG_DMABUF_HEAPS_CMA', 'the heap of contiguous memory'],
+  ['CONFIG_UDMABUF', '/dev/udmabuf'],
+  ['CONFIG_SYNC_FILE', 'fences as files'],
+  ['CONFIG_BPF_SYSCALL', 'listing by BPF'],
+  ['CONFIG_DEBUG_INFO_BTF', 'listing by BPF'],
+  ['CONFIG_DEBUG_FS', 'listing by debugfs'],
+] as const;
+
+async function readConfig(version: string): Promise<{ path: string; text: string } | undefined> {
+  const packed = await readFile('/proc/config.gz').catch(() => undefined);
+  if (packed !== undefined)
+    return { path: '/proc/config.gz', text: (await promisify(gunzip)(packed)).toString() };
+  for (const path of [`/boot/config-${version}`, `/lib/modules/${version}/config`]) {
+    const text = await textOf(path);
+    if (text !== undefined) return { path, text };
+  }
+  return undefined;
+}
+
+async function examineConfig(version: string): Promise<Finding[]> {
+  const config = await readConfig(version);
+  if (config === undefined) {
+    const fix =
+      'modprobe configs, as root, if the kernel has CONFIG_IKCONFIG; what matters is tried below anyway';
+    return [bad('warn', 'config', `neither /proc/config.gz nor /boot/config-${version} can be read`, fix)];
+  }
+  return configItems.map(([item, use]) => {
+    const value = new RegExp(`^${item}=(\\w+)$`, 'm').exec(config.text)?.[1];
+    const text = `${item}=${value ?? 'n'} (${use}), by ${config.path}`;
+    return value === undefined
+      ? bad('warn', 'config', text, `Run a kernel built with ${item}`)
+      : ok('config', text);
+  });
+}
+
+function examineDevices(devices: readonly MemoryDevice[]): Finding[] {
+  const findings = devices.map(({ name, path, kind, accessible, error, fix }) => {
+    const subject = kind === 'udmabuf' ? 'udmabuf' : `heap ${name}`;
+    return accessible ? ok(subject, `${path} can be used`) : bad('warn', subject, `${path}: ${error}`, fix);
+  });
+  if (devices.every(({ kind }) => kind === 'udmabuf')) {
+    findings.unshift(bad('warn', 'heaps', 'there is no /dev/dma_heap', fixFor('ENOENT', '/dev/dma_heap')));
+  }
+  const usable = devices.filter(({ accessible }) => accessible).map(({ name }) => name);
+  if (usable.length > 0) return [...findings, ok('allocate', `memory can come from ${usable.join(', ')}`)];
+  return [
+    ...findings,
+    bad('fail', 'allocate', 'this user can allocate no dma-buf', 'See the heaps and udmabuf above'),
+  ];
+}
+
+async function examineUdmabufLimits(): Promise<Finding[]> {
+  const folder = '/sys/module/udmabuf/parameters';
+  const [list, size] = await Promise.all([textOf(`${folder}/list_limit`), textOf(`${folder}/size_limit_mb`)]);
+  if (list === undefined || size === undefined) return [];
+  return [
+    ok('udmabuf limits', `${size} MiB a buffer (${folder}/size_limit_mb), of ${list} pieces (list_limit)`),
+  ];
+}
+
+/** The kernel's refusal, without the advice in its message, and the advice. */
+function refusal(subject: string, error: unknown, fallback?: string): Finding {
+  if (!(error instanceof DmaBufError)) throw error;
+  const [text = '', ...advice] = error.message.split('. ');
+  return bad('warn', subject, text, advice.length > 0 ? advice.join('. ').replace(/\.$/, '') : fallback);
+}
+
+async function examineBpf(pinned: string): Promise<Finding[]> {
+  const findings: Finding[] = [];
+  const btf = '/sys/kernel/btf/vmlinux';
+  const hasBtf = await access(btf, constants.R_OK).then(
+    () => true,
+    () => false,
+  );
+  findings.push(
+    hasBtf
+      ? ok('btf', `${btf} describes the kernel's types`)
+      : bad('warn', 'btf', `${btf} cannot be read`, 'Run a kernel built with CONFIG_DEBUG_INFO_BTF'),
+  );
+  const loaded = await surveyBpf({ buffers: true, holders: true }).catch((error: unknown) => error);
+  const isLoaded = !(loaded instanceof Error);
+  if (isLoaded) findings.push(ok('bpf', 'the iterators over dma-bufs and their holders can be loaded'));
+  else findings.push(refusal('bpf', loaded));
+  const [buffers, both] = await Promise.all(
+    [false, true].map((holders) =>
+      surveyPinned(pinned, { buffers: true, holders }).then(
+        () => undefined,
+        (error: unknown) => error,
+      ),
+    ),
+  );
+  if (both === undefined)
+    findings.push(ok('pinned', `iterators over dma-bufs and their holders are in ${pinned}`));
+  else if (buffers === undefined)
+    findings.push(ok('pinned', `an iterator over dma-bufs is in ${pinned}, none over holders`));
+  else if (isLoaded) findings.push(ok('pinned', `nothing that can be read in ${pinned}; not needed here`));
+  else findings.push(refusal('pinned', buffers, 'dmabuf pin --holders, as root, lets others list dma-bufs'));
+  return findings;
+}
+
+async function examineDebugfs(): Promise<Finding> {
+  try {
+    const { buffers } = await surveyDebugfs();
+    return ok('debugfs', `bufinfo can be read: ${buffers.size} dma-bufs, with the devices that are attached`);
+  } catch (error) {
+    return refusal('debugfs', error);
+  }
+}
+
+async function examineProcesses(): Promise<Finding[]> {
+  const findings: Finding[] = [];
+  try {
+    const { unreadable } = await surveyProcfs();
+    findings.push(
+      unreadable.length === 0
+        ? ok('processes', 'the descriptors and mappings of every visible process can be read')
+        : bad(
+            'warn',
+            'processes',
+            `${unreadable.length} of the visible processes may not be read`,
+            'Run as root (CAP_SYS_PTRACE) to see what other users hold',
+          ),
+    );
+  } catch (error) {
+    findings.push({ ...refusal('processes', error), status: 'fail' });
+  }
+  const hidden = await whatProcHides();
+  findings.push(
+    hidden === undefined ? ok('hidepid', '/proc shows every process') : refusal('hidepid', hidden),
+  );
+  return findings;
+}
+
+async function examinePtrace(): Promise<Finding[]> {
+  const subject = 'ptrace scope';
+  const path = '/proc/sys/kernel/yama/ptrace_scope';
+  const scope = await textOf(path);
+  if (scope === undefined || scope === '0') {
+    return [ok(subject, 'importFrom() may take buffers from processes of the same user')];
+  }
+  const text = `${path} is ${scope}:`;
+  const capabilities = /^CapEff:\t([0-9a-f]+)$/m.exec((await textOf('/proc/self/status')) ?? '')?.[1] ?? '0';
+  const canTrace = ((BigInt(`0x${capabilities}`) >> 19n) & 1n) === 1n;
+  if (canTrace && scope !== '3') return [ok(subject, `${text} no matter with CAP_SYS_PTRACE`)];
+  if (scope === '1') {
+    const fix = 'sysctl kernel.yama.ptrace_scope=0, as root, or send buffers over a DmaBufChannel';
+    return [bad('warn', subject, `${text} importFrom() takes buffers from child processes alone`, fix)];
+  }
+  const fix = 'Send buffers over a DmaBufChannel';
+  return [
+    bad(
+      'warn',
+      subject,
+      `${text} importFrom() is ${scope === '3' ? 'forbidden to all' : 'for root alone'}`,
+      fix,
+    ),
+  ];
+}
+
+async function examineLimits(): Promise<Finding[]> {
+  const limits = (await textOf('/proc/self/limits')) ?? '';
+  const [, soft, hard] = /^Max open files\s+(\w+)\s+(\w+)/m.exec(limits) ?? [];
+  if (soft === undefined) return [];
+  const text = `${soft} descriptors a process, at most ${hard}: every open buffer takes one`;
+  if (soft === 'unlimited' || Number(soft) >= 1024) return [ok('descriptors', text)];
+  return [bad('warn', 'descriptors', text, `ulimit -n ${hard}`)];
+}
+
+async function examineLockdown(): Promise<Finding> {
+  const mode = /\[(\w+)\]/.exec((await textOf('/sys/kernel/security/lockdown')) ?? '')?.[1] ?? 'none';
+  if (mode === 'none') return ok('lockdown', 'the kernel is not locked down');
+  const what =
+    mode === 'confidentiality' ? 'neither BPF nor debugfs can list dma-bufs' : 'debugfs cannot list dma-bufs';
+  return bad(
+    'warn',
+    'lockdown',
+    `the kernel is locked down (${mode}): ${what}`,
+    'Boot without lockdown=, or without secure boot',
+  );
+}
+
+/**
+ * Looks at everything on this machine that dma-bufs need, and says what does not work and what to do about it. It changes
+ * nothing.
+ *
+ * ```js
+ * for (const { subject, status, fix } of await examine()) if (status !== 'ok') console.log(subject, fix);
+ * ```
+ */
+export async function examine(): Promise<Finding[]> {
+  const version = release();
+  const addon = examineAddon();
+  const findings = [addon, examineKernel(version), ...(await examineConfig(version))];
+  // Everything below asks the addon.
+  if (addon.status === 'fail') return findings;
+  return [
+    ...findings,
+    ...examineDevices(listDevices()),
+    ...(await examineUdmabufLimits()),
+    ...(await examineBpf('/sys/fs/bpf/dmabuf')),
+    await examineDebugfs(),
+    ...(await examineProcesses()),
+    ...(await examinePtrace()),
+    ...(await examineLimits()),
+    await examineLockdown(),
+  ];
+}

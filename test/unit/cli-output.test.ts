@@ -1,0 +1,155 @@
+import assert from 'node:assert/strict';
+import { describe, it } from 'node:test';
+import fc from 'fast-check';
+import { bufferColumns } from '../../lib/cli/buffers.js';
+import { wrap } from '../../lib/cli/doctor.js';
+import { type Column, describeUnseen, formatTable, toCsv } from '../../lib/cli/output.js';
+import { DmaBufError } from '../../lib/errors.js';
+import { bufferUsage, snapshotOf } from '../support/snapshots.js';
+
+const endless = Number.POSITIVE_INFINITY;
+const column: Column<string> = { title: 'name', value: (name) => name, shrinks: true };
+const number: Column<string> = { title: 'length', kind: 'number', value: (name) => name.length };
+
+/** Columns on a terminal, more than it takes rather than fewer. */
+function widthOf(line: string): number {
+  return [...line].reduce(
+    (width, character) =>
+      width +
+      (/[\u1100-\uffef]|\p{Emoji}/u.test(character) && character > '\x7f' && character !== '…' ? 2 : 1),
+    0,
+  );
+}
+
+describe('a table', () => {
+  it('has headings in capitals, numbers to the right, and no spaces at the ends of lines', async () => {
+    assert.deepEqual(await formatTable(['a', 'bcdefghijk'], [number, column], {}, endless), [
+      'LENGTH  NAME',
+      '     1  a',
+      '    10  bcdefghijk',
+    ]);
+  });
+
+  it('looks the same when a character outside ASCII makes the library lay it out', async () => {
+    const [headings, first] = await formatTable(['a', 'é'], [number, column], {}, endless);
+    assert.equal(headings, 'LENGTH  NAME');
+    assert.equal(first, '     1  a');
+  });
+
+  it('is cut where the terminal is narrow, first where a column gives way', async () => {
+    const lines = await formatTable(['x'.repeat(100)], [number, column], {}, 40);
+    assert.deepEqual(lines, ['LENGTH  NAME', `   100  ${'x'.repeat(31)}…`]);
+  });
+
+  it('cuts nothing where there is no terminal', async () => {
+    const name = 'ü'.repeat(300);
+    assert.equal((await formatTable([name], [column, number], {}, endless))[1], `${name}     300`);
+  });
+
+  it('fits any width, whatever the names are', async () => {
+    const columns = bufferColumns([]);
+    await fc.assert(
+      fc.asyncProperty(
+        fc.array(fc.oneof(fc.string({ unit: 'binary' }), fc.string({ unit: 'grapheme' }), fc.string()), {
+          maxLength: 5,
+        }),
+        fc.integer({ min: 30, max: 200 }),
+        async (names, width) => {
+          const buffers = names.map((name, inode) => bufferUsage({ inode, name, size: 2 ** 40 + inode }));
+          const lines = await formatTable(buffers, columns, {}, width);
+          assert.equal(lines.length, 1 + names.length);
+          for (const line of lines) assert.ok(widthOf(line) <= width, `${width}: ${JSON.stringify(line)}`);
+        },
+      ),
+      { numRuns: 50 },
+    );
+  });
+
+  it('has every row when there are many', async () => {
+    const names = Array.from({ length: 501 }, (_, index) => `é${index}`);
+    const lines = await formatTable(names, [column], {}, endless);
+    assert.deepEqual(lines.slice(1), names);
+  });
+
+  it('shows a dash for what is unknown, and a lower bound as one', async () => {
+    const [, line] = await formatTable(
+      [{ inode: 1, size: 4096, sizeIsLowerBound: true as const, holders: [] }],
+      bufferColumns([]),
+      {},
+      endless,
+    );
+    assert.match(line ?? '', /^ +1 {2}>=4 KiB {2}- +- +- +-$/);
+  });
+
+  it('names the holders by their commands, escaped', async () => {
+    const { buffers, processes } = snapshotOf([
+      bufferUsage({ inode: 1, holders: [{ pid: 7, fds: 1, mappings: 0 }] }),
+    ]);
+    (processes[0] as { command: string }).command = 'a\nb';
+    const [, line] = await formatTable(buffers, bufferColumns(processes), {}, endless);
+    assert.match(line ?? '', / {2}7 a\\nb$/);
+  });
+});
+
+describe('CSV', () => {
+  it('has one line for a row, whatever the names are', async () => {
+    await fc.assert(
+      fc.asyncProperty(fc.array(fc.string({ unit: 'binary' })), async (names) => {
+        const csv = await toCsv(names, [column, number]);
+        assert.equal(csv.split(/[\n\r\u2028\u2029]/).length, names.length + 2);
+      }),
+    );
+  });
+
+  it('keeps a name in its field', async () => {
+    assert.equal(
+      await toCsv(['a,b', 'say "hi"'], [column, number]),
+      'name,length\n"a,b",3\n"say ""hi""",8\n',
+    );
+  });
+
+  it('is not calculated by a spreadsheet, and leaves numbers alone', async () => {
+    const negative: Column<string> = { title: 'growth', value: () => -5 };
+    assert.equal(await toCsv(['=1+1'], [column, negative]), "name,growth\n'=1+1,-5\n");
+  });
+
+  it('has sizes in bytes', async () => {
+    const csv = await toCsv([bufferUsage({ inode: 3, name: 'frame' })], bufferColumns([]));
+    assert.equal(csv, 'inode,size,exporter,refs,name,holders\n3,4096,system,1,frame,\n');
+  });
+});
+
+describe('what could not be seen', () => {
+  it('is nothing when all was', () => assert.deepEqual(describeUnseen(snapshotOf([])), []));
+
+  it('is said in two sentences at most', () => {
+    const refused = (code: string): DmaBufError => new DmaBufError(`${code}: no`, { code });
+    const sentences = describeUnseen(
+      snapshotOf([], {
+        unreadable: [
+          { pid: 1, error: 'EACCES', what: 'both' },
+          { pid: 2, error: 'EACCES', what: 'mappings' },
+        ],
+        attempts: [
+          { source: 'bpf', error: refused('EPERM') },
+          { source: 'debugfs', error: refused('EACCES') },
+        ],
+      }),
+    );
+    assert.equal(sentences.length, 2);
+    assert.match(sentences[0] ?? '', /^2 processes could not be read \(EACCES\)/);
+    assert.match(sentences[1] ?? '', /bpf \(EPERM\), debugfs \(EACCES\)/);
+  });
+
+  it('is not that a better source failed, when another lists every buffer', () => {
+    const attempts = [{ source: 'bpf' as const, error: new DmaBufError('EPERM: no', { code: 'EPERM' }) }];
+    assert.deepEqual(describeUnseen(snapshotOf([], { attempts, unaccounted: { buffers: 0, size: 0 } })), []);
+  });
+});
+
+describe('lines of the doctor', () => {
+  it('are wrapped between words', () => {
+    assert.deepEqual(wrap('one two three', '  ', 9), ['  one two', '  three']);
+    assert.deepEqual(wrap('one two three', '', endless), ['one two three']);
+  });
+});
