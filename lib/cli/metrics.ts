@@ -1,4 +1,4 @@
-import { Command, InvalidArgumentError, Option } from 'commander';
+import { type Command, InvalidArgumentError, Option } from 'commander';
 import { Registry } from 'prom-client';
 import type { SnapshotSource } from '../inspect/snapshot.js';
 import { registerMetrics } from '../metrics/register.js';
@@ -11,11 +11,17 @@ import {
   metricsServer,
   parseListen,
 } from './metrics-server.js';
+import { subcommand } from './options.js';
 
 const HELP = `
 Serves http://127.0.0.1:${defaultPort}/metrics in the format of Prometheus until SIGINT or SIGTERM. Each scrape looks at the
 system anew. Whoever can connect learns the names of processes: it listens on loopback unless --listen says otherwise.
-Exit status: 0; 1 when it could not listen, or with --once when the figures could not be read.`;
+Exit status: 0; 2 on errors, such as a port that is taken.
+
+Examples:
+  dmabuf metrics                            http://127.0.0.1:${defaultPort}/metrics
+  dmabuf metrics --listen unix:/run/dmabuf.sock
+  dmabuf metrics --once --processes 5       print them once`;
 
 interface Flags {
   listen: ListenAddress;
@@ -26,8 +32,7 @@ interface Flags {
 
 /** `dmabuf metrics` */
 export function metricsCommand(): Command {
-  return new Command('dmabuf metrics')
-    .usage('[options]')
+  return subcommand('metrics', 'Serves figures to Prometheus: who holds how much.', HELP)
     .addOption(
       new Option('--listen <where>', '[ADDRESS:]PORT or unix:PATH')
         .argParser(parseListen)
@@ -41,8 +46,6 @@ export function metricsCommand(): Command {
     )
     .option('--processes <n>', 'how many processes have series of their own (20)', count)
     .option('--once', 'print the metrics and end')
-    .addHelpText('after', HELP)
-    .exitOverride()
     .action(runMetrics);
 }
 
@@ -58,7 +61,7 @@ async function runMetrics({ listen: address, once = false, source, processes }: 
       // Every scrape may fail for the same reason.
       if (message !== last) say(message);
       last = message;
-      if (once) process.exitCode = 1;
+      if (once) process.exitCode = 2;
     },
   });
   if (once) await print(await register.metrics());
@@ -72,7 +75,7 @@ async function serve(register: Registry, address: ListenAddress): Promise<void> 
     url = await listen(server, address);
   } catch (error) {
     say(explainListen(error as NodeJS.ErrnoException, address));
-    process.exitCode = 1;
+    process.exitCode = 2;
     return;
   }
   const ended = new Promise<void>((resolve) => {

@@ -54,7 +54,7 @@ test('why it cannot listen on a Unix socket is said in one line', async () => {
     ['none/socket', 'EACCES', 'the folder does not exist or may not be written'],
   ] as const) {
     await using service = metricsCommand(['--listen', `unix:${folder.file(name)}`]);
-    assert.equal(await service.ended, 1);
+    assert.equal(await service.ended, 2);
     assert.deepEqual(service.said, [
       `dmabuf metrics: cannot listen on unix:${folder.file(name)}: ${code}: ${advice}`,
     ]);
