@@ -14,7 +14,9 @@ class Job {
  public:
   Job() = default;
   Job(const Job&) = delete;
+  Job(Job&&) = delete;
   Job& operator=(const Job&) = delete;
+  Job& operator=(Job&&) = delete;
   virtual ~Job() = default;
 
   // On the thread pool: system calls only.
