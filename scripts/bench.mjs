@@ -28,6 +28,7 @@ const rows = [
   { row: 'write1m', label: 'write(), 1 MiB', bar: 1.1 },
   { row: 'sum1m', label: 'sum 1 MiB in JavaScript: mapping / ordinary ArrayBuffer', bar: 1.02 },
   { row: 'import', label: "node: import 'dmabuf' / empty script" },
+  { row: 'ls', label: 'dmabuf ls / node -e 0', bar: 1.5 },
   { row: 'procfs', label: 'snapshot() from procfs: 5 000 buffers, 350 processes', bar: 1.5 },
   { row: 'bpf', label: 'snapshot() from BPF / from procfs', bar: 0.2 },
 ];

@@ -26,7 +26,9 @@ napi_value Table(napi_env env, size_t rows, Row row) {
   void* data = nullptr;
   napi_value buffer = nullptr;
   napi_value array = nullptr;
-  napi_create_arraybuffer(env, rows * columns * sizeof(double), &data, &buffer);
+  // Refused where the environment is ending: nobody will see the result.
+  if (napi_create_arraybuffer(env, rows * columns * sizeof(double), &data, &buffer) != napi_ok)
+    return nullptr;
   auto* numbers = static_cast<double*>(data);
   for (size_t index = 0; index < rows; index++) row(index, numbers + index * columns);
   napi_create_typedarray(env, napi_float64_array, rows * columns, buffer, 0, &array);

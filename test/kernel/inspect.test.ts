@@ -1,5 +1,7 @@
 import assert from 'node:assert/strict';
+import { once } from 'node:events';
 import { closeSync, openSync, readFileSync } from 'node:fs';
+import { Worker } from 'node:worker_threads';
 import { allocateSync, DmaBuf, DmaBufChannel } from 'dmabuf';
 import { type BufferUsage, diff, readFdInfo, type Snapshot, snapshot, watch } from 'dmabuf/inspect';
 import { inheritedFd, leavesNothing } from '../support/descriptors.js';
@@ -359,6 +361,19 @@ kernelTest('snapshot() leaves nothing behind, whatever the source, and in any nu
   using buffer = allocateSync(4096);
   const all = [...allSources, ...allSources, ...allSources];
   await leavesNothing(() => Promise.all(all.map((source) => look(source, buffer.inode))));
+});
+
+kernelTest('a worker may be terminated during a snapshot', async () => {
+  await using holder = startHolder('hold', 500);
+  await holder.line();
+  await leavesNothing(async () => {
+    for (let round = 0; round < 3; round++) {
+      const worker = new Worker(new URL('../support/snapshot-worker.js', import.meta.url));
+      await once(worker, 'message');
+      for (let turn = 0; turn < round * 5; turn++) await new Promise((resolve) => setImmediate(resolve));
+      assert.equal(await worker.terminate(), 1);
+    }
+  });
 });
 
 kernelTest('fdinfo and snapshot agree', async () => {
