@@ -31,7 +31,8 @@ class Collection {
     try {
       return await read();
     } catch (error) {
-      if (!(error instanceof DmaBufError)) throw error;
+      // Where there is no addon, no source is to blame.
+      if (!(error instanceof DmaBufError) || error.code === 'ERR_DMABUF_UNSUPPORTED_PLATFORM') throw error;
       // That nobody has pinned an iterator explains nothing: why none can be loaded does.
       if (
         source !== 'bpf' ||
