@@ -14,7 +14,7 @@ import { root, setup } from './setup.mjs';
 /** Majors that the life-cycle tests run under besides the Node that runs this: npm packages carry them. */
 const otherNodes = ['22', '24', '26'];
 
-const help = `npm test                            everything, as CI runs it
+const help = `npm test                            everything, as CI runs it; what depends little on the kernel runs on 7.2 alone
 npm test -- --kernel 7.2            on one kernel only
 npm test -- --jobs 1                one guest at a time; the default is one for each CPU, at most four
 npm test -- --this-node             without the life-cycle tests under newer versions of Node
@@ -176,9 +176,13 @@ try {
   }
   const isComplete = !options['this-node'] && !options.kernel && !options.asan && filters.length === 0;
   // Two of them side by side take a fifth less time with one processor each; threads are for the others to test.
-  const guests = kernels.flatMap((kernel) =>
-    onKernel(`kernel tests on Linux ${kernel}`, kernel, files('kernel'), { cpus: 1 }),
-  );
+  const guests = kernels.flatMap((kernel) => {
+    // Programs on top of the library, and the documents' examples, start Node so often that one kernel has to do.
+    const isOnce = (name) =>
+      kernel !== '7.2' && /\/(camera-example|cli|documents|metrics-prometheus)\.test/.test(name);
+    const list = files('kernel').filter((name) => !isComplete || !isOnce(name));
+    return onKernel(`kernel tests on Linux ${kernel}`, kernel, list, { cpus: 1 });
+  });
   // All of them on one kernel under this Node; on the other kernel, under the other Nodes, those that depend on how Node
   // collects and ends.
   for (const kernel of isComplete ? ['7.2'] : kernels) {
