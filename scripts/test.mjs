@@ -179,7 +179,7 @@ try {
   const guests = kernels.flatMap((kernel) => {
     // Programs on top of the library, and the documents' examples, start Node so often that one kernel has to do.
     const isOnce = (name) =>
-      kernel !== '7.2' && /\/(camera-example|cli|documents|metrics-prometheus)\.test/.test(name);
+      kernel !== '7.2' && /\/(camera-example|cli|documents|metrics|metrics-prometheus)\.test/.test(name);
     const list = files('kernel').filter((name) => !isComplete || !isOnce(name));
     return onKernel(`kernel tests on Linux ${kernel}`, kernel, list, { cpus: 1 });
   });

@@ -142,12 +142,12 @@ kernelTest('dmabuf metrics says in one line why it may not listen', async () => 
   await once(taken, 'listening');
   const { port } = taken.address() as AddressInfo;
   assert.deepEqual(await outcome(metricsCommand(['--listen', String(port)])), [
-    1,
+    2,
     `dmabuf metrics: cannot listen on 127.0.0.1:${port}: EADDRINUSE: another program listens there; choose another port with --listen`,
   ]);
   taken.close();
   assert.deepEqual(await outcome(metricsCommand(['--listen', '80'], nobody)), [
-    1,
+    2,
     'dmabuf metrics: cannot listen on 127.0.0.1:80: EACCES: ports below 1024 are for root',
   ]);
 });
