@@ -11,12 +11,10 @@ import { prometheus } from './prometheus.mjs';
 import { reported, sanitized, setupSanitized } from './sanitized.mjs';
 import { root, setup } from './setup.mjs';
 
-/** Majors that the life-cycle tests run under besides the Node that runs this: npm packages carry them. */
-const otherNodes = ['22', '24', '26'];
-
-const help = `npm test                            everything, as CI runs it; what depends little on the kernel runs on 7.2 alone
+const help = `npm test                            everything, as CI runs it; what does the same on every kernel runs on 7.2
 npm test -- --kernel 7.2            on one kernel only
 npm test -- --jobs 1                one guest at a time; the default is one for each CPU, at most four
+npm test -- --node 24               everything, the life-cycle tests under Node 24 instead of 22 and 26
 npm test -- --this-node             without the life-cycle tests under newer versions of Node
 npm test -- kernel/dma-buf unit/    the test files whose path contains one of these
 npm run test:asan                   with sanitizers; see npm run test:asan -- --help`;
@@ -33,6 +31,8 @@ const { values: options, positionals: filters } = parseArgs({
   options: {
     kernel: { type: 'string', multiple: true },
     'this-node': { type: 'boolean' },
+    // Majors that the life-cycle tests run under besides the Node that runs this: npm packages carry them.
+    node: { type: 'string', multiple: true, default: ['22', '26'] },
     jobs: { type: 'string', default: String(Math.min(4, availableParallelism())) },
     asan: { type: 'boolean' },
     help: { type: 'boolean', short: 'h' },
@@ -166,7 +166,6 @@ try {
   if (options.asan) setupSanitized();
   else setup();
   await runAll(onHost('unit tests on this machine', files('unit')), 1);
-  if (!options.asan) await runAll(onHost('the VM runner itself', files('vm')), 1);
   // The sanitizers watch the addon, and would watch Prometheus too.
   if (process.env.DMABUF_PROMETHEUS === undefined && !options.asan && files('kernel').some(needsPrometheus)) {
     process.env.DMABUF_PROMETHEUS = await prometheus(say).catch((error) => {
@@ -175,14 +174,18 @@ try {
     });
   }
   const isComplete = !options['this-node'] && !options.kernel && !options.asan && filters.length === 0;
-  // Two of them side by side take a fifth less time with one processor each; threads are for the others to test.
-  const guests = kernels.flatMap((kernel) => {
-    // Programs on top of the library, and the documents' examples, start Node so often that one kernel has to do.
-    const isOnce = (name) =>
-      kernel !== '7.2' && /\/(camera-example|cli|documents|metrics|metrics-prometheus)\.test/.test(name);
-    const list = files('kernel').filter((name) => !isComplete || !isOnce(name));
-    return onKernel(`kernel tests on Linux ${kernel}`, kernel, list, { cpus: 1 });
-  });
+  // What does the same on every kernel, or starts Node very often, runs on one of them.
+  const once =
+    /\/(arguments|camera-example|channel-[a-z]+|cli|cycles|documents|metrics|metrics-prometheus|open-handles|pool)\.test/;
+  const kernelFiles = (kernel) =>
+    files('kernel').filter((name) => !isComplete || kernel === '7.2' || !once.test(name));
+  // The longest first. Two side by side take a fifth less time with one processor each; threads are for the others to test.
+  const guests = kernels
+    .toReversed()
+    .flatMap((kernel) =>
+      onKernel(`kernel tests on Linux ${kernel}`, kernel, kernelFiles(kernel), { cpus: 1 }),
+    );
+  if (!options.asan) guests.splice(1, 0, ...onHost('the VM runner itself', files('vm')));
   // All of them on one kernel under this Node; on the other kernel, under the other Nodes, those that depend on how Node
   // collects and ends.
   for (const kernel of isComplete ? ['7.2'] : kernels) {
@@ -190,7 +193,7 @@ try {
   }
   if (isComplete) {
     const list = files('lifecycle').filter((name) => /\/(collection|mapping|workers)\.test/.test(name));
-    for (const major of otherNodes) {
+    for (const major of options.node) {
       const node = installNode(major);
       guests.push(...onKernel(`life-cycle tests on Linux 6.12 under Node ${major}`, '6.12', list, { node }));
     }

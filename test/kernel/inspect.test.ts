@@ -285,7 +285,7 @@ kernelTest('with thousands of buffers, all sources agree', async () => {
   }
 });
 
-const churning = Number(process.env.DMABUF_TEST_PROCESSES ?? 2_000);
+const churning = Number(process.env.DMABUF_TEST_PROCESSES ?? 1_000);
 
 kernelTest(`${churning} processes with buffers come and go during snapshots`, async () => {
   const before = await snapshot();
