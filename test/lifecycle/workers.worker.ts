@@ -114,7 +114,7 @@ async function useChannels(round: number, handles: readonly Sendable[]): Promise
   kept.push(server, ...clients, await accepted);
   for (const client of clients) await client.send('hello', handles);
   if (round % 3 === 0) kept.push(await server.accept());
-  server.accept().catch(ignore);
+  server.accept().then((channel) => kept.push(channel), ignore);
 }
 
 const roles: Record<Role, () => void | Promise<void>> = {
