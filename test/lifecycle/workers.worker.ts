@@ -251,7 +251,7 @@ const roles: Record<Role, () => void | Promise<void>> = {
     const server = DmaBufChannel.listen(path);
     kept.push(reader, writer, server, await server.accept());
     void reader.receive();
-    void server.accept();
+    void server.accept().then((channel) => kept.push(channel));
     const inodes = Array.from({ length: 6 }, () => {
       const buffer = allocateSync(size);
       const { inode } = buffer;
