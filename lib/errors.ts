@@ -61,7 +61,7 @@ const udmabufRule =
   'then add the user to that group';
 
 /** What to do about an error, where one thing is likely. */
-function adviceFor(code: string, syscall?: string, path?: string): string | undefined {
+export function adviceFor(code: string, syscall?: string, path?: string): string | undefined {
   if (code === 'EMFILE') {
     return 'The process has no file descriptor left: close what is no longer needed, or raise the limit (ulimit -n)';
   }
@@ -163,13 +163,21 @@ export function fromNode(error: unknown): unknown {
   return error instanceof DmaBufError || errno === undefined ? error : createError(errno, syscall, path);
 }
 
-/** Makes an error of the kernel, or of the library when `code` is a string. The addon calls this. */
-export function createError(code: string | number, syscall?: string, path?: string): DmaBufError {
+/**
+ * Makes an error of the kernel, or of the library when `code` is a string. The addon calls this. `advice` is for who knows
+ * better what to do than the call's name tells.
+ */
+export function createError(
+  code: string | number,
+  syscall?: string,
+  path?: string,
+  advice?: string,
+): DmaBufError {
   if (typeof code === 'string') return new DmaBufError(`${code}: ${ownMessage(code)}`, { code });
   const [name, text] = getSystemErrorMap().get(code) ?? unknownToNode(code);
-  const advice = adviceFor(name, syscall, path);
+  const cure = advice ?? adviceFor(name, syscall, path);
   const where = path === undefined ? syscall : `${syscall} '${path}'`;
-  return new DmaBufError(`${name}: ${text}, ${where}${advice === undefined ? '' : `. ${advice}.`}`, {
+  return new DmaBufError(`${name}: ${text}, ${where}${cure === undefined ? '' : `. ${cure}.`}`, {
     code: name,
     errno: code,
     syscall,

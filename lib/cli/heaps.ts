@@ -1,5 +1,6 @@
 import type { Command } from 'commander';
-import { fixFor, listDevices, type MemoryDevice } from '../inspect/devices.js';
+import { adviceFor } from '../errors.js';
+import { listDevices, type MemoryDevice } from '../inspect/devices.js';
 import { subcommand, withFormat } from './options.js';
 import { type Column, type Format, note, printRows } from './output.js';
 
@@ -35,7 +36,7 @@ async function list(format: Format): Promise<void> {
   if (devices.every(({ accessible }) => !accessible)) process.exitCode = 1;
   if (format.json || format.csv || format.quiet) return;
   if (devices.every(({ kind }) => kind === 'udmabuf'))
-    note('heaps', `no heaps: ${fixFor('ENOENT', '/dev/dma_heap')}`);
+    note('heaps', `no heaps: ${adviceFor('ENOENT', 'open', '/dev/dma_heap')}`);
   // One rule mends all heaps.
   const fixes = new Map(devices.map(({ name, fix }) => [fix, name]));
   for (const [fix, name] of fixes) if (fix !== undefined) note('heaps', `${name}: ${fix}`);

@@ -1,6 +1,7 @@
 import { readFileSync } from 'node:fs';
 import { type Command, InvalidArgumentError, Option } from 'commander';
 import { DmaBufError } from '../errors.js';
+import { defaultPinFolder } from '../inspect/bpf.js';
 import { pinSync, unpinSync } from '../inspect/pin.js';
 import { subcommand, whole } from './options.js';
 import { print, printJson } from './output.js';
@@ -37,7 +38,7 @@ function permissions(text: string): number {
 export function pinCommand(): Command {
   const description = 'Places BPF iterators as files, so that users without rights can list all dma-bufs.';
   return subcommand('pin', description, HELP)
-    .option('--folder <path>', 'where, in a BPF file system', '/sys/fs/bpf/dmabuf')
+    .option('--folder <path>', 'where, in a BPF file system', defaultPinFolder)
     .option('--mode <octal>', 'their permissions (0444)', permissions)
     .option('--group <group>', 'their group, by name or number')
     .option('--holders', 'also those that tell which process holds what')

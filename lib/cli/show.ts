@@ -1,4 +1,4 @@
-import { existsSync, readdirSync } from 'node:fs';
+import { readdirSync } from 'node:fs';
 import type { Command } from 'commander';
 import { createError, DmaBufError, fromNode } from '../errors.js';
 import { type DmaBufInfo, readFdInfo } from '../inspect/fdinfo.js';
@@ -97,9 +97,7 @@ function descriptorsOf(pid: number): Descriptor[] {
 
 function checkReadable({ unreadable }: Snapshot, pid: number): void {
   const [refused] = unreadable;
-  // BPF does not tell a process that is not there from one that holds nothing.
-  if (refused?.error === 'ESRCH' || !existsSync(`/proc/${pid}`))
-    throw createError(-3, 'open', `/proc/${pid}`);
+  if (refused?.error === 'ESRCH') throw createError(-3, 'open', `/proc/${pid}`);
   if (refused !== undefined && refused.what !== 'mappings') throw createError(-13, 'open', `/proc/${pid}/fd`);
 }
 

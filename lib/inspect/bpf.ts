@@ -3,6 +3,9 @@ import { createError, DmaBufError } from '../errors.js';
 import { native } from '../native.js';
 import { onThreadPool, type Survey, toSurvey } from './survey.js';
 
+/** Where `pinSync()` places iterators, and `snapshot()` looks for them, unless told otherwise. */
+export const defaultPinFolder = '/sys/fs/bpf/dmabuf';
+
 function isLockedDown(): boolean {
   try {
     return readFileSync('/sys/kernel/security/lockdown', 'latin1').includes('[confidentiality]');
@@ -47,11 +50,7 @@ function explain(errno: number, syscall: string): DmaBufError {
         syscall,
       );
   }
-  const error = createError(errno, syscall);
-  const advice = adviceFor(error);
-  if (advice === undefined) return error;
-  const { code } = error;
-  return new DmaBufError(`${error.message}. ${advice}.`, { code, errno, syscall, cause: error });
+  return createError(errno, syscall, undefined, adviceOn(createError(errno, syscall).code, syscall));
 }
 
 /** An error of a call to load an iterator, with what it means here and what to do; any other as it is. */
@@ -62,7 +61,7 @@ export function explainBpf(error: unknown): unknown {
   return explain(errno, syscall);
 }
 
-function adviceFor({ code, syscall }: DmaBufError): string | undefined {
+function adviceOn(code: string, syscall: string): string | undefined {
   if (syscall === 'BPF_PROG_LOAD' && (code === 'EPERM' || code === 'EACCES')) return rights;
   if (syscall === 'BPF_PROG_LOAD' && code === 'EINVAL' && isLockedDown()) {
     return 'The kernel is locked down (confidentiality), which forbids BPF programs to read strings';

@@ -1,4 +1,4 @@
-import { existsSync } from 'node:fs';
+import { existsSync, statSync } from 'node:fs';
 import { DmaBufError } from '../errors.js';
 import { type BpfParts, surveyBpf, surveyPinned } from './bpf.js';
 import { surveyDebugfs } from './debugfs.js';
@@ -33,15 +33,7 @@ class Collection {
     } catch (error) {
       // Where there is no addon, no source is to blame.
       if (!(error instanceof DmaBufError) || error.code === 'ERR_DMABUF_UNSUPPORTED_PLATFORM') throw error;
-      // That nobody has pinned an iterator explains nothing: why none can be loaded does.
-      if (
-        source !== 'bpf' ||
-        error.syscall !== 'open' ||
-        error.code !== 'ENOENT' ||
-        error.path === undefined
-      ) {
-        this.attempts.push({ source, error });
-      }
+      this.attempts.push({ source, error });
       return undefined;
     }
   }
@@ -76,9 +68,18 @@ function complete(known: BufferUsage, found: BufferUsage): void {
   if (known.holders.length === 0) known.holders = found.holders;
 }
 
-/** The ways to read an iterator: loaded, then pinned. */
+/** Whether there is such a folder, or no telling. */
+function mayExist(folder: string): boolean {
+  try {
+    return statSync(folder) !== undefined;
+  } catch (error) {
+    return (error as NodeJS.ErrnoException).code !== 'ENOENT';
+  }
+}
+
+/** The ways to read an iterator: loaded, then pinned where anything is. */
 function bpfWays(pinned: string): ((parts: BpfParts) => Promise<Survey>)[] {
-  return [surveyBpf, (parts) => surveyPinned(pinned, parts)];
+  return mayExist(pinned) ? [surveyBpf, (parts) => surveyPinned(pinned, parts)] : [surveyBpf];
 }
 
 /** Reads every buffer, and their holders too where one source knows both. Returns whether it did. */

@@ -2,7 +2,7 @@ import { chmodSync, chownSync, mkdirSync, rmSync, statfsSync } from 'node:fs';
 import { checkInteger, checkOptions, invalidType } from '../check.js';
 import { DmaBufError, fromNode } from '../errors.js';
 import { native } from '../native.js';
-import { explainBpf } from './bpf.js';
+import { defaultPinFolder, explainBpf } from './bpf.js';
 import { checkSnapshotOptions } from './snapshot.js';
 
 /** Where to place the iterators, and who may read them. */
@@ -48,13 +48,13 @@ function makeFolder(folder: string): boolean {
  * paths of the files.
  *
  * @throws DmaBufError `EPERM` without the rights (CAP_BPF and CAP_PERFMON, or root), `EINVAL` when the folder is in no BPF
- *   file system, `EOPNOTSUPP` when the kernel has no such iterator
+ *   file system, `ERR_DMABUF_UNSUPPORTED_KERNEL` when the kernel has no such iterator
  * @throws TypeError `ERR_INVALID_ARG_TYPE`
  * @throws RangeError `ERR_OUT_OF_RANGE`
  */
 export function pinSync(options: PinOptions = {}): string[] {
   checkOptions(options);
-  const { folder = '/sys/fs/bpf/dmabuf', mode = 0o444, gid, holders = false } = options;
+  const { folder = defaultPinFolder, mode = 0o444, gid, holders = false } = options;
   checkSnapshotOptions({ pinned: folder });
   checkInteger(mode, 'option mode', 0, 0o777);
   if (gid !== undefined) checkInteger(gid, 'option gid', 0, 2 ** 32 - 2);
@@ -88,7 +88,7 @@ export function pinSync(options: PinOptions = {}): string[] {
  * @throws TypeError `ERR_INVALID_ARG_TYPE`
  * @throws RangeError `ERR_OUT_OF_RANGE`
  */
-export function unpinSync(folder: string = '/sys/fs/bpf/dmabuf'): void {
+export function unpinSync(folder: string = defaultPinFolder): void {
   checkSnapshotOptions({ pinned: folder });
   try {
     rmSync(folder, { recursive: true });

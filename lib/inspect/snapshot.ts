@@ -1,5 +1,6 @@
 import { checkInteger, checkOptions, invalidType, outOfRange } from '../check.js';
-import { callSite, DmaBufError } from '../errors.js';
+import { atCallSite, callSite, DmaBufError } from '../errors.js';
+import { defaultPinFolder } from './bpf.js';
 import { collect, collectFrom } from './collect.js';
 
 /** An interface of the kernel that a snapshot is read from. */
@@ -132,7 +133,7 @@ export interface CheckedOptions {
 /** Checks what the user gave. */
 export function checkSnapshotOptions(options: SnapshotOptions = {}): CheckedOptions {
   checkOptions(options);
-  const { source = 'auto', devices = false, pinned = '/sys/fs/bpf/dmabuf' } = options;
+  const { source = 'auto', devices = false, pinned = defaultPinFolder } = options;
   if (typeof source !== 'string') throw invalidType('option source', 'a string', source);
   if (!sources.includes(source)) {
     throw outOfRange('option source', "'auto', 'procfs', 'bpf', 'debugfs' or 'sysfs'", source);
@@ -168,9 +169,6 @@ export async function snapshot(options?: SnapshotOptions): Promise<Snapshot> {
   try {
     return await (checked.source === 'auto' ? collect(checked) : collectFrom(checked.source, checked));
   } catch (error) {
-    if (error instanceof DmaBufError) {
-      error.stack = `${error.name}: ${error.message}${site.stack?.slice(site.stack.indexOf('\n')) ?? ''}`;
-    }
-    throw error;
+    throw error instanceof DmaBufError ? atCallSite(error, site) : error;
   }
 }

@@ -46,9 +46,6 @@ class BpfProgram {
   Jump JumpIfNot(Register value, int32_t other) {
     return Emit(BPF_JMP | BPF_JNE | BPF_K, value, 0, 0, other);
   }
-  Jump JumpIfDifferent(Register first, Register second) {
-    return Emit(BPF_JMP | BPF_JNE | BPF_X, first, second, 0, 0);
-  }
   Jump JumpIfSame(Register first, Register second) {
     return Emit(BPF_JMP | BPF_JEQ | BPF_X, first, second, 0, 0);
   }

@@ -129,18 +129,17 @@ Result<void> Scanner::ForEachNumber(int folder, Visit visit) {
       at += entry->length;
       const int number = ParseId(entry->name);
       if (number < 0) continue;
-      const Result<bool> go_on = visit(number, entry->name);
-      if (!go_on) return go_on.error();
-      if (!*go_on) return {};
+      const Result<void> visited = visit(number, entry->name);
+      if (!visited) return visited;
     }
   }
 }
 
 Result<void> Scanner::ScanAll() {
   std::vector<int> pids;
-  const Result<void> listed = ForEachNumber(proc_.get(), [&](int pid, const char*) -> Result<bool> {
+  const Result<void> listed = ForEachNumber(proc_.get(), [&](int pid, const char*) -> Result<void> {
     pids.push_back(pid);
-    return true;
+    return {};
   });
   if (!listed) return listed;
   for (const int pid : pids) {
@@ -176,30 +175,28 @@ Result<void> Scanner::ScanProcess(int pid) {
 }
 
 Result<void> Scanner::ScanDescriptors(int pid, int folder) {
-  return ForEachNumber(folder, [&](int fd, const char* name) -> Result<bool> {
+  return ForEachNumber(folder, [&](int fd, const char* name) -> Result<void> {
     struct statx status;
     if (::statx(folder, name, AT_STATX_DONT_SYNC | AT_NO_AUTOMOUNT, STATX_TYPE | STATX_INO | STATX_SIZE,
                 &status) < 0) {
-      if (!IsRefusal(errno)) return true;
+      if (!IsRefusal(errno)) return {};
       // Either nothing of this process may be seen, or it is a file of somebody's FUSE, which is no dma-buf.
       char target[8];
-      if (::readlinkat(folder, name, target, sizeof target) >= 0 || !IsRefusal(errno)) return true;
+      if (::readlinkat(folder, name, target, sizeof target) >= 0 || !IsRefusal(errno)) return {};
       return SystemError{errno, "statx"};
     }
     // Dma-bufs have no type, and are on a file system without a block device.
-    if ((status.stx_mode & S_IFMT) != 0 || status.stx_dev_major != 0) return true;
-    if (!IsDmaBufDevice(makedev(status.stx_dev_major, status.stx_dev_minor), folder, name)) return true;
+    if ((status.stx_mode & S_IFMT) != 0 || status.stx_dev_major != 0) return {};
+    if (!IsDmaBufDevice(makedev(status.stx_dev_major, status.stx_dev_minor), folder, name)) return {};
 
     bool is_new = false;
     const uint32_t buffer = survey_.BufferOf(status.stx_ino, &is_new);
     if (is_new) is_described_.push_back(false);
     survey_.HoldingOf(buffer, pid).fds++;
-    if (is_described_[buffer]) return true;
+    if (is_described_[buffer]) return {};
     survey_.buffers[buffer].size = status.stx_size;
     survey_.buffers[buffer].size_is_lower_bound = false;
-    const Result<void> described = Describe(buffer, folder, fd);
-    if (!described) return described.error();
-    return true;
+    return Describe(buffer, folder, fd);
   });
 }
 

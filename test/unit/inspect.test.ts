@@ -1,9 +1,10 @@
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
-import { type BufferUsage, diff, pinSync, type Snapshot, snapshot, unpinSync, watch } from 'dmabuf/inspect';
+import { diff, pinSync, type Snapshot, snapshot, unpinSync, watch } from 'dmabuf/inspect';
 import { type ArgumentRow, testArguments } from '../support/argument-tests.js';
 import { type BadValue, badFlags, badModes, badOptions, badSignals } from '../support/bad-values.js';
 import { rejectsCode, throwsCode, unsound } from '../support/expect.js';
+import { bufferUsage, snapshotOf } from '../support/snapshots.js';
 
 const type = 'ERR_INVALID_ARG_TYPE';
 const range = 'ERR_OUT_OF_RANGE';
@@ -104,28 +105,16 @@ describe('arguments of inspection', () => {
 
 /** A snapshot with these buffers, of which each is held by the processes named. */
 function made(...buffers: [inode: number, size: number, pids: number[], name?: string][]): Snapshot {
-  const usages = buffers.map(([inode, size, pids, name]): BufferUsage => {
-    const holders = pids.map((pid) => ({ pid, fds: 1, mappings: 0 }));
-    return { inode, size, holders, exporter: 'system', ...(name !== undefined && { name }) };
-  });
-  const size = usages.reduce((sum, usage) => sum + usage.size, 0);
-  const pids = new Set(buffers.flatMap(([, , of]) => of));
-  const processes = [...pids].map((pid) => {
-    const rss = usages
-      .filter(({ holders }) => holders.some((holder) => holder.pid === pid))
-      .reduce((sum, usage) => sum + usage.size, 0);
-    return { pid, command: `process ${pid}`, buffers: 1, fds: 1, mappings: 0, rss, pss: rss };
-  });
-  return {
-    time: new Date(0),
-    source: ['procfs'],
-    buffers: usages,
-    processes,
-    exporters: [{ exporter: 'system', buffers: usages.length, size }],
-    total: { buffers: usages.length, size },
-    unreadable: [],
-    attempts: [],
-  };
+  return snapshotOf(
+    buffers.map(([inode, size, pids, name]) =>
+      bufferUsage({
+        inode,
+        size,
+        holders: pids.map((pid) => ({ pid, fds: 1, mappings: 0 })),
+        ...(name !== undefined && { name }),
+      }),
+    ),
+  );
 }
 
 describe('diff', () => {
