@@ -149,6 +149,8 @@ export interface Native {
   scanProcesses(pids: Float64Array, done: SurveyDone): void;
   /** Reads the BPF iterators, pinned in `folder`, or loaded where it is ''. */
   surveyBpf(folder: string, buffers: boolean, holders: boolean, done: SurveyDone): void;
+  /** The whole of a file. Node's own readFile() keeps it open for ever when a worker ends meanwhile. */
+  readWhole(path: string, done: (contentOrErrno: Buffer | number, syscall: string | undefined) => void): void;
   /** Pins the iterator 0 (buffers), 1 (descriptors) or 2 (mappings) in the folder; returns its path. */
   pinIterator(iterator: number, folder: string): string;
 

@@ -68,6 +68,7 @@ constexpr Export kExports[] = {
     {"readFdInfo", Entry<ReadFdInfoOf, 2>},
     {"scanProcesses", Entry<ScanProcfs, 2>},
     {"surveyBpf", Entry<SurveyBpf, 4>},
+    {"readWhole", Entry<ReadWhole, 2>},
     {"pinIterator", Entry<PinIterator, 2>},
     {"freeMemory", Entry<FreeMemoryBytes, 0>},
     {"availableMemory", Entry<AvailableMemory, 0>},

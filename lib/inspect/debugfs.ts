@@ -1,7 +1,8 @@
-import { readFile } from 'node:fs/promises';
-import { createError, DmaBufError } from '../errors.js';
+import { constants } from 'node:os';
+import { createError, type DmaBufError } from '../errors.js';
+import { native } from '../native.js';
 import type { BufferUsage } from './snapshot.js';
-import type { Survey } from './survey.js';
+import { onThreadPool, type Survey } from './survey.js';
 
 const path = '/sys/kernel/debug/dma_buf/bufinfo';
 
@@ -69,29 +70,18 @@ export function parseBufferInfo(text: string): BufferUsage[] {
   });
 }
 
-function explain(error: unknown): unknown {
-  const { errno, code } = error as { errno?: number; code?: string };
-  if (errno === undefined) return error;
+function explain(errno: number, syscall: string): DmaBufError {
   const advice =
-    code === 'ENOENT'
+    errno === -constants.errno.ENOENT
       ? 'debugfs is not mounted (mount -t debugfs debugfs /sys/kernel/debug), or the kernel was built without CONFIG_DEBUG_FS'
       : 'debugfs is for root alone';
-  const made = createError(errno, 'open', path);
-  return new DmaBufError(`${made.message}. ${advice}.`, {
-    code: made.code,
-    errno,
-    syscall: 'open',
-    path,
-    cause: error,
-  });
+  return createError(errno, syscall, path, advice);
 }
 
 /** Reads debugfs: every buffer, and the devices that have attached to it. It knows no holders. */
 export async function surveyDebugfs(): Promise<Survey> {
-  const text = await readFile(path, 'latin1').catch((error) => {
-    throw explain(error);
-  });
-  const buffers = parseBufferInfo(text);
+  const text = await onThreadPool<Buffer>((done) => native.readWhole(path, done), explain);
+  const buffers = parseBufferInfo(text.toString('latin1'));
   return {
     source: 'debugfs',
     buffers: new Map(buffers.map((buffer) => [buffer.inode, buffer])),

@@ -1,12 +1,12 @@
-import { access, constants, readFile } from 'node:fs/promises';
+import { readFileSync } from 'node:fs';
+import { access, constants } from 'node:fs/promises';
 import { release } from 'node:os';
-import { promisify } from 'node:util';
-import { gunzip } from 'node:zlib';
-import { DmaBufError } from '../errors.js';
+import { gunzipSync } from 'node:zlib';
+import { adviceFor, DmaBufError } from '../errors.js';
 import { native } from '../native.js';
-import { surveyBpf, surveyPinned } from './bpf.js';
+import { defaultPinFolder, surveyBpf, surveyPinned } from './bpf.js';
 import { surveyDebugfs } from './debugfs.js';
-import { fixFor, listDevices, type MemoryDevice } from './devices.js';
+import { listDevices, type MemoryDevice } from './devices.js';
 import { surveyProcfs, whatProcHides } from './procfs.js';
 
 /** One thing that was looked at. */
@@ -27,8 +27,16 @@ function bad(status: 'warn' | 'fail', subject: string, text: string, fix?: strin
   return fix === undefined ? { subject, status, text } : { subject, status, text, fix };
 }
 
-async function textOf(path: string): Promise<string | undefined> {
-  return (await readFile(path, 'utf8').catch(() => undefined))?.trim();
+function read(path: string): Buffer | undefined {
+  try {
+    return readFileSync(path);
+  } catch {
+    return undefined;
+  }
+}
+
+function textOf(path: string): string | undefined {
+  return read(path)?.toString().trim();
 }
 
 function examineAddon(): Finding {
@@ -74,19 +82,18 @@ const configItems = [
   ['CONFIG_DEBUG_FS', 'listing by debugfs'],
 ] as const;
 
-async function readConfig(version: string): Promise<{ path: string; text: string } | undefined> {
-  const packed = await readFile('/proc/config.gz').catch(() => undefined);
-  if (packed !== undefined)
-    return { path: '/proc/config.gz', text: (await promisify(gunzip)(packed)).toString() };
+function readConfig(version: string): { path: string; text: string } | undefined {
+  const packed = read('/proc/config.gz');
+  if (packed !== undefined) return { path: '/proc/config.gz', text: gunzipSync(packed).toString() };
   for (const path of [`/boot/config-${version}`, `/lib/modules/${version}/config`]) {
-    const text = await textOf(path);
+    const text = textOf(path);
     if (text !== undefined) return { path, text };
   }
   return undefined;
 }
 
-async function examineConfig(version: string): Promise<Finding[]> {
-  const config = await readConfig(version);
+function examineConfig(version: string): Finding[] {
+  const config = readConfig(version);
   if (config === undefined) {
     const fix =
       'modprobe configs, as root, if the kernel has CONFIG_IKCONFIG; what matters is tried below anyway';
@@ -107,7 +114,9 @@ function examineDevices(devices: readonly MemoryDevice[]): Finding[] {
     return accessible ? ok(subject, `${path} can be used`) : bad('warn', subject, `${path}: ${error}`, fix);
   });
   if (devices.every(({ kind }) => kind === 'udmabuf')) {
-    findings.unshift(bad('warn', 'heaps', 'there is no /dev/dma_heap', fixFor('ENOENT', '/dev/dma_heap')));
+    findings.unshift(
+      bad('warn', 'heaps', 'there is no /dev/dma_heap', adviceFor('ENOENT', 'open', '/dev/dma_heap')),
+    );
   }
   const usable = devices.filter(({ accessible }) => accessible).map(({ name }) => name);
   if (usable.length > 0) return [...findings, ok('allocate', `memory can come from ${usable.join(', ')}`)];
@@ -117,9 +126,10 @@ function examineDevices(devices: readonly MemoryDevice[]): Finding[] {
   ];
 }
 
-async function examineUdmabufLimits(): Promise<Finding[]> {
+function examineUdmabufLimits(): Finding[] {
   const folder = '/sys/module/udmabuf/parameters';
-  const [list, size] = await Promise.all([textOf(`${folder}/list_limit`), textOf(`${folder}/size_limit_mb`)]);
+  const list = textOf(`${folder}/list_limit`);
+  const size = textOf(`${folder}/size_limit_mb`);
   if (list === undefined || size === undefined) return [];
   return [
     ok('udmabuf limits', `${size} MiB a buffer (${folder}/size_limit_mb), of ${list} pieces (list_limit)`),
@@ -199,15 +209,15 @@ async function examineProcesses(): Promise<Finding[]> {
   return findings;
 }
 
-async function examinePtrace(): Promise<Finding[]> {
+function examinePtrace(): Finding[] {
   const subject = 'ptrace scope';
   const path = '/proc/sys/kernel/yama/ptrace_scope';
-  const scope = await textOf(path);
+  const scope = textOf(path);
   if (scope === undefined || scope === '0') {
     return [ok(subject, 'importFrom() may take buffers from processes of the same user')];
   }
   const text = `${path} is ${scope}:`;
-  const capabilities = /^CapEff:\t([0-9a-f]+)$/m.exec((await textOf('/proc/self/status')) ?? '')?.[1] ?? '0';
+  const capabilities = /^CapEff:\t([0-9a-f]+)$/m.exec(textOf('/proc/self/status') ?? '')?.[1] ?? '0';
   const canTrace = ((BigInt(`0x${capabilities}`) >> 19n) & 1n) === 1n;
   if (canTrace && scope !== '3') return [ok(subject, `${text} no matter with CAP_SYS_PTRACE`)];
   if (scope === '1') {
@@ -225,8 +235,8 @@ async function examinePtrace(): Promise<Finding[]> {
   ];
 }
 
-async function examineLimits(): Promise<Finding[]> {
-  const limits = (await textOf('/proc/self/limits')) ?? '';
+function examineLimits(): Finding[] {
+  const limits = textOf('/proc/self/limits') ?? '';
   const [, soft, hard] = /^Max open files\s+(\w+)\s+(\w+)/m.exec(limits) ?? [];
   if (soft === undefined) return [];
   const text = `${soft} descriptors a process, at most ${hard}: every open buffer takes one`;
@@ -234,17 +244,13 @@ async function examineLimits(): Promise<Finding[]> {
   return [bad('warn', 'descriptors', text, `ulimit -n ${hard}`)];
 }
 
-async function examineLockdown(): Promise<Finding> {
-  const mode = /\[(\w+)\]/.exec((await textOf('/sys/kernel/security/lockdown')) ?? '')?.[1] ?? 'none';
+function examineLockdown(): Finding {
+  const mode = /\[(\w+)\]/.exec(textOf('/sys/kernel/security/lockdown') ?? '')?.[1] ?? 'none';
   if (mode === 'none') return ok('lockdown', 'the kernel is not locked down');
-  const what =
-    mode === 'confidentiality' ? 'neither BPF nor debugfs can list dma-bufs' : 'debugfs cannot list dma-bufs';
-  return bad(
-    'warn',
-    'lockdown',
-    `the kernel is locked down (${mode}): ${what}`,
-    'Boot without lockdown=, or without secure boot',
-  );
+  const text = `the kernel is locked down (${mode})`;
+  if (mode !== 'confidentiality') return ok('lockdown', text);
+  const fix = 'debugfs lists dma-bufs still; boot without lockdown=, or without secure boot';
+  return bad('warn', 'lockdown', `${text}: BPF may not read the names of dma-bufs`, fix);
 }
 
 /**
@@ -258,18 +264,18 @@ async function examineLockdown(): Promise<Finding> {
 export async function examine(): Promise<Finding[]> {
   const version = release();
   const addon = examineAddon();
-  const findings = [addon, examineKernel(version), ...(await examineConfig(version))];
+  const findings = [addon, examineKernel(version), ...examineConfig(version)];
   // Everything below asks the addon.
   if (addon.status === 'fail') return findings;
   return [
     ...findings,
     ...examineDevices(listDevices()),
-    ...(await examineUdmabufLimits()),
-    ...(await examineBpf('/sys/fs/bpf/dmabuf')),
+    ...examineUdmabufLimits(),
+    ...(await examineBpf(defaultPinFolder)),
     await examineDebugfs(),
     ...(await examineProcesses()),
-    ...(await examinePtrace()),
-    ...(await examineLimits()),
-    await examineLockdown(),
+    ...examinePtrace(),
+    ...examineLimits(),
+    examineLockdown(),
   ];
 }

@@ -1,4 +1,3 @@
-import { readFile } from 'node:fs/promises';
 import { createError, DmaBufError } from '../errors.js';
 import { native } from '../native.js';
 import { onThreadPool, type Survey, toSurvey } from './survey.js';
@@ -17,12 +16,20 @@ function explain(errno: number, syscall: string): DmaBufError {
   return new DmaBufError(`ENODEV: ${text}`, { code: 'ENODEV', errno, path: syscall });
 }
 
+/** A file's bytes; none when it cannot be read. */
+function read(path: string): Promise<string> {
+  return onThreadPool<Buffer>((done) => native.readWhole(path, done)).then(
+    (bytes) => bytes.toString('latin1'),
+    () => '',
+  );
+}
+
 /**
  * Why /proc may not show every process, if so: with hidepid it leaves out those of other users, and nobody can count what
  * is left out (proc(5), "Mount options").
  */
 export async function whatProcHides(): Promise<DmaBufError | undefined> {
-  const mounts = await readFile('/proc/self/mounts', 'latin1').catch(() => '');
+  const mounts = await read('/proc/self/mounts');
   // The last one is on top.
   const proc = mounts
     .split('\n')
@@ -31,7 +38,7 @@ export async function whatProcHides(): Promise<DmaBufError | undefined> {
   const hidepid = /[ ,]hidepid=(\w+)/.exec(proc ?? '')?.[1];
   if (hidepid === undefined || hidepid === '0' || hidepid === 'off') return undefined;
   // Process 1 is there on every Linux, and always root's or another user's own.
-  if (await readFile('/proc/1/stat').then(Boolean, () => false)) return undefined;
+  if ((await read('/proc/1/stat')) !== '') return undefined;
   const cause = createError(-2, 'open', '/proc/1');
   return new DmaBufError(
     `ENOENT: /proc shows no processes of other users, since it is mounted with hidepid=${hidepid}. Run as root, or as a ` +

@@ -68,14 +68,14 @@ export function toSurvey(source: SnapshotSource, raw: RawSurvey): Survey {
 }
 
 /** A function of the addon that looks at the system on the thread pool, as a promise. */
-export function onThreadPool(
-  start: (done: (surveyOrErrno: RawSurvey | number, syscall: string | undefined) => void) => void,
+export function onThreadPool<T extends object>(
+  start: (done: (resultOrErrno: T | number, syscall: string | undefined) => void) => void,
   explain: (errno: number, syscall: string) => DmaBufError = createError,
-): Promise<RawSurvey> {
+): Promise<T> {
   return new Promise((resolve, reject) => {
-    start((surveyOrErrno, syscall) => {
-      if (typeof surveyOrErrno === 'number') reject(explain(surveyOrErrno, syscall as string));
-      else resolve(surveyOrErrno);
+    start((resultOrErrno, syscall) => {
+      if (typeof resultOrErrno === 'number') reject(explain(resultOrErrno, syscall as string));
+      else resolve(resultOrErrno);
     });
   });
 }

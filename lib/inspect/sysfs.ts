@@ -1,13 +1,15 @@
-import { readdir, readFile } from 'node:fs/promises';
+import { readdir } from 'node:fs/promises';
 import { createError, DmaBufError } from '../errors.js';
+import { native } from '../native.js';
 import type { BufferUsage } from './snapshot.js';
-import type { Survey } from './survey.js';
+import { onThreadPool, type Survey } from './survey.js';
 
 const folder = '/sys/kernel/dmabuf/buffers';
 
 async function read(inode: string, file: string): Promise<string | undefined> {
-  const text = await readFile(`${folder}/${inode}/${file}`, 'utf8').catch(() => undefined);
-  return text?.replace(/\n$/, '');
+  const path = `${folder}/${inode}/${file}`;
+  const text = await onThreadPool<Buffer>((done) => native.readWhole(path, done)).catch(() => undefined);
+  return text?.toString().replace(/\n$/, '');
 }
 
 /** Nothing when it has gone meanwhile. */

@@ -84,6 +84,8 @@ napi_value SurveyBpf(Call& call);  // (folder: string, buffers: boolean, holders
 napi_value PinIterator(
     Call& call);  // (iterator: 0 buffers, 1 descriptors, 2 mappings, folder: string) => path
 
+napi_value ReadWhole(Call& call);  // (path: string, done: (Buffer | -errno, call) => void) => void
+
 // memory_functions.cc
 napi_value FreeMemoryBytes(Call& call);  // () => bytes
 napi_value AvailableMemory(Call& call);  // () => void; [0] = MemAvailable, [1] = CmaFree or -1

@@ -2,12 +2,14 @@
 #include <functional>
 #include <memory>
 #include <optional>
+#include <string>
 #include <utility>
 
 #include "js/functions.h"
 #include "js/job.h"
 #include "os/bpf.h"
 #include "os/bpf_survey.h"
+#include "os/file.h"
 #include "os/process_scan.h"
 #include "os/survey.h"
 
@@ -113,6 +115,24 @@ class SurveyJob : public Job {
   std::optional<Result<Survey>> outcome_;
 };
 
+// A file of the kernel's that may be long, and takes as long to make.
+class ReadJob : public Job {
+ public:
+  explicit ReadJob(std::string path) : path_(std::move(path)) {}
+
+  void Run() override { outcome_.emplace(ReadWholeFile(path_.c_str())); }
+
+  void Finish(napi_env env, napi_value* first, napi_value* second) override {
+    if (!*outcome_) return FinishWith(env, outcome_->error(), first, second);
+    napi_create_buffer_copy(env, (*outcome_)->size(), (*outcome_)->data(), nullptr, first);
+    napi_get_undefined(env, second);
+  }
+
+ private:
+  std::string path_;
+  std::optional<Result<std::string>> outcome_;
+};
+
 napi_value Queue(Call& call, std::function<Result<Survey>()> work, napi_value done) {
   QueueJob(call, "dmabuf:survey", std::make_unique<SurveyJob>(std::move(work)), done);
   return nullptr;
@@ -143,6 +163,13 @@ napi_value SurveyBpf(Call& call) {
   }
   options.folder = folder;
   return Queue(call, [options = std::move(options)] { return SurveyByBpf(options); }, call.argument(3));
+}
+
+napi_value ReadWhole(Call& call) {
+  char path[PATH_MAX];
+  if (!call.Read(0, path, sizeof path)) return nullptr;
+  QueueJob(call, "dmabuf:read", std::make_unique<ReadJob>(path), call.argument(1));
+  return nullptr;
 }
 
 napi_value PinIterator(Call& call) {

@@ -68,4 +68,19 @@ Result<size_t> ReadSmallFile(const char* path, char* buffer, size_t capacity) {
   return ReadAll(file->get(), buffer, capacity);
 }
 
+Result<std::string> ReadWholeFile(const char* path) {
+  const Result<UniqueFd> file = OpenForReading(path);
+  if (!file) return file.error();
+  std::string text;
+  size_t length = 0;
+  while (length == text.size()) {
+    text.resize(text.empty() ? 4096 : 2 * text.size());
+    const Result<size_t> count = ReadAll(file->get(), text.data() + length, text.size() - length);
+    if (!count) return count.error();
+    length += *count;
+  }
+  text.resize(length);
+  return text;
+}
+
 }  // namespace dmabuf

@@ -3,6 +3,7 @@
 #include <sys/types.h>
 
 #include <cstdint>
+#include <string>
 
 #include "os/result.h"
 #include "os/unique_fd.h"
@@ -39,5 +40,7 @@ Result<int> AccessModeOf(int fd);
 Result<size_t> ReadAll(int fd, char* buffer, size_t capacity);
 // Reads at most `capacity` bytes of the small file at `path` (procfs, sysfs) from its start.
 Result<size_t> ReadSmallFile(const char* path, char* buffer, size_t capacity);
+// Reads the file at `path` (debugfs, sysfs) from its start to its end.
+Result<std::string> ReadWholeFile(const char* path);
 
 }  // namespace dmabuf
