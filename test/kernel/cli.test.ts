@@ -146,8 +146,8 @@ kernelTest("no process's command drives the terminal", () =>
     writeFileSync('/proc/self/comm', 'a\n\x1b[2J');
     try {
       for (const args of [['ls'], ['ps', '--csv']]) {
-        const { stdout } = dmabuf(args);
-        assert.deepEqual(controlsIn(stdout), []);
+        const { status, stdout, stderr } = dmabuf(args);
+        assert.deepEqual([status, stderr, controlsIn(stdout)], [0, '', []]);
         assert.ok(stdout.includes('a\\n\\x1b[2J'), stdout);
       }
     } finally {
@@ -372,9 +372,10 @@ class Terminal {
   readonly #ended: Promise<unknown[]>;
 
   constructor(command: string, env: Record<string, string> = {}) {
+    // A person's environment, whatever runs the tests: CI, TERM=dumb and others turn colours off.
     this.#child = spawn('script', ['-qefc', `stty cols 70 rows 20; ${command}`, '/dev/null'], {
       stdio: ['pipe', 'pipe', 'inherit'],
-      env: { ...process.env, SHELL: '/bin/sh', ...env },
+      env: { PATH: process.env.PATH, SHELL: '/bin/sh', TERM: 'xterm', ...env },
     });
     terminals.add(this.#child);
     this.#child.stdout?.on('data', (data) => {

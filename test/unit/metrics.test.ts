@@ -463,7 +463,8 @@ test('only dmabuf/metrics loads prom-client', () => {
   const loaded = (entry: string): boolean => {
     const script = `import '${entry}'; import { createRequire } from 'node:module';
       console.log(Object.keys(createRequire(import.meta.url)('node:module')._cache).some((f) => f.includes('/prom-client/')))`;
-    const options = { cwd: packageRoot, encoding: 'utf8' } as const;
+    const { FORCE_COLOR, ...env } = globalThis.process.env;
+    const options = { cwd: packageRoot, encoding: 'utf8', env } as const;
     return (
       execFileSync(globalThis.process.execPath, ['--input-type=module', '-e', script], options).trim() ===
       'true'
