@@ -1,5 +1,6 @@
+import { existsSync } from 'node:fs';
 import { createRequire } from 'node:module';
-import { arch, platform } from 'node:process';
+import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { createError, DmaBufError } from './errors.js';
 
@@ -160,17 +161,22 @@ export interface Native {
   availableMemory(): void;
 }
 
+const packageFolder = fileURLToPath(new URL('../..', import.meta.url));
+
+/** Where the addon is: what was built here, else what the package brings for this C library. */
+function placeOfAddon(require: NodeJS.Require): string[] {
+  if (existsSync(join(packageFolder, 'build/Release/dmabuf.node'))) return ['build', 'Release', 'bindings'];
+  const { familySync, GLIBC } = require('detect-libc') as typeof import('detect-libc');
+  return ['prebuilds', `linux-${process.arch}`, `dmabuf.${familySync() ?? GLIBC}.node`];
+}
+
 function load(): Native {
-  const bindings = createRequire(import.meta.url)('bindings') as (options: object) => Native;
-  const prebuilds = ['module_root', 'prebuilds', `linux-${arch}`];
+  const require = createRequire(import.meta.url);
+  const bindings = require('bindings') as (options: object) => Native;
   const native = bindings({
     bindings: 'dmabuf',
-    module_root: fileURLToPath(new URL('../..', import.meta.url)),
-    try: [
-      ['module_root', 'build', 'Release', 'bindings'],
-      [...prebuilds, 'dmabuf.glibc.node'],
-      [...prebuilds, 'dmabuf.musl.node'],
-    ],
+    module_root: packageFolder,
+    try: [['module_root', ...placeOfAddon(require)]],
   });
   native.setErrorFactory(createError);
   return native;
@@ -185,11 +191,11 @@ function unavailable(makeError: () => DmaBufError): Native {
 }
 
 function loadOrExplain(): Native {
-  if (platform !== 'linux') {
+  if (process.platform !== 'linux') {
     return unavailable(
       () =>
         new DmaBufError(
-          `ERR_DMABUF_UNSUPPORTED_PLATFORM: dma-bufs exist on Linux only, and this is ${platform}`,
+          `ERR_DMABUF_UNSUPPORTED_PLATFORM: dma-bufs exist on Linux only, and this is ${process.platform}`,
           { code: 'ERR_DMABUF_UNSUPPORTED_PLATFORM' },
         ),
     );
@@ -197,12 +203,13 @@ function loadOrExplain(): Native {
   try {
     return load();
   } catch (cause) {
+    const reason = 'tries' in (cause as object) ? 'the package has none' : (cause as Error).message;
     return unavailable(
       () =>
         new DmaBufError(
-          `ERR_DMABUF_UNSUPPORTED_PLATFORM: no binary of the addon fits this machine (linux-${arch}, Node ` +
-            `${process.versions.node}). Build it from source: npm rebuild dmabuf --ignore-scripts=false, or ` +
-            'npx node-gyp rebuild in its folder',
+          `ERR_DMABUF_UNSUPPORTED_PLATFORM: no binary of the addon fits this machine (linux-${process.arch}, Node ` +
+            `${process.versions.node}: ${reason}). Build it from source, with g++ and make: npm install --no-save ` +
+            `node-gyp node-addon-api && npx node-gyp rebuild -C '${packageFolder}'`,
           { code: 'ERR_DMABUF_UNSUPPORTED_PLATFORM', cause },
         ),
     );

@@ -25,9 +25,10 @@ function changed(...paths) {
   return latest;
 }
 
-function run(what, command, args, env) {
+/** Runs a program in silence; where it fails, with all that it said. */
+export function run(what, command, args, env) {
   say(what);
-  const options = { cwd: root, encoding: 'utf8', env: { ...process.env, ...env } };
+  const options = { cwd: root, encoding: 'utf8', maxBuffer: 256 << 20, env: { ...process.env, ...env } };
   const { status, error, stdout, stderr } = spawnSync(command, args, options);
   if (status === 0) return;
   process.stderr.write(`${stdout ?? ''}${stderr ?? ''}`);
@@ -44,7 +45,7 @@ function requireTools() {
 }
 
 /** Node's own headers where the machine has the matching ones, so that node-gyp need not download them. */
-function headers() {
+export function headers() {
   if (process.env.npm_config_nodedir) return [];
   const prefix = dirname(dirname(process.execPath));
   return existsSync(join(prefix, 'include/node/node_api.h')) ? ['--nodedir', prefix] : [];
@@ -55,7 +56,9 @@ export function build(title, folder, name, sources, env) {
   if (changed(join(folder, 'build/Release', `${name}.node`)) >= changed(...sources)) return;
   requireTools();
   const args = ['rebuild', '-C', folder, ...headers()];
-  run(`building ${title} (node-gyp)`, join(root, 'node_modules/.bin/node-gyp'), args, env);
+  // Users build with compilers that are not known yet, so binding.gyp does not ask for it.
+  const strict = { CXXFLAGS: '-Werror' };
+  run(`building ${title} (node-gyp)`, join(root, 'node_modules/.bin/node-gyp'), args, { ...strict, ...env });
 }
 
 function bringUpToDate() {
@@ -65,9 +68,13 @@ function bringUpToDate() {
   build('the addon', '.', 'dmabuf', ['native', 'binding.gyp']);
   build("the tests' fences", 'test/fences', 'fences', ['test/fences/fences.cc', 'test/fences/binding.gyp']);
   const stamp = 'dist/.compiled';
-  if (changed(stamp) < changed('lib', 'test', 'bench', 'examples', 'tsconfig.json')) {
+  if (
+    changed(stamp) < changed('lib', 'test', 'bench', 'examples', 'tsconfig.json', 'scripts/rollup.config.mjs')
+  ) {
     rmSync(join(root, 'dist'), { recursive: true, force: true });
     run('compiling TypeScript (tsc)', join(root, 'node_modules/.bin/tsc'), ['-p', '.']);
+    const bundle = ['--config', 'scripts/rollup.config.mjs', '--silent'];
+    run('bundling the package (rollup)', join(root, 'node_modules/.bin/rollup'), bundle);
     writeFileSync(join(root, stamp), '');
   }
 }

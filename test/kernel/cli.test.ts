@@ -11,7 +11,7 @@ import type { BufferUsage, ProcessUsage, Snapshot, SnapshotDiff } from '../../li
 import { kernelTest } from '../support/kernel-test.js';
 import { packageRoot } from '../support/programs.js';
 
-const main = join(packageRoot, 'dist/lib/cli/main.js');
+const main = join(packageRoot, 'dist/package/cli.js');
 const [major = 0, minor = 0] = release().split('.').map(Number);
 const hasIterator = major > 6 || (major === 6 && minor >= 18);
 const needsIterator = hasIterator ? false : 'this kernel has no BPF iterator over dma-bufs';
@@ -217,7 +217,7 @@ kernelTest('show ends with 1 where there is no dma-buf, and with 2 where nothing
 /** A command that leaves a process behind that holds a buffer, but none of the pipes that spawnSync() waits for. */
 const leaky = `
   const child = require('node:child_process').spawn(process.execPath, ['--input-type=module', '-e', \`
-    import { allocateSync } from '${packageRoot}/dist/lib/index.js';
+    import { allocateSync } from '${packageRoot}/dist/package/index.js';
     globalThis.kept = allocateSync(1 << 20, { name: 'left' });
     process.stdout.write('ready');
     setInterval(() => {}, 1e9);

@@ -7,6 +7,6 @@ testTogether(
   new URL('./workers.scenarios.js', import.meta.url),
   scenarios,
   {
-    limit: 100 + 4 * manyWorkers,
+    limit: 600 + 4 * manyWorkers,
   },
 );

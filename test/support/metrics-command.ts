@@ -7,7 +7,7 @@ import { parseExposition, type Sample } from './exposition.js';
 import { packageRoot, type RunningProgram, startProgram } from './programs.js';
 import { Service } from './services.js';
 
-const program = join(packageRoot, 'dist/lib/cli/main.js');
+const program = join(packageRoot, 'dist/package/cli.js');
 
 export function metricsCommand(args: readonly string[], options: object = {}): Service {
   return new Service(process.execPath, [program, 'metrics', ...args], options);

@@ -7,7 +7,7 @@ import { completionScript } from '../../lib/cli/completion.js';
 import { SUBCOMMANDS } from '../../lib/cli/subcommands.js';
 import { packageRoot } from '../support/programs.js';
 
-const main = join(packageRoot, 'dist/lib/cli/main.js');
+const main = join(packageRoot, 'dist/package/cli.js');
 
 function dmabuf(...args: string[]): { status: number | null; stdout: string; stderr: string } {
   return spawnSync(process.execPath, [main, ...args], { encoding: 'utf8', cwd: packageRoot });

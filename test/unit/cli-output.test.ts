@@ -11,14 +11,18 @@ const endless = Number.POSITIVE_INFINITY;
 const column: Column<string> = { title: 'name', value: (name) => name, shrinks: true };
 const number: Column<string> = { title: 'length', kind: 'number', value: (name) => name.length };
 
-/** Columns on a terminal, more than it takes rather than fewer. */
+/** What Unicode's UAX #11 calls wide, of the blocks that are so as a whole, and emoji. */
+const wide =
+  /^[\u1100-\u115f\u2e80-\u303e\u3041-\u3247\u3250-\u4dbf\u4e00-\ua4c6\uac00-\ud7a3\uf900-\ufaff\ufe30-\ufe6b\uff01-\uff60\uffe0-\uffe6\u{20000}-\u{3fffd}]|^\p{Emoji_Presentation}/u;
+const graphemes = new Intl.Segmenter();
+
+/** Columns on a terminal, rather fewer than it takes than more. */
 function widthOf(line: string): number {
-  return [...line].reduce(
-    (width, character) =>
-      width +
-      (/[\u1100-\uffef]|\p{Emoji}/u.test(character) && character > '\x7f' && character !== '…' ? 2 : 1),
-    0,
-  );
+  const widths = Array.from(graphemes.segment(line), ({ segment }) => {
+    if (/^[\p{Mn}\p{Me}\p{Cf}]/u.test(segment)) return 0;
+    return wide.test(segment) ? 2 : 1;
+  });
+  return widths.reduce((sum: number, width) => sum + width, 0);
 }
 
 describe('a table', () => {
