@@ -15,14 +15,17 @@ import { guardMemory } from './memory-guard.js';
 import { allocateUdmabuf, allocateUdmabufSync } from './udmabuf.js';
 
 /**
- * Where memory may come from: a heap by alias, name or path, one that is already open, or `'udmabuf'`, which makes
- * a dma-buf of ordinary memory (Linux 4.20).
+ * Where memory may come from: a heap by alias (`'cma'`), name or path, one that is already open, or `'udmabuf'`, which
+ * makes a dma-buf of ordinary memory (`/dev/udmabuf`, Linux 4.20).
  */
 export type Source = 'system' | 'cma' | 'udmabuf' | (string & {}) | DmaHeap;
 
 /** What {@link allocate} shall make, and from what. */
 export interface AllocateOptions extends BufferOptions {
-  /** Sources in the order of preference. Default `['system', 'udmabuf']`. */
+  /**
+   * Sources in the order of preference, at least one. Default `['system', 'udmabuf']`. The next is tried when one does not
+   * exist, may not be used, has no memory left or cannot make what was asked for; any other error ends the search.
+   */
   from?: Source | readonly Source[];
 }
 
@@ -117,10 +120,12 @@ function noSource(size: number, attempts: AllocationAttempt[]): DmaBufError {
 }
 
 /**
- * Allocates from the first source that can serve, on the thread pool.
+ * Allocates zeroed memory from the first source that can serve, on the thread pool. When `signal` aborts, the promise
+ * rejects at once with its reason, and what the kernel still delivers is closed.
  *
  * @param size Bytes; rounded up to pages.
- * @throws DmaBufError `ERR_DMABUF_NO_SOURCE` with `attempts`, `ERR_DMABUF_MEMORY_GUARD`
+ * @throws DmaBufError `ERR_DMABUF_NO_SOURCE` with `attempts`, `ERR_DMABUF_MEMORY_GUARD` (more than is available); the
+ *   kernel's errno, such as `EMFILE` or `EINVAL`, where no other source would help
  *
  * @example
  * using buffer = await allocate(1920 * 1080 * 4, { from: ['cma', 'system'], name: 'frame' });
@@ -145,10 +150,10 @@ export async function allocate(
 }
 
 /**
- * Allocates from the first source that can serve. **Blocks** the thread while the kernel clears the memory.
+ * Allocates zeroed memory from the first source that can serve. **Blocks** the thread while the kernel clears it.
  *
  * @param size Bytes; rounded up to pages.
- * @throws DmaBufError `ERR_DMABUF_NO_SOURCE` with `attempts`, `ERR_DMABUF_MEMORY_GUARD`
+ * @throws DmaBufError what {@link allocate} rejects with
  */
 export function allocateSync(size: number, options?: AllocateOptions): DmaBuf {
   const sources = checkAll(size, options);

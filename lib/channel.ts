@@ -25,6 +25,7 @@ export type Sendable = DmaBuf | SyncFile | number;
 
 /** A message as it arrived. */
 export interface ChannelMessage {
+  /** Its bytes, in memory of their own; none where only handles were sent. */
   data: Uint8Array;
   /**
    * In the order in which they were sent, each recognised for what it is: a dma-buf, a sync_file, or any other file's
@@ -33,19 +34,21 @@ export interface ChannelMessage {
   handles: Sendable[];
 }
 
-/** Who is at the other end of a connection (SO_PEERCRED). */
+/** Who is at the other end of a connection (SO_PEERCRED of unix(7)). */
 export interface PeerCredentials {
-  /** 0 for a process outside this PID namespace. */
+  /** Process id; 0 for a process outside this PID namespace. */
   pid: number;
+  /** Effective user id. */
   uid: number;
+  /** Effective group id. */
   gid: number;
 }
 
 /** How a channel shall be. */
 export interface ChannelOptions {
   /**
-   * The largest message in bytes, both ways. Default: what the socket has, usually 212 960. Above twice
-   * `net.core.wmem_max` it takes CAP_NET_ADMIN.
+   * The largest message in bytes, both ways; at most 4 MiB. Default: what the socket has, usually 212 960. Above twice
+   * `net.core.wmem_max` it takes CAP_NET_ADMIN: `EPERM` without it.
    */
   maxMessageSize?: number;
 }
@@ -76,7 +79,7 @@ let createChannel: (handle: NativeHandle, options?: ChannelOptions) => DmaBufCha
  * The end of a connection that carries messages with file descriptors between processes: a Unix SOCK_SEQPACKET socket
  * (unix(7)), which any program can speak.
  *
- * A message is a sequence of bytes and up to 253 handles, and arrives whole or not at all, in order. Both ends may send
+ * A message is a sequence of bytes and up to 253 handles (SCM_RIGHTS), and arrives whole or not at all, in order. Both ends may send
  * and receive at any time. The object owns its descriptor, like a {@link DmaBuf}.
  *
  * @example
@@ -120,9 +123,7 @@ export class DmaBufChannel implements Disposable, AsyncIterable<ChannelMessage> 
   }
 
   /**
-   * Two ends of a new connection: keep one, give the other to a child process or a worker.
-   *
-   * @throws DmaBufError `EMFILE`
+   * Two ends of a new connection (socketpair(2)): keep one, give the other to a child process or a worker.
    */
   static pair(options?: ChannelOptions): [DmaBufChannel, DmaBufChannel] {
     checkChannelOptions(options);
@@ -162,7 +163,8 @@ export class DmaBufChannel implements Disposable, AsyncIterable<ChannelMessage> 
   }
 
   /**
-   * Connects to a {@link DmaBufServer}, or to any other program that listens there.
+   * Connects to a {@link DmaBufServer}, or to any other program that listens there. While the server's queue is full, it
+   * tries again every 10 ms.
    *
    * @param path A socket's path of at most 107 bytes, or an abstract name: `@` or NUL and up to 107 bytes.
    * @throws DmaBufError `ENOENT`, `ECONNREFUSED` (nobody listens), `EACCES`, `EPROTOTYPE` (another kind of socket),
@@ -311,12 +313,16 @@ export class DmaBufChannel implements Disposable, AsyncIterable<ChannelMessage> 
     }
   }
 
-  /** Messages until the peer is gone or the channel is closed. Leaving the loop leaves the channel open. */
+  /**
+   * Messages until the peer is gone or the channel is closed. Leaving the loop leaves the channel open.
+   *
+   * @throws DmaBufError what {@link DmaBufChannel.receive} rejects with
+   */
   [Symbol.asyncIterator](): AsyncGenerator<ChannelMessage, void, undefined> {
     return messagesOf(DmaBufChannel.#openOf(this));
   }
 
-  /** Gives the descriptor to the caller, who has to close it. The object is closed afterwards. */
+  /** Gives the descriptor to the caller, who has to close it. The object is closed afterwards, pending calls are rejected. */
   release(): number {
     const self = DmaBufChannel.#openOf(this);
     const fd = native.release(self.#handle);
@@ -324,7 +330,7 @@ export class DmaBufChannel implements Disposable, AsyncIterable<ChannelMessage> 
     return fd;
   }
 
-  /** Closes this end, and rejects pending calls. The peer can still receive what was sent. */
+  /** Closes this end, and rejects pending calls. The peer can still receive what was sent. Does nothing the second time. */
   close(): void {
     if (DmaBufChannel.#of(this).#handle < 0) return;
     native.close(this.#handle);

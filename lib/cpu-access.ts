@@ -2,14 +2,18 @@ import { type Access, illegalConstructor, invalidThis, isObject } from './check.
 import { OpenBuffer } from './open-buffer.js';
 
 /**
- * The time between DMA_BUF_IOCTL_SYNC START and END, in which the CPU may use a buffer's bytes.
+ * The time between DMA_BUF_IOCTL_SYNC START and END (Linux 4.6), in which the CPU may use a buffer's bytes. END follows
+ * with `end()`, at the end of a `using` block, or when the buffer is closed.
  *
  * @example
  * using access = buffer.cpuAccessSync('write');
  * access.bytes.fill(0);
  */
 export class CpuAccess implements Disposable {
-  /** The whole buffer. Stays readable after `end()` until the buffer is closed, but then without coherency. */
+  /**
+   * The whole buffer. It stays mapped after `end()`, but what devices write since need not be seen, nor they what is
+   * written; after the buffer was closed it reads zeros.
+   */
   readonly bytes: Uint8Array;
   /** The direction that was begun, and that `end()` names again, as the kernel demands. */
   readonly access: Access;

@@ -33,11 +33,11 @@ export interface MapOptions {
   access?: Access;
   /** Where to start, in bytes: a multiple of the page size. Default 0. */
   offset?: number;
-  /** Bytes. Default: up to the end of the buffer. */
+  /** Bytes, at least 1. Default: up to the end of the buffer. */
   length?: number;
   /**
    * With access `'read'`: map the pages read-only, so that a write ends the process with SIGSEGV. The one way
-   * to map a read-only descriptor, for those who want the fault.
+   * to map a read-only descriptor, for those who want the fault. Default false.
    */
   faultOnWrite?: boolean;
 }
@@ -46,7 +46,9 @@ export interface MapOptions {
 export let handleOfDmaBuf: (buffer: DmaBuf) => NativeHandle;
 
 /**
- * A dma-buf: memory behind a file descriptor, which devices and processes share.
+ * A dma-buf: memory behind a file descriptor, which devices and processes share (the kernel's document
+ * driver-api/dma-buf). {@link allocate}, {@link DmaHeap}, {@link DmaBuf.fromMemfd}, {@link DmaBuf.import} and a
+ * {@link DmaBufChannel} make one.
  *
  * The object owns its descriptor until `close()`, `release()` or the end of a `using` block. Methods throw
  * `ERR_DMABUF_CLOSED` after that, and `ERR_DMABUF_STALE_FD` when somebody else closed the descriptor and its
@@ -125,7 +127,8 @@ export class DmaBuf implements Disposable {
   }
 
   /**
-   * Bytes: what was asked for, rounded up to pages. Fixed for the buffer's life.
+   * Bytes: what was asked for, rounded up to pages; of an imported buffer what its exporter made. Fixed for the buffer's
+   * life.
    *
    * @throws DmaBufError `ERR_DMABUF_CLOSED` when it is first asked for after `close()`
    */
@@ -147,14 +150,17 @@ export class DmaBuf implements Disposable {
     return DmaBuf.#of(this).handle < 0;
   }
 
-  /** Which source served the allocation: a heap's name. Absent for imported buffers. */
+  /**
+   * Which source served the allocation: a heap's name or `'udmabuf'`. `undefined` for a buffer that was imported or
+   * received; `info().exporter` says more.
+   */
   get source(): string | undefined {
     DmaBuf.#of(this);
     return this.#source;
   }
 
   /**
-   * Exporter, name, references and flags, read from `/proc/self/fdinfo` now.
+   * Exporter, name, references and flags, read from `/proc/self/fdinfo` now (Linux 5.3).
    *
    * @throws DmaBufError `ERR_DMABUF_UNSUPPORTED_KERNEL` before Linux 5.3
    */
@@ -168,7 +174,7 @@ export class DmaBuf implements Disposable {
   /**
    * Names the buffer for debugging tools; replaces an earlier name (DMA_BUF_SET_NAME, Linux 5.3).
    *
-   * @param name At most 31 bytes of UTF-8, without NUL.
+   * @param name At most 31 bytes of UTF-8, without NUL; `''` is a name as well.
    */
   setName(name: string): void {
     const buffer = DmaBuf.#openOf(this);
@@ -176,7 +182,7 @@ export class DmaBuf implements Disposable {
   }
 
   /**
-   * Maps a range. Bracket what you do with the bytes by `cpuAccessSync()` or `withCpuAccessSync()`, which also
+   * Maps a range (mmap(2), shared). Bracket what you do with the bytes by `cpuAccessSync()` or `withCpuAccessSync()`, which also
    * offer the whole buffer without a mapping of your own.
    *
    * @throws DmaBufError `EACCES` for a descriptor that is not readable and writable (unless `faultOnWrite`),
@@ -200,10 +206,10 @@ export class DmaBuf implements Disposable {
   }
 
   /**
-   * Begins CPU access to the whole buffer (DMA_BUF_IOCTL_SYNC START). **Blocks** the thread until the fences of
-   * devices that use the buffer have signalled.
+   * Begins CPU access to the whole buffer (DMA_BUF_IOCTL_SYNC START, Linux 4.6). **Blocks** the thread until the fences
+   * that matter for this access have signalled.
    *
-   * @throws DmaBufError `EACCES` for a descriptor that is not readable and writable: use `read()`
+   * @throws DmaBufError `EACCES` for a descriptor that is not readable and writable: use `read()`; or what `map()` throws
    */
   cpuAccessSync(access: Access): CpuAccess {
     const buffer = DmaBuf.#openOf(this);
@@ -216,7 +222,11 @@ export class DmaBuf implements Disposable {
    * `cpuAccessSync()`.
    *
    * @returns What `fn` returned.
+   * @throws DmaBufError what `cpuAccessSync()` throws; or whatever `fn` throws
    * @throws TypeError `ERR_INVALID_RETURN_VALUE` when `fn` returns a promise: the access ended before it settled
+   *
+   * @example
+   * buffer.withCpuAccessSync('write', (bytes) => bytes.fill(0));
    */
   withCpuAccessSync<T>(access: Access, fn: (bytes: Uint8Array) => T): T {
     const buffer = DmaBuf.#openOf(this);
@@ -276,7 +286,11 @@ export class DmaBuf implements Disposable {
    * Calls `fn` with the buffer's bytes under CPU access, which ends when the promise that `fn` returns settles,
    * however it does. Waits like `cpuAccess()`.
    *
-   * @returns What `fn` returned.
+   * @returns What `fn` returned, or its promise resolved with.
+   * @throws DmaBufError what `cpuAccess()` rejects with; or whatever `fn` throws
+   *
+   * @example
+   * const first = await buffer.withCpuAccess('read', (bytes) => bytes[0], { timeout: 1000 });
    */
   async withCpuAccess<T>(
     access: Access,
@@ -336,8 +350,8 @@ export class DmaBuf implements Disposable {
   }
 
   /**
-   * Adds a sync_file's fences to the buffer, as those of a device that reads (`'read'`) or writes it
-   * (DMA_BUF_IOCTL_IMPORT_SYNC_FILE, Linux 6.0).
+   * Adds a sync_file's fences to the buffer, as those of a device that reads (`'read'`) or writes it (`'write'`,
+   * `'read-write'`): who wants to use the buffer waits for them, too (DMA_BUF_IOCTL_IMPORT_SYNC_FILE, Linux 6.0).
    *
    * @throws DmaBufError `ERR_DMABUF_UNSUPPORTED_KERNEL` before Linux 6.0
    */
@@ -359,7 +373,8 @@ export class DmaBuf implements Disposable {
    *   not defined then.
    * @param position Where to start in the buffer, in bytes.
    * @returns How many bytes were copied: fewer than `target` holds at the end of the buffer, 0 beyond it.
-   * @throws DmaBufError `EAGAIN` while the fences of devices that write the buffer have not signalled
+   * @throws DmaBufError `EAGAIN` while the fences of devices that write the buffer have not signalled, `EACCES` for a
+   *   descriptor that may only be written
    */
   read(target: ArrayBufferView, position = 0): number {
     const buffer = DmaBuf.#openOf(this);
@@ -375,6 +390,7 @@ export class DmaBuf implements Disposable {
    * Copies bytes into the buffer, under CPU access. Never waits for a device: that is
    * `await buffer.ready('write')`.
    *
+   * @param source Not memory of this buffer that overlaps what is written: the order of bytes is not defined then.
    * @param position Where to start in the buffer, in bytes.
    * @returns How many bytes were copied: all of `source`.
    * @throws RangeError `ERR_OUT_OF_RANGE` when they would not all fit; nothing is copied then
@@ -396,7 +412,7 @@ export class DmaBuf implements Disposable {
     return bytes.length;
   }
 
-  /** The same buffer behind a new descriptor, to be closed on its own. */
+  /** The same buffer behind a new descriptor, with the same access, to be closed on its own. */
   dup(): DmaBuf {
     const buffer = DmaBuf.#openOf(this);
     return createDmaBuf(native.duplicate(buffer.handle), this.#source);
@@ -404,15 +420,15 @@ export class DmaBuf implements Disposable {
 
   /**
    * Gives the descriptor to the caller, who has to close it. The object is closed afterwards, its mappings and
-   * CPU accesses with it.
+   * CPU accesses with it, and its pending waits are rejected.
    */
   release(): number {
     return DmaBuf.#openOf(this).release();
   }
 
   /**
-   * Ends CPU accesses, unmaps everything that this object mapped, and closes the descriptor. The memory goes
-   * when its last holder does. Does nothing the second time.
+   * Ends CPU accesses, unmaps everything that this object mapped, rejects pending waits, and closes the descriptor. The
+   * memory goes when its last holder does. Does nothing the second time.
    */
   close(): void {
     DmaBuf.#of(this).close();

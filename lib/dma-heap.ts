@@ -26,7 +26,10 @@ import { type NativeHandle, native } from './native.js';
 export interface BufferOptions {
   /** For debugging tools: at most 31 bytes of UTF-8, without NUL. */
   name?: string;
-  /** Of the file descriptor. Default `'read-write'`; only such a one can be mapped by JavaScript. */
+  /**
+   * Of the file descriptor, and of its duplicates wherever they go. Default `'read-write'`; only such a one can be mapped
+   * for JavaScript. udmabuf makes no others.
+   */
   access?: Access;
   /** Skips the memory guard: the kernel then kills processes rather than refuse. Default false. */
   unchecked?: boolean;
@@ -39,15 +42,16 @@ export type HeapKind = 'system' | 'cma' | 'protected' | 'shared' | 'unknown';
 export interface HeapInfo {
   /** Name of the device, with symbolic links resolved. */
   name: string;
+  /** Path of the device, with symbolic links resolved. */
   path: string;
   /**
    * `system`: any pages; `cma`: physically contiguous; `protected`: for secure video, not for the CPU;
    * `shared`: visible to the host of a confidential guest.
    */
   kind: HeapKind;
-  /** Whether this process may allocate from it. */
+  /** Whether this process may open it, which is all it takes to allocate. */
   accessible: boolean;
-  /** Why not: the errno's name, `'EACCES'` most often. */
+  /** Why not: the errno's name, `'EACCES'` most often. Absent when it is accessible. */
   error?: string;
   /** Symbolic links beside it that name it too. Absent when there are none. */
   aliases?: string[];
@@ -172,7 +176,8 @@ function checkRequest(size: number, options: BufferOptions | undefined, kind: He
 const construct = Symbol('DmaHeap');
 
 /**
- * An open dma-buf heap: a device under `/dev/dma_heap` that allocates dma-bufs (Linux 5.6).
+ * An open dma-buf heap: a device under `/dev/dma_heap` that allocates dma-bufs (Linux 5.6, CONFIG_DMABUF_HEAPS; the
+ * kernel's document userspace-api/dma-buf-heaps). The object owns its descriptor until `close()`.
  *
  * @example
  * using heap = DmaHeap.open('system');
@@ -198,6 +203,8 @@ export class DmaHeap implements Disposable {
   /**
    * Every heap on this machine, whether this process may use it or not; `[]` where there is none. A heap that
    * symbolic links name as well is listed once.
+   *
+   * @throws DmaBufError `EACCES` when `/dev/dma_heap` may not be listed
    */
   static list(): HeapInfo[] {
     return listHeaps();
@@ -249,7 +256,7 @@ export class DmaHeap implements Disposable {
   }
 
   /**
-   * Allocates zeroed memory on the thread pool. When `signal` aborts, the promise rejects at once with its
+   * Allocates zeroed memory on the thread pool (DMA_HEAP_IOCTL_ALLOC). When `signal` aborts, the promise rejects at once with its
    * reason, and what the kernel still delivers is closed.
    *
    * @param size Bytes; rounded up to pages.
@@ -269,8 +276,8 @@ export class DmaHeap implements Disposable {
   }
 
   /**
-   * Allocates zeroed memory now. **Blocks** the thread: the kernel clears every page (64 MiB take about 70 ms on
-   * a slow machine).
+   * Allocates zeroed memory now (DMA_HEAP_IOCTL_ALLOC). **Blocks** the thread: the kernel clears every page, which takes
+   * the longer the larger the buffer is.
    *
    * @param size Bytes; rounded up to pages.
    * @throws DmaBufError `ENOMEM`, `EMFILE`, `ERR_DMABUF_MEMORY_GUARD` (more than is available)

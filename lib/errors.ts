@@ -2,39 +2,59 @@ import { getSystemErrorMap } from 'node:util';
 
 /** What a failed attempt at one source of memory was, and why it failed. */
 export interface AllocationAttempt {
-  /** The source as it was asked for: `'system'`, `'cma'`, a heap's name or path. */
+  /** The source as it was asked for: `'system'`, `'cma'`, `'udmabuf'`, a heap's name or path; the name of a `DmaHeap`. */
   source: string;
+  /** Its refusal. */
   error: DmaBufError;
 }
 
 /** The properties of a {@link DmaBufError} besides its message. */
 export interface DmaBufErrorDetails {
+  /** See {@link DmaBufError.code}. */
   code: string;
+  /** See {@link DmaBufError.errno}. */
   errno?: number | undefined;
+  /** See {@link DmaBufError.syscall}. */
   syscall?: string | undefined;
+  /** See {@link DmaBufError.path}. */
   path?: string | undefined;
+  /** See {@link DmaBufError.attempts}. */
   attempts?: AllocationAttempt[] | undefined;
+  /** The error that led to this one, as `Error` has it. */
   cause?: unknown;
 }
 
 /**
  * Every failure that is not a bad argument.
  *
- * `code` is the errno's name for an error of the kernel (`'EINVAL'`), else one of the `ERR_DMABUF_*` codes
- * that the README lists. The message says what failed and, where one cure is likely, what to do.
+ * The message says what failed and, where one cure is likely, what to do. `code` is the errno's name for an error of the
+ * kernel (`'EINVAL'`), `'ETIMEDOUT'` for an option `timeout` that has passed, or one of:
+ *
+ * - `ERR_DMABUF_CLOSED`: use after `close()`, or closed while it was waited for.
+ * - `ERR_DMABUF_NOT_DMABUF`: the descriptor is another kind of file.
+ * - `ERR_DMABUF_STALE_FD`: somebody closed the descriptor behind the object that owns it, and its number now stands for
+ *   another file.
+ * - `ERR_DMABUF_NO_SOURCE`: nothing could serve; `attempts` says why, one by one.
+ * - `ERR_DMABUF_MEMORY_GUARD`: more memory was asked for than is available; the message has both figures.
+ * - `ERR_DMABUF_MESSAGE_TRUNCATED`: a message could not be received whole, and was dropped with its descriptors.
+ * - `ERR_DMABUF_NO_EXTERNAL_BUFFERS`: the runtime allows no mapped memory (Electron); `read()` and `write()` work.
+ * - `ERR_DMABUF_METRIC_EXISTS`: the registry has a metric of that name already.
+ * - `ERR_DMABUF_UNSUPPORTED_KERNEL`: this kernel does not offer what was asked for; the message says since when others do.
+ * - `ERR_DMABUF_UNSUPPORTED_PLATFORM`: no Linux, or no binary of the addon for this machine.
  */
 export class DmaBufError extends Error {
-  /** The errno's name (`'EACCES'`) or an `ERR_DMABUF_*` code. */
+  /** The errno's name (`'EACCES'`) or an `ERR_DMABUF_*` code, see above. */
   readonly code: string;
-  /** Negative errno, for errors of the kernel. */
+  /** Negative errno, for errors of the kernel: `-13`. */
   declare readonly errno?: number;
   /** The system call, or the ioctl by the name of its request (`'DMA_HEAP_IOCTL_ALLOC'`). */
   declare readonly syscall?: string;
-  /** The file that could not be used. */
+  /** The file, socket or folder that could not be used, where there is one. */
   declare readonly path?: string;
   /** With `ERR_DMABUF_NO_SOURCE`: every source that was tried, in order, and its refusal. */
   declare readonly attempts?: AllocationAttempt[];
 
+  /** For those who wrap or imitate the library; it makes its own errors itself. */
   constructor(message: string, details: DmaBufErrorDetails) {
     super(message, details.cause === undefined ? undefined : { cause: details.cause });
     this.code = details.code;

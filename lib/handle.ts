@@ -8,6 +8,7 @@ export type HandleType = 'DmaBuf' | 'DmaHeap' | 'SyncFile' | 'DmaBufChannel' | '
 
 /** An open object of this thread, as {@link openHandles} lists it. */
 export interface OpenHandle {
+  /** Which class the object is of. */
   type: HandleType;
   /** The descriptor, lent: do not close it. -1 when it was closed behind the object's back. */
   fd: number;

@@ -1,3 +1,17 @@
+/**
+ * Linux dma-bufs: allocate, map, synchronise, wait for, name, share.
+ *
+ * Importing works everywhere; where there is no Linux or no binary of the addon, using anything throws
+ * `ERR_DMABUF_UNSUPPORTED_PLATFORM`.
+ *
+ * What holds for all of it and is not repeated below: sizes, offsets and positions are bytes, durations milliseconds. A bad
+ * argument throws a TypeError `ERR_INVALID_ARG_TYPE` or a RangeError `ERR_OUT_OF_RANGE` before anything reaches the kernel,
+ * every other failure is a {@link DmaBufError}. What returns a promise rejects with it instead. What makes a descriptor
+ * throws `EMFILE` when the process has none left.
+ *
+ * @module dmabuf
+ */
+
 export { type AllocateOptions, allocate, allocateSync, type Source } from './allocate.js';
 export {
   type ChannelMessage,

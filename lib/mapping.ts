@@ -6,7 +6,7 @@ import { OpenBuffer } from './open-buffer.js';
 const nothing = new Uint8Array(0);
 
 /**
- * A range of a dma-buf in the process's memory, shared with everybody who holds the buffer.
+ * A range of a dma-buf in the process's memory, shared with everybody who holds the buffer; {@link DmaBuf.map} makes it.
  *
  * After `unmap()`, `buffer` and `bytes` are empty. Whoever kept them from before, or got the memory through a
  * stream, a transfer or a job on the thread pool, reads zeros and no longer reaches the dma-buf; it never faults.
@@ -14,7 +14,7 @@ const nothing = new Uint8Array(0);
 export class DmaBufMapping implements Disposable {
   /** Where the range starts in the dma-buf, in bytes. */
   readonly offset: number;
-  /** Bytes that were mapped. */
+  /** Bytes that were mapped; it stays what it was after `unmap()`. */
   readonly length: number;
   readonly #owner: OpenBuffer;
   #bytes: Uint8Array;
@@ -37,7 +37,7 @@ export class DmaBufMapping implements Disposable {
     return self.#id === 0 || self.#owner.handle < 0;
   }
 
-  /** The mapped memory; empty once unmapped. */
+  /** The mapped memory, of `length` bytes; empty once unmapped. */
   get buffer(): ArrayBuffer {
     return (DmaBufMapping.#closed(this) ? nothing : this.#bytes).buffer as ArrayBuffer;
   }

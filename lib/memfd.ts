@@ -13,7 +13,7 @@ import { type NativeHandle, native } from './native.js';
 
 /** A range of a memfd, for {@link DmaBuf.fromMemfd}. */
 export interface MemfdRange {
-  /** Another memfd than the first argument. */
+  /** Another memfd than the first argument; its descriptor stays yours. */
   memfd?: number;
   /** Bytes, a multiple of the page size. */
   offset: number;
@@ -125,12 +125,15 @@ export function createFromMemfd(
 export interface MemfdOptions {
   /** For `/proc/<pid>/maps`: at most 31 bytes of UTF-8, without NUL. Default `'dmabuf'`. */
   name?: string;
-  /** Take huge pages of so many bytes, a power of two that the kernel has reserved some of. */
+  /**
+   * Take huge pages of so many bytes, a power of two that the kernel has reserved some of; `size` must be a multiple of it.
+   * Default 0: ordinary pages.
+   */
   hugePageSize?: number;
 }
 
 /**
- * Makes a memfd that {@link DmaBuf.fromMemfd} accepts: sized, and sealed against shrinking (memfd_create(2)).
+ * Makes a memfd that {@link DmaBuf.fromMemfd} accepts: sized, and sealed against shrinking (memfd_create(2), Linux 3.17).
  *
  * @param size Bytes, a multiple of the page size.
  * @returns The descriptor, close-on-exec; yours to close.

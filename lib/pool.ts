@@ -16,9 +16,9 @@ import { checkWaitOptions, PendingWaits, type WaitOptions } from './wait.js';
 
 /** What a {@link DmaBufPool} holds and how many. */
 export interface PoolOptions extends AllocateOptions {
-  /** Most buffers at a time, handed out and idle together. Default 8. */
+  /** Most buffers at a time, handed out and idle together: 1 to 2^20. Default 8. */
   max?: number;
-  /** How many buffers stay when trimming. Default 0. */
+  /** How many buffers stay when trimming, those that are handed out included: at most `max`. Default 0. */
   min?: number;
   /** Milliseconds after which an idle buffer is given back to the system. Default 10 000; 0 keeps them. */
   idleTimeout?: number;
@@ -45,9 +45,9 @@ export interface PoolStatistics {
 /** Known to this module alone, so that nobody else constructs. */
 const construct = Symbol('PooledBuffer');
 
-/** A buffer on loan from a pool. */
+/** A buffer on loan from a pool; {@link DmaBufPool.acquire} hands it out. */
 export class PooledBuffer implements Disposable {
-  /** The buffer. Do not close it; what you set on it (its name) stays for its next user. */
+  /** The buffer. Do not close it, nor use it after `release()`; what you set on it (its name) stays for its next user. */
   readonly buffer: DmaBuf;
   #giveBack: ((buffer: DmaBuf) => void) | undefined;
 
@@ -126,6 +126,8 @@ export class DmaBufPool implements Disposable {
   #timer: NodeJS.Timeout | undefined;
 
   /**
+   * Allocates nothing yet.
+   *
    * @param size Bytes of every buffer; rounded up to pages.
    * @throws TypeError `ERR_INVALID_ARG_TYPE`
    * @throws RangeError `ERR_OUT_OF_RANGE`

@@ -20,8 +20,8 @@ import { checkWaitOptions, type WaitOptions } from './wait.js';
 /** How a server shall listen. */
 export interface ServerOptions {
   /**
-   * The permissions of the socket's file, whatever the umask is: who may write may connect. Default `0o600`, the own user
-   * alone. Abstract names have none.
+   * The permissions of the socket's file, 0 to `0o777`, whatever the umask is: who may write may connect. Default `0o600`,
+   * the own user alone. Abstract names have none.
    */
   mode?: number;
 }
@@ -198,7 +198,8 @@ function removeDead(path: string): void {
 const construct = Symbol('DmaBufServer');
 
 /**
- * A socket that listens for {@link DmaBufChannel}s.
+ * A socket that listens for {@link DmaBufChannel}s; {@link DmaBufChannel.listen} makes it. The object owns its
+ * descriptor, and the socket's file, until `close()`.
  *
  * @example
  * using server = DmaBufChannel.listen('/run/camera.sock', { mode: 0o660 });
@@ -276,12 +277,19 @@ export class DmaBufServer implements Disposable, AsyncIterable<DmaBufChannel> {
     return self.#accepting.run(() => self.#acceptNow(), limits, 'waiting for a connection');
   }
 
-  /** Connections until the server is closed. */
+  /**
+   * Connections until the server is closed. Leaving the loop leaves it open.
+   *
+   * @throws DmaBufError what {@link DmaBufServer.accept} rejects with
+   */
   [Symbol.asyncIterator](): AsyncGenerator<DmaBufChannel, void, undefined> {
     return connectionsOf(DmaBufServer.#openOf(this));
   }
 
-  /** Stops listening, removes the socket's file and rejects pending calls. Channels that were accepted stay open. */
+  /**
+   * Stops listening, removes the socket's file and rejects pending calls. Channels that were accepted stay open. Does nothing
+   * the second time.
+   */
   close(): void {
     if (DmaBufServer.#of(this).#handle < 0) return;
     if (this.#file !== undefined) removeOwn(this.#file);

@@ -13,18 +13,20 @@ import { guard, type Sentinel, unguard } from './handle.js';
 import { type NativeHandle, native } from './native.js';
 import { checkWaitOptions, PendingWaits, type WaitOptions } from './wait.js';
 
-/** Whether a fence, or a file of fences, has signalled, and if so, whether its work went well. */
+/** Whether a fence, or a file of fences, has signalled (`'active'`: not yet), and if so, whether its work went well. */
 export type FenceStatus = 'active' | 'signaled' | 'error';
 
 /** One fence: a point in the work of a device (struct sync_fence_info). */
 export interface FenceInfo {
-  /** The timeline it belongs to, named by the driver. */
+  /** The timeline it belongs to, as its driver names it. */
   timeline: string;
+  /** The driver's name. */
   driver: string;
+  /** Whether the device is done. */
   status: FenceStatus;
   /** The errno's name, with status `'error'`. */
   error?: string;
-  /** When it signalled: CLOCK_MONOTONIC nanoseconds, 0 while it is active. */
+  /** When it signalled: CLOCK_MONOTONIC nanoseconds as `process.hrtime.bigint()` counts, 0 while it is active. */
   timestamp: bigint;
 }
 
@@ -32,9 +34,11 @@ export interface FenceInfo {
 export interface SyncFileInfo {
   /** Given by whoever made or merged it. */
   name: string;
+  /** Of all fences together. */
   status: FenceStatus;
   /** The errno's name, with status `'error'`. */
   error?: string;
+  /** One by one. */
   fences: FenceInfo[];
 }
 
@@ -86,8 +90,8 @@ export let handleOfSyncFile: (file: SyncFile) => NativeHandle;
 export let createSyncFile: (handle: NativeHandle) => SyncFile;
 
 /**
- * A sync_file: fences behind a file descriptor, which says when the work of devices is done (Linux 4.7;
- * exchanged with dma-bufs since 6.0).
+ * A sync_file: fences behind a file descriptor, which says when the work of devices is done (Linux 4.7, exchanged with
+ * dma-bufs since 6.0; the kernel's document driver-api/sync_file). {@link DmaBuf.exportSyncFile} and drivers make them.
  *
  * The object owns its descriptor, like a {@link DmaBuf}.
  */
@@ -134,6 +138,9 @@ export class SyncFile implements Disposable {
    * A new sync_file that signals when all the given ones have (SYNC_IOC_MERGE). They stay open and unchanged.
    *
    * @param name For debugging tools: at most 31 bytes of UTF-8, without NUL.
+   *
+   * @example
+   * const both = SyncFile.merge('both', first.exportSyncFile('write'), second.exportSyncFile('write'));
    */
   static merge(name: string, first: SyncFile, second: SyncFile, ...more: SyncFile[]): SyncFile {
     checkName(name);
@@ -180,7 +187,7 @@ export class SyncFile implements Disposable {
     return statusOf(native.syncFileStatus(SyncFile.#openOf(this).#handle));
   }
 
-  /** The name, the state and every fence, as they are now. */
+  /** The name, the state and every fence, as they are now (SYNC_IOC_FILE_INFO). */
   info(): SyncFileInfo {
     const handle = SyncFile.#openOf(this).#handle;
     const text = native.syncFileInfo(handle);
@@ -198,7 +205,7 @@ export class SyncFile implements Disposable {
   }
 
   /**
-   * Waits until all fences have signalled, through the event loop; a pending wait keeps the process alive.
+   * Waits until all fences have signalled, through the event loop (poll(2)); a pending wait keeps the process alive.
    *
    * @throws DmaBufError with the errno's name of a fence that ended in error, `ETIMEDOUT` when `timeout` is over,
    *   `ERR_DMABUF_CLOSED` when the object is closed meanwhile; or the signal's reason
@@ -241,7 +248,7 @@ export class SyncFile implements Disposable {
     return createSyncFile(native.duplicate(SyncFile.#openOf(this).#handle));
   }
 
-  /** Gives the descriptor to the caller, who has to close it. The object is closed afterwards. */
+  /** Gives the descriptor to the caller, who has to close it. The object is closed afterwards, pending waits are rejected. */
   release(): number {
     const fd = native.release(SyncFile.#openOf(this).#handle);
     this.#forget();

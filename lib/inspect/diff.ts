@@ -3,13 +3,17 @@ import type { BufferUsage, ProcessUsage, Snapshot } from './snapshot.js';
 
 /** A buffer that is in both snapshots, but not the same in both. */
 export interface BufferChange {
+  /** As it was. */
   before: BufferUsage;
+  /** As it is. */
   after: BufferUsage;
 }
 
 /** A process that holds more, or less, than before. */
 export interface ProcessChange {
+  /** Process id. */
   pid: number;
+  /** The name of its main thread, as {@link ProcessUsage.command}. */
   command: string;
   /** Absent when it held nothing, or did not exist. */
   before?: ProcessUsage;
@@ -21,7 +25,9 @@ export interface ProcessChange {
 
 /** What has changed from one snapshot to another. */
 export interface SnapshotDiff {
+  /** Buffers of the second snapshot alone, in the order of their inodes. */
   appeared: BufferUsage[];
+  /** Buffers of the first snapshot alone. */
   gone: BufferUsage[];
   /** Those whose name, references, devices or holders have changed. */
   changed: BufferChange[];
@@ -30,9 +36,21 @@ export interface SnapshotDiff {
   /** Processes that hold fewer bytes than before, the largest loss first. */
   shrunk: ProcessChange[];
   /** How buffers and bytes have grown, by exporter, the largest growth first; negative when they have shrunk. */
-  exporters: { exporter: string; buffers: number; size: number }[];
+  exporters: {
+    /** `''` for buffers whose exporter no source could tell. */
+    exporter: string;
+    /** How many more. */
+    buffers: number;
+    /** Bytes. */
+    size: number;
+  }[];
   /** How buffers and bytes have grown in all; negative when they have shrunk. */
-  total: { buffers: number; size: number };
+  total: {
+    /** How many more. */
+    buffers: number;
+    /** Bytes. */
+    size: number;
+  };
 }
 
 function isSame(before: BufferUsage, after: BufferUsage): boolean {

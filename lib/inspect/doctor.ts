@@ -13,7 +13,7 @@ import { surveyProcfs, whatProcHides } from './procfs.js';
 export interface Finding {
   /** What it is about: `'kernel'`, `'heap system'`, `'bpf'`, … */
   subject: string;
-  /** `fail`: something essential does not work; `warn`: something useful does not. */
+  /** `'ok'`; `'warn'`: something useful does not work; `'fail'`: something essential does not. */
   status: 'ok' | 'warn' | 'fail';
   /** What was found. */
   text: string;

@@ -11,9 +11,9 @@ export interface DmaBufInfo {
   exporter: string;
   /** Absent when unset. Any user of the buffer may set it to any bytes: show it escaped, trust it in nothing. */
   name?: string;
-  /** Who holds the buffer, anywhere: descriptors, mappings, drivers, messages in flight. */
+  /** How many hold the buffer, anywhere: descriptors, mappings, drivers, messages in flight. */
   references: number;
-  /** The descriptor's flags as open(2) has them. */
+  /** The descriptor's flags as open(2) has them: `O_CLOEXEC`, the access mode. */
   flags: number;
 }
 

@@ -1,3 +1,12 @@
+/**
+ * Which dma-bufs there are on this machine, who holds them, and what changes.
+ *
+ * Sizes are bytes. A bad argument throws a TypeError `ERR_INVALID_ARG_TYPE` or a RangeError `ERR_OUT_OF_RANGE`; every other
+ * failure is a `DmaBufError` of `dmabuf`.
+ *
+ * @module dmabuf/inspect
+ */
+
 export { type BufferChange, diff, type ProcessChange, type SnapshotDiff } from './diff.js';
 export { examine, type Finding } from './doctor.js';
 export { type DmaBufInfo, parseFdInfo, readFdInfo } from './fdinfo.js';

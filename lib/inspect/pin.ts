@@ -7,13 +7,13 @@ import { checkSnapshotOptions } from './snapshot.js';
 
 /** Where to place the iterators, and who may read them. */
 export interface PinOptions {
-  /** A folder in a BPF file system; `/sys/fs/bpf/dmabuf` by default. It is made where there is none. */
+  /** A folder in a BPF file system; `/sys/fs/bpf/dmabuf` by default. It is made where there is none, its parent is not. */
   folder?: string | undefined;
-  /** The files' permissions; 0o444 by default: everyone. */
+  /** The files' permissions, 0 to 0o777; 0o444 by default: everyone. */
   mode?: number | undefined;
-  /** The files' group, by its number. */
+  /** The files' group, by its number; that of the process by default. */
   gid?: number | undefined;
-  /** Also place the iterators that tell which process holds what. */
+  /** Also place the iterators that tell which process holds what; false by default. */
   holders?: boolean | undefined;
 }
 
@@ -48,7 +48,8 @@ function makeFolder(folder: string): boolean {
  * paths of the files.
  *
  * @throws DmaBufError `EPERM` without the rights (CAP_BPF and CAP_PERFMON, or root), `EINVAL` when the folder is in no BPF
- *   file system, `ERR_DMABUF_UNSUPPORTED_KERNEL` when the kernel has no such iterator
+ *   file system, `ENOENT` when its parent does not exist, `ERR_DMABUF_UNSUPPORTED_KERNEL` when the kernel has no such
+ *   iterator
  * @throws TypeError `ERR_INVALID_ARG_TYPE`
  * @throws RangeError `ERR_OUT_OF_RANGE`
  */
@@ -82,7 +83,7 @@ export function pinSync(options: PinOptions = {}): string[] {
 }
 
 /**
- * Removes what `pinSync()` has placed.
+ * Removes what `pinSync()` has placed: the folder, with everything in it.
  *
  * @throws DmaBufError `ENOENT` when there is nothing, `EACCES` or `EPERM` without the rights
  * @throws TypeError `ERR_INVALID_ARG_TYPE`

@@ -3,11 +3,15 @@ import { atCallSite, callSite, DmaBufError } from '../errors.js';
 import { defaultPinFolder } from './bpf.js';
 import { collect, collectFrom } from './collect.js';
 
-/** An interface of the kernel that a snapshot is read from. */
+/**
+ * An interface of the kernel that a snapshot is read from: `/proc/<pid>` (Linux 5.3), BPF iterators (6.18 for the buffers, 5.12
+ * for their holders), debugfs (5.3) or the statistics in sysfs (5.13, later removed).
+ */
 export type SnapshotSource = 'procfs' | 'bpf' | 'debugfs' | 'sysfs';
 
 /** What one process has of one buffer. */
 export interface BufferHolder {
+  /** Process id. */
   pid: number;
   /** Descriptors that refer to the buffer. */
   fds: number;
@@ -37,12 +41,15 @@ export interface BufferUsage {
 
 /** What one process holds. Sizes are bytes. */
 export interface ProcessUsage {
+  /** Process id. */
   pid: number;
   /** The name of its main thread (`/proc/<pid>/comm`, 15 bytes at most, as untrusted as a buffer's name); `''` when it is gone. */
   command: string;
   /** Different buffers. */
   buffers: number;
+  /** Descriptors of buffers. */
   fds: number;
+  /** Mappings of buffers, whole or in part. */
   mappings: number;
   /** The sizes of the different buffers that it holds. */
   rss: number;
@@ -54,13 +61,15 @@ export interface ProcessUsage {
 export interface ExporterUsage {
   /** `''` for buffers whose exporter no source could tell. */
   exporter: string;
+  /** How many. */
   buffers: number;
-  /** Bytes. */
+  /** Bytes, each buffer once. */
   size: number;
 }
 
 /** A process of which something may not be read. */
 export interface Unreadable {
+  /** Process id. */
   pid: number;
   /** The errno's name: `'EACCES'` (another user's process), `'ESRCH'` (asked for by `pids`, and not there). */
   error: string;
@@ -70,12 +79,15 @@ export interface Unreadable {
 
 /** A source that could not be used, and why. */
 export interface SourceAttempt {
+  /** Which it was. */
   source: SnapshotSource;
+  /** Why not, and what to do about it where that is known. */
   error: DmaBufError;
 }
 
 /** The dma-bufs of the system at one moment. */
 export interface Snapshot {
+  /** When it was begun. */
   time: Date;
   /** The interfaces that it came from. */
   source: SnapshotSource[];
@@ -86,12 +98,22 @@ export interface Snapshot {
   /** In the order of their sizes, the largest first. */
   exporters: ExporterUsage[];
   /** Each buffer once. */
-  total: { buffers: number; size: number };
+  total: {
+    /** How many. */
+    buffers: number;
+    /** Bytes. */
+    size: number;
+  };
   /**
    * What no process that could be seen holds: a driver, a message in flight, or a process in `unreadable` does. Absent
    * when no source lists every buffer.
    */
-  unaccounted?: { buffers: number; size: number };
+  unaccounted?: {
+    /** How many. */
+    buffers: number;
+    /** Bytes. */
+    size: number;
+  };
   /** Processes of which something may not be read: what they hold may be missing above. */
   unreadable: Unreadable[];
   /** What would have told more, or sooner, and why it could not be used. */

@@ -6,7 +6,7 @@ import { checkSnapshotOptions, type Snapshot, type SnapshotOptions, snapshot } f
 export interface WatchOptions extends SnapshotOptions {
   /** Milliseconds from the end of one snapshot to the start of the next; 1 000 by default. */
   interval?: number | undefined;
-  /** Ends the iteration with the signal's reason. */
+  /** When it aborts, the iteration throws its reason. */
   signal?: AbortSignal | undefined;
 }
 

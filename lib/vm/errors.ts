@@ -30,12 +30,14 @@ export type VmErrorCode =
 
 /** A failure of the runner itself, as opposed to a command that ran and returned a status. */
 export class VmError extends Error {
+  /** `'VmError'`. */
   override readonly name = 'VmError';
   /** Which failure it is. */
   readonly code: VmErrorCode;
   /** The last lines of the guest's kernel console; empty when no guest had been started. */
   readonly consoleTail: string;
 
+  /** The runner makes these itself. */
   constructor(code: VmErrorCode, message: string, details: { consoleTail?: string; cause?: unknown } = {}) {
     const tail = details.consoleTail?.trimEnd() ?? '';
     const shown = tail === '' ? '' : `\nThe guest's console ended with:\n${tail.replace(/^/gm, '  | ')}`;

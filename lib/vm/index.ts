@@ -1,3 +1,9 @@
+/**
+ * Runs a command on a real kernel, which has dma-buf heaps whatever this machine's own kernel has: `dmabuf vm` as a function.
+ *
+ * @module dmabuf/vm
+ */
+
 export { VmError, type VmErrorCode } from './errors.js';
 export type { Accelerator, VmOptions } from './options.js';
 export { runInVm, type VmResult } from './run.js';

@@ -2,7 +2,7 @@ import { isAbsolute } from 'node:path';
 import type { Writable } from 'node:stream';
 import { VmError } from './errors.js';
 
-/** How QEMU executes the guest's instructions. */
+/** How QEMU executes the guest's instructions: `'kvm'` by the CPU, `'tcg'` by emulation. */
 export type Accelerator = 'auto' | 'tcg' | 'kvm';
 
 /** What to run, on which kernel, and in what kind of machine. */
@@ -28,13 +28,13 @@ export interface VmOptions {
   icount?: boolean;
   /** `'auto'` (the default) takes KVM where a trial boot with it has worked, and else emulates (`'tcg'`). */
   accel?: Accelerator;
-  /** Number of virtual CPUs; 2 by default. */
+  /** Number of virtual CPUs; 2 by default, 1 with `icount`. */
   cpus?: number;
-  /** The guest's memory in MiB; 4096 by default. */
+  /** The guest's memory in MiB, at least 128; 4096 by default. */
   memory?: number;
   /** Time limit for boot and command together in seconds; 600 by default. */
   timeout?: number;
-  /** Folder in which the command starts; by default the caller's own. */
+  /** Folder in which the command starts, as an absolute path; by default the caller's own. */
   cwd?: string;
   /** Environment of the command; by default the caller's own. `DMABUF_VM=1` is always added. */
   env?: Readonly<Record<string, string | undefined>>;
@@ -44,7 +44,7 @@ export interface VmOptions {
   stderr?: Writable;
   /** Receives the kernel's console as it is written; by default only its last lines are kept, for errors. */
   console?: Writable;
-  /** Is told, in short sentences, what is being done. */
+  /** Is told, in short sentences, what is being done. By default nobody is. */
   progress?: (message: string) => void;
   /** Ends the guest when it fires; the promise is then rejected with `ERR_DMABUF_VM_ABORTED`. */
   signal?: AbortSignal;

@@ -18,7 +18,12 @@ export interface VmResult {
    * The processes the guest's kernel killed because its memory was used up, the command itself perhaps among
    * them; empty when all went well.
    */
-  outOfMemory: readonly { name: string; pid: number }[];
+  outOfMemory: readonly {
+    /** The name that the kernel's message gives it. */
+    name: string;
+    /** Its id in the guest. */
+    pid: number;
+  }[];
 }
 
 /**
@@ -28,7 +33,7 @@ export interface VmResult {
  * What is missing (QEMU, busybox, the kernel) is installed or fetched first; that takes as long as it takes and
  * does not count against the time limit.
  *
- * Rejects with a {@link VmError} when the runner or the guest fails, as opposed to the command.
+ * @throws VmError when the runner or the guest fails, as opposed to the command; its `code` says in what way
  *
  * ```js
  * const { exitCode } = await runInVm({ command: ['node', '--test'], modules: ['vgem'] });
