@@ -34,6 +34,7 @@ const sources = (...folders) =>
 
 check('TypeScript and JavaScript: format and lint', bin('biome'), ['check', '--error-on-warnings']);
 check('every exported declaration has its type', bin('tsc'), ['-p', 'tsconfig.lib.json']);
+check('every export is documented (typedoc)', process.execPath, ['scripts/docs.mjs', '--check']);
 const native = sources('native', 'native/js', 'native/os');
 check('C and C++: format', bin('clang-format'), ['--dry-run', '-Werror', ...native, ...sources('bench')]);
 
