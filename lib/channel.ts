@@ -79,8 +79,8 @@ let createChannel: (handle: NativeHandle, options?: ChannelOptions) => DmaBufCha
  * The end of a connection that carries messages with file descriptors between processes: a Unix SOCK_SEQPACKET socket
  * (unix(7)), which any program can speak.
  *
- * A message is a sequence of bytes and up to 253 handles (SCM_RIGHTS), and arrives whole or not at all, in order. Both ends may send
- * and receive at any time. The object owns its descriptor, like a {@link DmaBuf}.
+ * A message is a sequence of bytes and up to 253 handles (SCM_RIGHTS), and arrives whole or not at all, in order. Both ends
+ * may send and receive at any time. The object owns its descriptor, like a {@link DmaBuf}.
  *
  * @example
  * const [here, there] = DmaBufChannel.pair();
@@ -322,7 +322,10 @@ export class DmaBufChannel implements Disposable, AsyncIterable<ChannelMessage> 
     return messagesOf(DmaBufChannel.#openOf(this));
   }
 
-  /** Gives the descriptor to the caller, who has to close it. The object is closed afterwards, pending calls are rejected. */
+  /**
+   * Gives the descriptor to the caller, who has to close it. The object is closed afterwards, and pending calls are
+   * rejected.
+   */
   release(): number {
     const self = DmaBufChannel.#openOf(this);
     const fd = native.release(self.#handle);

@@ -1,6 +1,9 @@
 import { DmaBufError } from './errors.js';
 
-/** A direction of access: of the CPU to the bytes, of a device, or of a file descriptor. `'read-write'` waits like `'write'`. */
+/**
+ * A direction of access: of the CPU to the bytes, of a device, or of a file descriptor. To wait for fences, `'read-write'`
+ * is the same as `'write'`.
+ */
 export type Access = 'read' | 'write' | 'read-write';
 
 /** The longest name of a dma-buf in bytes of UTF-8 (DMA_BUF_NAME_LEN less the NUL). */

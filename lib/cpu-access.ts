@@ -11,8 +11,8 @@ import { OpenBuffer } from './open-buffer.js';
  */
 export class CpuAccess implements Disposable {
   /**
-   * The whole buffer. It stays mapped after `end()`, but what devices write since need not be seen, nor they what is
-   * written; after the buffer was closed it reads zeros.
+   * The whole buffer. It stays mapped after `end()`, but what devices write later may not be seen here, and what is written
+   * here may not reach them. After the buffer was closed it reads zeros.
    */
   readonly bytes: Uint8Array;
   /** The direction that was begun, and that `end()` names again, as the kernel demands. */

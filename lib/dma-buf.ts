@@ -182,8 +182,8 @@ export class DmaBuf implements Disposable {
   }
 
   /**
-   * Maps a range (mmap(2), shared). Bracket what you do with the bytes by `cpuAccessSync()` or `withCpuAccessSync()`, which also
-   * offer the whole buffer without a mapping of your own.
+   * Maps a range (mmap(2), shared). Bracket what you do with the bytes by `cpuAccessSync()` or `withCpuAccessSync()`,
+   * which also offer the whole buffer without a mapping of your own.
    *
    * @throws DmaBufError `EACCES` for a descriptor that is not readable and writable (unless `faultOnWrite`),
    *   `ENOMEM`, `ERR_DMABUF_NO_EXTERNAL_BUFFERS` where the runtime forbids such memory (Electron)

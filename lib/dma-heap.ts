@@ -256,8 +256,8 @@ export class DmaHeap implements Disposable {
   }
 
   /**
-   * Allocates zeroed memory on the thread pool (DMA_HEAP_IOCTL_ALLOC). When `signal` aborts, the promise rejects at once with its
-   * reason, and what the kernel still delivers is closed.
+   * Allocates zeroed memory on the thread pool (DMA_HEAP_IOCTL_ALLOC). When `signal` aborts, the promise rejects at once
+   * with its reason, and what the kernel still delivers is closed.
    *
    * @param size Bytes; rounded up to pages.
    * @throws DmaBufError `ENOMEM`, `EMFILE`, `ERR_DMABUF_MEMORY_GUARD` (more than is available)

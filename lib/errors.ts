@@ -39,7 +39,8 @@ export interface DmaBufErrorDetails {
  * - `ERR_DMABUF_MESSAGE_TRUNCATED`: a message could not be received whole, and was dropped with its descriptors.
  * - `ERR_DMABUF_NO_EXTERNAL_BUFFERS`: the runtime allows no mapped memory (Electron); `read()` and `write()` work.
  * - `ERR_DMABUF_METRIC_EXISTS`: the registry has a metric of that name already.
- * - `ERR_DMABUF_UNSUPPORTED_KERNEL`: this kernel does not offer what was asked for; the message says since when others do.
+ * - `ERR_DMABUF_UNSUPPORTED_KERNEL`: this kernel does not offer what was asked for; where one version of Linux
+ *   brought it, the message says which.
  * - `ERR_DMABUF_UNSUPPORTED_PLATFORM`: no Linux, or no binary of the addon for this machine.
  */
 export class DmaBufError extends Error {

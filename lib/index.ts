@@ -1,7 +1,7 @@
 /**
  * Linux dma-bufs: allocate, map, synchronise, wait for, name, share.
  *
- * Importing works everywhere; where there is no Linux or no binary of the addon, using anything throws
+ * Importing works everywhere; where there is no Linux or no binary of the addon, whatever needs the kernel throws
  * `ERR_DMABUF_UNSUPPORTED_PLATFORM`.
  *
  * What holds for all of it and is not repeated below: sizes, offsets and positions are bytes, durations milliseconds. A bad

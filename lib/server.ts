@@ -287,8 +287,8 @@ export class DmaBufServer implements Disposable, AsyncIterable<DmaBufChannel> {
   }
 
   /**
-   * Stops listening, removes the socket's file and rejects pending calls. Channels that were accepted stay open. Does nothing
-   * the second time.
+   * Stops listening, removes the socket's file and rejects pending calls. Channels that were accepted stay open. Does
+   * nothing the second time.
    */
   close(): void {
     if (DmaBufServer.#of(this).#handle < 0) return;

@@ -248,7 +248,10 @@ export class SyncFile implements Disposable {
     return createSyncFile(native.duplicate(SyncFile.#openOf(this).#handle));
   }
 
-  /** Gives the descriptor to the caller, who has to close it. The object is closed afterwards, pending waits are rejected. */
+  /**
+   * Gives the descriptor to the caller, who has to close it. The object is closed afterwards, and pending waits are
+   * rejected.
+   */
   release(): number {
     const fd = native.release(SyncFile.#openOf(this).#handle);
     this.#forget();

@@ -4,8 +4,8 @@ import { defaultPinFolder } from './bpf.js';
 import { collect, collectFrom } from './collect.js';
 
 /**
- * An interface of the kernel that a snapshot is read from: `/proc/<pid>` (Linux 5.3), BPF iterators (6.18 for the buffers, 5.12
- * for their holders), debugfs (5.3) or the statistics in sysfs (5.13, later removed).
+ * An interface of the kernel that a snapshot is read from: `/proc/<pid>` (Linux 5.3), BPF iterators (6.18 for the buffers,
+ * 5.12 for their holders), debugfs (5.3) or the statistics in sysfs (5.13, later removed).
  */
 export type SnapshotSource = 'procfs' | 'bpf' | 'debugfs' | 'sysfs';
 

@@ -1,5 +1,6 @@
 /**
- * Runs a command on a real kernel, which has dma-buf heaps whatever this machine's own kernel has: `dmabuf vm` as a function.
+ * Runs a command on a real kernel, which has dma-buf heaps whatever this machine's own kernel has: `dmabuf vm` as a
+ * function.
  *
  * @module dmabuf/vm
  */
