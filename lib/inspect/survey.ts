@@ -31,6 +31,13 @@ function unreadableOf(refusals: Float64Array): Unreadable[] {
   return found;
 }
 
+/** A whole number, as the engine holds small ones: without an object for each, which the collector would have to look at. */
+function wholeAt(rows: Float64Array, index: number): number {
+  const value = rows[index] as number;
+  const small = value | 0;
+  return small === value ? small : value;
+}
+
 /** Makes objects of the addon's rows. */
 export function toSurvey(source: SnapshotSource, raw: RawSurvey): Survey {
   const { names, exporters, pids, commands, holdings } = raw;
@@ -39,25 +46,28 @@ export function toSurvey(source: SnapshotSource, raw: RawSurvey): Survey {
   const usages: BufferUsage[] = new Array(count);
   const buffers = new Map<number, BufferUsage>();
   for (let index = 0, at = 0; index < count; index++, at += bufferColumns) {
-    const holders: BufferHolder[] = [];
-    const usage: BufferUsage = { inode: rows[at] as number, size: rows[at + 1] as number, holders };
-    const exporter = rows[at + 3] as number;
+    const usage: BufferUsage = { inode: wholeAt(rows, at), size: wholeAt(rows, at + 1), holders: [] };
+    const exporter = wholeAt(rows, at + 3);
     if (exporter >= 0) usage.exporter = exporters[exporter] as string;
     const name = names[index];
     if (name !== undefined) usage.name = name;
-    const references = rows[at + 2] as number;
+    const references = wholeAt(rows, at + 2);
     if (references >= 0) usage.references = references;
-    const flags = rows[at + 4] as number;
+    const flags = wholeAt(rows, at + 4);
     if ((flags & sizeIsLowerBound) !== 0) usage.sizeIsLowerBound = true;
     usages[index] = usage;
     if ((flags & isGone) === 0) buffers.set(usage.inode, usage);
   }
   for (let at = 0; at < holdings.length; at += holdingColumns) {
-    usages[holdings[at] as number]?.holders.push({
-      pid: pids[holdings[at + 1] as number] as number,
-      fds: holdings[at + 2] as number,
-      mappings: holdings[at + 3] as number,
-    });
+    const usage = usages[wholeAt(holdings, at)] as BufferUsage;
+    const holder: BufferHolder = {
+      pid: wholeAt(pids, wholeAt(holdings, at + 1)),
+      fds: wholeAt(holdings, at + 2),
+      mappings: wholeAt(holdings, at + 3),
+    };
+    // The first push() makes room for 17.
+    if (usage.holders.length === 0) usage.holders = [holder];
+    else usage.holders.push(holder);
   }
   return {
     source,

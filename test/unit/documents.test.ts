@@ -28,6 +28,7 @@ const here = (path: string): string => join(packageRoot, path);
 const manifest = JSON.parse(readFileSync(here('package.json'), 'utf8')) as {
   scripts: Record<string, string>;
   man: string[];
+  devDependencies: Record<string, string>;
 };
 
 /** `dmabuf …`: the real command parses it, and what it would run in turn. */
@@ -60,7 +61,7 @@ function optionsOf(source: string): Record<string, { type: 'string' | 'boolean';
 async function checkScript(name: string, args: readonly string[]): Promise<void> {
   const script = manifest.scripts[name];
   assert.ok(script, `package.json has no script ${name}`);
-  if (script.endsWith('main.js vm')) return checkDmabuf(['vm', ...args]);
+  if (script.endsWith('cli.js vm')) return checkDmabuf(['vm', ...args]);
   if (args.length === 0) return;
   const file = script.split(' ').find((word) => word.endsWith('.mjs'));
   assert.ok(file, `${name} takes no arguments that could be checked`);
@@ -77,8 +78,9 @@ async function checkScript(name: string, args: readonly string[]): Promise<void>
 
 async function checkNpm([subcommand, ...args]: readonly string[]): Promise<void> {
   if (subcommand === 'install') {
-    const others = args.filter((word) => !word.startsWith('-') && word !== 'dmabuf');
-    assert.deepEqual(others, [], 'installs other packages');
+    const packages = args.filter((word) => !word.startsWith('-') && word !== 'dmabuf');
+    const unknown = packages.filter((name) => !(name in manifest.devDependencies));
+    assert.deepEqual(unknown, [], 'installs packages that are not known here');
     return;
   }
   const name = subcommand === 'run' ? args[0] : subcommand;
@@ -141,7 +143,7 @@ function checkRules(code: string): void {
 function checkTable(header: string): boolean {
   const titles = header.trim().toLowerCase().split(/\s+/);
   return ['ps', 'ls', 'heaps'].some((name) => {
-    const { stdout } = spawnSync(process.execPath, [here('dist/lib/cli/main.js'), name, '--csv'], {
+    const { stdout } = spawnSync(process.execPath, [here('dist/package/cli.js'), name, '--csv'], {
       encoding: 'utf8',
     });
     const columns = (stdout.split('\n')[0] ?? '').trim().split(',');

@@ -9,7 +9,7 @@ import { after, describe, it } from 'node:test';
 import { setTimeout as delay } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 
-const MAIN = fileURLToPath(new URL('../../lib/cli/main.js', import.meta.url));
+const MAIN = fileURLToPath(new URL('../../package/cli.js', import.meta.url));
 
 const temporary = mkdtempSync(join(tmpdir(), 'dmabuf-test-'));
 after(() => rmSync(temporary, { recursive: true }));
