@@ -10,7 +10,7 @@
       "defines": ["NAPI_VERSION=8", "NAPI_DISABLE_CPP_EXCEPTIONS", "NODE_ADDON_API_DISABLE_DEPRECATED"],
       "cflags_cc": ["-std=c++17", "-O2", "-fno-exceptions", "-fno-rtti", "-fvisibility=hidden", "-Wall", "-Wextra"],
       "cflags_cc!": ["-std=gnu++17", "-std=gnu++20", "-std=c++20", "-O3"],
-      "ldflags": ["-Wl,--gc-sections", "-Wl,-z,now", "-Wl,-z,nodelete"],
+      "ldflags": ["-Wl,--version-script=<(module_root_dir)/native/exports.map", "-Wl,--gc-sections", "-Wl,-z,now", "-Wl,-z,nodelete"],
       "cflags": ["-ffunction-sections", "-fdata-sections"]
     }
   ]

@@ -34,6 +34,7 @@ function prebuild(file, zig) {
     // strip(1) of this machine knows this machine's binaries alone: the linker does it.
     LDFLAGS: '-s',
     PREBUILD_STRIP_BIN: 'true',
+    JOBS: 'max',
     ...(nodedir && { npm_config_nodedir: nodedir }),
   };
   const args = [

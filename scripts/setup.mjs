@@ -57,7 +57,7 @@ export function build(title, folder, name, sources, env) {
   requireTools();
   const args = ['rebuild', '-C', folder, ...headers()];
   // Users build with compilers that are not known yet, so binding.gyp does not ask for it.
-  const strict = { CXXFLAGS: '-Werror' };
+  const strict = { CXXFLAGS: '-Werror', JOBS: 'max' };
   run(`building ${title} (node-gyp)`, join(root, 'node_modules/.bin/node-gyp'), args, { ...strict, ...env });
 }
 
