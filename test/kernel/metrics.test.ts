@@ -1,9 +1,8 @@
-// Figures for Prometheus: of real buffers, by the library, by the command and by the example.
+// Figures for Prometheus: of real buffers, by the library and by the command.
 
 import assert from 'node:assert/strict';
 import { once } from 'node:events';
 import { type AddressInfo, createServer } from 'node:net';
-import { join } from 'node:path';
 import { allocateSync } from 'dmabuf';
 import { type Snapshot, snapshot } from 'dmabuf/inspect';
 import { registerMetrics } from 'dmabuf/metrics';
@@ -11,8 +10,7 @@ import { Registry } from 'prom-client';
 import { parseExposition, type Sample, sampled, valuesBy } from '../support/exposition.js';
 import { kernelTest } from '../support/kernel-test.js';
 import { endOf, get, holder, metricsCommand, serving } from '../support/metrics-command.js';
-import { packageRoot } from '../support/programs.js';
-import { Service } from '../support/services.js';
+import type { Service } from '../support/services.js';
 
 const nobody = { uid: 65_534, gid: 65_534 };
 /** What the hostile program is called in a label: what no terminal should get is replaced, and so is half a character. */
@@ -190,19 +188,4 @@ kernelTest('a source that is refused leaves the server up, and is told once', as
   assert.match(service.said[1] ?? '', /^dmabuf metrics: EACCES: .*bufinfo/);
   await using once = metricsCommand(['--once', '--source', 'debugfs'], nobody);
   assert.equal(await once.ended, 2);
-});
-
-kernelTest('the example serves its own metrics and what it holds', async () => {
-  await using service = new Service(process.execPath, [join(packageRoot, 'dist/examples/metrics.js')]);
-  const url = await service.says(/^serving (http:.+)$/);
-  for (let request = 1; request <= 6; request++) {
-    const response = await fetch(new URL('/work', url));
-    assert.equal(await response.text(), `${Math.min(request, 4)} buffers\n`);
-  }
-  const samples = await get(url);
-  assert.equal(sampled(samples, 'service_requests_total'), 6);
-  assert.equal(sampled(samples, 'dmabuf_process_rss_bytes', { pid: String(service.pid) }), 4 << 20);
-  assert.equal(sampled(samples, 'dmabuf_total_bytes'), 4 << 20);
-  assert.equal(await service.end('SIGTERM'), 0);
-  assert.deepEqual(service.said, [`serving ${url}`]);
 });
