@@ -11,6 +11,11 @@ import { allocate, closeHandles, DmaBuf, DmaBufChannel } from 'dmabuf';
 const pattern = (index: number): number => (index * 7 + (index >> 8)) & 0xff;
 
 async function parent(): Promise<void> {
+  using buffer = await allocate(1 << 18, { name: 'share-example' });
+  await buffer.withCpuAccess('write', (bytes) => {
+    for (let index = 0; index < bytes.length; index++) bytes[index] = pattern(index);
+  });
+
   const [mine, yours] = DmaBufChannel.pair();
   using channel = mine;
   const child = spawn(process.execPath, [fileURLToPath(import.meta.url), 'child'], {
@@ -19,10 +24,6 @@ async function parent(): Promise<void> {
   const exit = once(child, 'exit');
   yours.close(); // The child has its own. With this one open, receive() would not notice the child's death.
 
-  using buffer = await allocate(1 << 18, { name: 'share-example' });
-  await buffer.withCpuAccess('write', (bytes) => {
-    for (let index = 0; index < bytes.length; index++) bytes[index] = pattern(index);
-  });
   await channel.send('invert this', [buffer]); // What is sent is a duplicate: this one stays ours.
 
   const answer = await channel.receive();
