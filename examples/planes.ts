@@ -3,7 +3,7 @@
 //
 //   node planes.js
 
-import { allocate, type DmaBuf } from 'dmabuf';
+import { allocate, DmaBuf } from 'dmabuf';
 
 /** Everything is bytes. */
 interface Plane {
@@ -23,8 +23,8 @@ const alignUp = (bytes: number, alignment: number): number => Math.ceil(bytes / 
 
 // What alignment a device demands, its documentation says; 256 bytes stand for that here.
 const strideAlignment = 256;
-// map() wants offsets at the beginning of a page. Pages of Linux have 4, 16 or 64 KiB: this suits all of them.
-const offsetAlignment = 65_536;
+// map() wants offsets at the beginning of a page.
+const offsetAlignment = DmaBuf.pageSize;
 
 // NV12: a byte of Y (brightness) for each pixel; then, for each 2 x 2 pixels, a byte of U and one of V side by side. So a
 // row of UV has as many bytes as one of Y, and there are half as many rows.

@@ -89,6 +89,11 @@ export class DmaBuf implements Disposable {
     return createDmaBuf(native.importFd(checkFd(fd), true));
   }
 
+  /** Bytes of a page of memory: what offsets of mappings and of ranges of memfds are multiples of (sysconf(3)). */
+  static get pageSize(): number {
+    return native.pageSize;
+  }
+
   /**
    * Whether an open descriptor is a dma-buf's. Has no side effect (fstatfs(2), Linux 5.3).
    *

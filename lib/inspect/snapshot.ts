@@ -43,7 +43,10 @@ export interface BufferUsage {
 export interface ProcessUsage {
   /** Process id. */
   pid: number;
-  /** The name of its main thread (`/proc/<pid>/comm`, 15 bytes at most, as untrusted as a buffer's name); `''` when it is gone. */
+  /**
+   * The name of its main thread (`/proc/<pid>/comm`, 15 bytes at most, as untrusted as a buffer's name); `''` when it is gone.
+   * Where that is `MainThread`, as Node.js has it since 24, the name of its program.
+   */
   command: string;
   /** Different buffers. */
   buffers: number;

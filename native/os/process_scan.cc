@@ -11,10 +11,13 @@
 #include <algorithm>
 #include <cerrno>
 #include <cinttypes>
+#include <climits>
 #include <cstdio>
 #include <cstring>
 #include <memory>
 #include <optional>
+#include <string>
+#include <utility>
 
 #include "os/dma_buf.h"
 #include "os/fdinfo.h"
@@ -406,6 +409,20 @@ Result<Survey> ScanProcesses(const std::vector<int>& pids) {
   return survey;
 }
 
+namespace {
+
+// The file name of what was executed, by the process's own account (argv[0]).
+std::string ProgramOf(int pid) {
+  char path[32];
+  std::snprintf(path, sizeof path, "/proc/%d/cmdline", pid);
+  char text[PATH_MAX];
+  const Result<size_t> length = ReadSmallFile(path, text, sizeof text);
+  const std::string program(text, length ? strnlen(text, *length) : 0);
+  return program.substr(program.rfind('/') + 1);
+}
+
+}  // namespace
+
 void ReadCommands(Survey* survey) {
   for (Survey::Process& process : survey->processes) {
     char path[32];
@@ -414,6 +431,10 @@ void ReadCommands(Survey* survey) {
     const Result<size_t> length = ReadSmallFile(path, text, sizeof text);
     if (!length || *length == 0) continue;
     process.command.assign(text, text[*length - 1] == '\n' ? *length - 1 : *length);
+    // What Node.js since 24 calls the main thread of whatever it runs.
+    if (process.command != "MainThread") continue;
+    std::string program = ProgramOf(process.pid);
+    if (!program.empty()) process.command = std::move(program);
   }
 }
 

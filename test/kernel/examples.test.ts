@@ -208,7 +208,7 @@ exampleTest('planes: both planes are described where their bytes are', async () 
       nativePixmap: {
         planes: [
           { fd, offset: 0, stride: 2048, size: 2048 * 1080 },
-          { fd, offset: 34 * 65_536, stride: 2048, size: 2048 * 540 },
+          { fd, offset: 2048 * 1080, stride: 2048, size: 2048 * 540 },
         ],
         modifier: '0',
         supportsZeroCopyWebGpuImport: false,

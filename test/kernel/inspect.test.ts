@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { once } from 'node:events';
-import { closeSync, openSync, readFileSync } from 'node:fs';
+import { closeSync, openSync, readFileSync, writeFileSync } from 'node:fs';
 import { Worker } from 'node:worker_threads';
 import { allocateSync, DmaBuf, DmaBufChannel } from 'dmabuf';
 import { type BufferUsage, diff, readFdInfo, type Snapshot, snapshot, watch } from 'dmabuf/inspect';
@@ -77,6 +77,18 @@ forEach(seers, 'a buffer in two processes is there once, and each has half of it
   assert.equal(its?.command, 'node');
   child.goOn();
   await child.end;
+});
+
+forEach(seers, 'a process whose main thread Node calls MainThread goes by its program', async (source) => {
+  using buffer = allocateSync(4096);
+  const before = readFileSync('/proc/self/comm', 'utf8').trimEnd();
+  writeFileSync('/proc/self/comm', 'MainThread');
+  try {
+    const { processes } = await snapshot({ source });
+    assert.equal(processes.find(({ pid }) => pid === me)?.command, 'node', `${buffer.inode}`);
+  } finally {
+    writeFileSync('/proc/self/comm', before);
+  }
 });
 
 forEach(seers, 'a buffer that is only mapped is seen, with its size', async (source) => {

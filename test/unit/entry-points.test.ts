@@ -1,4 +1,5 @@
 import assert from 'node:assert/strict';
+import { execFileSync } from 'node:child_process';
 import { createRequire } from 'node:module';
 import { describe, test } from 'node:test';
 import * as imported from 'dmabuf';
@@ -16,6 +17,11 @@ describe('the entry points', () => {
   test("require('dmabuf/inspect') gives the same functions as import", () => {
     const required = require('dmabuf/inspect') as typeof importedInspect;
     assert.equal(required.parseFdInfo, importedInspect.parseFdInfo);
+  });
+
+  test('DmaBuf.pageSize is the size of a page', () => {
+    const size = execFileSync('getconf', ['PAGESIZE'], { encoding: 'utf8' });
+    assert.equal(imported.DmaBuf.pageSize, Number(size));
   });
 
   test('dmabuf exports what the contract names', () => {
