@@ -1,10 +1,12 @@
 // npm run check: everything that reads the code without running it.
 
 import { spawnSync } from 'node:child_process';
-import { existsSync, mkdirSync, readdirSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
+import { copyFileSync, existsSync, mkdirSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { homedir } from 'node:os';
 import { dirname, join } from 'node:path';
+import { npmPackage } from './cached.mjs';
+import { pack } from './pack.mjs';
 import { root, setup } from './setup.mjs';
 
 setup();
@@ -56,39 +58,56 @@ check('C++: clang-tidy', 'clang-tidy', [
   '-DNAPI_DISABLE_CPP_EXCEPTIONS',
 ]);
 
-// A user's project: the package by its name, their own compiler options.
+// A user's project: the package as npm would install it, by its name, with their own compiler and its options.
+const { tarball } = pack(join(root, 'build/packed'));
 const consumer = join(root, 'build/consumer');
+const installed = join(consumer, 'node_modules/dmabuf');
 rmSync(consumer, { recursive: true, force: true });
-mkdirSync(join(consumer, 'node_modules/@types'), { recursive: true });
-symlinkSync(root, join(consumer, 'node_modules/dmabuf'));
-symlinkSync(join(root, 'node_modules/@types/node'), join(consumer, 'node_modules/@types/node'));
-symlinkSync(join(root, 'test/types/consumer.ts'), join(consumer, 'consumer.ts'));
+mkdirSync(installed, { recursive: true });
+check('the package unpacks', 'tar', ['-xzf', tarball, '-C', installed, '--strip-components=1']);
 writeFileSync(join(consumer, 'package.json'), '{ "type": "module" }');
-for (const skipLibCheck of [false, true]) {
-  for (const [module, moduleResolution] of [
-    ['nodenext', 'nodenext'],
-    ['esnext', 'bundler'],
-  ]) {
-    const compilerOptions = {
-      target: 'es2022',
-      lib: ['es2022', 'esnext.disposable'],
-      module,
-      moduleResolution,
-      strict: true,
-      exactOptionalPropertyTypes: true,
-      noEmit: true,
-      preserveSymlinks: true,
-      types: ['node'],
-      skipLibCheck,
-    };
-    const name = `tsconfig.${moduleResolution}.${skipLibCheck}.json`;
-    writeFileSync(join(consumer, name), JSON.stringify({ compilerOptions, files: ['consumer.ts'] }));
-    check(`types in a user's project: ${moduleResolution}, skipLibCheck ${skipLibCheck}`, bin('tsc'), [
-      '-p',
-      join(consumer, name),
-    ]);
+for (const name of ['consumer.ts', 'consumer.cts'])
+  copyFileSync(join(root, 'test/types', name), join(consumer, name));
+const strict = { strict: true, exactOptionalPropertyTypes: true, noUnusedLocals: true, types: ['node'] };
+const nodenext = { module: 'nodenext', moduleResolution: 'nodenext' };
+const projects = {
+  nodenext: { ...strict, ...nodenext, lib: ['es2022', 'esnext.disposable'] },
+  bundler: { ...strict, module: 'esnext', moduleResolution: 'bundler', lib: ['es2022', 'esnext.disposable'] },
+  // Neither a newer library of JavaScript nor the types of Node are asked for.
+  plain: { strict: true, ...nodenext, lib: ['es2022'], types: [] },
+  commonjs: { ...strict, ...nodenext, lib: ['es2022'] },
+};
+for (const [name, options] of Object.entries(projects)) {
+  const compilerOptions = { target: 'es2022', noEmit: true, skipLibCheck: false, ...options };
+  const files = [name === 'commonjs' ? 'consumer.cts' : 'consumer.ts'];
+  writeFileSync(join(consumer, `tsconfig.${name}.json`), JSON.stringify({ compilerOptions, files }));
+}
+const modules = ['nodenext', 'bundler', 'plain'];
+// The oldest that know `using`, and `require()` of ES modules; then each newer major.
+const compilers = {
+  '5.2.2': modules,
+  '5.8.3': ['commonjs'],
+  '6.0.3': [...modules, 'commonjs'],
+  'of this project': [...modules, 'commonjs'],
+};
+const say = (text) => process.stderr.write(`check: ${text}\n`);
+for (const [version, names] of Object.entries(compilers)) {
+  const older = /^\d/.test(version) && (await npmPackage(`typescript@${version}`, say));
+  const tsc = older ? join(older, 'node_modules/.bin/tsc') : bin('tsc');
+  for (const name of names) {
+    const args = ['-p', join(consumer, `tsconfig.${name}.json`)];
+    check(`types in a user's project: TypeScript ${version}, ${name}`, tsc, args);
   }
 }
+
+const types = await npmPackage('@arethetypeswrong/cli@0.18.5', say);
+check("the package's types are those of its code (attw)", join(types, 'node_modules/.bin/attw'), [
+  tarball,
+  // Without the resolution of TypeScript 4, which knows no "exports" and which TypeScript 7 has dropped.
+  '--profile=node16',
+  // That CommonJS gets an ES module: all supported versions of Node can require() it.
+  '--ignore-rules=cjs-resolves-to-esm',
+]);
 check('the package as npm would publish it (publint)', bin('publint'), ['--strict']);
 
 for (const title of failed) process.stderr.write(`check: FAILED: ${title}\n`);

@@ -1,3 +1,6 @@
+// TypeScript 6 and later load the types of Node.js only for who asks, and the declarations need them.
+/// <reference types="node" preserve="true" />
+
 /**
  * Which dma-bufs there are on this machine, who holds them, and what changes.
  *

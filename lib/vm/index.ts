@@ -1,3 +1,6 @@
+// TypeScript 6 and later load the types of Node.js only for who asks, and the declarations need them.
+/// <reference types="node" preserve="true" />
+
 /**
  * Runs a command on a real kernel, which has dma-buf heaps whatever this machine's own kernel has: `dmabuf vm` as a
  * function.

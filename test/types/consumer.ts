@@ -1,4 +1,4 @@
-// The public types as a user's project sees them: compiled, never run (scripts/check.mjs).
+// The public types as a user's project sees them: compiled, never run (scripts/check.mjs). Every export is used.
 
 import {
   type Access,
@@ -8,34 +8,78 @@ import {
   allocateSync,
   type BufferOptions,
   type ChannelMessage,
-  type CpuAccess,
+  type ChannelOptions,
+  CpuAccess,
   closeHandles,
   createMemfd,
   DmaBuf,
   DmaBufChannel,
   DmaBufError,
+  type DmaBufErrorDetails,
   type DmaBufInfo,
-  type DmaBufMapping,
+  DmaBufMapping,
   DmaBufPool,
-  type DmaBufServer,
+  DmaBufServer,
   DmaHeap,
+  type FenceInfo,
+  type FenceStatus,
+  type HandleType,
   type HeapInfo,
+  type HeapKind,
   type importFrom,
   type MapOptions,
+  type MemfdOptions,
+  type MemfdRange,
   type OpenHandle,
   type openHandles,
-  type PooledBuffer,
+  type PeerCredentials,
+  PooledBuffer,
+  type PoolOptions,
   type PoolStatistics,
   type Sendable,
+  type ServerOptions,
   type Source,
   SyncFile,
   type SyncFileInfo,
   setHandleTracking,
   type WaitOptions,
 } from 'dmabuf';
-import type { DmaBufInfo as InspectedInfo, parseFdInfo, readFdInfo } from 'dmabuf/inspect';
+import {
+  type BufferChange,
+  type BufferHolder,
+  type BufferUsage,
+  diff,
+  type ExporterUsage,
+  examine,
+  type Finding,
+  type DmaBufInfo as InspectedInfo,
+  type PinOptions,
+  type ProcessChange,
+  type ProcessUsage,
+  type parseFdInfo,
+  pinSync,
+  type readFdInfo,
+  type Snapshot,
+  type SnapshotDiff,
+  type SnapshotOptions,
+  type SnapshotSource,
+  type SourceAttempt,
+  snapshot,
+  type Unreadable,
+  unpinSync,
+  type WatchOptions,
+  watch,
+} from 'dmabuf/inspect';
 import { type DmaBufMetrics, type MetricsOptions, registerMetrics } from 'dmabuf/metrics';
-import { runInVm, type VmOptions } from 'dmabuf/vm';
+import {
+  type Accelerator,
+  runInVm,
+  VmError,
+  type VmErrorCode,
+  type VmOptions,
+  type VmResult,
+} from 'dmabuf/vm';
+import { Registry } from 'prom-client';
 
 type Equal<A, B> = (<T>() => T extends A ? 1 : 2) extends <T>() => T extends B ? 1 : 2 ? true : false;
 function same<A, B>(_equal: Equal<A, B>): void {}
@@ -49,9 +93,16 @@ same<ReturnType<typeof parseFdInfo>, DmaBufInfo | undefined>(true);
 same<ReturnType<typeof readFdInfo>, DmaBufInfo | undefined>(true);
 same<ReturnType<typeof importFrom>, DmaBuf>(true);
 same<ReturnType<typeof openHandles>, OpenHandle[]>(true);
+same<HandleType, 'DmaBuf' | 'DmaHeap' | 'SyncFile' | 'DmaBufChannel' | 'DmaBufServer'>(true);
+same<FenceStatus, 'active' | 'signaled' | 'error'>(true);
+same<SnapshotSource, 'procfs' | 'bpf' | 'debugfs' | 'sysfs'>(true);
+same<Accelerator, 'auto' | 'tcg' | 'kvm'>(true);
+same<ReturnType<typeof watch>, AsyncGenerator<Snapshot, void, undefined>>(true);
+same<ReturnType<typeof runInVm>, Promise<VmResult>>(true);
 same<Sendable, DmaBuf | SyncFile | number>(true);
 same<ReturnType<DmaBufChannel['receive']>, Promise<ChannelMessage | undefined>>(true);
-same<HeapInfo['kind'], 'system' | 'cma' | 'protected' | 'shared' | 'unknown'>(true);
+same<HeapInfo['kind'], HeapKind>(true);
+same<HeapKind, 'system' | 'cma' | 'protected' | 'shared' | 'unknown'>(true);
 
 export function register(options: MetricsOptions): void {
   using metrics: DmaBufMetrics = registerMetrics({
@@ -59,8 +110,14 @@ export function register(options: MetricsOptions): void {
     prefix: 'gpu_',
     processes: 5,
     source: 'auto',
+    register: new Registry(),
+    onError: (error: unknown) => console.error(error),
   });
   metrics.unregister();
+  // @ts-expect-error A registry is not a name.
+  registerMetrics({ register: 'default' });
+  // @ts-expect-error Devices cost too much to be asked for at every scrape.
+  registerMetrics({ devices: true });
 }
 
 export async function use(signal: AbortSignal): Promise<number> {
@@ -95,9 +152,19 @@ export async function use(signal: AbortSignal): Promise<number> {
   one.fd = 3;
   // @ts-expect-error Booleans are options, not positions.
   heap.allocateSync(4096, true);
+  // @ts-expect-error A size is a number.
+  await allocate('4096');
+  // @ts-expect-error Nothing is synchronous that can be aborted.
+  allocateSync(4096, { signal });
+  // @ts-expect-error An option that does not exist.
+  one.map({ writable: true });
 
   const vm: VmOptions = { command: ['true'] };
-  const { exitCode } = await runInVm(vm);
+  const { exitCode }: VmResult = await runInVm(vm);
+  // @ts-expect-error There is nothing to run.
+  await runInVm({ kernel: '7.2' });
+  // @ts-expect-error A command is a list: no shell takes it apart.
+  await runInVm({ command: 'true' });
   return copied + copy.fd + (first ?? 0) + (source?.length ?? 0) + exitCode + Number(four !== undefined);
 }
 
@@ -112,31 +179,61 @@ export async function wait(buffer: DmaBuf, options: WaitOptions): Promise<bigint
   merged.setDeadline(process.hrtime.bigint());
   const info: SyncFileInfo = merged.info();
   buffer.importSyncFile(merged, access.access);
-  using pool = new DmaBufPool(4096, { from: ['cma', 'udmabuf'], max: 2, zero: true });
+  const poolOptions: PoolOptions = { from: ['cma', 'udmabuf'], max: 2, zero: true };
+  using pool = new DmaBufPool(4096, poolOptions);
   using loan: PooledBuffer = await pool.acquire(options);
+  const classes = [loan instanceof PooledBuffer, access instanceof CpuAccess, DmaBufMapping, DmaBufServer];
   const statistics: PoolStatistics = pool.statistics();
-  using pages = DmaBuf.fromMemfd(createMemfd(8192), [{ offset: 0, size: 4096 }]);
+  const memfdOptions: MemfdOptions = { name: 'frames' };
+  const range: MemfdRange = { offset: 0, size: 4096 };
+  using pages = DmaBuf.fromMemfd(createMemfd(8192, memfdOptions), [range]);
+  const fence: FenceInfo | undefined = info.fences[0];
+  // @ts-expect-error A timeout is a number of milliseconds.
+  await merged.wait({ timeout: '1s' });
+  // @ts-expect-error Two at least are merged.
+  SyncFile.merge('both', fences);
+  // @ts-expect-error A loan is given back by itself, not to the pool.
+  pool.release(loan);
   same<typeof merged.status, 'active' | 'signaled' | 'error'>(true);
-  return loan.buffer.size + pages.size > statistics.inUse ? info.fences[0]?.timestamp : undefined;
+  return loan.buffer.size + classes.length > statistics.inUse + pages.size ? fence?.timestamp : undefined;
 }
 
 export function explain(error: unknown): string | undefined {
   if (!(error instanceof DmaBufError)) return undefined;
   const attempts: AllocationAttempt[] = error.attempts ?? [];
   const errno: number | undefined = error.errno;
-  return [error.code, errno, error.syscall, error.path, ...attempts.map(({ source }) => source)].join(' ');
+  const details: DmaBufErrorDetails = { code: error.code, errno, path: error.path };
+  // @ts-expect-error Details have a code.
+  new DmaBufError('without a code', {});
+  const vmCode: VmErrorCode | undefined = error.cause instanceof VmError ? error.cause.code : undefined;
+  return [
+    details.code,
+    vmCode,
+    errno,
+    error.syscall,
+    error.path,
+    ...attempts.map(({ source }) => source),
+  ].join(' ');
 }
 
 export async function share(buffer: DmaBuf, file: SyncFile, signal: AbortSignal): Promise<void> {
   setHandleTracking(true);
-  using server: DmaBufServer = DmaBufChannel.listen('/tmp/x.sock', { mode: 0o660, maxMessageSize: 4096 });
+  const limits: ChannelOptions = { maxMessageSize: 4096 };
+  const serverOptions: ServerOptions = { mode: 0o660 };
+  using server: DmaBufServer = DmaBufChannel.listen('/tmp/x.sock', { ...serverOptions, ...limits });
   using client = await DmaBufChannel.connect(server.path, { signal, timeout: 1000 });
-  const [here, there] = DmaBufChannel.pair();
+  const [here, there] = DmaBufChannel.pair(limits);
   await here.send('text', [buffer, file, 0]);
   await here.send(new Uint8Array(1));
   await here.send(new Uint8Array(1), [], { signal });
   const message = await there.receive({ timeout: 1 });
   if (message) closeHandles(message.handles);
+  // @ts-expect-error Handles are sent in a list.
+  await here.send('text', buffer);
+  // @ts-expect-error A port is not a path.
+  DmaBufChannel.listen(8080);
+  // @ts-expect-error The constructor is private.
+  new DmaBufChannel();
   for await (const { data, handles } of client) {
     const bytes: Uint8Array = data;
     const [first] = handles;
@@ -144,7 +241,36 @@ export async function share(buffer: DmaBuf, file: SyncFile, signal: AbortSignal)
     else if (typeof first === 'number') DmaBufChannel.adopt(first).close();
   }
   for await (const channel of server) {
-    const { pid, uid, gid }: { pid: number; uid: number; gid: number } = channel.peer;
+    const { pid, uid, gid }: PeerCredentials = channel.peer;
     console.log(pid + uid + gid, channel.release());
   }
+}
+
+export async function inspect(signal: AbortSignal, former: Snapshot): Promise<number> {
+  const options: SnapshotOptions = { pids: [1], source: 'bpf', devices: true };
+  const now: Snapshot = await snapshot(options);
+  const difference: SnapshotDiff = diff(former, now);
+  const changes: [BufferChange[], ProcessChange[]] = [difference.changed, difference.grown];
+  const buffer: BufferUsage | undefined = now.buffers[0];
+  const holder: BufferHolder | undefined = buffer?.holders[0];
+  const user: ProcessUsage | undefined = now.processes[0];
+  const exporter: ExporterUsage | undefined = now.exporters[0];
+  const refused: Unreadable | undefined = now.unreadable[0];
+  const attempt: SourceAttempt | undefined = now.attempts[0];
+  const every: WatchOptions = { ...options, interval: 1000, signal };
+  for await (const { total } of watch(every)) console.log(total.size);
+  const findings: Finding[] = await examine();
+  const pins: PinOptions = { folder: '/sys/fs/bpf/dmabuf', mode: 0o750, holders: false };
+  const pinned: string[] = pinSync(pins);
+  unpinSync(pins.folder);
+  // @ts-expect-error There is no such source.
+  await snapshot({ source: 'proc' });
+  // @ts-expect-error Snapshots are compared, not promises of them.
+  diff(former, snapshot());
+  // @ts-expect-error An interval is a number of milliseconds.
+  watch({ interval: '1s' });
+  // @ts-expect-error A mode is a number.
+  pinSync({ mode: '0750' });
+  console.log(holder?.fds, user?.pss, exporter?.size, refused?.error, attempt?.error.code, findings, pinned);
+  return changes.length;
 }

@@ -1,9 +1,12 @@
 import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
+import { readFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
+import { join } from 'node:path';
 import { describe, test } from 'node:test';
 import * as imported from 'dmabuf';
 import * as importedInspect from 'dmabuf/inspect';
+import { packageRoot } from '../support/programs.js';
 
 const require = createRequire(import.meta.url);
 
@@ -38,6 +41,19 @@ describe('the entry points', () => {
     const exported = new Set(functions.map(([name]) => name));
     assert.deepEqual(
       names.filter((name) => !exported.has(name)),
+      [],
+    );
+  });
+
+  test('all that they export is used by the project that tests the types as users see them', () => {
+    const read = (...path: string[]) => readFileSync(join(packageRoot, ...path), 'utf8');
+    const used = new Set(read('test/types/consumer.ts').match(/\w+/g));
+    const exported = ['.', 'inspect', 'metrics', 'vm'].flatMap((entry) =>
+      [...read('dist/lib', entry, 'index.d.ts').matchAll(/(\w+)(?=,| })/g)].map(([name]) => name),
+    );
+    assert.ok(exported.includes('DmaBuf') && exported.includes('VmErrorCode'));
+    assert.deepEqual(
+      exported.filter((name) => !used.has(name)),
       [],
     );
   });
