@@ -8,6 +8,7 @@ import { homedir } from 'node:os';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
 import { nodeBinary, npmPackage } from './cached.mjs';
+import { pack } from './pack.mjs';
 import { prebuildAll } from './prebuild.mjs';
 import { headers, root, setup } from './setup.mjs';
 
@@ -27,12 +28,6 @@ function run(what, command, args, options) {
   });
   if (status === 0) return stdout;
   throw new Error(`${what}: ${error?.message ?? `exit ${status ?? signal}`}\n${stdout ?? ''}${stderr ?? ''}`);
-}
-
-function pack() {
-  const args = ['pack', '--ignore-scripts', '--pack-destination', folder];
-  const output = run('npm pack', 'npm', args, { cwd: root });
-  return join(folder, output.trim().split('\n').at(-1));
 }
 
 /** What a user's program does first. The addon must be the package's own binary for this C library. */
@@ -116,8 +111,7 @@ setup();
 try {
   await prebuildAll();
   rmSync(folder, { recursive: true, force: true });
-  mkdirSync(folder, { recursive: true });
-  const tarball = pack();
+  const { tarball } = pack(folder);
   const installed = [];
   for (const combination of wanted.filter(isPossible)) {
     const result = await install(combination, tarball);
