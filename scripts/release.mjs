@@ -6,6 +6,7 @@ import { execFileSync, spawnSync } from 'node:child_process';
 import { existsSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { parseArgs } from 'node:util';
 import { pack } from './pack.mjs';
 import { targets } from './prebuild.mjs';
 import { root } from './setup.mjs';
@@ -49,9 +50,11 @@ function run(command, ...args) {
 }
 
 if (process.argv[1] === fileURLToPath(import.meta.url)) {
-  const publish = process.argv.includes('--publish');
+  const { prebuilt, publish } = parseArgs({
+    options: { prebuilt: { type: 'boolean' }, publish: { type: 'boolean' } },
+  }).values;
   refuseFor(refusals(root, { publish }));
-  if (process.argv.includes('--prebuilt')) run(process.execPath, 'scripts/setup.mjs');
+  if (prebuilt) run(process.execPath, 'scripts/setup.mjs');
   else run(process.execPath, 'scripts/prebuild.mjs');
   refuseFor(staleBinaries(root));
 

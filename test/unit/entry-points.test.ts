@@ -49,7 +49,9 @@ describe('the entry points', () => {
     const read = (...path: string[]) => readFileSync(join(packageRoot, ...path), 'utf8');
     const used = new Set(read('test/types/consumer.ts').match(/\w+/g));
     const exported = ['.', 'inspect', 'metrics', 'vm'].flatMap((entry) =>
-      [...read('dist/lib', entry, 'index.d.ts').matchAll(/(\w+)(?=,| })/g)].map(([name]) => name),
+      [...read('dist/lib', entry, 'index.d.ts').matchAll(/^export \{(.*?)\}/gms)].flatMap(
+        ([, names = '']) => names.match(/\w+(?=,|\s*$)/g) ?? [],
+      ),
     );
     assert.ok(exported.includes('DmaBuf') && exported.includes('VmErrorCode'));
     assert.deepEqual(

@@ -69,6 +69,7 @@ describe('the package as npm packs it', () => {
       'binding.gyp',
       ...filesOf('native', '.cc'),
       ...filesOf('native', '.h'),
+      'native/exports.map',
       ...binaries,
     ];
     assert.deepEqual(paths.sort(), expected.sort());
