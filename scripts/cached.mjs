@@ -27,8 +27,9 @@ export function npmPackage(what, progress) {
   return cached(`npm/${what.replace(/[^\w.@-]/g, '-')}`, progress, async (folder) => {
     const { run } = await import('../dist/lib/vm/process.js');
     progress(`fetching ${what} from the npm registry`);
-    const args = ['install', '--prefix', folder, '--ignore-scripts', '--no-audit', '--no-fund', what];
-    const { status, stderr } = await run('npm', args);
+    // --force: npm refuses packages for another machine, which QEMU runs.
+    const args = ['install', '--prefix', folder, '--ignore-scripts', '--no-audit', '--no-fund', '--force'];
+    const { status, stderr } = await run('npm', [...args, what]);
     if (status !== 0) throw new Error(`npm could not install ${what}: ${stderr.trim()}`);
   });
 }
