@@ -8,7 +8,7 @@ import { fileURLToPath } from 'node:url';
 import { npmPackage } from './cached.mjs';
 import { changed, headers, root, run, setup } from './setup.mjs';
 
-const zigVersion = '0.16.0';
+export const zigVersion = '0.16.0';
 
 /** By the names of the files: what Zig calls them. 2.28 is the glibc of Debian 10 and RHEL 8, and what Node 20 needs. */
 export const targets = {

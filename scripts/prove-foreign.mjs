@@ -1,0 +1,192 @@
+// npm run prove:foreign: the binaries of the package that this machine cannot run by itself, each where it belongs:
+// arm64 under QEMU, musl under musl's loader. What is proven is what foreign/program.mjs checks.
+
+import { spawn, spawnSync } from 'node:child_process';
+import { chmodSync, copyFileSync, mkdirSync, readFileSync, rmSync } from 'node:fs';
+import { join } from 'node:path';
+import { PassThrough } from 'node:stream';
+import { checkBinaries } from './binaries.mjs';
+import { nodeBinary } from './cached.mjs';
+import { folderEntries, runInArm64 } from './foreign/arm64-guest.mjs';
+import { debianPackages } from './foreign/debian.mjs';
+import { muslBun, muslLibraries, muslLoader, muslNode } from './foreign/musl.mjs';
+import { root, run, setup } from './setup.mjs';
+
+const help = `npm run prove:foreign              all of it, in five minutes
+npm run prove:foreign -- arm64     some of it: arm64-user, arm64, musl`;
+
+const say = (text) => process.stderr.write(`prove: ${text}\n`);
+const build = join(root, 'build/foreign');
+const installed = join(build, 'installed');
+
+/** Packs the package and installs it as a user would, with the program beside it. */
+function install() {
+  rmSync(build, { recursive: true, force: true });
+  mkdirSync(installed, { recursive: true });
+  run('packing the package', 'npm', ['pack', '--ignore-scripts', '--pack-destination', build]);
+  const { version } = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8'));
+  const args = ['install', '--prefix', installed, '--ignore-scripts', '--no-audit', '--no-fund'];
+  run('installing it', 'npm', [...args, join(build, `dmabuf-${version}.tgz`)]);
+  copyFileSync(join(root, 'scripts/foreign/program.mjs'), join(installed, 'program.mjs'));
+}
+
+function requireTools(tools) {
+  const missing = Object.keys(tools).filter((tool) => spawnSync(tool, ['--version']).status !== 0);
+  if (missing.length === 0) return;
+  const packages = missing.map((tool) => tools[tool]).join(' ');
+  throw new Error(
+    `there is no ${missing.join(', ')}: sudo apt-get install --no-install-recommends ${packages}`,
+  );
+}
+
+/** Runs a command to its end and returns what it has said. */
+function output(command, args, options) {
+  return new Promise((resolve, reject) => {
+    const child = spawn(command, args, { ...options, stdio: ['ignore', 'pipe', 'pipe'] });
+    let text = '';
+    for (const stream of [child.stdout, child.stderr]) {
+      stream.setEncoding('utf8').on('data', (part) => {
+        text += part;
+      });
+    }
+    child.on('error', reject);
+    child.on('close', (code, signal) =>
+      code === 0 ? resolve(text) : reject(new Error(`${command} ended with ${signal ?? code}:\n${text}`)),
+    );
+  });
+}
+
+/** Prints what the program has proven in its runs, after a look whether these were the runs that were meant. */
+function report(text, expected) {
+  const found = [...text.matchAll(/^proven: (.*)$/gm)].map(([, json]) => JSON.parse(json));
+  for (const { runtime, arch, libc, sources = [] } of expected) {
+    const proof = found.shift();
+    const right =
+      proof?.runtime.startsWith(runtime) &&
+      proof.arch === arch &&
+      proof.addon === `dmabuf/prebuilds/linux-${arch}/dmabuf.${libc}.node` &&
+      sources.every((source) => proof.buffers[source]?.seenBy.join() === 'procfs,bpf');
+    if (!right) throw new Error(`not proven for ${runtime} on ${arch} with ${libc}:\n${text}`);
+    const buffers = sources.length === 0 ? 'no buffers' : `buffers from ${sources.join(' and ')}`;
+    console.log(`linux-${arch} ${libc}: ${proof.runtime}, Linux ${proof.kernel}, ${buffers}`);
+  }
+}
+
+const arm64Libraries = () =>
+  debianPackages(
+    {
+      suite: 'trixie',
+      arch: 'arm64',
+      names: ['libc6', 'libstdc\\+\\+6', 'libgcc-s1', 'libatomic1', 'busybox-static'],
+    },
+    say,
+  );
+
+const proofs = {
+  /** System calls are this machine's: no child processes, and QEMU does not know the ioctls of dma-bufs. */
+  async 'arm64-user'() {
+    requireTools({ 'qemu-aarch64': 'qemu-user' });
+    const libraries = await arm64Libraries();
+    for (const major of [20, 22, 24, 26]) {
+      const node = await nodeBinary(major, say, 'arm64');
+      say(`Node ${major} for arm64 under qemu-user`);
+      const args = ['-L', libraries, node, 'program.mjs'];
+      const text = await output('qemu-aarch64', args, { cwd: installed, timeout: 120_000 });
+      report(text, [{ runtime: `Node ${major}.`, arch: 'arm64', libc: 'glibc' }]);
+    }
+  },
+
+  /** Debian's kernels for arm64 have no heaps, but udmabuf. */
+  async arm64() {
+    requireTools({ 'qemu-system-aarch64': 'qemu-system-arm' });
+    const libraries = await arm64Libraries();
+    const library = (name) => folderEntries(join(libraries, 'usr/lib', name), 'lib');
+    const program = (path, as) => ({ path: as, data: readFileSync(path), mode: 0o755 });
+    const musl = join(build, 'musl-arm64');
+    await muslLibraries('arm64', musl, say);
+    const entries = [
+      program(join(libraries, 'usr/bin/busybox'), 'bin/busybox'),
+      ...library('aarch64-linux-gnu').filter(({ path }) => /\.so\.\d+$/.test(path)),
+      program(await nodeBinary(22, say, 'arm64'), 'bin/node'),
+      program(await muslBun('arm64', say), 'bin/bun'),
+      program(join(musl, 'loader'), muslLoader('arm64').slice(1)),
+      ...folderEntries(musl, 'musl'),
+      ...folderEntries(installed, 'proof'),
+    ];
+    const commands = `cd /proof
+      export DMABUF_SOURCES=udmabuf DMABUF_BPF=1
+      node program.mjs
+      LD_LIBRARY_PATH=/musl LD_PRELOAD=/musl/preload.so bun program.mjs`;
+    for (const pages of ['', '-16k']) {
+      const names = [`linux-binary-7\\.2\\.[0-9]+\\+deb13-arm64${pages}`];
+      const packages = await debianPackages({ suite: 'trixie-backports', arch: 'arm64', names }, say);
+      say(`Node and Bun for arm64 on Debian's kernel for arm64${pages}: two minutes`);
+      const modules = folderEntries(join(packages, 'usr/lib/modules'), '');
+      const kernel = modules.find(({ path }) => path.endsWith('/vmlinuz')).path;
+      const text = await runInArm64({
+        kernel: join(packages, 'usr/lib/modules', kernel),
+        archive: join(build, 'arm64.cpio'),
+        entries,
+        commands,
+        seconds: 500,
+      });
+      report(text, [
+        { runtime: 'Node 22.', arch: 'arm64', libc: 'glibc', sources: ['udmabuf'] },
+        { runtime: 'Bun ', arch: 'arm64', libc: 'musl', sources: ['udmabuf'] },
+      ]);
+    }
+  },
+
+  async musl() {
+    const folder = join(build, 'musl-x64');
+    await muslLibraries('x64', folder, say);
+    const node = await muslNode(folder, join(installed, 'program.mjs'), say);
+    chmodSync(node, 0o755);
+    const bun = await muslBun('x64', say);
+    // The guest sees this machine's files; what it writes is dropped. ldd is what tells of the C library to detect-libc.
+    const script = `
+      ln -sf "$1/loader" ${muslLoader('x64')}
+      printf '%s\\n' '#!/bin/sh' 'exec ${muslLoader('x64')} --list -- "$@"' >/usr/bin/ldd
+      cd "$1"
+      export LD_LIBRARY_PATH="$1" LD_PRELOAD="$1/preload.so" DMABUF_BPF=1 DMABUF_SOURCES='system udmabuf'
+      "$2"
+      exec "$3" "$4"`;
+    const { runInVm } = await import('dmabuf/vm');
+    const stdout = new PassThrough();
+    let text = '';
+    stdout.setEncoding('utf8').on('data', (part) => {
+      text += part;
+    });
+    say('Node and Bun for musl on Linux 7.2: a minute');
+    const { exitCode } = await runInVm({
+      command: ['sh', '-ec', script, 'sh', folder, node, bun, join(installed, 'program.mjs')],
+      kernel: '7.2',
+      timeout: 400,
+      stdout,
+      progress: say,
+    });
+    if (exitCode !== 0) throw new Error(`the guest's program ended with ${exitCode}:\n${text}`);
+    report(text, [
+      { runtime: 'Node 26.', arch: 'x64', libc: 'musl', sources: ['system', 'udmabuf'] },
+      { runtime: 'Bun ', arch: 'x64', libc: 'musl', sources: ['system', 'udmabuf'] },
+    ]);
+  },
+};
+
+const wanted = process.argv.slice(2);
+if (wanted.some((name) => !Object.hasOwn(proofs, name))) {
+  console.log(help);
+  process.exit(wanted.includes('--help') ? 0 : 1);
+}
+try {
+  setup();
+  checkBinaries();
+  install();
+  checkBinaries(join(installed, 'node_modules/dmabuf'));
+  for (const [name, prove] of Object.entries(proofs)) {
+    if (wanted.length === 0 || wanted.includes(name)) await prove();
+  }
+} catch (error) {
+  say(error.message);
+  process.exitCode = 1;
+}
