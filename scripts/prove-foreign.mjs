@@ -2,18 +2,19 @@
 // arm64 under QEMU, musl under musl's loader. What is proven is what foreign/program.mjs checks.
 
 import { spawn, spawnSync } from 'node:child_process';
-import { chmodSync, copyFileSync, mkdirSync, readFileSync, rmSync } from 'node:fs';
+import { chmodSync, copyFileSync, mkdirSync, readdirSync, readFileSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { PassThrough } from 'node:stream';
 import { checkBinaries } from './binaries.mjs';
 import { nodeBinary } from './cached.mjs';
 import { folderEntries, runInArm64 } from './foreign/arm64-guest.mjs';
+import { arm64KernelWithHeap } from './foreign/arm64-heap.mjs';
 import { debianPackages } from './foreign/debian.mjs';
 import { muslBun, muslLibraries, muslLoader, muslNode } from './foreign/musl.mjs';
 import { root, run, setup } from './setup.mjs';
 
 const help = `npm run prove:foreign              all of it, in five minutes
-npm run prove:foreign -- arm64     some of it: arm64-user, arm64, musl`;
+npm run prove:foreign -- arm64     some of it: arm64-user, arm64, arm64-heap, musl`;
 
 const say = (text) => process.stderr.write(`prove: ${text}\n`);
 const build = join(root, 'build/foreign');
@@ -82,6 +83,38 @@ const arm64Libraries = () =>
     say,
   );
 
+/** Node with the binary for glibc and Bun with the one for musl, on an arm64 kernel. */
+async function inArm64Guest({ kernel, modules = [], sources }) {
+  const libraries = await arm64Libraries();
+  const musl = join(build, 'musl-arm64');
+  const preload = await muslLibraries('arm64', musl, say);
+  const file = (path, as) => ({ path: as, data: readFileSync(path), mode: 0o755 });
+  const entries = [
+    file(join(libraries, 'usr/bin/busybox'), 'bin/busybox'),
+    ...folderEntries(join(libraries, 'usr/lib/aarch64-linux-gnu'), 'lib').filter(({ path }) =>
+      /\.so\.\d+$/.test(path),
+    ),
+    file(await nodeBinary(22, say, 'arm64'), 'bin/node'),
+    file(await muslBun('arm64', say), 'bin/bun'),
+    file(join(musl, 'loader'), muslLoader('arm64').slice(1)),
+    ...folderEntries(musl, 'musl'),
+    ...folderEntries(installed, 'proof'),
+    ...modules.map((path, index) => file(path, `modules/${index}.ko`)),
+  ];
+  const commands = `
+    for module in /modules/*.ko; do [ ! -e $module ] || insmod $module; done
+    cd /proof
+    export DMABUF_SOURCES='${sources.join(' ')}' DMABUF_BPF=1
+    node program.mjs
+    LD_LIBRARY_PATH=/musl LD_PRELOAD=/musl/${preload} bun program.mjs`;
+  say(`Node and Bun for arm64 on ${kernel}: a minute`);
+  const archive = join(build, 'arm64.cpio');
+  report(await runInArm64({ kernel, archive, entries, commands, seconds: 500 }), [
+    { runtime: 'Node 22.', arch: 'arm64', libc: 'glibc', sources },
+    { runtime: 'Bun ', arch: 'arm64', libc: 'musl', sources },
+  ]);
+}
+
 const proofs = {
   /** System calls are this machine's: no child processes, and QEMU does not know the ioctls of dma-bufs. */
   async 'arm64-user'() {
@@ -96,45 +129,28 @@ const proofs = {
     }
   },
 
-  /** Debian's kernels for arm64 have no heaps, but udmabuf. */
+  /** Debian's kernels for arm64 have no heaps, but udmabuf; one of them has pages of 16 KiB. */
   async arm64() {
     requireTools({ 'qemu-system-aarch64': 'qemu-system-arm' });
-    const libraries = await arm64Libraries();
-    const library = (name) => folderEntries(join(libraries, 'usr/lib', name), 'lib');
-    const program = (path, as) => ({ path: as, data: readFileSync(path), mode: 0o755 });
-    const musl = join(build, 'musl-arm64');
-    const preload = await muslLibraries('arm64', musl, say);
-    const entries = [
-      program(join(libraries, 'usr/bin/busybox'), 'bin/busybox'),
-      ...library('aarch64-linux-gnu').filter(({ path }) => /\.so\.\d+$/.test(path)),
-      program(await nodeBinary(22, say, 'arm64'), 'bin/node'),
-      program(await muslBun('arm64', say), 'bin/bun'),
-      program(join(musl, 'loader'), muslLoader('arm64').slice(1)),
-      ...folderEntries(musl, 'musl'),
-      ...folderEntries(installed, 'proof'),
-    ];
-    const commands = `cd /proof
-      export DMABUF_SOURCES=udmabuf DMABUF_BPF=1
-      node program.mjs
-      LD_LIBRARY_PATH=/musl LD_PRELOAD=/musl/${preload} bun program.mjs`;
     for (const pages of ['', '-16k']) {
       const names = [`linux-binary-7\\.2\\.[0-9]+\\+deb13-arm64${pages}`];
       const packages = await debianPackages({ suite: 'trixie-backports', arch: 'arm64', names }, say);
-      say(`Node and Bun for arm64 on Debian's kernel for arm64${pages}: two minutes`);
-      const modules = folderEntries(join(packages, 'usr/lib/modules'), '');
-      const kernel = modules.find(({ path }) => path.endsWith('/vmlinuz')).path;
-      const text = await runInArm64({
-        kernel: join(packages, 'usr/lib/modules', kernel),
-        archive: join(build, 'arm64.cpio'),
-        entries,
-        commands,
-        seconds: 500,
+      const [release] = readdirSync(join(packages, 'usr/lib/modules'));
+      await inArm64Guest({
+        kernel: join(packages, 'usr/lib/modules', release, 'vmlinuz'),
+        sources: ['udmabuf'],
       });
-      report(text, [
-        { runtime: 'Node 22.', arch: 'arm64', libc: 'glibc', sources: ['udmabuf'] },
-        { runtime: 'Bun ', arch: 'arm64', libc: 'musl', sources: ['udmabuf'] },
-      ]);
     }
+  },
+
+  /** The same with the kernel's own heaps, compiled as modules. */
+  async 'arm64-heap'() {
+    requireTools({
+      'qemu-system-aarch64': 'qemu-system-arm',
+      'aarch64-linux-gnu-gcc': 'gcc-aarch64-linux-gnu',
+      make: 'make',
+    });
+    await inArm64Guest({ ...(await arm64KernelWithHeap(say)), sources: ['system', 'udmabuf'] });
   },
 
   async musl() {
