@@ -17,8 +17,8 @@ const libraries = {
   musl: /^libc\.so$/,
 };
 
-/** What Node looks up; and operator new and delete, which C++ has every program replace if it likes. */
-const exported = /^(napi_register_module_v1|node_api_module_get_api_version_v1|_Zn[wa]m\w*|_Zd[la]Pv\w*)$/;
+/** What Node looks up. */
+const exported = /^(napi_register_module_v1|node_api_module_get_api_version_v1)$/;
 
 /** What comes from Node itself. */
 const fromNode = /^(napi|node_api|uv)_/;

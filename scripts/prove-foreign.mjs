@@ -11,6 +11,8 @@ import { folderEntries, runInArm64 } from './foreign/arm64-guest.mjs';
 import { arm64KernelWithHeap } from './foreign/arm64-heap.mjs';
 import { debianPackages } from './foreign/debian.mjs';
 import { muslBun, muslLibraries, muslLoader, muslNode } from './foreign/musl.mjs';
+import { pack } from './pack.mjs';
+import { prebuildAll } from './prebuild.mjs';
 import { root, run, setup } from './setup.mjs';
 
 const help = `npm run prove:foreign              all of it, in five minutes
@@ -24,10 +26,8 @@ const installed = join(build, 'installed');
 function install() {
   rmSync(build, { recursive: true, force: true });
   mkdirSync(installed, { recursive: true });
-  run('packing the package', 'npm', ['pack', '--ignore-scripts', '--pack-destination', build]);
-  const { version } = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8'));
   const args = ['install', '--prefix', installed, '--ignore-scripts', '--no-audit', '--no-fund'];
-  run('installing it', 'npm', [...args, join(build, `dmabuf-${version}.tgz`)]);
+  run('installing the packed package', 'npm', [...args, pack(build).tarball]);
   copyFileSync(join(root, 'scripts/foreign/program.mjs'), join(installed, 'program.mjs'));
 }
 
@@ -196,6 +196,7 @@ if (wanted.some((name) => !Object.hasOwn(proofs, name))) {
 }
 try {
   setup();
+  await prebuildAll();
   checkBinaries();
   install();
   checkBinaries(join(installed, 'node_modules/dmabuf'));
