@@ -13,6 +13,9 @@ import { createServer, type Server } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 
+/** The kernel adds O_DIRECTORY, whose number depends on the architecture. */
+const O_TMPFILE = 0o20000000 | constants.O_DIRECTORY;
+
 /** Open descriptors of every kind that is no dma-buf. */
 export interface Strangers {
   fds: Map<string, number>;
@@ -52,7 +55,7 @@ export async function openStrangers(): Promise<Strangers> {
     ['a pipe', openSync(fifo, constants.O_RDWR | constants.O_NONBLOCK)],
     ['a character device', openSync('/dev/null', 'r+')],
     ['a file of procfs', openSync('/proc/self/status', 'r')],
-    ['a file in shared memory', openSync('/dev/shm', constants.O_RDWR | 0o20200000)], // O_TMPFILE
+    ['a file in shared memory', openSync('/dev/shm', constants.O_RDWR | O_TMPFILE)],
     ['a path', openSync(file, 0o10000000)], // O_PATH
   ]);
   const lent = new Map<string, number | undefined>([
