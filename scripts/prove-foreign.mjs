@@ -84,7 +84,7 @@ const arm64Libraries = () =>
   );
 
 /** Node with the binary for glibc and Bun with the one for musl, on an arm64 kernel. */
-async function inArm64Guest({ kernel, modules = [], sources }) {
+async function inArm64Guest(title, { kernel, modules = [], sources }) {
   const libraries = await arm64Libraries();
   const musl = join(build, 'musl-arm64');
   const preload = await muslLibraries('arm64', musl, say);
@@ -107,7 +107,7 @@ async function inArm64Guest({ kernel, modules = [], sources }) {
     export DMABUF_SOURCES='${sources.join(' ')}' DMABUF_BPF=1
     node program.mjs
     LD_LIBRARY_PATH=/musl LD_PRELOAD=/musl/${preload} bun program.mjs`;
-  say(`Node and Bun for arm64 on ${kernel}: a minute`);
+  say(`Node and Bun on ${title}: a minute`);
   const archive = join(build, 'arm64.cpio');
   report(await runInArm64({ kernel, archive, entries, commands, seconds: 500 }), [
     { runtime: 'Node 22.', arch: 'arm64', libc: 'glibc', sources },
@@ -136,7 +136,7 @@ const proofs = {
       const names = [`linux-binary-7\\.2\\.[0-9]+\\+deb13-arm64${pages}`];
       const packages = await debianPackages({ suite: 'trixie-backports', arch: 'arm64', names }, say);
       const [release] = readdirSync(join(packages, 'usr/lib/modules'));
-      await inArm64Guest({
+      await inArm64Guest(`Debian's kernel for arm64${pages}`, {
         kernel: join(packages, 'usr/lib/modules', release, 'vmlinuz'),
         sources: ['udmabuf'],
       });
@@ -150,7 +150,8 @@ const proofs = {
       'aarch64-linux-gnu-gcc': 'gcc-aarch64-linux-gnu',
       make: 'make',
     });
-    await inArm64Guest({ ...(await arm64KernelWithHeap(say)), sources: ['system', 'udmabuf'] });
+    const kernel = await arm64KernelWithHeap(say);
+    await inArm64Guest('the same with heaps', { ...kernel, sources: ['system', 'udmabuf'] });
   },
 
   async musl() {

@@ -38,28 +38,11 @@ export async function runInArm64({ kernel, entries, commands, archive, seconds }
   const { writeCpio } = await import('../../dist/lib/vm/cpio.js');
   writeFileSync(archive, writeCpio([...entries, { path: 'init', data: init(commands), mode: 0o755 }]));
   // A processor that knows pages of 16 KiB; with QEMU's 'max' all takes half as long again.
-  const machine = [
-    '-M',
-    'virt',
-    '-cpu',
-    'neoverse-n1',
-    '-accel',
-    'tcg,thread=multi',
-    '-smp',
-    '2',
-    '-m',
-    '2048',
-  ];
-  const devices = ['-display', 'none', '-nodefaults', '-serial', 'stdio', '-net', 'none', '-no-reboot'];
-  const boot = [
-    '-kernel',
-    kernel,
-    '-initrd',
-    archive,
-    '-append',
-    'console=ttyAMA0 panic=-1 oops=panic quiet',
-  ];
-  const child = spawn('qemu-system-aarch64', [...machine, ...devices, ...boot], {
+  const machine = '-M virt -cpu neoverse-n1 -accel tcg,thread=multi -smp 2 -m 2048';
+  const devices = '-display none -nodefaults -serial stdio -net none -no-reboot';
+  const words = 'console=ttyAMA0 panic=-1 oops=panic quiet';
+  const boot = ['-kernel', kernel, '-initrd', archive, '-append', words];
+  const child = spawn('qemu-system-aarch64', [...`${machine} ${devices}`.split(' '), ...boot], {
     stdio: ['ignore', 'pipe', 'pipe'],
     timeout: seconds * 1000,
     killSignal: 'SIGKILL',
