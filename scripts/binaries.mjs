@@ -17,6 +17,9 @@ const libraries = {
   musl: /^libc\.so$/,
 };
 
+/** What musl 1.2.3 has not: that of Debian 12, and about that of Alpine 3.16 to 3.19. */
+const newerThanMusl = /^(statx|preadv2|pwritev2)$/;
+
 /** What Node looks up. */
 const exported = /^(napi_register_module_v1|node_api_module_get_api_version_v1)$/;
 
@@ -80,6 +83,12 @@ export function checkBinary(path, arch, libc) {
     refuse(
       'needs the symbols',
       symbols.filter((symbol) => !isKnown(symbol)).map(({ name }) => name),
+    );
+  }
+  if (libc === 'musl') {
+    refuse(
+      'needs of a newer musl',
+      symbols.map(({ name }) => name).filter((name) => newerThanMusl.test(name)),
     );
   }
   if (problems.length > 0) throw new Error(`${path} ${problems.join('; ')}`);

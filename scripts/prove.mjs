@@ -7,6 +7,7 @@ import { copyFileSync, mkdirSync, realpathSync, rmSync, symlinkSync, writeFileSy
 import { homedir } from 'node:os';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
+import { checkBinaries } from './binaries.mjs';
 import { nodeBinary, npmPackage } from './cached.mjs';
 import { pack } from './pack.mjs';
 import { prebuildAll } from './prebuild.mjs';
@@ -110,6 +111,7 @@ function buildFromSource({ project }) {
 setup();
 try {
   await prebuildAll();
+  checkBinaries();
   rmSync(folder, { recursive: true, force: true });
   const { tarball } = pack(folder);
   const installed = [];

@@ -33,6 +33,10 @@ Result<FileStatus> StatusOf(int fd) {
                     status.st_rdev};
 }
 
+int Statx(int folder, const char* path, int flags, unsigned mask, struct statx* status) {
+  return static_cast<int>(::syscall(SYS_statx, folder, path, flags, mask, status));
+}
+
 Result<UniqueFd> Duplicate(int fd) {
   const int copy = ::fcntl(fd, F_DUPFD_CLOEXEC, 0);
   if (copy < 0) return SystemError{errno, "fcntl"};

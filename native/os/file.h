@@ -1,5 +1,6 @@
 #pragma once
 
+#include <sys/stat.h>
 #include <sys/types.h>
 
 #include <cstdint>
@@ -30,6 +31,8 @@ struct FileStatus {
 Result<UniqueFd> OpenForReading(const char* path);
 // fstat(2).
 Result<FileStatus> StatusOf(int fd);
+// statx(2), Linux 4.11. By its number: musl has a function for it only since 1.2.5.
+int Statx(int folder, const char* path, int flags, unsigned mask, struct statx* status);
 // fcntl(2) F_DUPFD_CLOEXEC.
 Result<UniqueFd> Duplicate(int fd);
 // fcntl(2) F_SETFD, FD_CLOEXEC.

@@ -20,7 +20,7 @@ namespace {
 
 Result<FileStatus> StatusWithoutServer(int fd) {
   struct statx status;
-  if (::statx(fd, "", AT_EMPTY_PATH | AT_STATX_DONT_SYNC, STATX_BASIC_STATS, &status) < 0) {
+  if (Statx(fd, "", AT_EMPTY_PATH | AT_STATX_DONT_SYNC, STATX_BASIC_STATS, &status) < 0) {
     return SystemError{errno, "statx"};
   }
   return FileStatus{{makedev(status.stx_dev_major, status.stx_dev_minor), status.stx_ino},
@@ -65,7 +65,7 @@ Result<bool> IsOnAnonymousDevice(dev_t device) {
 // not.
 bool MayHaveServer(int fd) {
   struct statx status;
-  if (::statx(fd, "", AT_EMPTY_PATH | AT_STATX_DONT_SYNC, STATX_TYPE, &status) < 0) return true;
+  if (Statx(fd, "", AT_EMPTY_PATH | AT_STATX_DONT_SYNC, STATX_TYPE, &status) < 0) return true;
   const unsigned type = status.stx_mode & S_IFMT;
   return type != 0 && type != S_IFSOCK && type != S_IFIFO && type != S_IFCHR;
 }

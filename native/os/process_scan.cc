@@ -180,8 +180,8 @@ Result<void> Scanner::ScanProcess(int pid) {
 Result<void> Scanner::ScanDescriptors(int pid, int folder) {
   return ForEachNumber(folder, [&](int fd, const char* name) -> Result<void> {
     struct statx status;
-    if (::statx(folder, name, AT_STATX_DONT_SYNC | AT_NO_AUTOMOUNT, STATX_TYPE | STATX_INO | STATX_SIZE,
-                &status) < 0) {
+    if (Statx(folder, name, AT_STATX_DONT_SYNC | AT_NO_AUTOMOUNT, STATX_TYPE | STATX_INO | STATX_SIZE,
+              &status) < 0) {
       if (!IsRefusal(errno)) return {};
       // Either nothing of this process may be seen, or it is a file of somebody's FUSE, which is no dma-buf.
       char target[8];

@@ -1,4 +1,4 @@
-// What starts programs made for musl on Debian: Debian's own musl, and its libstdc++ and libgcc_s, which were made for
+// What starts programs made for musl on Debian: Debian's own musl, 1.2.3 for x64 and 1.2.5 for arm64, and its libstdc++ and libgcc_s, which were made for
 // glibc; libstdc++-on-musl.c has what they miss.
 
 import { copyFileSync, mkdirSync, rmSync, writeFileSync } from 'node:fs';
@@ -9,8 +9,14 @@ import { root, run } from '../setup.mjs';
 import { debianPackages } from './debian.mjs';
 
 const machines = {
-  x64: { debian: 'amd64', cpu: 'x86_64', bun: 'x64', glibcLoader: 'ld-linux-x86-64.so.2' },
-  arm64: { debian: 'arm64', cpu: 'aarch64', bun: 'aarch64', glibcLoader: 'ld-linux-aarch64.so.1' },
+  x64: { musl: 'bookworm', debian: 'amd64', cpu: 'x86_64', bun: 'x64', glibcLoader: 'ld-linux-x86-64.so.2' },
+  arm64: {
+    musl: 'trixie',
+    debian: 'arm64',
+    cpu: 'aarch64',
+    bun: 'aarch64',
+    glibcLoader: 'ld-linux-aarch64.so.1',
+  },
 };
 
 /** The loader's path that is written in programs for musl. */
@@ -21,12 +27,13 @@ export const muslLoader = (arch) => `/lib/ld-musl-${machines[arch].cpu}.so.1`;
  * LD_PRELOAD.
  */
 export async function muslLibraries(arch, folder, progress) {
-  const { debian, cpu, glibcLoader } = machines[arch];
-  const names = ['musl', 'libstdc\\+\\+6', 'libgcc-s1'];
-  const packages = join(await debianPackages({ suite: 'trixie', arch: debian, names }, progress), 'usr/lib');
+  const { musl, debian, cpu, glibcLoader } = machines[arch];
+  const unpacked = async (suite, ...names) =>
+    join(await debianPackages({ suite, arch: debian, names }, progress), 'usr/lib');
+  const packages = await unpacked('trixie', 'libstdc\\+\\+6', 'libgcc-s1');
   rmSync(folder, { recursive: true, force: true });
   mkdirSync(folder, { recursive: true });
-  copyFileSync(join(packages, `${cpu}-linux-musl/libc.so`), join(folder, 'loader'));
+  copyFileSync(join(await unpacked(musl, 'musl'), `${cpu}-linux-musl/libc.so`), join(folder, 'loader'));
   for (const name of ['libstdc++.so.6', 'libgcc_s.so.1']) {
     copyFileSync(join(packages, `${cpu}-linux-gnu`, name), join(folder, name));
   }

@@ -108,6 +108,7 @@ const calls: Record<string, (world: World) => unknown> = {
   'DmaBuf.adopt': ({ buffer }) => closing(DmaBuf.adopt(buffer.dup().release())),
   'DmaBuf.isDmaBuf': ({ buffer }) => DmaBuf.isDmaBuf(buffer.fd),
   'DmaBuf.fromMemfd': ({ memfd }) => closing(DmaBuf.fromMemfd(memfd)),
+  'DmaBuf.pageSize': () => DmaBuf.pageSize,
   'DmaBuf.prototype.fd': ({ buffer }) => buffer.fd,
   'DmaBuf.prototype.size': ({ buffer }) => buffer.size,
   'DmaBuf.prototype.inode': ({ buffer }) => buffer.inode,

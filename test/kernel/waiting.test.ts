@@ -443,7 +443,7 @@ fenceTest('cpuAccess whose START sleeps can be aborted', async () => {
 
 fenceTest('cpuAccess whose START sleeps times out', async () => {
   using buffer = allocateSync(4096);
-  await inSecondPhase(buffer, { timeout: 100 }, async (fence, _access, promise) => {
+  await inSecondPhase(buffer, { timeout: 1500 }, async (fence, _access, promise) => {
     const error = await promise.catch((reason: unknown) => reason);
     assertCode(error, 'ETIMEDOUT');
     fence.signal();
