@@ -43,31 +43,36 @@ export function toSurvey(source: SnapshotSource, raw: RawSurvey): Survey {
   const { names, exporters, pids, commands, holdings } = raw;
   const rows = raw.buffers;
   const count = rows.length / bufferColumns;
-  const usages: BufferUsage[] = new Array(count);
-  const buffers = new Map<number, BufferUsage>();
-  for (let index = 0, at = 0; index < count; index++, at += bufferColumns) {
-    const usage: BufferUsage = { inode: wholeAt(rows, at), size: wholeAt(rows, at + 1), holders: [] };
-    const exporter = wholeAt(rows, at + 3);
-    if (exporter >= 0) usage.exporter = exporters[exporter] as string;
-    const name = names[index];
-    if (name !== undefined) usage.name = name;
-    const references = wholeAt(rows, at + 2);
-    if (references >= 0) usage.references = references;
-    const flags = wholeAt(rows, at + 4);
-    if ((flags & sizeIsLowerBound) !== 0) usage.sizeIsLowerBound = true;
-    usages[index] = usage;
-    if ((flags & isGone) === 0) buffers.set(usage.inode, usage);
-  }
+  const held: (BufferHolder[] | undefined)[] = new Array(count);
   for (let at = 0; at < holdings.length; at += holdingColumns) {
-    const usage = usages[wholeAt(holdings, at)] as BufferUsage;
     const holder: BufferHolder = {
       pid: wholeAt(pids, wholeAt(holdings, at + 1)),
       fds: wholeAt(holdings, at + 2),
       mappings: wholeAt(holdings, at + 3),
     };
-    // The first push() makes room for 17.
-    if (usage.holders.length === 0) usage.holders = [holder];
-    else usage.holders.push(holder);
+    const index = wholeAt(holdings, at);
+    const holders = held[index];
+    // The first push() to an empty array makes room for 17.
+    if (holders === undefined) held[index] = [holder];
+    else holders.push(holder);
+  }
+  const buffers = new Map<number, BufferUsage>();
+  for (let index = 0, at = 0; index < count; index++, at += bufferColumns) {
+    const flags = wholeAt(rows, at + 4);
+    if ((flags & isGone) !== 0) continue;
+    const usage: BufferUsage = {
+      inode: wholeAt(rows, at),
+      size: wholeAt(rows, at + 1),
+      holders: held[index] ?? [],
+    };
+    const exporter = exporters[wholeAt(rows, at + 3)];
+    if (exporter !== undefined) usage.exporter = exporter;
+    const name = names[index];
+    if (name !== undefined) usage.name = name;
+    const references = wholeAt(rows, at + 2);
+    if (references >= 0) usage.references = references;
+    if ((flags & sizeIsLowerBound) !== 0) usage.sizeIsLowerBound = true;
+    buffers.set(usage.inode, usage);
   }
   return {
     source,
