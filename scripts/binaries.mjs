@@ -17,7 +17,7 @@ const libraries = {
   musl: /^libc\.so$/,
 };
 
-/** What musl 1.2.3 has not: that of Debian 12, and about that of Alpine 3.16 to 3.19. */
+/** What musl 1.2.3, that of Debian 12, has not. */
 const newerThanMusl = /^(statx|preadv2|pwritev2)$/;
 
 /** What Node looks up. */

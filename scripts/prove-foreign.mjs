@@ -15,7 +15,7 @@ import { pack } from './pack.mjs';
 import { prebuildAll } from './prebuild.mjs';
 import { root, run, setup } from './setup.mjs';
 
-const help = `npm run prove:foreign              all of it, in five minutes
+const help = `npm run prove:foreign              all of it
 npm run prove:foreign -- arm64     some of it: arm64-user, arm64, arm64-heap, musl`;
 
 const say = (text) => process.stderr.write(`prove: ${text}\n`);
