@@ -406,11 +406,12 @@ function checkChannelOptions(options: ChannelOptions | undefined): void {
 function limitMessages(handle: NativeHandle, wanted = 0): number {
   const limit = native.limitMessages(handle, wanted);
   if (limit >= wanted) return wanted === 0 ? limit : wanted;
-  throw new DmaBufError(
-    `EPERM: this socket sends at most ${limit} bytes at a time, not ${wanted}. As root: sysctl -w ` +
-      `net.core.wmem_max=${Math.ceil(wanted / 2) + 16}`,
-    { code: 'EPERM', errno: -1, syscall: 'setsockopt' },
-  );
+  throw new DmaBufError(`EPERM: this socket sends at most ${limit} bytes at a time, not ${wanted}`, {
+    code: 'EPERM',
+    errno: -1,
+    syscall: 'setsockopt',
+    hint: `Raise the limit, as root: sysctl -w net.core.wmem_max=${Math.ceil(wanted / 2) + 16}`,
+  });
 }
 
 function connectNow(address: Uint8Array, path: string): NativeHandle {
@@ -504,20 +505,19 @@ function readHandles(): Sendable[] {
 }
 
 function tooLarge(length: number, limit: number): DmaBufError {
-  const message =
-    `EMSGSIZE: the message has ${length} bytes, and this channel sends at most ${limit} at a time. Put large data ` +
-    'into a dma-buf, or raise maxMessageSize.';
-  return new DmaBufError(message, { code: 'EMSGSIZE', errno: -90, syscall: 'sendmsg' });
+  const message = `EMSGSIZE: the message has ${length} bytes, and this channel sends at most ${limit} at a time`;
+  const hint = 'Put large data into a dma-buf, or raise maxMessageSize';
+  return new DmaBufError(message, { code: 'EMSGSIZE', errno: -90, syscall: 'sendmsg', hint });
 }
 
 function truncated(data: boolean, limit: number): DmaBufError {
   const { registers } = native;
   const why = data
-    ? `it has ${registers[1]} bytes, and this channel receives at most ${limit}: raise maxMessageSize`
-    : `only ${registers[0]} of its descriptors could be received: this process has none left (ulimit -n), or may not ` +
-      'have them';
+    ? `it has ${registers[1]} bytes, and this channel receives at most ${limit}`
+    : `only ${registers[0]} of its descriptors could be received: this process has none left, or may not have them`;
   return new DmaBufError(`ERR_DMABUF_MESSAGE_TRUNCATED: a message was dropped, since ${why}`, {
     code: 'ERR_DMABUF_MESSAGE_TRUNCATED',
     syscall: 'recvmsg',
+    hint: data ? 'Raise maxMessageSize' : 'Close what is no longer needed, or raise the limit (ulimit -n)',
   });
 }

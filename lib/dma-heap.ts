@@ -151,7 +151,8 @@ function openNative(path: string): NativeHandle {
     if (!(error instanceof DmaBufError) || error.code !== 'ENOENT') throw error;
     const names = listHeaps().map((heap) => heap.name);
     const found = names.length === 0 ? 'There is no heap here.' : `Heaps here: ${names.join(', ')}.`;
-    throw new DmaBufError(`${error.message} ${found}`, error);
+    const hint = error.hint === undefined ? found : `${error.hint} ${found}`;
+    throw createError(error.errno as number, error.syscall, path, hint);
   }
 }
 

@@ -8,6 +8,8 @@ export interface AllocationAttempt {
   error: DmaBufError;
 }
 
+const toSentence = (text: string): string => (text.endsWith('.') ? text : `${text}.`);
+
 /** The properties of a {@link DmaBufError} besides its message. */
 export interface DmaBufErrorDetails {
   /** See {@link DmaBufError.code}. */
@@ -18,6 +20,8 @@ export interface DmaBufErrorDetails {
   syscall?: string | undefined;
   /** See {@link DmaBufError.path}. */
   path?: string | undefined;
+  /** See {@link DmaBufError.hint}; the constructor puts it at the end of the message. */
+  hint?: string | undefined;
   /** See {@link DmaBufError.attempts}. */
   attempts?: AllocationAttempt[] | undefined;
   /** The error that led to this one, as `Error` has it. */
@@ -27,7 +31,7 @@ export interface DmaBufErrorDetails {
 /**
  * Every failure that is not a bad argument.
  *
- * The message says what failed and, where one cure is likely, what to do. `code` is the errno's name for an error of the
+ * The message says what failed and, where one cure is likely, what to do, which is also in `hint`. `code` is the errno's name for an error of the
  * kernel (`'EINVAL'`), `'ETIMEDOUT'` for an option `timeout` that has passed, or one of:
  *
  * - `ERR_DMABUF_CLOSED`: use after `close()`, or closed while it was waited for.
@@ -52,16 +56,23 @@ export class DmaBufError extends Error {
   declare readonly syscall?: string;
   /** The file, socket or folder that could not be used, where there is one. */
   declare readonly path?: string;
+  /** What to do about it, in whole sentences, where one cure is likely. The message ends with it. */
+  declare readonly hint?: string;
   /** With `ERR_DMABUF_NO_SOURCE`: every source that was tried, in order, and its refusal. */
   declare readonly attempts?: AllocationAttempt[];
 
   /** For those who wrap or imitate the library; it makes its own errors itself. */
   constructor(message: string, details: DmaBufErrorDetails) {
-    super(message, details.cause === undefined ? undefined : { cause: details.cause });
+    const hint = details.hint === undefined ? undefined : toSentence(details.hint);
+    super(
+      hint === undefined ? message : `${message}. ${hint}`,
+      details.cause === undefined ? undefined : { cause: details.cause },
+    );
     this.code = details.code;
     if (details.errno !== undefined) this.errno = details.errno;
     if (details.syscall !== undefined) this.syscall = details.syscall;
     if (details.path !== undefined) this.path = details.path;
+    if (hint !== undefined) this.hint = hint;
     if (details.attempts !== undefined) this.attempts = details.attempts;
   }
 }
@@ -70,6 +81,11 @@ Object.defineProperty(DmaBufError.prototype, 'name', {
   configurable: true,
   writable: true,
 });
+
+/** What an error's message says besides its hint. */
+export function withoutHint({ message, hint }: DmaBufError): string {
+  return hint === undefined ? message : message.slice(0, -hint.length - '. '.length);
+}
 
 const udevRule =
   `Give a group access with a udev rule, as root: echo 'SUBSYSTEM=="dma_heap", GROUP="video", MODE="0660"' ` +
@@ -164,12 +180,17 @@ function ownMessage(code: string): string {
     case 'ERR_DMABUF_STALE_FD':
       return 'the file descriptor now refers to another file: somebody closed it behind the object that owns it';
     case 'ERR_DMABUF_NO_EXTERNAL_BUFFERS':
-      return 'this runtime allows no ArrayBuffer over memory that is not its own; use read() and write(), which copy';
+      return 'this runtime allows no ArrayBuffer over memory that is not its own';
     case 'ERR_DMABUF_UNSUPPORTED_KERNEL':
       return 'this kernel does not offer what was asked for';
     default:
       return code;
   }
+}
+
+/** What to do about an error of the library's own. */
+function ownAdvice(code: string): string | undefined {
+  return code === 'ERR_DMABUF_NO_EXTERNAL_BUFFERS' ? 'Use read() and write(), which copy' : undefined;
 }
 
 /** The one errno that these calls yield and Node has no name for. */
@@ -185,8 +206,8 @@ export function fromNode(error: unknown): unknown {
 }
 
 /**
- * Makes an error of the kernel, or of the library when `code` is a string. The addon calls this. `advice` is for who knows
- * better what to do than the call's name tells.
+ * Makes an error of the kernel, or of the library when `code` is a string. The addon calls this. `advice` becomes the hint,
+ * for who knows better what to do than the call's name tells.
  */
 export function createError(
   code: string | number,
@@ -194,15 +215,17 @@ export function createError(
   path?: string,
   advice?: string,
 ): DmaBufError {
-  if (typeof code === 'string') return new DmaBufError(`${code}: ${ownMessage(code)}`, { code });
+  if (typeof code === 'string') {
+    return new DmaBufError(`${code}: ${ownMessage(code)}`, { code, hint: advice ?? ownAdvice(code) });
+  }
   const [name, text] = getSystemErrorMap().get(code) ?? unknownToNode(code);
-  const cure = advice ?? adviceFor(name, syscall, path);
   const where = path === undefined ? syscall : `${syscall} '${path}'`;
-  return new DmaBufError(`${name}: ${text}, ${where}${cure === undefined ? '' : `. ${cure}.`}`, {
+  return new DmaBufError(where === undefined ? `${name}: ${text}` : `${name}: ${text}, ${where}`, {
     code: name,
     errno: code,
     syscall,
     path,
+    hint: advice ?? adviceFor(name, syscall, path),
   });
 }
 

@@ -34,8 +34,8 @@ function missingRight(pid: number): string {
 
 function explain(error: DmaBufError, pid: number, fd: number): DmaBufError {
   const { code, errno, syscall } = error;
-  const say = (text: string, ownCode = code): DmaBufError =>
-    new DmaBufError(`${ownCode}: ${text}`, { code: ownCode, errno, syscall, cause: error });
+  const say = (text: string, ownCode = code, hint?: string): DmaBufError =>
+    new DmaBufError(`${ownCode}: ${text}`, { code: ownCode, errno, syscall, hint, cause: error });
   switch (code) {
     case 'ENOSYS':
       return say(
@@ -51,7 +51,11 @@ function explain(error: DmaBufError, pid: number, fd: number): DmaBufError {
       return say(`process ${pid} has no descriptor ${fd}, ${syscall}`);
     case 'EPERM':
     case 'EACCES':
-      return say(`descriptor ${fd} may not be copied from process ${pid}, ${syscall}. ${missingRight(pid)}.`);
+      return say(
+        `descriptor ${fd} may not be copied from process ${pid}, ${syscall}`,
+        code,
+        missingRight(pid),
+      );
     case 'ERR_DMABUF_NOT_DMABUF':
       return say(`descriptor ${fd} of process ${pid} is not a dma-buf`);
     default:

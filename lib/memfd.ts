@@ -26,11 +26,12 @@ const sealWrite = 0x8;
 const sealFutureWrite = 0x10;
 
 /** Refuses what the kernel would refuse with a bare EINVAL, and says why. */
-function refuse(why: string): never {
+function refuse(why: string, hint?: string): never {
   throw new DmaBufError(`EINVAL: invalid argument, UDMABUF_CREATE: ${why}`, {
     code: 'EINVAL',
     errno: -22,
     syscall: 'UDMABUF_CREATE',
+    hint,
   });
 }
 
@@ -47,8 +48,8 @@ export function checkTotal(size: number): void {
   const megabytes = parameter('size_limit_mb');
   if (size > megabytes * 2 ** 20) {
     refuse(
-      `${size} bytes exceed the module's limit of ${megabytes} MiB; as root: ` +
-        `echo ${Math.ceil(size / 2 ** 20)} > /sys/module/udmabuf/parameters/size_limit_mb`,
+      `${size} bytes exceed the module's limit of ${megabytes} MiB`,
+      `Raise it, as root: echo ${Math.ceil(size / 2 ** 20)} > /sys/module/udmabuf/parameters/size_limit_mb`,
     );
   }
 }
@@ -65,8 +66,8 @@ function sizeOfMemfd(fd: number): number {
   const size = native.registers[0] as number;
   if ((seals & sealShrink) === 0) {
     refuse(
-      `memfd ${fd} could still shrink: create it with MFD_ALLOW_SEALING and seal it with F_SEAL_SHRINK, or ` +
-        'use createMemfd()',
+      `memfd ${fd} could still shrink`,
+      'Create it with MFD_ALLOW_SEALING and seal it with F_SEAL_SHRINK, or use createMemfd()',
     );
   }
   if ((seals & (sealWrite | sealFutureWrite)) !== 0) {

@@ -8,9 +8,8 @@ let passed = grain;
 function refuse(size: number, available: number, counter: string): never {
   throw new DmaBufError(
     `ERR_DMABUF_MEMORY_GUARD: ${size} bytes were asked for and ${available} are available (${counter} in ` +
-      '/proc/meminfo). The kernel would not refuse but kill processes to find the memory. Ask for less, free ' +
-      'some, or pass unchecked: true',
-    { code: 'ERR_DMABUF_MEMORY_GUARD' },
+      '/proc/meminfo). The kernel would not refuse but kill processes to find the memory',
+    { code: 'ERR_DMABUF_MEMORY_GUARD', hint: 'Ask for less, free some, or pass unchecked: true' },
   );
 }
 

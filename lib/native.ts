@@ -208,9 +208,14 @@ function loadOrExplain(): Native {
       () =>
         new DmaBufError(
           `ERR_DMABUF_UNSUPPORTED_PLATFORM: no binary of the addon fits this machine (linux-${process.arch}, Node ` +
-            `${process.versions.node}: ${reason}). Build it from source, with g++ and make: npm install --no-save ` +
-            `node-gyp node-addon-api && npx node-gyp rebuild -C '${packageFolder}'`,
-          { code: 'ERR_DMABUF_UNSUPPORTED_PLATFORM', cause },
+            `${process.versions.node}: ${reason})`,
+          {
+            code: 'ERR_DMABUF_UNSUPPORTED_PLATFORM',
+            hint:
+              'Build it from source, with g++ and make: npm install --no-save node-gyp node-addon-api && ' +
+              `npx node-gyp rebuild -C '${packageFolder}'`,
+            cause,
+          },
         ),
     );
   }

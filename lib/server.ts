@@ -52,7 +52,8 @@ export function atPath(error: unknown, path: string): unknown {
 const isCode = (error: unknown, code: string): boolean => (error as { code?: string }).code === code;
 
 function inUse(path: string, why: string): DmaBufError {
-  return new DmaBufError(`EADDRINUSE: address already in use, bind '${path}'. ${why}.`, {
+  return new DmaBufError(`EADDRINUSE: address already in use, bind '${path}'`, {
+    hint: why,
     code: 'EADDRINUSE',
     errno: -98,
     syscall: 'bind',

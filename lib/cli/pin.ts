@@ -55,10 +55,10 @@ function groupId(group: string): number {
     .find((entry) => entry.startsWith(`${group}:`));
   const id = line?.split(':')[2];
   if (id !== undefined) return Number(id);
-  const fix = 'Give its number if it is not in /etc/group';
-  throw new DmaBufError(`ENOENT: there is no group '${group}'. ${fix}.`, {
+  throw new DmaBufError(`ENOENT: there is no group '${group}'`, {
     code: 'ENOENT',
     path: '/etc/group',
+    hint: 'Give its number if it is not in /etc/group',
   });
 }
 

@@ -2,7 +2,7 @@ import { readFileSync } from 'node:fs';
 import { access, constants } from 'node:fs/promises';
 import { release } from 'node:os';
 import { gunzipSync } from 'node:zlib';
-import { adviceFor, DmaBufError } from '../errors.js';
+import { adviceFor, DmaBufError, withoutHint } from '../errors.js';
 import { native } from '../native.js';
 import { defaultPinFolder, surveyBpf, surveyPinned } from './bpf.js';
 import { surveyDebugfs } from './debugfs.js';
@@ -136,11 +136,10 @@ function examineUdmabufLimits(): Finding[] {
   ];
 }
 
-/** The kernel's refusal, without the advice in its message, and the advice. */
+/** The kernel's refusal, and what to do about it. */
 function refusal(subject: string, error: unknown, fallback?: string): Finding {
   if (!(error instanceof DmaBufError)) throw error;
-  const [text = '', ...advice] = error.message.split('. ');
-  return bad('warn', subject, text, advice.length > 0 ? advice.join('. ').replace(/\.$/, '') : fallback);
+  return bad('warn', subject, withoutHint(error), error.hint ?? fallback);
 }
 
 async function examineBpf(pinned: string): Promise<Finding[]> {

@@ -24,10 +24,13 @@ const iterators = { buffers: 0, descriptors: 1, mappings: 2 } as const;
 
 function checkBpfFileSystem(folder: string): void {
   if (statfsSync(folder).type === bpfFileSystem) return;
-  throw new DmaBufError(
-    `EINVAL: '${folder}' is not in a BPF file system. Mount one, as root: mount -t bpf bpf /sys/fs/bpf.`,
-    { code: 'EINVAL', errno: -22, syscall: 'BPF_OBJ_PIN', path: folder },
-  );
+  throw new DmaBufError(`EINVAL: '${folder}' is not in a BPF file system`, {
+    code: 'EINVAL',
+    errno: -22,
+    syscall: 'BPF_OBJ_PIN',
+    path: folder,
+    hint: 'Mount one, as root: mount -t bpf bpf /sys/fs/bpf',
+  });
 }
 
 /** Whether it was not there before. Its parent must be: Node's recursive mkdir never ends where sysfs refuses. */

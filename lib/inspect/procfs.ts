@@ -12,8 +12,12 @@ export async function surveyProcfs(pids?: readonly number[]): Promise<Survey> {
 
 function explain(errno: number, syscall: string): DmaBufError {
   if (syscall !== '/proc') return createError(errno, syscall);
-  const text = 'there is no procfs at /proc. Mount it, as root: mount -t proc proc /proc.';
-  return new DmaBufError(`ENODEV: ${text}`, { code: 'ENODEV', errno, path: syscall });
+  return new DmaBufError('ENODEV: there is no procfs at /proc', {
+    code: 'ENODEV',
+    errno,
+    path: syscall,
+    hint: 'Mount it, as root: mount -t proc proc /proc',
+  });
 }
 
 /** A file's bytes; none when it cannot be read. */
@@ -41,8 +45,14 @@ export async function whatProcHides(): Promise<DmaBufError | undefined> {
   if ((await read('/proc/1/stat')) !== '') return undefined;
   const cause = createError(-2, 'open', '/proc/1');
   return new DmaBufError(
-    `ENOENT: /proc shows no processes of other users, since it is mounted with hidepid=${hidepid}. Run as root, or as a ` +
-      'user of the group that its mount option gid names.',
-    { code: 'ENOENT', errno: -2, syscall: 'open', path: '/proc/1', cause },
+    `ENOENT: /proc shows no processes of other users, since it is mounted with hidepid=${hidepid}`,
+    {
+      code: 'ENOENT',
+      errno: -2,
+      syscall: 'open',
+      path: '/proc/1',
+      hint: 'Run as root, or as a user of the group that its mount option gid names',
+      cause,
+    },
   );
 }

@@ -94,10 +94,10 @@ function checkNames(register: Registry<RegistryContentType>, names: readonly str
   const taken = names.find((name) => register.getSingleMetric(name) !== undefined);
   if (taken === undefined) return;
   const code = 'ERR_DMABUF_METRIC_EXISTS';
-  throw new DmaBufError(
-    `${code}: the registry has a metric '${taken}' already; unregister it first, or choose another prefix`,
-    { code },
-  );
+  throw new DmaBufError(`${code}: the registry has a metric '${taken}' already`, {
+    code,
+    hint: 'Unregister it first, or choose another prefix',
+  });
 }
 
 /** `registerMetrics()` with whatever takes the snapshots. */

@@ -92,7 +92,7 @@ for (const call of ['pair', 'adopt', 'connect', 'listen'] as const) {
     () => {
       const error = unprivileged.tooLarge[call];
       assert.deepEqual([error?.name, error?.code, error?.syscall], ['DmaBufError', 'EPERM', 'setsockopt']);
-      assert.match(error?.message ?? '', new RegExp(`sysctl -w net.core.wmem_max=${unprivileged.cure}$`));
+      assert.match(error?.message ?? '', new RegExp(`sysctl -w net.core.wmem_max=${unprivileged.cure}\\.$`));
     },
     notRoot,
   );

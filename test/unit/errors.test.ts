@@ -39,6 +39,12 @@ describe('an error of the kernel', () => {
     assert.match(error.message, /heaps are the devices under \/dev\/dma_heap/);
   });
 
+  test('has what to do as its hint, which ends the message', () => {
+    const { hint, message } = throwsCode(() => DmaHeap.open('/dev/null'), 'ENOTTY');
+    assert.equal(hint, 'This file is not a dma-buf heap; heaps are the devices under /dev/dma_heap.');
+    assert.equal(message, `ENOTTY: inappropriate ioctl for device, open '/dev/null'. ${hint}`);
+  });
+
   test('does not list details that it has not got', () => {
     const error = openFails();
     assert.equal('attempts' in error, false);
@@ -67,5 +73,19 @@ describe('DmaBufError', () => {
       [error.message, error.code, error.errno, error.cause],
       ['EINVAL: invalid argument, ioctl', 'EINVAL', -22, cause],
     );
+  });
+
+  for (const hint of ['Try again', 'Try again.']) {
+    test(`ends its message with the hint '${hint}', as a sentence`, () => {
+      const error = new DmaBufError('EINVAL: invalid argument, ioctl', { code: 'EINVAL', hint });
+      assert.deepEqual(
+        [error.hint, error.message],
+        ['Try again.', 'EINVAL: invalid argument, ioctl. Try again.'],
+      );
+    });
+  }
+
+  test('has no hint where none was given', () => {
+    assert.equal('hint' in new DmaBufError('EINVAL: invalid argument', { code: 'EINVAL' }), false);
   });
 });
