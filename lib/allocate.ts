@@ -8,7 +8,7 @@ import {
   invalidType,
   outOfRange,
 } from './check.js';
-import type { DmaBuf } from './dma-buf.js';
+import { type DmaBuf, setAttempts } from './dma-buf.js';
 import { type BufferOptions, checkHeapName, DmaHeap } from './dma-heap.js';
 import { type AllocationAttempt, atCallSite, callSite, DmaBufError } from './errors.js';
 import { guardMemory } from './memory-guard.js';
@@ -23,26 +23,27 @@ export type Source = 'system' | 'cma' | 'udmabuf' | (string & {}) | DmaHeap;
 /** What {@link allocate} shall make, and from what. */
 export interface AllocateOptions extends BufferOptions {
   /**
-   * Sources in the order of preference, at least one. Default `['system', 'udmabuf']`. The next is tried when one does not
-   * exist, may not be used, has no memory left or cannot make what was asked for; any other error ends the search.
+   * Sources in the order of preference, at least one. Default `['system', 'udmabuf']`. The next is tried when one refuses,
+   * for whatever reason: it does not exist, may not be used, has no memory left or cannot make what was asked for. What was
+   * passed over is in {@link DmaBuf.attempts}. Only what no other source would cure ends the search (`EMFILE`).
    */
   from?: Source | readonly Source[];
 }
 
 const defaultSources: readonly Source[] = ['system', 'udmabuf'];
 
-/** Refusals after which the next source may still serve; any other error is the request's own fault. */
-const trySomethingElse = new Set([
-  'ENOENT',
-  'ENODEV',
-  'ENXIO',
-  'EACCES',
-  'EPERM',
-  'ENOTTY',
-  'ENOTSUP',
-  'ENOMEM',
-  'ERR_DMABUF_MEMORY_GUARD',
-]);
+/**
+ * What no other source would cure: the process has no descriptor left, or the descriptor of an open heap was closed behind
+ * its object. Whatever else the kernel answers is this one source's refusal: EINVAL too, since the request was checked
+ * before (a contiguous heap, a vendor's heap and udmabuf each refuse sizes that others serve).
+ */
+const endsTheSearch = new Set(['EMFILE', 'ENFILE', 'EBADF']);
+
+function isRefusal(error: unknown): error is DmaBufError {
+  if (!(error instanceof DmaBufError)) return false;
+  if (error.code.startsWith('ERR_')) return error.code === 'ERR_DMABUF_MEMORY_GUARD';
+  return !endsTheSearch.has(error.code);
+}
 
 function checkSources(from: unknown): readonly Source[] {
   if (from === undefined) return defaultSources;
@@ -81,7 +82,7 @@ function nameOf(source: Source): string {
 
 /** Keeps a refusal for the report, or throws an error that no other source would cure. */
 function record(attempts: AllocationAttempt[], source: Source, error: unknown): void {
-  if (!(error instanceof DmaBufError) || !trySomethingElse.has(error.code)) throw error;
+  if (!isRefusal(error)) throw error;
   attempts.push({ source: nameOf(source), error });
 }
 
@@ -111,6 +112,12 @@ function allocateFromSync(source: Source, size: number, options: BufferOptions |
   }
 }
 
+/** Tells a buffer, if need be, which sources were passed over. */
+function served(buffer: DmaBuf, attempts: AllocationAttempt[]): DmaBuf {
+  if (attempts.length > 0) setAttempts(buffer, attempts);
+  return buffer;
+}
+
 function noSource(size: number, attempts: AllocationAttempt[]): DmaBufError {
   const lines = attempts.map(({ source, error }) => `\n  ${source}: ${error.message}`);
   return new DmaBufError(`ERR_DMABUF_NO_SOURCE: no source could serve ${size} bytes:${lines.join('')}`, {
@@ -125,7 +132,7 @@ function noSource(size: number, attempts: AllocationAttempt[]): DmaBufError {
  *
  * @param size Bytes; rounded up to pages.
  * @throws DmaBufError `ERR_DMABUF_NO_SOURCE` with `attempts`, `ERR_DMABUF_MEMORY_GUARD` (more than is available); the
- *   kernel's errno, such as `EMFILE` or `EINVAL`, where no other source would help
+ *   kernel's errno where no other source would help: `EMFILE`
  *
  * @example
  * using buffer = await allocate(1920 * 1080 * 4, { from: ['cma', 'system'], name: 'frame' });
@@ -140,7 +147,7 @@ export async function allocate(
   const attempts: AllocationAttempt[] = [];
   for (const source of sources) {
     try {
-      return await allocateFrom(source, size, options);
+      return served(await allocateFrom(source, size, options), attempts);
     } catch (error) {
       options?.signal?.throwIfAborted();
       record(attempts, source, error);
@@ -160,7 +167,7 @@ export function allocateSync(size: number, options?: AllocateOptions): DmaBuf {
   const attempts: AllocationAttempt[] = [];
   for (const source of sources) {
     try {
-      return allocateFromSync(source, size, options);
+      return served(allocateFromSync(source, size, options), attempts);
     } catch (error) {
       record(attempts, source, error);
     }

@@ -14,7 +14,7 @@ import {
   outOfRange,
 } from './check.js';
 import { CpuAccess } from './cpu-access.js';
-import { callSite, unsupportedKernel } from './errors.js';
+import { type AllocationAttempt, callSite, unsupportedKernel } from './errors.js';
 import { importFromProcess } from './import-from.js';
 import { type DmaBufInfo, toInfo } from './inspect/fdinfo.js';
 import { DmaBufMapping } from './mapping.js';
@@ -45,6 +45,11 @@ export interface MapOptions {
 /** The addon's handle of an open DmaBuf. */
 export let handleOfDmaBuf: (buffer: DmaBuf) => NativeHandle;
 
+/** Says which sources were passed over before one served. */
+export let setAttempts: (buffer: DmaBuf, attempts: readonly AllocationAttempt[]) => void;
+
+const noAttempts: readonly AllocationAttempt[] = Object.freeze([]);
+
 /**
  * A dma-buf: memory behind a file descriptor, which devices and processes share (the kernel's document
  * driver-api/dma-buf). {@link allocate}, {@link DmaHeap}, {@link DmaBuf.fromMemfd}, {@link DmaBuf.import} and a
@@ -57,9 +62,13 @@ export let handleOfDmaBuf: (buffer: DmaBuf) => NativeHandle;
 export class DmaBuf implements Disposable {
   readonly #buffer: OpenBuffer;
   readonly #source: string | undefined;
+  #attempts = noAttempts;
 
   static {
     handleOfDmaBuf = (buffer) => DmaBuf.#openOf(buffer).handle;
+    setAttempts = (buffer, attempts) => {
+      buffer.#attempts = Object.freeze(attempts);
+    };
   }
 
   private constructor(buffer: OpenBuffer, source: string | undefined) {
@@ -162,6 +171,15 @@ export class DmaBuf implements Disposable {
   get source(): string | undefined {
     DmaBuf.#of(this);
     return this.#source;
+  }
+
+  /**
+   * The sources that {@link allocate} passed over before one served, in order, each with its refusal. Empty when the first
+   * one served, and for a buffer that was made in another way.
+   */
+  get attempts(): readonly AllocationAttempt[] {
+    DmaBuf.#of(this);
+    return this.#attempts;
   }
 
   /**

@@ -35,17 +35,22 @@ function refuse(why: string, hint?: string): never {
   });
 }
 
-function parameter(name: string): number {
+/**
+ * A limit of the udmabuf module, as it is now: root may change it at any time. Infinity where there is none, as for
+ * size_limit_mb since Linux 7.3 (the largest int), and where it cannot be read: the kernel will say.
+ */
+export function udmabufLimit(name: 'size_limit_mb' | 'list_limit'): number {
   try {
-    return Number.parseInt(readFileSync(`/sys/module/udmabuf/parameters/${name}`, 'utf8'), 10);
+    const value = Number.parseInt(readFileSync(`/sys/module/udmabuf/parameters/${name}`, 'utf8'), 10);
+    return value >= 0 && value < 2 ** 31 - 1 ? value : Number.POSITIVE_INFINITY;
   } catch {
-    return Number.POSITIVE_INFINITY; // Not to be read here: the kernel will say.
+    return Number.POSITIVE_INFINITY;
   }
 }
 
 /** The module's limit on one buffer: without it the kernel says EINVAL. */
 export function checkTotal(size: number): void {
-  const megabytes = parameter('size_limit_mb');
+  const megabytes = udmabufLimit('size_limit_mb');
   if (size > megabytes * 2 ** 20) {
     refuse(
       `${size} bytes exceed the module's limit of ${megabytes} MiB`,
@@ -114,7 +119,7 @@ export function createFromMemfd(
         : [pieces as MemfdRange];
   if (ranges.length === 0) throw outOfRange('pieces', 'at least one range', 'an empty list');
   const checked = ranges.map((piece) => checkPiece(piece, memfd, sizes));
-  const limit = parameter('list_limit');
+  const limit = udmabufLimit('list_limit');
   if (checked.length > limit) {
     refuse(`${checked.length} pieces exceed the module's limit of ${limit} (parameter list_limit)`);
   }

@@ -3,6 +3,7 @@ import { access, constants } from 'node:fs/promises';
 import { release } from 'node:os';
 import { gunzipSync } from 'node:zlib';
 import { adviceFor, DmaBufError, withoutHint } from '../errors.js';
+import { udmabufLimit } from '../memfd.js';
 import { native } from '../native.js';
 import { defaultPinFolder, surveyBpf, surveyPinned } from './bpf.js';
 import { surveyDebugfs } from './debugfs.js';
@@ -128,12 +129,11 @@ function examineDevices(devices: readonly MemoryDevice[]): Finding[] {
 
 function examineUdmabufLimits(): Finding[] {
   const folder = '/sys/module/udmabuf/parameters';
-  const list = textOf(`${folder}/list_limit`);
-  const size = textOf(`${folder}/size_limit_mb`);
-  if (list === undefined || size === undefined) return [];
-  return [
-    ok('udmabuf limits', `${size} MiB a buffer (${folder}/size_limit_mb), of ${list} pieces (list_limit)`),
-  ];
+  const [list, size] = [udmabufLimit('list_limit'), udmabufLimit('size_limit_mb')];
+  if (textOf(`${folder}/list_limit`) === undefined) return [];
+  const bytes = size === Number.POSITIVE_INFINITY ? 'any size' : `${size} MiB`;
+  const pieces = list === Number.POSITIVE_INFINITY ? 'any number of pieces' : `at most ${list} pieces`;
+  return [ok('udmabuf limits', `${bytes} a buffer (${folder}/size_limit_mb), of ${pieces} (list_limit)`)];
 }
 
 /** The kernel's refusal, and what to do about it. */

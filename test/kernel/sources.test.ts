@@ -1,9 +1,11 @@
 import assert from 'node:assert/strict';
-import { type AllocateOptions, allocate, allocateSync, type DmaBuf, DmaHeap } from 'dmabuf';
+import { closeSync } from 'node:fs';
+import { type AllocateOptions, allocate, allocateSync, DmaBuf, DmaHeap } from 'dmabuf';
 import { leavesNothing } from '../support/descriptors.js';
 import { assertCode, rejectsCode, throwsCode } from '../support/expect.js';
 import { rejectsWith, turns } from '../support/fences.js';
-import { kernelTest } from '../support/kernel-test.js';
+import { kernelTest, type TestBody } from '../support/kernel-test.js';
+import { limitUdmabuf } from '../support/memfds.js';
 
 // allocate() tries one source after the other; both variants the same.
 
@@ -11,6 +13,9 @@ const variants: Record<string, (size: number, options?: AllocateOptions) => Prom
   allocate,
   allocateSync: async (size, options) => allocateSync(size, options),
 };
+
+const rootTest = (name: string, body: TestBody): void =>
+  kernelTest(name, body, process.getuid?.() === 0 ? false : 'only root can set the limit of udmabuf');
 
 /** Whether this machine has contiguous memory decides which facts can be seen. */
 const contiguous = DmaHeap.list().some(({ kind }) => kind === 'cma');
@@ -96,11 +101,58 @@ for (const [name, run] of Object.entries(variants)) {
     await rejectsCode(() => run(4096, { from: [heap, 'system'] }), 'ERR_DMABUF_CLOSED');
   });
 
-  kernelTest(`${name} does not go on after EINVAL, such as udmabuf's limit`, async () => {
-    const error = await leavesNothing(() =>
-      rejectsCode(() => run(65 << 20, { from: ['udmabuf', 'system'] }), 'EINVAL'),
+  rootTest(`${name} goes on after a limit of udmabuf, and keeps its refusal`, async () => {
+    using _limit = limitUdmabuf(64);
+    using buffer = await run((64 << 20) + 1, { from: ['udmabuf', 'system'] });
+    assert.equal(buffer.source, 'system');
+    const [attempt, ...more] = buffer.attempts;
+    assert.deepEqual([attempt?.source, attempt?.error.code, more.length], ['udmabuf', 'EINVAL', 0]);
+    assert.match(attempt?.error.message ?? '', /exceed the module's limit of 64 MiB/);
+    assert.match(attempt?.error.hint ?? '', /echo 65 > .*size_limit_mb/);
+  });
+
+  rootTest(`${name} says of each source why it failed when a limit of udmabuf is the last`, async () => {
+    using _limit = limitUdmabuf(64);
+    const { attempts } = await rejectsCode(
+      () => run(65 << 20, { from: ['no-such-heap', 'udmabuf'] }),
+      'ERR_DMABUF_NO_SOURCE',
     );
-    assert.match(error.message, /size_limit_mb/);
+    assert.deepEqual(
+      attempts?.map(({ source, error }) => [source, error.code]),
+      [
+        ['no-such-heap', 'ENOENT'],
+        ['udmabuf', 'EINVAL'],
+      ],
+    );
+  });
+
+  rootTest(`${name} takes the limit that there is since Linux 7.3 for none`, async () => {
+    using _limit = limitUdmabuf(2 ** 31 - 1);
+    using buffer = await run(65 << 20, { from: 'udmabuf' });
+    assert.equal(buffer.source, 'udmabuf');
+  });
+
+  kernelTest(`${name} keeps every refusal of the sources that were passed over`, async () => {
+    using buffer = await run(4096, { from: ['no-such-heap', '/dev/null', 'system', 'udmabuf'] });
+    assert.deepEqual(
+      buffer.attempts.map(({ source, error }) => [source, error.code]),
+      [
+        ['no-such-heap', 'ENOENT'],
+        ['/dev/null', 'ENOTTY'],
+      ],
+    );
+    for (const { error } of buffer.attempts) assertCode(error, error.code);
+  });
+
+  kernelTest(`${name} has passed over nothing when the first source serves`, async () => {
+    using buffer = await run(4096, { from: ['system', 'no-such-heap'] });
+    assert.deepEqual(buffer.attempts, []);
+  });
+
+  kernelTest(`${name} does not go on when no descriptor is open behind a heap`, async () => {
+    using heap = DmaHeap.open('system');
+    closeSync(heap.fd);
+    await rejectsCode(() => run(4096, { from: [heap, 'system'] }), 'EBADF');
   });
 
   kernelTest(`${name} of more than the machine has is refused before any source is asked`, async () => {
@@ -137,6 +189,18 @@ kernelTest('a duplicate knows its source', () => {
   using buffer = allocateSync(4096, { from: 'udmabuf' });
   using copy = buffer.dup();
   assert.equal(copy.source, 'udmabuf');
+});
+
+kernelTest('the list of what was passed over cannot be changed', () => {
+  using buffer = allocateSync(4096, { from: ['no-such-heap', 'system'] });
+  using other = allocateSync(4096);
+  assert.ok(Object.isFrozen(buffer.attempts) && Object.isFrozen(other.attempts));
+});
+
+kernelTest('a buffer that came in another way has passed over nothing', () => {
+  using buffer = allocateSync(4096, { from: ['no-such-heap', 'system'] });
+  using imported = DmaBuf.import(buffer.fd);
+  assert.deepEqual(imported.attempts, []);
 });
 
 kernelTest('one source that refuses is reported like many', () => {

@@ -6,7 +6,7 @@ import { type BadValue, badFds, badRequiredNames, badSizes } from '../support/ba
 import { closeOnExec, flagsOf, leavesNothing, notOpen, openFds } from '../support/descriptors.js';
 import { throwsCode, unsound } from '../support/expect.js';
 import { kernelTest, type TestBody } from '../support/kernel-test.js';
-import { makeMemfd, type OddMemfd } from '../support/memfds.js';
+import { limitUdmabuf, makeMemfd, type OddMemfd } from '../support/memfds.js';
 import type { UdmabufReport } from '../support/programs/no-udmabuf.js';
 import { runProgram } from '../support/programs.js';
 import { openStrangers } from '../support/strangers.js';
@@ -135,7 +135,8 @@ kernelTest('as many pieces as list_limit are taken, one more is refused with the
   });
 });
 
-kernelTest('exactly size_limit_mb is taken, one page more is refused with the cure', () => {
+rootTest('exactly size_limit_mb is taken, one page more is refused with the cure', () => {
+  using _limit = limitUdmabuf(64);
   const limit = parameter('size_limit_mb') * 2 ** 20;
   withMemfd(createMemfd(limit + page), (memfd) => {
     DmaBuf.fromMemfd(memfd, { offset: page, size: limit }).close();
@@ -145,7 +146,8 @@ kernelTest('exactly size_limit_mb is taken, one page more is refused with the cu
   });
 });
 
-kernelTest('pieces that exceed size_limit_mb together are refused', () => {
+rootTest('pieces that exceed size_limit_mb together are refused', () => {
+  using _limit = limitUdmabuf(64);
   const limit = parameter('size_limit_mb') * 2 ** 20;
   withMemfd(createMemfd(limit), (memfd) => {
     const pieces = [
@@ -158,16 +160,8 @@ kernelTest('pieces that exceed size_limit_mb together are refused', () => {
 });
 
 rootTest('a limit that root has raised holds at once', () => {
-  const path = '/sys/module/udmabuf/parameters/size_limit_mb';
-  const before = readFileSync(path, 'utf8');
-  withMemfd(createMemfd(65 << 20), (memfd) => {
-    try {
-      writeFileSync(path, '65');
-      DmaBuf.fromMemfd(memfd).close();
-    } finally {
-      writeFileSync(path, before);
-    }
-  });
+  using _limit = limitUdmabuf(65);
+  withMemfd(createMemfd(65 << 20), (memfd) => DmaBuf.fromMemfd(memfd).close());
 });
 
 const sealings: readonly [string, OddMemfd, RegExp][] = [
