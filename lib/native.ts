@@ -163,9 +163,12 @@ export interface Native {
 
 const packageFolder = fileURLToPath(new URL('../..', import.meta.url));
 
-/** Where the addon is: what was built here, else what the package brings for this C library. */
+/** Where the addon is: what was built in a clone or in the package, else what the package brings for this C library. */
 function placeOfAddon(require: NodeJS.Require): string[] {
-  if (existsSync(join(packageFolder, 'build/Release/dmabuf.node'))) return ['build', 'Release', 'bindings'];
+  for (const place of [['build'], ['native', 'build']]) {
+    const path = [...place, 'Release', 'dmabuf.node'];
+    if (existsSync(join(packageFolder, ...path))) return path;
+  }
   const { familySync, GLIBC } = require('detect-libc') as typeof import('detect-libc');
   return ['prebuilds', `linux-${process.arch}`, `dmabuf.${familySync() ?? GLIBC}.node`];
 }
@@ -213,7 +216,7 @@ function loadOrExplain(): Native {
             code: 'ERR_DMABUF_UNSUPPORTED_PLATFORM',
             hint:
               'Build it from source, with g++ and make: npm install --no-save node-gyp node-addon-api && ' +
-              `npx node-gyp rebuild -C '${packageFolder}'`,
+              `npx node-gyp rebuild -C '${join(packageFolder, 'native')}'`,
             cause,
           },
         ),

@@ -1,4 +1,5 @@
-// What npm would publish: a tarball.
+// What npm would publish: a tarball. Scripts are not run: prepack refuses what has no binaries, which is enough for a look at
+// the types; who needs them has made them before.
 
 import { execFileSync } from 'node:child_process';
 import { mkdirSync } from 'node:fs';

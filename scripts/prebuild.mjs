@@ -18,6 +18,9 @@ export const targets = {
   'linux-arm64/dmabuf.musl.node': 'aarch64-linux-musl',
 };
 
+/** What they are made from. */
+export const binarySources = ['native', 'binding.gyp', 'scripts/prebuild.mjs'];
+
 function prebuild(file, zig) {
   const [, arch, libc] = /^linux-(\w+)\/dmabuf\.(\w+)\.node$/.exec(file);
   // prebuildify builds where it is, and would take the build of this checkout away.
@@ -65,7 +68,7 @@ function checkNotices(libraries) {
 
 /** Makes those that are older than their sources. Needs setup() to have run. */
 export async function prebuildAll() {
-  const sources = changed('native', 'binding.gyp', 'scripts/prebuild.mjs');
+  const sources = changed(...binarySources);
   const stale = Object.keys(targets).filter((file) => changed(`prebuilds/${file}`) < sources);
   if (stale.length === 0) return;
   const say = (text) => process.stderr.write(`prebuild: ${text}\n`);

@@ -99,7 +99,7 @@ function buildFromSource({ project }) {
   const [, nodedir] = headers();
   const env = { ...process.env, ...(nodedir && { npm_config_nodedir: nodedir }) };
   const command =
-    'npm install --no-save node-gyp node-addon-api && npx node-gyp rebuild -C node_modules/dmabuf';
+    'npm install --no-save node-gyp node-addon-api && npx node-gyp rebuild -C node_modules/dmabuf/native';
   run('building from source', 'sh', ['-c', command], { cwd: project, env });
   const loaded = run('first use', process.execPath, ['--input-type=module', '-e', firstUse], {
     cwd: project,

@@ -8,7 +8,7 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
 import { pack } from './pack.mjs';
-import { targets } from './prebuild.mjs';
+import { binarySources, targets } from './prebuild.mjs';
 import { root } from './setup.mjs';
 
 /** Why a checkout cannot be released. */
@@ -28,8 +28,7 @@ export function refusals(folder, { publish = false } = {}) {
 
 /** Why the binaries cannot be released: all of them have to be younger than the last commit to what they are made from. */
 export function staleBinaries(folder) {
-  const sources = ['native', 'binding.gyp', 'scripts/prebuild.mjs', 'package-lock.json'];
-  const args = ['log', '-1', '--format=%ct', '--', ...sources];
+  const args = ['log', '-1', '--format=%ct', '--', ...binarySources, 'package-lock.json'];
   const changed = Number(execFileSync('git', args, { cwd: folder, encoding: 'utf8' })) * 1000;
   return Object.keys(targets).flatMap((name) => {
     const file = join(folder, 'prebuilds', name);

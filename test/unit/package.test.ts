@@ -1,8 +1,9 @@
 import assert from 'node:assert/strict';
-import { execFileSync } from 'node:child_process';
-import { existsSync, readdirSync, readFileSync } from 'node:fs';
+import { execFileSync, spawnSync } from 'node:child_process';
+import { cpSync, existsSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
-import { describe, test } from 'node:test';
+import { after, describe, test } from 'node:test';
 import { packageRoot } from '../support/programs.js';
 
 interface Packed {
@@ -66,13 +67,20 @@ describe('the package as npm packs it', () => {
       ...filesOf('man', '.1'),
       ...filesOf('dist/package', '.js'),
       ...reachedFrom(entries.map(({ types }) => join(types))),
-      'binding.gyp',
+      'native/binding.gyp',
       ...filesOf('native', '.cc'),
       ...filesOf('native', '.h'),
       'native/exports.map',
       ...binaries,
     ];
     assert.deepEqual(paths.sort(), expected.sort());
+  });
+
+  test('has no binding.gyp in its root, which package managers take for something to build', () => {
+    assert.deepEqual(
+      paths.filter((path) => /^[^/]*\.gypi?$/.test(path)),
+      [],
+    );
   });
 
   test('has what its manifest names', () => {
@@ -94,6 +102,26 @@ describe('the package as npm packs it', () => {
   });
 });
 
+describe('packing a clone', () => {
+  const folder = mkdtempSync(join(tmpdir(), 'dmabuf-pack-'));
+  after(() => rmSync(folder, { recursive: true }));
+
+  test('that has no binaries is refused, with what to do', () => {
+    for (const name of ['package.json', 'binding.gyp', 'native', 'scripts', 'lib']) {
+      cpSync(join(packageRoot, name), join(folder, name), { recursive: true });
+    }
+    const { status, stderr } = spawnSync('npm', ['pack'], { cwd: folder, encoding: 'utf8' });
+    assert.notEqual(status, 0);
+    assert.match(stderr, /^prepack: refused: prebuilds\/linux-x64\/dmabuf\.glibc\.node is missing$/m);
+    assert.match(stderr, /^prepack: refused: dist\/\.compiled is missing$/m);
+    assert.match(stderr, /^prepack: npm run prebuild makes /m);
+    assert.deepEqual(
+      readdirSync(folder).filter((name) => name.endsWith('.tgz')),
+      [],
+    );
+  });
+});
+
 describe('installing the package', () => {
   test('runs nothing: npm does not ask for trust, and there is no compiler to miss', () => {
     const run = [
@@ -109,7 +137,7 @@ describe('installing the package', () => {
       run.filter((name) => name in manifest.scripts),
       [],
     );
-    // Else npm takes binding.gyp for something to build.
+    // Else npm says, when it publishes from a clone, that there is something to build.
     assert.equal(manifest.gypfile, false);
   });
 
