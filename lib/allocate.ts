@@ -1,3 +1,4 @@
+import { throwIfAborted } from './abort.js';
 import {
   accessModeOf,
   checkFlag,
@@ -9,7 +10,7 @@ import {
   outOfRange,
 } from './check.js';
 import { type DmaBuf, setAttempts } from './dma-buf.js';
-import { type BufferOptions, checkHeapName, DmaHeap } from './dma-heap.js';
+import { type BufferOptions, bufferOptions, checkHeapName, DmaHeap } from './dma-heap.js';
 import { type AllocationAttempt, atCallSite, callSite, DmaBufError } from './errors.js';
 import { guardMemory } from './memory-guard.js';
 import { allocateUdmabuf, allocateUdmabufSync } from './udmabuf.js';
@@ -27,8 +28,12 @@ export interface AllocateOptions extends BufferOptions {
    * for whatever reason: it does not exist, may not be used, has no memory left or cannot make what was asked for. What was
    * passed over is in {@link DmaBuf.attempts}. Only what no other source would cure ends the search (`EMFILE`).
    */
-  from?: Source | readonly Source[];
+  from?: Source | readonly Source[] | undefined;
 }
+
+/** The names of the options. */
+export const allocateOptions: readonly string[] = ['from', ...bufferOptions];
+const cancellableOptions: readonly string[] = [...allocateOptions, 'signal'];
 
 const defaultSources: readonly Source[] = ['system', 'udmabuf'];
 
@@ -59,9 +64,13 @@ function checkSources(from: unknown): readonly Source[] {
 }
 
 /** Finds every fault of the request before the first source is touched. */
-export function checkAllocation(size: number, options: AllocateOptions | undefined): readonly Source[] {
+export function checkAllocation(
+  size: number,
+  options: AllocateOptions | undefined,
+  names: readonly string[] = allocateOptions,
+): readonly Source[] {
   checkSize(size);
-  checkOptions(options);
+  checkOptions(options, names);
   const sources = checkSources(options?.from);
   if (options?.access !== undefined) accessModeOf(options.access);
   if (options?.name !== undefined) checkName(options.name);
@@ -69,8 +78,12 @@ export function checkAllocation(size: number, options: AllocateOptions | undefin
   return sources;
 }
 
-function checkAll(size: number, options: AllocateOptions | undefined): readonly Source[] {
-  const sources = checkAllocation(size, options);
+function checkAll(
+  size: number,
+  options: AllocateOptions | undefined,
+  names: readonly string[],
+): readonly Source[] {
+  const sources = checkAllocation(size, options, names);
   // What exceeds the machine's memory exceeds every source: one clear refusal instead of a list.
   if (options?.unchecked !== true) guardMemory(size, false);
   return sources;
@@ -89,7 +102,7 @@ function record(attempts: AllocationAttempt[], source: Source, error: unknown): 
 async function allocateFrom(
   source: Source,
   size: number,
-  options: (BufferOptions & { signal?: AbortSignal }) | undefined,
+  options: (BufferOptions & { signal?: AbortSignal | undefined }) | undefined,
 ): Promise<DmaBuf> {
   if (source === 'udmabuf') return allocateUdmabuf(size, options);
   if (source instanceof DmaHeap) return source.allocate(size, options);
@@ -118,6 +131,16 @@ function served(buffer: DmaBuf, attempts: AllocationAttempt[]): DmaBuf {
   return buffer;
 }
 
+/** What is asked of each source. */
+function requestOf(
+  options: AllocateOptions | undefined,
+  signal?: AbortSignal,
+): (BufferOptions & { signal?: AbortSignal | undefined }) | undefined {
+  if (options === undefined) return undefined;
+  const { name, access, unchecked } = options;
+  return signal === undefined ? { name, access, unchecked } : { name, access, unchecked, signal };
+}
+
 function noSource(size: number, attempts: AllocationAttempt[]): DmaBufError {
   const lines = attempts.map(({ source, error }) => `\n  ${source}: ${error.message}`);
   return new DmaBufError(`ERR_DMABUF_NO_SOURCE: no source could serve ${size} bytes:${lines.join('')}`, {
@@ -139,17 +162,19 @@ function noSource(size: number, attempts: AllocationAttempt[]): DmaBufError {
  */
 export async function allocate(
   size: number,
-  options?: AllocateOptions & { signal?: AbortSignal },
+  options?: AllocateOptions & { signal?: AbortSignal | undefined },
 ): Promise<DmaBuf> {
-  const sources = checkAll(size, options);
-  checkSignal(options?.signal)?.throwIfAborted();
+  const sources = checkAll(size, options, cancellableOptions);
+  const signal = checkSignal(options?.signal);
+  throwIfAborted(signal);
   const site = callSite(allocate);
+  const request = requestOf(options, signal);
   const attempts: AllocationAttempt[] = [];
   for (const source of sources) {
     try {
-      return served(await allocateFrom(source, size, options), attempts);
+      return served(await allocateFrom(source, size, request), attempts);
     } catch (error) {
-      options?.signal?.throwIfAborted();
+      throwIfAborted(signal);
       record(attempts, source, error);
     }
   }
@@ -163,11 +188,12 @@ export async function allocate(
  * @throws DmaBufError what {@link allocate} rejects with
  */
 export function allocateSync(size: number, options?: AllocateOptions): DmaBuf {
-  const sources = checkAll(size, options);
+  const sources = checkAll(size, options, allocateOptions);
+  const request = requestOf(options);
   const attempts: AllocationAttempt[] = [];
   for (const source of sources) {
     try {
-      return served(allocateFromSync(source, size, options), attempts);
+      return served(allocateFromSync(source, size, request), attempts);
     } catch (error) {
       record(attempts, source, error);
     }

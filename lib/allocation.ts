@@ -1,7 +1,8 @@
 import { createDmaBuf, type DmaBuf } from './dma-buf.js';
-import { atCallSite, type CallSite, createError, type DmaBufError } from './errors.js';
+import { atCallSite, type CallSite } from './errors.js';
 import { askedForAt } from './handle.js';
 import { type NativeHandle, native } from './native.js';
+import { PendingWaits } from './wait.js';
 
 /** Names a buffer that the kernel has just made; what cannot be named is not kept. */
 export function finishAllocation(handle: NativeHandle, name: string | undefined, source: string): DmaBuf {
@@ -26,33 +27,35 @@ export type AllocationDone = (handleOrErrno: number, syscall: string | undefined
  */
 export function runAllocation(
   start: (done: AllocationDone) => void,
-  options: { name?: string; signal?: AbortSignal } | undefined,
+  options: { name?: string | undefined; signal?: AbortSignal | undefined } | undefined,
   source: string,
   site: CallSite,
 ): Promise<DmaBuf> {
-  const signal = options?.signal;
-  return new Promise((resolve, reject) => {
-    let aborted = false;
-    const abort = (): void => {
-      aborted = true;
-      reject(signal?.reason);
-    };
-    start((handleOrErrno, syscall) => {
-      signal?.removeEventListener('abort', abort);
-      if (handleOrErrno < 0) {
-        if (!aborted) reject(atCallSite(createError(handleOrErrno, syscall), site));
-        return;
-      }
-      if (aborted) {
-        native.close(handleOrErrno);
-        return;
-      }
-      try {
-        resolve(askedForAt(site, () => finishAllocation(handleOrErrno, options?.name, source)));
-      } catch (error) {
-        reject(atCallSite(error as DmaBufError, site));
-      }
-    });
-    signal?.addEventListener('abort', abort, { once: true });
-  });
+  return new PendingWaits().run<DmaBuf>(
+    (done, fail) => {
+      let isUnwanted = false;
+      start((handleOrErrno, syscall) => {
+        if (handleOrErrno < 0) {
+          done(handleOrErrno, undefined as never, syscall);
+        } else if (isUnwanted) {
+          native.close(handleOrErrno);
+        } else {
+          try {
+            done(
+              0,
+              askedForAt(site, () => finishAllocation(handleOrErrno, options?.name, source)),
+            );
+          } catch (error) {
+            fail(error instanceof Error ? atCallSite(error, site) : error);
+          }
+        }
+      });
+      return () => {
+        isUnwanted = true;
+      };
+    },
+    { signal: options?.signal },
+    site,
+    'allocating',
+  );
 }

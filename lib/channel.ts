@@ -15,10 +15,17 @@ import { createDmaBuf, DmaBuf, handleOfDmaBuf } from './dma-buf.js';
 import { atCallSite, callSite, DmaBufError, fromNode } from './errors.js';
 import { guard, type Sentinel, unguard } from './handle.js';
 import { type NativeHandle, native } from './native.js';
-import { atPath, type DmaBufServer, listenAt, type ServerOptions, socketAddress } from './server.js';
+import {
+  atPath,
+  type DmaBufServer,
+  listenAt,
+  type ServerOptions,
+  serverOptions,
+  socketAddress,
+} from './server.js';
 import { again, SocketLine } from './socket-line.js';
 import { createSyncFile, handleOfSyncFile, SyncFile } from './sync-file.js';
-import { checkWaitOptions, PendingWaits, type WaitOptions } from './wait.js';
+import { checkWaitOptions, PendingWaits, type WaitOptions, waitOptions } from './wait.js';
 
 /** What can be sent: a dma-buf, a sync_file, or any open file by the number of its descriptor. */
 export type Sendable = DmaBuf | SyncFile | number;
@@ -50,8 +57,13 @@ export interface ChannelOptions {
    * The largest message in bytes, both ways; at most 4 MiB. Default: what the socket has, usually 212 960. Above twice
    * `net.core.wmem_max` it takes CAP_NET_ADMIN: `EPERM` without it.
    */
-  maxMessageSize?: number;
+  maxMessageSize?: number | undefined;
 }
+
+const channelOptions: readonly string[] = ['maxMessageSize'];
+
+const connectOptions: readonly string[] = [...channelOptions, ...waitOptions];
+const listenOptions: readonly string[] = [...channelOptions, ...serverOptions];
 
 const sent: Promise<void> = Promise.resolve();
 
@@ -172,8 +184,8 @@ export class DmaBufChannel implements Disposable, AsyncIterable<ChannelMessage> 
    */
   static async connect(path: string, options?: ChannelOptions & WaitOptions): Promise<DmaBufChannel> {
     const address = socketAddress(path);
-    checkChannelOptions(options);
-    const limits = checkWaitOptions(options);
+    const limits = checkWaitOptions(options, connectOptions);
+    checkChannelOptions(options, connectOptions);
     let handle = connectNow(address, path);
     if (handle < 0) {
       const site = callSite(DmaBufChannel.connect);
@@ -209,7 +221,7 @@ export class DmaBufChannel implements Disposable, AsyncIterable<ChannelMessage> 
    * @throws DmaBufError `EADDRINUSE`, `EACCES`, `ENOENT` (no such folder)
    */
   static listen(path: string, options?: ServerOptions & ChannelOptions): DmaBufServer {
-    checkChannelOptions(options);
+    checkChannelOptions(options, listenOptions);
     return listenAt(path, options, (handle) => createChannel(handle, options));
   }
 
@@ -395,8 +407,8 @@ async function* messagesOf(channel: DmaBufChannel): AsyncGenerator<ChannelMessag
   }
 }
 
-function checkChannelOptions(options: ChannelOptions | undefined): void {
-  checkOptions(options);
+function checkChannelOptions(options: ChannelOptions | undefined, names = channelOptions): void {
+  checkOptions(options, names);
   if (options?.maxMessageSize !== undefined) {
     checkInteger(options.maxMessageSize, 'maxMessageSize', 1, maxMessageBytes);
   }

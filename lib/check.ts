@@ -9,12 +9,18 @@ export type Access = 'read' | 'write' | 'read-write';
 /** The longest name of a dma-buf in bytes of UTF-8 (DMA_BUF_NAME_LEN less the NUL). */
 const maxNameBytes = 31;
 
+function nameOfClass(value: object): string {
+  try {
+    return String(value.constructor?.name ?? 'Object');
+  } catch {
+    return 'Object'; // A proxy, or a getter, that throws.
+  }
+}
+
 function show(value: unknown): string {
   if (typeof value === 'string') return `'${value.length > 60 ? `${value.slice(0, 60)}…` : value}'`;
   if (typeof value === 'function') return `function ${value.name}`;
-  if (typeof value === 'object' && value !== null) {
-    return `an instance of ${value.constructor?.name ?? 'Object'}`;
-  }
+  if (typeof value === 'object' && value !== null) return `an instance of ${nameOfClass(value)}`;
   return typeof value === 'bigint' ? `${value}n` : String(value);
 }
 
@@ -64,6 +70,16 @@ export function checkInteger(value: unknown, name: string, min: number, max: num
   throw badInteger(value, name, min, max);
 }
 
+/** The longest that a timer of Node.js takes. */
+export const maxDuration: number = 2 ** 31 - 1;
+
+/** Milliseconds from `min` to 2^31 − 1, fractions too. */
+export function checkDuration(value: unknown, name: string, min = 0): number {
+  if (typeof value !== 'number') throw invalidType(name, 'a number', value);
+  if (value >= min && value <= maxDuration) return value;
+  throw outOfRange(name, `from ${min} to ${maxDuration}`, value);
+}
+
 /** A size in bytes: a whole number from 1 to 2^53 − 1. */
 export function checkSize(value: unknown): number {
   return checkInteger(value, 'size', 1, Number.MAX_SAFE_INTEGER);
@@ -105,10 +121,51 @@ export function accessModeOf(access: Access): number {
   return directionOf(access) - 1;
 }
 
-/** An options object, or nothing. */
-export function checkOptions(value: unknown): void {
-  if (value !== undefined && (typeof value !== 'object' || value === null)) {
-    throw invalidType('options', 'an object', value);
+/** How many letters have to be replaced, left out or put in to make one word of the other (Levenshtein's distance). */
+function distance(one: string, other: string): number {
+  let row = Array.from({ length: other.length + 1 }, (_, index) => index);
+  for (let i = 1; i <= one.length; i++) {
+    const above = row;
+    row = [i];
+    for (let j = 1; j <= other.length; j++) {
+      const replaced = (above[j - 1] as number) + (one[i - 1] === other[j - 1] ? 0 : 1);
+      row[j] = Math.min(replaced, (above[j] as number) + 1, (row[j - 1] as number) + 1);
+    }
+  }
+  return row[other.length] as number;
+}
+
+function nearest(word: string, names: readonly string[]): string | undefined {
+  const letters = word.slice(0, 60).toLowerCase();
+  const distances = names.map((name) => distance(letters, name.toLowerCase()));
+  return names[distances.indexOf(Math.min(...distances))];
+}
+
+/** TypeError with code `ERR_INVALID_ARG_VALUE`: there is no such option. */
+function unknownOption(name: string, names: readonly string[]): TypeError {
+  const error = new TypeError(
+    `There is no option ${show(name)} here. The nearest that there is is '${nearest(name, names)}'; all are: ` +
+      `${names.join(', ')}`,
+  );
+  return Object.assign(error, { code: 'ERR_INVALID_ARG_VALUE' });
+}
+
+/** Programs extend it, and so every object. */
+const commonPrototype = Object.prototype;
+const { hasOwn } = Object;
+
+/**
+ * An options object, or nothing. What is not among `names` must be undefined, or somebody would wait for the effect of a
+ * word that was misspelt.
+ */
+export function checkOptions(value: unknown, names?: readonly string[]): void {
+  if (value === undefined) return;
+  if (typeof value !== 'object' || value === null) throw invalidType('options', 'an object', value);
+  if (names === undefined) return;
+  next: for (const key in value) {
+    for (let index = 0; index < names.length; index++) if (names[index] === key) continue next;
+    if ((value as Record<string, unknown>)[key] === undefined || hasOwn(commonPrototype, key)) continue;
+    throw unknownOption(key, names);
   }
 }
 
@@ -119,15 +176,15 @@ export function checkFlag(value: unknown, name: string): boolean {
   return value;
 }
 
-/** An AbortSignal, or nothing. */
+/** An AbortSignal, also one of another realm or a polyfill's, or nothing. */
 export function checkSignal(value: unknown): AbortSignal | undefined {
   if (value === undefined) return undefined;
   const signal = value as AbortSignal;
   const usable =
     isObject(value) &&
     typeof signal.aborted === 'boolean' &&
-    typeof signal.throwIfAborted === 'function' &&
-    typeof signal.addEventListener === 'function';
+    typeof signal.addEventListener === 'function' &&
+    typeof signal.removeEventListener === 'function';
   if (!usable) throw invalidType('signal', 'an AbortSignal', value);
   return signal;
 }

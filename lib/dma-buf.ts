@@ -30,17 +30,19 @@ export interface MapOptions {
    * What the memory will be used for; default `'read-write'`. The pages of a writable descriptor are writable
    * whatever this says, since a write to a read-only page kills the process.
    */
-  access?: Access;
+  access?: Access | undefined;
   /** Where to start, in bytes: a multiple of the page size. Default 0. */
-  offset?: number;
+  offset?: number | undefined;
   /** Bytes, at least 1. Default: up to the end of the buffer. */
-  length?: number;
+  length?: number | undefined;
   /**
    * With access `'read'`: map the pages read-only, so that a write ends the process with SIGSEGV. The one way
    * to map a read-only descriptor, for those who want the fault. Default false.
    */
-  faultOnWrite?: boolean;
+  faultOnWrite?: boolean | undefined;
 }
+
+const mapOptions: readonly string[] = ['access', 'offset', 'length', 'faultOnWrite'];
 
 /** The addon's handle of an open DmaBuf. */
 export let handleOfDmaBuf: (buffer: DmaBuf) => NativeHandle;
@@ -214,7 +216,7 @@ export class DmaBuf implements Disposable {
    */
   map(options: MapOptions = {}): DmaBufMapping {
     const buffer = DmaBuf.#openOf(this);
-    checkOptions(options);
+    checkOptions(options, mapOptions);
     const { access = 'read-write', offset = 0 } = options;
     const direction = directionOf(access);
     const readOnly = checkFlag(options.faultOnWrite, 'faultOnWrite');
@@ -289,15 +291,14 @@ export class DmaBuf implements Disposable {
     const { signal, timeout } = checkWaitOptions(options);
     buffer.wholeBytes(); // What cannot be mapped need not be waited for.
     if (!native.isReady(buffer.handle, direction)) {
-      const site = callSite(this.cpuAccess);
-      const limits = { ...(signal && { signal }), ...(timeout !== undefined && { timeout }) };
+      const site = callSite(DmaBuf.prototype.cpuAccess);
+      const limits = { signal, timeout };
       const start = performance.now();
       await buffer.wait(direction, limits, site);
       checkOpen(buffer);
       // A fence that came meanwhile would let START sleep, and waiting again and again might never end.
       if (!native.isReady(buffer.handle, direction)) {
-        if (timeout !== undefined)
-          limits.timeout = Math.max(0, timeout - Math.ceil(performance.now() - start));
+        if (timeout !== undefined) limits.timeout = Math.max(0, timeout - (performance.now() - start));
         const bytes = await buffer.beginOnThreadPool(direction, limits, site);
         return new CpuAccess(buffer, bytes, access, direction);
       }
@@ -355,7 +356,7 @@ export class DmaBuf implements Disposable {
     const direction = directionOf(access);
     const limits = checkWaitOptions(options);
     if (native.isReady(buffer.handle, direction)) return;
-    await buffer.wait(direction, limits, callSite(this.ready));
+    await buffer.wait(direction, limits, callSite(DmaBuf.prototype.ready));
   }
 
   /**

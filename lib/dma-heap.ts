@@ -1,5 +1,6 @@
 import { closeSync, constants, openSync, readdirSync, realpathSync } from 'node:fs';
 import { basename } from 'node:path';
+import { throwIfAborted } from './abort.js';
 import { finishAllocation, runAllocation } from './allocation.js';
 import {
   type Access,
@@ -25,15 +26,19 @@ import { type NativeHandle, native } from './native.js';
 /** What a new buffer shall be. */
 export interface BufferOptions {
   /** For debugging tools: at most 31 bytes of UTF-8, without NUL. */
-  name?: string;
+  name?: string | undefined;
   /**
    * Of the file descriptor, and of its duplicates wherever they go. Default `'read-write'`; only such a one can be mapped
    * for JavaScript. udmabuf makes no others.
    */
-  access?: Access;
+  access?: Access | undefined;
   /** Skips the memory guard: the kernel then kills processes rather than refuse. Default false. */
-  unchecked?: boolean;
+  unchecked?: boolean | undefined;
 }
+
+/** The names of the options. */
+export const bufferOptions: readonly string[] = ['name', 'access', 'unchecked'];
+const cancellableOptions: readonly string[] = [...bufferOptions, 'signal'];
 
 /** What kind of memory a heap gives, told from its name. */
 export type HeapKind = 'system' | 'cma' | 'protected' | 'shared' | 'unknown';
@@ -159,12 +164,17 @@ function openNative(path: string): NativeHandle {
 const readWrite = accessModeOf('read-write');
 
 /** Finds every fault of a request, and returns the access mode that it asks for. */
-function checkRequest(size: number, options: BufferOptions | undefined, kind: HeapKind): number {
+function checkRequest(
+  size: number,
+  options: BufferOptions | undefined,
+  kind: HeapKind,
+  names: readonly string[],
+): number {
   checkSize(size);
   let accessMode = readWrite;
   let unchecked = false;
   if (options !== undefined) {
-    checkOptions(options);
+    checkOptions(options, names);
     if (options.access !== undefined) accessMode = accessModeOf(options.access);
     if (options.name !== undefined) checkName(options.name);
     unchecked = checkFlag(options.unchecked, 'unchecked');
@@ -263,14 +273,18 @@ export class DmaHeap implements Disposable {
    * @param size Bytes; rounded up to pages.
    * @throws DmaBufError `ENOMEM`, `EMFILE`, `ERR_DMABUF_MEMORY_GUARD` (more than is available)
    */
-  async allocate(size: number, options?: BufferOptions & { signal?: AbortSignal }): Promise<DmaBuf> {
+  async allocate(
+    size: number,
+    options?: BufferOptions & { signal?: AbortSignal | undefined },
+  ): Promise<DmaBuf> {
     const heap = DmaHeap.#openOf(this);
-    const accessMode = checkRequest(size, options, heap.#kind);
-    checkSignal(options?.signal)?.throwIfAborted();
-    const site = callSite(this.allocate);
-    return runAllocation(
+    const accessMode = checkRequest(size, options, heap.#kind, cancellableOptions);
+    const signal = checkSignal(options?.signal);
+    throwIfAborted(signal);
+    const site = callSite(DmaHeap.prototype.allocate);
+    return await runAllocation(
       (done) => native.allocateAsync(heap.#handle, size, accessMode, done),
-      options,
+      { name: options?.name, signal },
       heap.#name,
       site,
     );
@@ -285,7 +299,7 @@ export class DmaHeap implements Disposable {
    */
   allocateSync(size: number, options?: BufferOptions): DmaBuf {
     const heap = DmaHeap.#openOf(this);
-    const accessMode = checkRequest(size, options, heap.#kind);
+    const accessMode = checkRequest(size, options, heap.#kind, bufferOptions);
     return finishAllocation(native.allocateSync(heap.#handle, size, accessMode), options?.name, heap.#name);
   }
 

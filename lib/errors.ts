@@ -247,18 +247,43 @@ export interface CallSite {
   stack?: string;
 }
 
+// Taken when this is loaded: hardened environments take it away later. Engines other than V8 may have none.
+const captureStackTrace = Error.captureStackTrace as typeof Error.captureStackTrace | undefined;
+
+/** Programs decide what a stack is (`Error.prepareStackTrace`): it must never cost the error itself. */
+// biome-ignore lint/complexity/noBannedTypes: V8 leaves out all frames above any function.
+export function captureStack(target: object, method: Function): void {
+  try {
+    captureStackTrace?.(target, method);
+  } catch {
+    // It goes without.
+  }
+}
+
 /** Remembers where the user called `method`. */
 // biome-ignore lint/complexity/noBannedTypes: V8 leaves out all frames above any function.
 export function callSite(method: Function): CallSite {
   const site: CallSite = {};
-  Error.captureStackTrace(site, method);
+  captureStack(site, method);
   return site;
 }
 
-/** Gives an error that was made later the stack of the call that it belongs to. */
-export function atCallSite(error: DmaBufError, site: CallSite): DmaBufError {
-  const frames = site.stack?.slice(site.stack.indexOf('\n')) ?? '';
-  error.stack = `${error.name}: ${error.message}${frames}`;
+/**
+ * Gives an error that was made later the stack of the call that it belongs to: as text, or in whatever form the program
+ * has stacks made.
+ */
+export function atCallSite<E extends Error>(error: E, site: CallSite): E {
+  try {
+    const stack: unknown = site.stack;
+    if (typeof stack === 'string') {
+      const frames = stack.includes('\n') ? stack.slice(stack.indexOf('\n')) : '';
+      error.stack = `${error.name}: ${error.message}${frames}`;
+    } else if (stack !== undefined) {
+      error.stack = stack as string;
+    }
+  } catch {
+    // It keeps the stack that it has.
+  }
   return error;
 }
 
@@ -267,6 +292,6 @@ export function atCallSite(error: DmaBufError, site: CallSite): DmaBufError {
  * remembering the call's place each time would cost more than the call.
  */
 export function withAwaitersStack(error: unknown): unknown {
-  if (error instanceof DmaBufError) Error.captureStackTrace(error, withAwaitersStack);
+  if (error instanceof DmaBufError) captureStack(error, withAwaitersStack);
   return error;
 }

@@ -1,6 +1,6 @@
 import { debuglog } from 'node:util';
 import { invalidType } from './check.js';
-import type { CallSite } from './errors.js';
+import { type CallSite, captureStack } from './errors.js';
 import { type NativeHandle, native } from './native.js';
 
 /** The classes whose objects own a descriptor. */
@@ -76,7 +76,7 @@ function callerFrames(stack: unknown): string {
 export function placeOfCall(): CallSite | undefined {
   if (!tracking) return undefined;
   const site: CallSite = {};
-  Error.captureStackTrace(site, placeOfCall);
+  captureStack(site, placeOfCall);
   return site;
 }
 

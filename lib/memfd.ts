@@ -14,12 +14,14 @@ import { type NativeHandle, native } from './native.js';
 /** A range of a memfd, for {@link DmaBuf.fromMemfd}. */
 export interface MemfdRange {
   /** Another memfd than the first argument; its descriptor stays yours. */
-  memfd?: number;
+  memfd?: number | undefined;
   /** Bytes, a multiple of the page size. */
   offset: number;
   /** Bytes, a multiple of the page size. */
   size: number;
 }
+
+const memfdRange: readonly string[] = ['memfd', 'offset', 'size'];
 
 const sealShrink = 0x2;
 const sealWrite = 0x8;
@@ -83,6 +85,7 @@ function sizeOfMemfd(fd: number): number {
 
 function checkPiece(piece: MemfdRange, first: number, sizes: Map<number, number>): [number, number, number] {
   if (typeof piece !== 'object' || piece === null) throw invalidType('pieces', 'MemfdRanges', piece);
+  checkOptions(piece, memfdRange);
   const fd = piece.memfd === undefined ? first : checkFd(piece.memfd, 'memfd');
   const size = sizes.get(fd) ?? sizeOfMemfd(fd);
   sizes.set(fd, size);
@@ -130,13 +133,15 @@ export function createFromMemfd(
 /** What {@link createMemfd} makes. */
 export interface MemfdOptions {
   /** For `/proc/<pid>/maps`: at most 31 bytes of UTF-8, without NUL. Default `'dmabuf'`. */
-  name?: string;
+  name?: string | undefined;
   /**
    * Take huge pages of so many bytes, a power of two that the kernel has reserved some of; `size` must be a multiple of it.
    * Default 0: ordinary pages.
    */
-  hugePageSize?: number;
+  hugePageSize?: number | undefined;
 }
+
+const memfdOptions: readonly string[] = ['name', 'hugePageSize'];
 
 /**
  * Makes a memfd that {@link DmaBuf.fromMemfd} accepts: sized, and sealed against shrinking (memfd_create(2), Linux 3.17).
@@ -147,7 +152,7 @@ export interface MemfdOptions {
  */
 export function createMemfd(size: number, options: MemfdOptions = {}): number {
   checkSize(size);
-  checkOptions(options);
+  checkOptions(options, memfdOptions);
   const { name = 'dmabuf', hugePageSize = 0 } = options;
   checkInteger(hugePageSize, 'hugePageSize', 0, 2 ** 40);
   if (Math.log2(hugePageSize || 1) % 1 !== 0)

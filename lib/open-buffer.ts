@@ -2,7 +2,7 @@ import { closedError } from './check.js';
 import type { CallSite } from './errors.js';
 import { guard, type Sentinel, unguard } from './handle.js';
 import { type NativeHandle, native } from './native.js';
-import { PendingWaits, type WaitOptions } from './wait.js';
+import { type Limits, PendingWaits } from './wait.js';
 
 /** The open dma-buf that a DmaBuf, its mappings and its CPU accesses share. */
 export class OpenBuffer {
@@ -76,21 +76,21 @@ export class OpenBuffer {
   }
 
   /** Waits, through the event loop, until the fences that matter for an access have signalled. */
-  wait(direction: number, options: WaitOptions, site: CallSite): Promise<void> {
+  wait(direction: number, limits: Limits, site: CallSite): Promise<void> {
     this.waits ??= new PendingWaits();
     return this.waits.run<void>(
       (done) => {
-        const wait = native.poll(this.handle, direction, (errno) => done(errno));
+        const wait = native.poll(this.handle, direction, (errno) => done(errno, undefined));
         return () => native.cancelPoll(wait);
       },
-      options,
+      limits,
       site,
       "waiting for the buffer's fences",
     );
   }
 
   /** Like `begin()`, on the thread pool, for when START may sleep. */
-  async beginOnThreadPool(direction: number, options: WaitOptions, site: CallSite): Promise<Uint8Array> {
+  async beginOnThreadPool(direction: number, limits: Limits, site: CallSite): Promise<Uint8Array> {
     this.waits ??= new PendingWaits();
     await this.waits.run<void>(
       (done) => {
@@ -104,7 +104,7 @@ export class OpenBuffer {
           cancelled = true;
         };
       },
-      options,
+      limits,
       site,
       "waiting for the buffer's fences",
     );

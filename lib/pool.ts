@@ -1,6 +1,7 @@
 import { setMaxListeners } from 'node:events';
-import { type AllocateOptions, allocate, checkAllocation } from './allocate.js';
+import { type AllocateOptions, allocate, allocateOptions, checkAllocation } from './allocate.js';
 import {
+  checkDuration,
   checkFlag,
   checkInteger,
   checkOptions,
@@ -17,14 +18,16 @@ import { checkWaitOptions, PendingWaits, type WaitOptions } from './wait.js';
 /** What a {@link DmaBufPool} holds and how many. */
 export interface PoolOptions extends AllocateOptions {
   /** Most buffers at a time, handed out and idle together: 1 to 2^20. Default 8. */
-  max?: number;
+  max?: number | undefined;
   /** How many buffers stay when trimming, those that are handed out included: at most `max`. Default 0. */
-  min?: number;
+  min?: number | undefined;
   /** Milliseconds after which an idle buffer is given back to the system. Default 10 000; 0 keeps them. */
-  idleTimeout?: number;
+  idleTimeout?: number | undefined;
   /** Clear a buffer before it is handed out again: for content that its next user must not see. Default false. */
-  zero?: boolean;
+  zero?: boolean | undefined;
 }
+
+const poolOptions: readonly string[] = [...allocateOptions, 'max', 'min', 'idleTimeout', 'zero'];
 
 /** A pool's figures, now and since it was made. */
 export interface PoolStatistics {
@@ -134,12 +137,13 @@ export class DmaBufPool implements Disposable {
    */
   constructor(size: number, options: PoolOptions = {}) {
     this.#size = checkSize(size);
-    checkOptions(options);
-    const { max = 8, min = 0, idleTimeout = 10_000, zero, ...request } = options;
+    checkOptions(options, poolOptions);
+    const { max = 8, min = 0, idleTimeout = 10_000, zero, from, name, access, unchecked } = options;
+    const request = { from, name, access, unchecked };
     checkAllocation(size, request);
     this.#max = checkInteger(max, 'max', 1, 2 ** 20);
     this.#min = checkInteger(min, 'min', 0, this.#max);
-    this.#idleTimeout = checkInteger(idleTimeout, 'idleTimeout', 0, 2 ** 31 - 1);
+    this.#idleTimeout = checkDuration(idleTimeout, 'idleTimeout');
     this.#options = request;
     this.#zero = checkFlag(zero, 'zero');
   }
@@ -180,7 +184,7 @@ export class DmaBufPool implements Disposable {
     }
     const outcome = await this.#waits.run<PooledBuffer | Error>(
       (done) => {
-        const waiter = (result: PooledBuffer | Error): void => done(0, result);
+        const waiter = (result: PooledBuffer | Error): void => void done(0, result);
         this.#queue.push(waiter);
         this.#serve();
         return () => {

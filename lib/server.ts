@@ -3,7 +3,6 @@ import { dirname, resolve } from 'node:path';
 import type { DmaBufChannel } from './channel.js';
 import {
   checkInteger,
-  checkOptions,
   closedError,
   illegalConstructor,
   invalidThis,
@@ -23,8 +22,11 @@ export interface ServerOptions {
    * The permissions of the socket's file, 0 to `0o777`, whatever the umask is: who may write may connect. Default `0o600`,
    * the own user alone. Abstract names have none.
    */
-  mode?: number;
+  mode?: number | undefined;
 }
+
+/** The names of the options. */
+export const serverOptions: readonly string[] = ['mode'];
 
 /** sun_path less the NUL. */
 const maxAddressBytes = 107;
@@ -171,7 +173,6 @@ export function listenAt(
   toChannel: (handle: NativeHandle) => DmaBufChannel,
 ): DmaBufServer {
   const address = socketAddress(path);
-  checkOptions(options);
   const { mode = 0o600 } = options ?? {};
   checkInteger(mode, 'mode', 0, 0o777);
   const handle = bind(address, mode, path);

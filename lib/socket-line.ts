@@ -1,7 +1,7 @@
 import { createError, withAwaitersStack } from './errors.js';
 import { askedForAt, placeOfCall } from './handle.js';
 import { type NativeHandle, native } from './native.js';
-import { PendingWaits, type WaitOptions } from './wait.js';
+import { type Limits, PendingWaits } from './wait.js';
 
 /** What an attempt returns that has to wait. */
 export const again: unique symbol = Symbol('again');
@@ -14,6 +14,15 @@ export async function letTurn(error: unknown): Promise<unknown> {
   const { code } = error as { code?: string };
   if (code === 'EMFILE' || code === 'ENFILE') await new Promise((resolve) => setImmediate(resolve));
   return error;
+}
+
+/** Whether an error is the signal's, which is passed on as it is. */
+function isReason({ signal }: Limits, error: unknown): boolean {
+  try {
+    return signal !== undefined && signal.reason === error;
+  } catch {
+    return false;
+  }
 }
 
 interface Place {
@@ -46,7 +55,7 @@ export class SocketLine {
   }
 
   /** Whether nobody waits, and it is not time to let the event loop turn, or there is no time for it. */
-  mayTry({ timeout }: WaitOptions): boolean {
+  mayTry({ timeout }: Limits): boolean {
     if (this.#places.size > 0) return false;
     if (this.#atOnce++ < mostAtOnce || timeout === 0) return true;
     this.#atOnce = 0;
@@ -60,7 +69,7 @@ export class SocketLine {
   }
 
   /** Makes the attempt when it is its turn and the socket is ready, and again as long as it has to wait. */
-  async run<T>(attempt: () => T | typeof again, limits: WaitOptions, what: string): Promise<T> {
+  async run<T>(attempt: () => T | typeof again, limits: Limits, what: string): Promise<T> {
     const site = placeOfCall();
     try {
       return await this.#waits.run<T>(
@@ -93,7 +102,7 @@ export class SocketLine {
       );
     } catch (error) {
       await letTurn(error);
-      throw error === limits.signal?.reason ? error : withAwaitersStack(error);
+      throw isReason(limits, error) ? error : withAwaitersStack(error);
     }
   }
 

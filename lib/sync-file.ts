@@ -217,11 +217,11 @@ export class SyncFile implements Disposable {
     if (status === 0) {
       await file.#waits.run<void>(
         (done) => {
-          const wait = native.poll(file.#handle, 1, (errno) => done(errno));
+          const wait = native.poll(file.#handle, 1, (errno) => done(errno, undefined));
           return () => native.cancelPoll(wait);
         },
         checked,
-        callSite(this.wait),
+        callSite(SyncFile.prototype.wait),
         'waiting for the fences of a sync_file',
       );
       status = native.syncFileStatus(SyncFile.#openOf(file).#handle);

@@ -8,9 +8,9 @@ import { native } from './native.js';
 
 /** What the source `'udmabuf'` is asked for. */
 interface UdmabufRequest {
-  name?: string;
-  access?: Access;
-  unchecked?: boolean;
+  name?: string | undefined;
+  access?: Access | undefined;
+  unchecked?: boolean | undefined;
 }
 
 /** The size in whole pages; throws what speaks against this source. */
@@ -29,11 +29,11 @@ function checkRequest(size: number, options: UdmabufRequest | undefined): number
 /** Allocates a memfd of its own behind a dma-buf, on the thread pool. The arguments have been checked. */
 export async function allocateUdmabuf(
   size: number,
-  options: (UdmabufRequest & { signal?: AbortSignal }) | undefined,
+  options: (UdmabufRequest & { signal?: AbortSignal | undefined }) | undefined,
 ): Promise<DmaBuf> {
   const whole = checkRequest(size, options);
   const site = callSite(allocateUdmabuf);
-  return runAllocation((done) => native.allocateUdmabufAsync(whole, done), options, 'udmabuf', site);
+  return await runAllocation((done) => native.allocateUdmabufAsync(whole, done), options, 'udmabuf', site);
 }
 
 /** Allocates a memfd of its own behind a dma-buf. The arguments have been checked. */

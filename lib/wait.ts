@@ -1,77 +1,157 @@
-import { checkInteger, checkOptions, checkSignal, closedError } from './check.js';
+import { onAbort, throwIfAborted } from './abort.js';
+import { checkDuration, checkOptions, checkSignal, closedError } from './check.js';
 import { atCallSite, type CallSite, createError, DmaBufError } from './errors.js';
 
 /** How long to wait, and what else ends the wait. */
 export interface WaitOptions {
   /** When it aborts, the promise rejects with its reason. */
-  signal?: AbortSignal;
-  /** Milliseconds, at most 2^31 − 1; then the promise rejects with `ETIMEDOUT`. Default: no limit. */
-  timeout?: number;
+  signal?: AbortSignal | undefined;
+  /**
+   * Milliseconds from 0 to 2^31 − 1, fractions too; then the promise rejects with `ETIMEDOUT`. Default: no limit.
+   */
+  timeout?: number | undefined;
 }
 
-/** Finds every fault of the options; throws the signal's reason when it has aborted already. */
-export function checkWaitOptions(options: WaitOptions | undefined): WaitOptions {
-  if (options === undefined) return {};
-  checkOptions(options);
-  if (options.timeout !== undefined) checkInteger(options.timeout, 'timeout', 0, 2 ** 31 - 1);
-  checkSignal(options.signal)?.throwIfAborted();
-  return options;
+/** The options, each read once. */
+export type Limits = Readonly<WaitOptions>;
+
+export const waitOptions: readonly string[] = ['signal', 'timeout'];
+const noLimits: Limits = {};
+
+/**
+ * Finds every fault of the options; throws the signal's reason when it has aborted already.
+ *
+ * @param names What options there are besides those of a wait.
+ */
+export function checkWaitOptions(options: WaitOptions | undefined, names = waitOptions): Limits {
+  if (options === undefined) return noLimits;
+  checkOptions(options, names);
+  const timeout = options.timeout;
+  if (timeout !== undefined) checkDuration(timeout, 'timeout');
+  const signal = checkSignal(options.signal);
+  throwIfAborted(signal);
+  return { signal, timeout };
 }
 
-/** Starts something that calls `done` once, with what it yields or a negative errno; returns how to cancel it. */
-export type Start<T> = (
-  done: (errno: number, value: T, syscall?: string) => void,
-  fail: (error: unknown) => void,
-) => () => void;
+/** Settles a wait, and says whether it was the first to do so: only then has anybody got the value. */
+export type Done<T> = (errno: number, value: T, syscall?: string) => boolean;
+
+/**
+ * Starts something that calls `done` with what it yields or a negative errno, or `fail` with an error. Returns how to
+ * cancel it, which is called when something else ends the wait first.
+ */
+export type Start<T> = (done: Done<T>, fail: (error: unknown) => void) => () => void;
+
+/** A pending wait, in the list of those of its object. */
+interface Pending {
+  close: (type: string) => void;
+  previous: Pending | undefined;
+  next: Pending | undefined;
+}
+
+// Taken when this is loaded, for what programs put in their place later.
+const OwnPromise = Promise;
+
+function errorOf(make: () => unknown): unknown {
+  try {
+    return make();
+  } catch (error) {
+    return error;
+  }
+}
+
+function quietly(action: (() => void) | undefined): void {
+  try {
+    action?.();
+  } catch {
+    // Whoever waits has been answered.
+  }
+}
 
 /** The waits of one object: they end when it is closed. */
 export class PendingWaits {
-  readonly #closings = new Set<(type: string) => void>();
+  #first: Pending | undefined;
+  #last: Pending | undefined;
 
   /**
-   * Runs a wait: settles when it is done, when `options.signal` aborts, when the time is over, or when the
-   * object is closed, whichever comes first. Errors carry the stack of `site`.
+   * Runs a wait: settles when it is done, when the signal aborts, when the time is over, or when the object is closed,
+   * whichever comes first. Errors carry the stack of `site`. Whatever `start`, the signal or a timer throws rejects.
    */
-  run<T>(start: Start<T>, options: WaitOptions, site: CallSite, what: string): Promise<T> {
-    const { signal, timeout } = options;
-    return new Promise((resolve, reject) => {
-      let settled = false;
+  run<T>(start: Start<T>, limits: Limits, site: CallSite, what: string): Promise<T> {
+    const { signal, timeout } = limits;
+    return new OwnPromise<T>((resolve, reject) => {
+      let isSettled = false;
       let timer: NodeJS.Timeout | undefined;
       let cancel: (() => void) | undefined;
+      let ignoreSignal: (() => void) | undefined;
       const settle = (): void => {
-        settled = true;
-        clearTimeout(timer);
-        signal?.removeEventListener('abort', abort);
-        this.#closings.delete(close);
+        isSettled = true;
+        this.#remove(pending);
+        if (timer !== undefined) quietly(() => clearTimeout(timer));
+        ignoreSignal?.();
       };
       const fail = (error: unknown): void => {
-        if (settled) return;
-        settle();
-        cancel?.();
+        if (isSettled) return;
+        isSettled = true;
         reject(error);
-      };
-      const abort = (): void => fail(signal?.reason);
-      const close = (type: string): void => fail(atCallSite(closedError(type), site));
-      cancel = start((errno, value, syscall = 'poll') => {
-        if (settled) return;
         settle();
-        if (errno < 0) reject(atCallSite(createError(errno, syscall), site));
+        quietly(cancel);
+      };
+      const done: Done<T> = (errno, value, syscall = 'poll') => {
+        if (isSettled) return false;
+        isSettled = true;
+        if (errno < 0) reject(errorOf(() => atCallSite(createError(errno, syscall), site)));
         else resolve(value);
-      }, fail);
-      if (settled) return; // It was done at once.
-      this.#closings.add(close);
-      signal?.addEventListener('abort', abort, { once: true });
-      if (timeout !== undefined) {
+        settle();
+        return errno >= 0;
+      };
+      const pending: Pending = {
+        close: (type) => fail(errorOf(() => atCallSite(closedError(type), site))),
+        previous: undefined,
+        next: undefined,
+      };
+      this.#add(pending);
+      try {
+        if (signal !== undefined) {
+          ignoreSignal = onAbort(signal, fail);
+          // It called back at once.
+          if (isSettled) return ignoreSignal();
+        }
+        cancel = start(done, fail);
+        if (isSettled) return quietly(cancel);
+        if (timeout === undefined) return;
         timer = setTimeout(() => {
           const message = `ETIMEDOUT: ${what} was not over after ${timeout} ms`;
-          fail(atCallSite(new DmaBufError(message, { code: 'ETIMEDOUT' }), site));
-        }, timeout);
+          fail(errorOf(() => atCallSite(new DmaBufError(message, { code: 'ETIMEDOUT' }), site)));
+        }, Math.ceil(timeout));
+      } catch (error) {
+        fail(error);
       }
     });
   }
 
   /** The object of `type` is being closed: rejects every wait with `ERR_DMABUF_CLOSED`. */
   rejectAll(type: string): void {
-    for (const close of [...this.#closings]) close(type);
+    while (this.#first !== undefined) {
+      const pending = this.#first;
+      this.#remove(pending);
+      pending.close(type);
+    }
+  }
+
+  #add(pending: Pending): void {
+    pending.previous = this.#last;
+    if (this.#last === undefined) this.#first = pending;
+    else this.#last.next = pending;
+    this.#last = pending;
+  }
+
+  #remove(pending: Pending): void {
+    if (pending.previous !== undefined) pending.previous.next = pending.next;
+    else if (this.#first === pending) this.#first = pending.next;
+    if (pending.next !== undefined) pending.next.previous = pending.previous;
+    else if (this.#last === pending) this.#last = pending.previous;
+    pending.previous = undefined;
+    pending.next = undefined;
   }
 }

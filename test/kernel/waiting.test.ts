@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { closeSync } from 'node:fs';
 import { type Access, allocateSync, DmaBuf, DmaBufError, type SyncFile, type WaitOptions } from 'dmabuf';
-import { type BadValue, badOptions, badSignals } from '../support/bad-values.js';
+import { badOptions, badSignals, badTimeouts } from '../support/bad-values.js';
 import { leavesNothing, openFds } from '../support/descriptors.js';
 import { assertCode, rejectsCode, unsound, until } from '../support/expect.js';
 import {
@@ -26,19 +26,6 @@ const waits: Record<string, (buffer: DmaBuf, access: Access, options?: WaitOptio
 const ways = Object.entries(waits);
 
 const accesses: readonly Access[] = ['read', 'write', 'read-write'];
-
-const badTimeouts: readonly BadValue[] = [
-  ['null', null, 'ERR_INVALID_ARG_TYPE'],
-  ['a string', '10', 'ERR_INVALID_ARG_TYPE'],
-  ['a bigint', 10n, 'ERR_INVALID_ARG_TYPE'],
-  ['a boolean', true, 'ERR_INVALID_ARG_TYPE'],
-  ['an object', {}, 'ERR_INVALID_ARG_TYPE'],
-  ['NaN', Number.NaN, 'ERR_OUT_OF_RANGE'],
-  ['a fraction', 0.5, 'ERR_OUT_OF_RANGE'],
-  ['-1', -1, 'ERR_OUT_OF_RANGE'],
-  ['Infinity', Number.POSITIVE_INFINITY, 'ERR_OUT_OF_RANGE'],
-  ['2^31', 2 ** 31, 'ERR_OUT_OF_RANGE'],
-];
 
 for (const [way, wait] of ways) {
   for (const access of accesses) {

@@ -84,8 +84,8 @@ export const badAccesses: readonly BadValue[] = [
 /** For an access that must be given. */
 export const badRequiredAccesses: readonly BadValue[] = [missing, ...badAccesses];
 
-/** For an options object. */
-export const badOptions: readonly BadValue[] = [
+/** What is no options object. */
+export const notOptions: readonly BadValue[] = [
   ['null', null, type],
   ['a string', 'read', type],
   ['a number', 1, type],
@@ -93,6 +93,13 @@ export const badOptions: readonly BadValue[] = [
   ['a bigint', 1n, type],
   ['a symbol', Symbol('read'), type],
   ['a function', () => ({}), type],
+];
+
+/** For an options object. */
+export const badOptions: readonly BadValue[] = [
+  ...notOptions,
+  ['an option that does not exist', { nonsense: 1 }, 'ERR_INVALID_ARG_VALUE'],
+  ['an option that the options inherit', Object.create({ nonsense: null }), 'ERR_INVALID_ARG_VALUE'],
 ];
 
 /** For an optional boolean. */
@@ -113,6 +120,11 @@ export const badSignals: readonly BadValue[] = [
   ['an AbortController', new AbortController(), type],
   ['an object that looks aborted', { aborted: true }, type],
   ['an object that looks like a signal', { aborted: false }, type],
+  [
+    'a signal that nobody can stop to listen to',
+    { aborted: false, throwIfAborted() {}, addEventListener() {} },
+    type,
+  ],
 ];
 
 /** For the sources of an allocation. */
@@ -174,7 +186,15 @@ export const badTexts: readonly BadValue[] = [
 ];
 
 /** For a time in milliseconds that may be left out. */
-export const badTimeouts: readonly BadValue[] = [...notNumbers, ...notIntegers, ['2^31', 2 ** 31, range]];
+export const badTimeouts: readonly BadValue[] = [
+  ...notNumbers,
+  ['NaN', Number.NaN, range],
+  ['-1', -1, range],
+  ['a little less than 0', -Number.MIN_VALUE, range],
+  ['Infinity', Number.POSITIVE_INFINITY, range],
+  ['2^31', 2 ** 31, range],
+  ['a little more than 2^31 - 1', 2 ** 31 - 0.5, range],
+];
 
 /** For a socket's path or abstract name. */
 export const badSocketPaths: readonly BadValue[] = [

@@ -11,6 +11,7 @@ type ErrorClass = new (...args: never[]) => Error;
 
 const classOfCode: Record<string, ErrorClass> = {
   ERR_INVALID_ARG_TYPE: TypeError,
+  ERR_INVALID_ARG_VALUE: TypeError,
   ERR_INVALID_THIS: TypeError,
   ERR_INVALID_RETURN_VALUE: TypeError,
   ERR_ILLEGAL_CONSTRUCTOR: TypeError,

@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import { diff, pinSync, type Snapshot, snapshot, unpinSync, watch } from 'dmabuf/inspect';
 import { type ArgumentRow, testArguments } from '../support/argument-tests.js';
-import { type BadValue, badFlags, badModes, badOptions, badSignals } from '../support/bad-values.js';
+import { type BadValue, badFlags, badModes, notOptions, badSignals } from '../support/bad-values.js';
 import { rejectsCode, throwsCode, unsound } from '../support/expect.js';
 import { bufferUsage, snapshotOf } from '../support/snapshots.js';
 
@@ -51,7 +51,7 @@ function snapshotRows(name: string, call: (options: unknown) => unknown, rejects
     rejects,
   });
   return [
-    { argument: `${name}, options,`, bad: badOptions, call, rejects },
+    { argument: `${name}, options,`, bad: notOptions, call, rejects },
     option('pids', badPidLists),
     option('source', badSourceNames),
     option('devices', badFlags),
@@ -72,7 +72,7 @@ describe('arguments of inspection', () => {
     ...snapshotRows('watch', startWatch, false),
     { argument: 'watch, option interval,', bad: badIntervals, call: withOption(startWatch, 'interval') },
     { argument: 'watch, option signal,', bad: badSignals, call: withOption(startWatch, 'signal') },
-    { argument: 'pinSync, options,', bad: badOptions, call: pin },
+    { argument: 'pinSync, options,', bad: notOptions, call: pin },
     { argument: 'pinSync, option folder,', bad: badFolders, call: withOption(pin, 'folder') },
     { argument: 'pinSync, option mode,', bad: badModes, call: withOption(pin, 'mode') },
     { argument: 'pinSync, option holders,', bad: badFlags, call: withOption(pin, 'holders') },

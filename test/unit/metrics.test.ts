@@ -16,7 +16,7 @@ import {
 import { parseListen } from '../../lib/cli/metrics-server.js';
 import { registerMetricsOf } from '../../lib/metrics/register.js';
 import { testArguments } from '../support/argument-tests.js';
-import { type BadValue, badOptions } from '../support/bad-values.js';
+import { type BadValue, notOptions } from '../support/bad-values.js';
 import { unsound } from '../support/expect.js';
 import { parseExposition, type Sample, sampled, valuesBy } from '../support/exposition.js';
 import { packageRoot } from '../support/programs.js';
@@ -56,7 +56,7 @@ describe('the options of registerMetrics()', () => {
   testArguments(test, [
     {
       argument: 'registerMetrics, options,',
-      bad: badOptions,
+      bad: notOptions,
       call: (value) => registerMetrics(unsound(value)),
     },
     option('register', [
