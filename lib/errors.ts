@@ -45,7 +45,7 @@ export interface DmaBufErrorDetails {
  * - `ERR_DMABUF_METRIC_EXISTS`: the registry has a metric of that name already.
  * - `ERR_DMABUF_UNSUPPORTED_KERNEL`: this kernel does not offer what was asked for; where one version of Linux
  *   brought it, the message says which.
- * - `ERR_DMABUF_UNSUPPORTED_PLATFORM`: no Linux, or no binary of the addon for this machine.
+ * - `ERR_DMABUF_UNSUPPORTED_PLATFORM`: no Linux, or the addon cannot be loaded; the message says why.
  */
 export class DmaBufError extends Error {
   /** The errno's name (`'EACCES'`) or an `ERR_DMABUF_*` code, see above. */

@@ -1,6 +1,7 @@
 import { debuglog } from 'node:util';
 import { invalidType } from './check.js';
 import { type CallSite, captureStack } from './errors.js';
+import { packageFolder } from './load-addon.js';
 import { type NativeHandle, native } from './native.js';
 
 /** The classes whose objects own a descriptor. */
@@ -62,13 +63,19 @@ export function setHandleTracking(enabled: boolean): void {
   if (!enabled) origins.clear();
 }
 
-const ownFolder = new URL('.', import.meta.url).href;
+let ownFolder: string | undefined;
+
+/** Whether a frame is the package's. A bundler mixes its code with other code: then none is known to be. */
+function isOwn(frame: string): boolean {
+  ownFolder ??= packageFolder() === undefined ? '' : import.meta.url.replace(/[^/]*$/, '');
+  return ownFolder !== '' && frame.includes(ownFolder);
+}
 
 /** The frames of the caller's code, without the first line. */
 function callerFrames(stack: unknown): string {
   if (typeof stack !== 'string') return '';
   const frames = stack.split('\n').slice(1);
-  const foreign = frames.findIndex((frame) => !frame.includes(ownFolder) && !frame.endsWith('(<anonymous>)'));
+  const foreign = frames.findIndex((frame) => !isOwn(frame) && !frame.endsWith('(<anonymous>)'));
   return frames.slice(foreign < 0 ? 0 : foreign).join('\n');
 }
 
@@ -153,7 +160,7 @@ function closeCollected(record: OpenRecord): void {
   );
 }
 
-const registry = new FinalizationRegistry<OpenRecord>(closeCollected);
+let registry: FinalizationRegistry<OpenRecord> | undefined;
 
 /** Whatever the program has made of stack traces (Error.prepareStackTrace): it must not cost the object. */
 function placeOfMaking(): string {
@@ -169,6 +176,7 @@ export function guard(handle: NativeHandle, type: HandleType): Sentinel {
   let sentinel = spare.pop();
   if (sentinel === undefined) {
     sentinel = new Sentinel();
+    registry ??= new FinalizationRegistry<OpenRecord>(closeCollected);
     registry.register(sentinel, sentinel.record);
   }
   sentinel.record.handle = handle;

@@ -4,8 +4,8 @@
 /**
  * Linux dma-bufs: allocate, map, synchronise, wait for, name, share.
  *
- * Importing works everywhere; where there is no Linux or no binary of the addon, whatever needs the kernel throws
- * `ERR_DMABUF_UNSUPPORTED_PLATFORM`.
+ * Importing works everywhere, and loads nothing; where there is no Linux, or the addon cannot be loaded, whatever needs the
+ * kernel throws `ERR_DMABUF_UNSUPPORTED_PLATFORM`.
  *
  * What holds for all of it and is not repeated below: sizes, offsets and positions are bytes, durations milliseconds. A bad
  * argument throws a TypeError `ERR_INVALID_ARG_TYPE` or a RangeError `ERR_OUT_OF_RANGE` before anything reaches the kernel,

@@ -1,8 +1,5 @@
-import { existsSync } from 'node:fs';
-import { createRequire } from 'node:module';
-import { join } from 'node:path';
-import { fileURLToPath } from 'node:url';
-import { createError, DmaBufError } from './errors.js';
+import { createError } from './errors.js';
+import { loadAddon } from './load-addon.js';
 
 /** The number of an open file in the addon's table. */
 export type NativeHandle = number;
@@ -161,68 +158,15 @@ export interface Native {
   availableMemory(): void;
 }
 
-const packageFolder = fileURLToPath(new URL('../..', import.meta.url));
-
-/** Where the addon is: what was built in a clone or in the package, else what the package brings for this C library. */
-function placeOfAddon(require: NodeJS.Require): string[] {
-  for (const place of [['build'], ['native', 'build']]) {
-    const path = [...place, 'Release', 'dmabuf.node'];
-    if (existsSync(join(packageFolder, ...path))) return path;
-  }
-  const { familySync, GLIBC } = require('detect-libc') as typeof import('detect-libc');
-  return ['prebuilds', `linux-${process.arch}`, `dmabuf.${familySync() ?? GLIBC}.node`];
-}
-
-function load(): Native {
-  const require = createRequire(import.meta.url);
-  const bindings = require('bindings') as (options: object) => Native;
-  const native = bindings({
-    bindings: 'dmabuf',
-    module_root: packageFolder,
-    try: [['module_root', ...placeOfAddon(require)]],
-  });
-  native.setErrorFactory(createError);
-  return native;
-}
-
-/** Stands in for the addon where there is none: importing the package works, using it says why not. */
-function unavailable(makeError: () => DmaBufError): Native {
-  const fail = (): never => {
-    throw makeError();
-  };
-  return new Proxy({} as Native, { get: fail, has: fail });
-}
-
-function loadOrExplain(): Native {
-  if (process.platform !== 'linux') {
-    return unavailable(
-      () =>
-        new DmaBufError(
-          `ERR_DMABUF_UNSUPPORTED_PLATFORM: dma-bufs exist on Linux only, and this is ${process.platform}`,
-          { code: 'ERR_DMABUF_UNSUPPORTED_PLATFORM' },
-        ),
-    );
-  }
-  try {
-    return load();
-  } catch (cause) {
-    const reason = 'tries' in (cause as object) ? 'the package has none' : (cause as Error).message;
-    return unavailable(
-      () =>
-        new DmaBufError(
-          `ERR_DMABUF_UNSUPPORTED_PLATFORM: no binary of the addon fits this machine (linux-${process.arch}, Node ` +
-            `${process.versions.node}: ${reason})`,
-          {
-            code: 'ERR_DMABUF_UNSUPPORTED_PLATFORM',
-            hint:
-              'Build it from source, with g++ and make: npm install --no-save node-gyp node-addon-api && ' +
-              `npx node-gyp rebuild -C '${join(packageFolder, 'native')}'`,
-            cause,
-          },
-        ),
-    );
-  }
-}
-
-/** The addon, loaded once per environment. */
-export const native: Native = loadOrExplain();
+/**
+ * The addon of this environment. Importing the package loads nothing: the first use does, or throws an error that says why
+ * it cannot. Until then a stand-in is here, whose place the addon takes.
+ */
+export let native: Native = new Proxy({} as Native, {
+  get: (_standIn, name: keyof Native) => {
+    const loaded = loadAddon() as Native;
+    loaded.setErrorFactory(createError);
+    native = loaded;
+    return loaded[name];
+  },
+});

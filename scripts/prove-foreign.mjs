@@ -160,10 +160,9 @@ const proofs = {
     const node = await muslNode(folder, join(installed, 'program.mjs'), say);
     chmodSync(node, 0o755);
     const bun = await muslBun('x64', say);
-    // The guest sees this machine's files; what it writes is dropped. ldd is what tells of the C library to detect-libc.
+    // The guest sees this machine's files; what it writes is dropped.
     const script = `
       ln -sf "$1/loader" ${muslLoader('x64')}
-      printf '%s\\n' '#!/bin/sh' 'exec ${muslLoader('x64')} --list -- "$@"' >/usr/bin/ldd
       cd "$1"
       export LD_LIBRARY_PATH="$1" LD_PRELOAD="$1/${preload}" DMABUF_BPF=1 DMABUF_SOURCES='system udmabuf'
       "$2"

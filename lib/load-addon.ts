@@ -1,0 +1,236 @@
+import { closeSync, existsSync, openSync, readFileSync, readSync, realpathSync } from 'node:fs';
+import { createRequire } from 'node:module';
+import { dirname, join, resolve } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { DmaBufError } from './errors.js';
+
+type DlopenError = Error & { code?: string };
+
+/** What happened, and what to do about it. */
+type Reason = readonly [what: string, hint?: string];
+
+const guide = 'The guide docs/bundlers.md in the package has more';
+
+/** The folder of the package, two above this file's; undefined where a bundler has put the code somewhere else. */
+export function packageFolder(): string | undefined {
+  const url = import.meta.url as string | undefined;
+  if (!url?.startsWith('file:')) return undefined;
+  const folder = dirname(dirname(dirname(fileURLToPath(url))));
+  try {
+    const { name } = JSON.parse(readFileSync(join(folder, 'package.json'), 'utf8')) as { name?: string };
+    return name === 'dmabuf' ? folder : undefined;
+  } catch {
+    return undefined;
+  }
+}
+
+/** What was built in a clone, or in the package where it is installed. */
+function ownBuild(folder: string): string[] | undefined {
+  const places = [
+    ['build', 'Release', 'dmabuf.node'],
+    ['native', 'build', 'Release', 'dmabuf.node'],
+  ];
+  return places.find((place) => existsSync(join(folder, ...place)));
+}
+
+/** Every program names the loader of its C library in its first bytes. */
+function libc(): 'glibc' | 'musl' {
+  let fd: number | undefined;
+  try {
+    fd = openSync('/proc/self/exe', 'r');
+    const start = Buffer.alloc(4096);
+    readSync(fd, start, 0, start.length, 0);
+    return start.includes('/ld-musl-') ? 'musl' : 'glibc';
+  } catch {
+    return 'glibc'; // It may not be read; most are.
+  } finally {
+    if (fd !== undefined) closeSync(fd);
+  }
+}
+
+/** The binaries that the package brings. Bundlers look for URLs like these, and take the files along that they name. */
+function prebuilt(): string | undefined {
+  switch (`${process.arch} ${libc()}`) {
+    case 'x64 glibc':
+      return fileURLToPath(new URL('../../prebuilds/linux-x64/dmabuf.glibc.node', import.meta.url));
+    case 'x64 musl':
+      return fileURLToPath(new URL('../../prebuilds/linux-x64/dmabuf.musl.node', import.meta.url));
+    case 'arm64 glibc':
+      return fileURLToPath(new URL('../../prebuilds/linux-arm64/dmabuf.glibc.node', import.meta.url));
+    case 'arm64 musl':
+      return fileURLToPath(new URL('../../prebuilds/linux-arm64/dmabuf.musl.node', import.meta.url));
+    default:
+      return undefined;
+  }
+}
+
+function open(path: string): unknown {
+  const module = { exports: {} };
+  process.dlopen(module, path);
+  return module.exports;
+}
+
+function fromSource(folder: string | undefined): string {
+  const native = folder === undefined ? 'node_modules/dmabuf/native' : join(folder, 'native');
+  return (
+    'Build it from source, with g++, make and python3: npm install --no-save node-gyp node-addon-api && ' +
+    `npx node-gyp rebuild -C '${native.replaceAll("'", `'\\''`)}'`
+  );
+}
+
+/** The mount that a file is on, when nothing on it may be executed. */
+function noexecMount(path: string): string | undefined {
+  try {
+    const file = realpathSync(path);
+    let mount: string[] = [];
+    for (const line of readFileSync('/proc/self/mountinfo', 'utf8').split('\n')) {
+      const fields = line.split(' ');
+      const point = fields[4]?.replace(/\\([0-7]{3})/g, (_, octal) =>
+        String.fromCharCode(Number.parseInt(octal, 8)),
+      );
+      if (point === undefined || !`${file}/`.startsWith(point === '/' ? point : `${point}/`)) continue;
+      // Of two at the same point, the later one lies above.
+      if (point.length >= (mount[0]?.length ?? 0)) mount = [point, fields[5] as string];
+    }
+    return mount[1]?.split(',').includes('noexec') ? mount[0] : undefined;
+  } catch {
+    return undefined;
+  }
+}
+
+/** Why a file that is there could not be loaded. */
+function whyNotLoaded({ code, message }: DlopenError, path: string): Reason {
+  if (code === 'ERR_DLOPEN_DISABLED') {
+    return process.permission === undefined
+      ? ['addons are disabled', 'Start Node.js, or the worker, without --no-addons, also in NODE_OPTIONS']
+      : ["Node.js's permission model does not allow addons", 'Start Node.js with --allow-addons'];
+  }
+  if (/allow-ffi/.test(message)) return ['Deno does not allow native code', 'Start Deno with --allow-ffi'];
+  const mount = noexecMount(path);
+  if (mount !== undefined) {
+    return [
+      `${path} may not be executed, since ${mount} is mounted noexec`,
+      `Remount it, as root: mount -o remount,exec '${mount}'; or copy the file to where programs may lie, and have DMABUF_BINARY ` +
+        'name the copy',
+    ];
+  }
+  if (/Permission denied/.test(message)) {
+    return [`${path} may not be read`, "Have the package's files readable for this user: chmod -R a+rX"];
+  }
+  if (/GLIBC(XX)?_[\d.]+' not found|Error relocating/.test(message)) {
+    return [
+      `the C or C++ library is older than the one that ${path} was made with: ${message}`,
+      fromSource(packageFolder()),
+    ];
+  }
+  if (/(libc\.so|ld-linux|ld-musl|libc\.musl)[^ :]*:/.test(message)) {
+    return [
+      `${path} is made for the other C library (${message})`,
+      'Name the one that fits, dmabuf.glibc.node or dmabuf.musl.node in prebuilds, in DMABUF_BINARY, or delete what was built for the other',
+    ];
+  }
+  const missing = /(\S+): cannot open shared object file|Error loading shared library (\S+):/.exec(message);
+  const library = missing?.[1] ?? missing?.[2];
+  // glibc's loader passes over files for other processors, and says so of them as well.
+  if (library !== undefined && library !== path) {
+    return [`${path} needs ${library}, which is not there`, 'Install that library, or build the addon again'];
+  }
+  if (library === path || /ELF|Exec format|file too short|cannot read file data/.test(message)) {
+    return [
+      `${path} is damaged or made for another processor than ${process.arch} (${message})`,
+      'Install the package again; what was built from source has to be built again',
+    ];
+  }
+  return [`${path} could not be loaded: ${message}`];
+}
+
+/** Why the binary that the package should have is not there. */
+function whyMissing(path: string | undefined): Reason {
+  const folder = packageFolder();
+  if (folder !== undefined) {
+    return [
+      `the package's binary is missing: ${path}`,
+      `Install the package again, or have what copied it take ${join(folder, 'prebuilds')} along. ${guide}`,
+    ];
+  }
+  return [
+    'the code of dmabuf was bundled without its binary',
+    'Keep the package out of the bundle (external), or ship the file prebuilds/linux-' +
+      `${process.arch}/dmabuf.${libc()}.node of the package beside it and have DMABUF_BINARY name it. ${guide}`,
+  ];
+}
+
+function refusal([what, hint]: Reason, cause?: unknown): DmaBufError {
+  const code = 'ERR_DMABUF_UNSUPPORTED_PLATFORM';
+  return new DmaBufError(`${code}: ${what}`, { code, hint, cause });
+}
+
+/** An existing file; what keeps it from being loaded is explained. */
+function openOrExplain(path: string, load: (path: string) => unknown = open): unknown {
+  try {
+    return load(path);
+  } catch (cause) {
+    throw refusal(whyNotLoaded(cause as DlopenError, path), cause);
+  }
+}
+
+function loadPrebuilt(): unknown {
+  if (process.platform === 'android') {
+    throw refusal([
+      "Android's kernels have dma-bufs, but the package has no binary for Android's C library",
+      'In Termux, use a Node.js for Linux, in proot-distro. Nobody has tried it, and Android lets few apps open /dev/dma_heap',
+    ]);
+  }
+  let path: string | undefined;
+  try {
+    path = prebuilt();
+  } catch (cause) {
+    throw refusal(whyMissing(undefined), cause); // CommonJS out of a bundler knows no import.meta.url.
+  }
+  if (path === undefined) {
+    throw refusal([`the package has no binary for linux-${process.arch}`, fromSource(packageFolder())]);
+  }
+  if (!existsSync(path)) throw refusal(whyMissing(path));
+  return openOrExplain(path);
+}
+
+/** What was built from source, by `bindings`. undefined where a bundler has left that out. */
+function loadOwnBuild(folder: string, place: readonly string[]): unknown {
+  const require = createRequire(import.meta.url);
+  let bindings: (options: object) => unknown;
+  try {
+    bindings = require('bindings') as typeof bindings;
+  } catch {
+    return undefined;
+  }
+  return openOrExplain(join(folder, ...place), () =>
+    bindings({ bindings: 'dmabuf', module_root: folder, try: [['module_root', ...place]] }),
+  );
+}
+
+/** What the user has put in the place of the package's binaries. */
+function chosenBinary(): string | undefined {
+  try {
+    return process.env.DMABUF_BINARY;
+  } catch {
+    return undefined; // Deno without --allow-env
+  }
+}
+
+function loadAny(): unknown {
+  const chosen = chosenBinary();
+  if (chosen) {
+    const path = resolve(chosen);
+    if (!existsSync(path)) throw refusal([`DMABUF_BINARY names ${path}, which is not there`]);
+    return openOrExplain(path);
+  }
+  const folder = packageFolder();
+  const place = folder === undefined ? undefined : ownBuild(folder);
+  return (folder && place && loadOwnBuild(folder, place)) ?? loadPrebuilt();
+}
+
+/** Loads the addon, or throws an error that names the cause. */
+export function loadAddon(): unknown {
+  if (process.platform === 'linux' || process.platform === 'android') return loadAny();
+  throw refusal([`dma-bufs exist on Linux only, and this is ${process.platform}`]);
+}
