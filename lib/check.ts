@@ -30,6 +30,11 @@ export function invalidType(name: string, expected: string, value: unknown): Typ
   return Object.assign(error, { code: 'ERR_INVALID_ARG_TYPE' });
 }
 
+/** TypeError with code `ERR_INVALID_ARG_VALUE`. */
+export function invalidValue(message: string): TypeError {
+  return Object.assign(new TypeError(message), { code: 'ERR_INVALID_ARG_VALUE' });
+}
+
 /** RangeError with code `ERR_OUT_OF_RANGE`. */
 export function outOfRange(name: string, expected: string, value: unknown): RangeError {
   const error = new RangeError(`The ${name} must be ${expected}. Received ${show(value)}`);
@@ -143,11 +148,10 @@ function nearest(word: string, names: readonly string[]): string | undefined {
 
 /** TypeError with code `ERR_INVALID_ARG_VALUE`: there is no such option. */
 function unknownOption(name: string, names: readonly string[]): TypeError {
-  const error = new TypeError(
+  return invalidValue(
     `There is no option ${show(name)} here. The nearest that there is is '${nearest(name, names)}'; all are: ` +
       `${names.join(', ')}`,
   );
-  return Object.assign(error, { code: 'ERR_INVALID_ARG_VALUE' });
 }
 
 /** Programs extend it, and so every object. */

@@ -9,6 +9,7 @@ import {
   closedError,
   illegalConstructor,
   invalidThis,
+  invalidValue,
   isObject,
 } from './check.js';
 import type { DmaBuf } from './dma-buf.js';
@@ -45,30 +46,39 @@ export interface PoolStatistics {
   trimmed: number;
 }
 
+/** A buffer that was handed out. */
+interface Loan {
+  readonly pool: DmaBufPool;
+  readonly buffer: DmaBuf;
+  isOut: boolean;
+}
+
 /** Known to this module alone, so that nobody else constructs. */
 const construct = Symbol('PooledBuffer');
+let takeBack: (loan: Loan) => void;
+let forget: (loan: Loan) => void;
 
 /** A buffer on loan from a pool; {@link DmaBufPool.acquire} hands it out. */
 export class PooledBuffer implements Disposable {
   /** The buffer. Do not close it, nor use it after `release()`; what you set on it (its name) stays for its next user. */
   readonly buffer: DmaBuf;
-  #giveBack: ((buffer: DmaBuf) => void) | undefined;
+  readonly #loan: Loan;
 
   /** @internal */
-  constructor(buffer: DmaBuf, giveBack: (buffer: DmaBuf) => void, token: symbol) {
+  constructor(loan: Loan, token: symbol) {
     if (token !== construct) throw illegalConstructor('PooledBuffer', 'DmaBufPool.acquire()');
-    this.buffer = buffer;
-    this.#giveBack = giveBack;
+    this.buffer = loan.buffer;
+    this.#loan = loan;
   }
 
-  static #of(self: PooledBuffer): PooledBuffer {
-    if (!isObject(self) || !(#giveBack in self)) throw invalidThis('PooledBuffer');
-    return self;
+  static #of(self: PooledBuffer): Loan {
+    if (!isObject(self) || !(#loan in self)) throw invalidThis('PooledBuffer');
+    return self.#loan;
   }
 
   /** Whether `release()` was called. */
   get released(): boolean {
-    return PooledBuffer.#of(this).#giveBack === undefined;
+    return !PooledBuffer.#of(this).isOut;
   }
 
   /**
@@ -76,11 +86,10 @@ export class PooledBuffer implements Disposable {
    * buffer out again. Does nothing the second time.
    */
   release(): void {
-    if (PooledBuffer.#of(this).#giveBack === undefined) return;
-    const giveBack = this.#giveBack;
-    this.#giveBack = undefined;
+    const loan = PooledBuffer.#of(this);
+    if (!loan.isOut) return;
+    takeBack(loan);
     lost.unregister(this);
-    giveBack?.(this.buffer);
   }
 
   /** The same as `release()`. */
@@ -90,12 +99,67 @@ export class PooledBuffer implements Disposable {
 }
 
 /** Loans that were collected without `release()`: their place in the pool becomes free. */
-const lost = new FinalizationRegistry<() => void>((forget) => forget());
+const lost = new FinalizationRegistry<Loan>((loan) => forget(loan));
 
 interface Idle {
-  buffer: DmaBuf;
-  since: number;
-  watched: boolean;
+  readonly buffer: DmaBuf;
+  readonly since: number;
+  isWatched: boolean;
+}
+
+/** A call that waits. */
+interface Waiter {
+  give(loan: PooledBuffer): boolean;
+  fail(error: unknown): void;
+  isQueued: boolean;
+  previous: Waiter | undefined;
+  next: Waiter | undefined;
+}
+
+/** First come, first served; a call may leave from anywhere. */
+class Queue {
+  first: Waiter | undefined;
+  length = 0;
+  #last: Waiter | undefined;
+
+  add(waiter: Waiter): void {
+    waiter.previous = this.#last;
+    if (this.#last === undefined) this.first = waiter;
+    else this.#last.next = waiter;
+    this.#last = waiter;
+    waiter.isQueued = true;
+    this.length++;
+  }
+
+  remove(waiter: Waiter): void {
+    if (!waiter.isQueued) return;
+    if (waiter.previous === undefined) this.first = waiter.next;
+    else waiter.previous.next = waiter.next;
+    if (waiter.next === undefined) this.#last = waiter.previous;
+    else waiter.next.previous = waiter.previous;
+    waiter.previous = undefined;
+    waiter.next = undefined;
+    waiter.isQueued = false;
+    this.length--;
+  }
+
+  take(): Waiter | undefined {
+    const { first } = this;
+    if (first !== undefined) this.remove(first);
+    return first;
+  }
+}
+
+// Taken when this is loaded, for what programs put in its place later.
+const { queueMicrotask } = globalThis;
+
+/** Closes what nobody shall get any more; what speaks against it is not the business of whoever is served. */
+function closeQuietly(buffer: DmaBuf): void {
+  try {
+    buffer.close();
+  } catch {
+    // It stays open until it is collected.
+  }
 }
 
 /**
@@ -116,8 +180,8 @@ export class DmaBufPool implements Disposable {
   readonly #max: number;
   readonly #min: number;
   readonly #idleTimeout: number;
-  readonly #idle: Idle[] = [];
-  readonly #queue: ((outcome: PooledBuffer | Error) => void)[] = [];
+  readonly #idle: Idle[] = []; // the one that came back last at the end
+  readonly #queue = new Queue();
   readonly #waits = new PendingWaits();
   #closed = false;
   #inUse = 0;
@@ -133,6 +197,7 @@ export class DmaBufPool implements Disposable {
    *
    * @param size Bytes of every buffer; rounded up to pages.
    * @throws TypeError `ERR_INVALID_ARG_TYPE`
+   * @throws TypeError `ERR_INVALID_ARG_VALUE` for `zero` with an access that does not allow to clear a buffer
    * @throws RangeError `ERR_OUT_OF_RANGE`
    */
   constructor(size: number, options: PoolOptions = {}) {
@@ -146,6 +211,16 @@ export class DmaBufPool implements Disposable {
     this.#idleTimeout = checkDuration(idleTimeout, 'idleTimeout');
     this.#options = request;
     this.#zero = checkFlag(zero, 'zero');
+    if (this.#zero && access !== undefined && access !== 'read-write') {
+      throw invalidValue(
+        `The option zero needs access 'read-write': what is opened for '${access}' cannot be cleared`,
+      );
+    }
+  }
+
+  static {
+    takeBack = (loan) => loan.pool.#takeBack(loan);
+    forget = (loan) => loan.pool.#forget(loan);
   }
 
   static #of(self: DmaBufPool): DmaBufPool {
@@ -179,26 +254,35 @@ export class DmaBufPool implements Disposable {
     if (DmaBufPool.#of(this).#closed) throw closedError('DmaBufPool');
     const limits = checkWaitOptions(options);
     if (this.#queue.length === 0) {
-      const buffer = this.#takeReady();
-      if (buffer !== undefined) return this.#lend(buffer);
+      const loan = this.#lendReady();
+      if (loan !== undefined) return loan;
     }
-    const outcome = await this.#waits.run<PooledBuffer | Error>(
-      (done) => {
-        const waiter = (result: PooledBuffer | Error): void => void done(0, result);
-        this.#queue.push(waiter);
-        this.#serve();
-        return () => {
-          const place = this.#queue.indexOf(waiter);
-          if (place >= 0) this.#queue.splice(place, 1);
+    return await this.#waits.run<PooledBuffer>(
+      (done, fail) => {
+        const waiter: Waiter = {
+          give: (loan) => done(0, loan),
+          fail,
+          isQueued: false,
+          previous: undefined,
+          next: undefined,
+        };
+        const leave = (): void => {
+          this.#queue.remove(waiter);
           this.#stopWatchingWhenServed();
         };
+        this.#queue.add(waiter);
+        try {
+          this.#serve();
+        } catch (error) {
+          leave();
+          throw error;
+        }
+        return leave;
       },
       limits,
-      callSite(this.acquire),
+      callSite(DmaBufPool.prototype.acquire),
       'waiting for a buffer of the pool',
     );
-    if (outcome instanceof Error) throw outcome;
-    return outcome;
   }
 
   /**
@@ -208,7 +292,7 @@ export class DmaBufPool implements Disposable {
    * @returns How many went.
    */
   trim(): number {
-    return DmaBufPool.#of(this).#trimIdleSince(Number.POSITIVE_INFINITY);
+    return DmaBufPool.#of(this).#trimIdle(() => true);
   }
 
   /** The pool's figures. */
@@ -232,8 +316,9 @@ export class DmaBufPool implements Disposable {
     if (DmaBufPool.#of(this).#closed) return;
     this.#closed = true;
     clearTimeout(this.#timer);
-    for (const { buffer } of this.#idle.splice(0)) buffer.close();
+    this.#timer = undefined;
     this.#waits.rejectAll('DmaBufPool');
+    while (this.#idle.length > 0) closeQuietly(this.#removeIdle(this.#idle.length - 1).buffer);
   }
 
   /** The same as `close()`. */
@@ -246,115 +331,165 @@ export class DmaBufPool implements Disposable {
     return this.#inUse + this.#idle.length + this.#allocating;
   }
 
-  /** Of the buffers that no device uses any more the one that came back last: the others may then be trimmed. */
-  #takeReady(): DmaBuf | undefined {
+  /** Lends, of the buffers that no device uses any more, the one that came back last: the others may then be trimmed. */
+  #lendReady(): PooledBuffer | undefined {
     for (let place = this.#idle.length - 1; place >= 0; place--) {
-      const idle = this.#idle[place] as Idle;
-      if (!this.#isReady(idle)) continue;
-      this.#idle.splice(place, 1);
+      const { buffer } = this.#idle[place] as Idle;
+      const state = this.#prepare(buffer);
+      if (state === 'busy') continue;
+      if (state === 'unusable') {
+        this.#removeIdle(place);
+        closeQuietly(buffer);
+        continue;
+      }
+      // Made before anything is counted: it may be what cannot be made any more.
+      const loan = this.#makeLoan(buffer);
+      this.#removeIdle(place);
+      this.#inUse++;
       this.#reused++;
-      if (this.#zero) idle.buffer.withCpuAccessSync('write', (bytes) => void bytes.fill(0));
-      return idle.buffer;
+      return loan;
     }
     return undefined;
   }
 
-  #isReady(idle: Idle): boolean {
+  /** Makes a buffer ready for its next user, where no device uses it. */
+  #prepare(buffer: DmaBuf): 'ready' | 'busy' | 'unusable' {
     try {
-      return idle.buffer.isReady('read-write');
+      if (!buffer.isReady('read-write')) return 'busy';
+      if (this.#zero) buffer.withCpuAccessSync('write', (bytes) => void bytes.fill(0));
+      return 'ready';
     } catch {
-      // Somebody closed it, or its descriptor, after giving it back.
-      this.#drop(idle);
-      return false;
+      // Somebody closed it, or its descriptor, after giving it back; or it cannot be cleared. A new one comes cleared.
+      return 'unusable';
     }
   }
 
-  #drop(idle: Idle): void {
-    const place = this.#idle.indexOf(idle);
-    if (place >= 0) this.#idle.splice(place, 1);
-    idle.buffer.close();
-  }
-
-  #lend(buffer: DmaBuf): PooledBuffer {
-    this.#inUse++;
-    const loan = new PooledBuffer(buffer, (returned) => this.#takeBack(returned), construct);
-    lost.register(loan, () => this.#forgetLoan(), loan);
-    return loan;
-  }
-
-  #takeBack(buffer: DmaBuf): void {
-    this.#inUse--;
-    if (this.#closed) buffer.close();
-    else if (!buffer.closed) {
-      this.#idle.push({ buffer, since: performance.now(), watched: false });
-      this.#scheduleTrim();
+  #removeIdle(place: number): Idle {
+    const idle = this.#idle[place] as Idle;
+    for (let index = place + 1; index < this.#idle.length; index++) {
+      this.#idle[index - 1] = this.#idle[index] as Idle;
     }
-    this.#serve();
+    this.#idle.length--;
+    return idle;
   }
 
-  #forgetLoan(): void {
+  #makeLoan(buffer: DmaBuf): PooledBuffer {
+    const loan: Loan = { pool: this, buffer, isOut: true };
+    const pooled = new PooledBuffer(loan, construct);
+    lost.register(pooled, loan, pooled);
+    return pooled;
+  }
+
+  /** Throws before anything has changed, or not at all: a loan is never half given back. */
+  #takeBack(loan: Loan): void {
+    const { buffer } = loan;
+    if (this.#closed) {
+      loan.isOut = false;
+      this.#inUse--;
+      buffer.close();
+      return;
+    }
+    const isClosed = buffer.closed;
+    const since = performance.now();
+    if (this.#queue.length > 0) queueMicrotask(() => this.#serveQuietly());
+    if (!isClosed && this.#idleTimeout !== 0 && this.#timer === undefined)
+      this.#scheduleTrim(this.#idleTimeout);
+    loan.isOut = false;
     this.#inUse--;
-    this.#serve();
+    if (!isClosed) this.#idle[this.#idle.length] = { buffer, since, isWatched: false };
+  }
+
+  #forget(loan: Loan): void {
+    if (!loan.isOut) return;
+    loan.isOut = false;
+    this.#inUse--;
+    this.#serveQuietly();
+  }
+
+  /** Where nobody can be told what went wrong but those who wait. */
+  #serveQuietly(): void {
+    try {
+      this.#serve();
+    } catch (error) {
+      for (let waiter = this.#queue.take(); waiter !== undefined; waiter = this.#queue.take())
+        waiter.fail(error);
+    }
   }
 
   /** Hands out what there is, in the order of the queue, and sees to it that more comes. */
   #serve(): void {
     while (this.#queue.length > 0) {
-      const buffer = this.#takeReady();
-      if (buffer === undefined) break;
-      this.#queue.shift()?.(this.#lend(buffer));
+      const loan = this.#lendReady();
+      if (loan === undefined) break;
+      this.#hand(loan);
     }
-    while (this.#allocating < this.#queue.length && this.#total < this.#max) this.#allocate();
+    while (this.#allocating < this.#queue.length && this.#total < this.#max) void this.#allocate();
     this.#watchBusy();
     this.#stopWatchingWhenServed();
   }
 
-  #allocate(): void {
+  /** To the head of the queue, or back where nobody waits any more. */
+  #hand(loan: PooledBuffer): void {
+    for (let waiter = this.#queue.take(); waiter !== undefined; waiter = this.#queue.take()) {
+      if (waiter.give(loan)) return;
+    }
+    loan.release();
+  }
+
+  async #allocate(): Promise<void> {
     this.#allocating++;
-    allocate(this.#size, this.#options).then(
-      (buffer) => {
-        this.#allocating--;
-        this.#allocated++;
-        const waiter = this.#queue.shift();
-        if (this.#closed) buffer.close();
-        else if (waiter !== undefined) waiter(this.#lend(buffer));
-        else {
-          this.#idle.push({ buffer, since: performance.now(), watched: false });
-          this.#scheduleTrim();
-        }
-      },
-      (error: Error) => {
-        this.#allocating--;
-        // The head of the queue bears it, unless another allocation is on its way to it.
-        if (this.#queue.length > this.#allocating) this.#queue.shift()?.(error);
-        this.#serve();
-      },
-    );
+    let buffer: DmaBuf;
+    try {
+      buffer = await allocate(this.#size, this.#options);
+    } catch (error) {
+      this.#allocating--;
+      // The head of the queue bears it, unless another allocation is on its way to it.
+      if (this.#queue.length > this.#allocating) this.#queue.take()?.fail(error);
+      this.#serveQuietly();
+      return;
+    }
+    this.#allocating--;
+    this.#allocated++;
+    if (this.#closed) {
+      closeQuietly(buffer);
+      return;
+    }
+    const loan = this.#makeLoan(buffer);
+    this.#inUse++;
+    this.#hand(loan);
   }
 
   /** While calls wait, the idle buffers that devices still use are waited for. */
   #watchBusy(): void {
     if (this.#queue.length === 0) return;
-    for (const idle of this.#idle) {
-      if (idle.watched) continue;
-      idle.watched = true;
+    for (let place = 0; place < this.#idle.length; place++) {
+      const idle = this.#idle[place] as Idle;
+      if (idle.isWatched) continue;
       if (this.#watching === undefined) {
         this.#watching = new AbortController();
         setMaxListeners(0, this.#watching.signal);
       }
-      const { signal } = this.#watching;
-      idle.buffer.ready('read-write', { signal }).then(
-        () => {
-          idle.watched = false;
-          this.#serve();
-        },
-        () => {
-          idle.watched = false;
-          if (signal.aborted) return; // Nobody waits any more.
-          this.#drop(idle);
-          this.#serve();
-        },
-      );
+      void this.#watch(idle, this.#watching.signal);
+    }
+  }
+
+  async #watch(idle: Idle, signal: AbortSignal): Promise<void> {
+    idle.isWatched = true;
+    try {
+      await idle.buffer.ready('read-write', { signal });
+    } catch {
+      // Nobody waits any more, or it cannot be waited for: then it goes, and makes room for another.
+      if (!signal.aborted) this.#drop(idle);
+    }
+    idle.isWatched = false;
+    this.#serveQuietly();
+  }
+
+  #drop(idle: Idle): void {
+    for (let place = 0; place < this.#idle.length; place++) {
+      if (this.#idle[place] !== idle) continue;
+      this.#removeIdle(place);
+      closeQuietly(idle.buffer);
     }
   }
 
@@ -364,19 +499,26 @@ export class DmaBufPool implements Disposable {
     this.#watching = undefined;
   }
 
-  #scheduleTrim(): void {
-    if (this.#idleTimeout === 0 || this.#timer !== undefined) return;
-    this.#timer = setTimeout(() => {
+  #scheduleTrim(delay: number): void {
+    const timer = setTimeout(() => {
       this.#timer = undefined;
-      this.#trimIdleSince(performance.now() - this.#idleTimeout);
-      if (this.#idle.length > 0 && this.#total > this.#min) this.#scheduleTrim();
-    }, this.#idleTimeout).unref();
+      const now = performance.now();
+      // Timers count whole milliseconds: who has less than one left is due.
+      this.#trimIdle(({ since }) => since + this.#idleTimeout - now < 1);
+      const oldest = this.#idle[0];
+      if (oldest === undefined || this.#total <= this.#min) return;
+      this.#scheduleTrim(Math.min(oldest.since + this.#idleTimeout - now, this.#idleTimeout));
+    }, Math.ceil(delay));
+    // Some stand-ins for the clock have numbers for timers.
+    timer.unref?.();
+    this.#timer = timer;
   }
 
-  #trimIdleSince(limit: number): number {
+  /** The oldest first. */
+  #trimIdle(isDue: (idle: Idle) => boolean): number {
     let count = 0;
-    while (this.#idle.length > 0 && this.#total > this.#min && (this.#idle[0] as Idle).since <= limit) {
-      this.#idle.shift()?.buffer.close();
+    while (this.#total > this.#min && this.#idle.length > 0 && isDue(this.#idle[0] as Idle)) {
+      closeQuietly(this.#removeIdle(0).buffer);
       count++;
     }
     this.#trimmed += count;
