@@ -1,4 +1,4 @@
-import { getSystemErrorMap } from 'node:util';
+import { describeErrno } from './errnos.js';
 
 /** What a failed attempt at one source of memory was, and why it failed. */
 export interface AllocationAttempt {
@@ -193,12 +193,6 @@ function ownAdvice(code: string): string | undefined {
   return code === 'ERR_DMABUF_NO_EXTERNAL_BUFFERS' ? 'Use read() and write(), which copy' : undefined;
 }
 
-/** The one errno that these calls yield and Node has no name for. */
-function unknownToNode(errno: number): [string, string] {
-  if (errno === -109) return ['ETOOMANYREFS', 'too many references: cannot splice'];
-  return [`Unknown system error ${errno}`, 'unknown error'];
-}
-
 /** An error that Node's own file system calls throw, in the form of this package's; any other as it is. */
 export function fromNode(error: unknown): unknown {
   const { errno, syscall, path } = error as { errno?: number; syscall?: string; path?: string };
@@ -218,7 +212,7 @@ export function createError(
   if (typeof code === 'string') {
     return new DmaBufError(`${code}: ${ownMessage(code)}`, { code, hint: advice ?? ownAdvice(code) });
   }
-  const [name, text] = getSystemErrorMap().get(code) ?? unknownToNode(code);
+  const [name, text] = describeErrno(code);
   const where = path === undefined ? syscall : `${syscall} '${path}'`;
   return new DmaBufError(where === undefined ? `${name}: ${text}` : `${name}: ${text}, ${where}`, {
     code: name,

@@ -8,7 +8,8 @@ import {
   isObject,
   outOfRange,
 } from './check.js';
-import { callSite, createError, DmaBufError, unsupportedKernel } from './errors.js';
+import { describeErrno } from './errnos.js';
+import { callSite, DmaBufError, unsupportedKernel } from './errors.js';
 import { guard, type Sentinel, unguard } from './handle.js';
 import { type NativeHandle, native } from './native.js';
 import { checkWaitOptions, PendingWaits, type WaitOptions } from './wait.js';
@@ -42,7 +43,7 @@ export interface SyncFileInfo {
   fences: FenceInfo[];
 }
 
-const errnoName = (errno: number): string => createError(errno).code;
+const errnoName = (errno: number): string => describeErrno(errno)[0];
 
 function statusOf(value: number): FenceStatus {
   if (value === 0) return 'active';
@@ -279,7 +280,7 @@ export class SyncFile implements Disposable {
 }
 
 function fenceError(errno: number): DmaBufError {
-  const { code } = createError(errno);
+  const code = errnoName(errno);
   return new DmaBufError(`${code}: a fence ended in error: the device did not finish its work`, {
     code,
     errno,

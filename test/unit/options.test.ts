@@ -55,3 +55,15 @@ test('options may be inherited', () => {
   using made = pool(Object.create({ max: 3 }));
   assert.equal(made.max, 3);
 });
+
+describe('a pool that clears its buffers', () => {
+  for (const access of ['read', 'write'] as const) {
+    test(`is refused with access '${access}', which does not allow it`, () => {
+      throwsCode(() => pool({ zero: true, access }), 'ERR_INVALID_ARG_VALUE');
+    });
+  }
+
+  test("takes access 'read-write'", () => {
+    pool({ zero: true, access: 'read-write' }).close();
+  });
+});
