@@ -1,3 +1,4 @@
+import { constants } from 'node:buffer';
 import { DmaBufError } from './errors.js';
 
 /**
@@ -39,6 +40,16 @@ export function invalidValue(message: string): TypeError {
 export function outOfRange(name: string, expected: string, value: unknown): RangeError {
   const error = new RangeError(`The ${name} must be ${expected}. Received ${show(value)}`);
   return Object.assign(error, { code: 'ERR_OUT_OF_RANGE' });
+}
+
+/** `ERR_OUT_OF_RANGE` for bytes of a buffer that are more than an ArrayBuffer may have. */
+export function tooLarge(length: number): RangeError {
+  return outOfRange(
+    'length',
+    `at most ${constants.MAX_LENGTH} (buffer.constants.MAX_LENGTH), which is what an ArrayBuffer may have in this Node.js; ` +
+      'of a larger buffer, map({ offset, length }) maps a part, and read() and write() copy one',
+    length,
+  );
 }
 
 /** TypeError with code `ERR_INVALID_THIS`: a method was called on something else. */

@@ -32,6 +32,8 @@ export class CpuAccess implements Disposable {
   /**
    * Ends the access: what was written becomes visible to devices. Does nothing the second time, or after the
    * buffer was closed (which ends its accesses).
+   *
+   * @throws DmaBufError `ERR_DMABUF_LOST` when the exporter no longer has the memory; the access has ended all the same
    */
   end(): void {
     if (!isObject(this) || !(#buffer in this)) throw invalidThis('CpuAccess');

@@ -167,6 +167,15 @@ export class DmaBuf implements Disposable {
   }
 
   /**
+   * Whether the buffer's memory is gone: its exporter answered an access through this object with SIGBUS, as drivers do
+   * whose device was removed. Mapped bytes read zeros from then on, and what would use the bytes throws `ERR_DMABUF_LOST`.
+   * It stays so; `dup()` gives an object that tries anew.
+   */
+  get lost(): boolean {
+    return DmaBuf.#of(this).lost;
+  }
+
+  /**
    * Which source served the allocation: a heap's name or `'udmabuf'`. `undefined` for a buffer that was imported or
    * received; `info().exporter` says more.
    */
@@ -211,7 +220,8 @@ export class DmaBuf implements Disposable {
    * which also offer the whole buffer without a mapping of your own.
    *
    * @throws DmaBufError `EACCES` for a descriptor that is not readable and writable (unless `faultOnWrite`),
-   *   `ENOMEM`, `ERR_DMABUF_NO_EXTERNAL_BUFFERS` where the runtime forbids such memory (Electron)
+   *   `ENOMEM` with the limit that was reached, `ERR_DMABUF_LOST`, `ERR_DMABUF_NO_EXTERNAL_BUFFERS` where the runtime
+   *   forbids such memory (Electron)
    * @throws RangeError `ERR_OUT_OF_RANGE` for a range that leaves the buffer or does not start at a page
    */
   map(options: MapOptions = {}): DmaBufMapping {
@@ -398,7 +408,8 @@ export class DmaBuf implements Disposable {
    * @param position Where to start in the buffer, in bytes.
    * @returns How many bytes were copied: fewer than `target` holds at the end of the buffer, 0 beyond it.
    * @throws DmaBufError `EAGAIN` while the fences of devices that write the buffer have not signalled, `EACCES` for a
-   *   descriptor that may only be written
+   *   descriptor that may only be written, `ERR_DMABUF_LOST` when the exporter no longer has the memory; what `target`
+   *   holds is not defined then
    */
   read(target: ArrayBufferView, position = 0): number {
     const buffer = DmaBuf.#openOf(this);
@@ -419,7 +430,7 @@ export class DmaBuf implements Disposable {
    * @returns How many bytes were copied: all of `source`.
    * @throws RangeError `ERR_OUT_OF_RANGE` when they would not all fit; nothing is copied then
    * @throws DmaBufError `EACCES` for a descriptor that is not readable and writable, `EAGAIN` while the fences of
-   *   devices that use the buffer have not signalled
+   *   devices that use the buffer have not signalled, `ERR_DMABUF_LOST` when the exporter no longer has the memory
    */
   write(source: ArrayBufferView, position = 0): number {
     const buffer = DmaBuf.#openOf(this);
@@ -445,6 +456,8 @@ export class DmaBuf implements Disposable {
   /**
    * Gives the descriptor to the caller, who has to close it. The object is closed afterwards, its mappings and
    * CPU accesses with it, and its pending waits are rejected.
+   *
+   * @throws DmaBufError `ENOMEM` where `close()` throws it
    */
   release(): number {
     return DmaBuf.#openOf(this).release();
@@ -453,6 +466,9 @@ export class DmaBuf implements Disposable {
   /**
    * Ends CPU accesses, unmaps everything that this object mapped, rejects pending waits, and closes the descriptor. The
    * memory goes when its last holder does. Does nothing the second time.
+   *
+   * @throws DmaBufError `ENOMEM` when the process has as many mappings as it may have, and the kernel cannot put zeros in
+   *   the place of one; the buffer is not closed then, and it can be tried again
    */
   close(): void {
     DmaBuf.#of(this).close();

@@ -41,6 +41,8 @@ export interface DmaBufErrorDetails {
  * - `ERR_DMABUF_NO_SOURCE`: nothing could serve; `attempts` says why, one by one.
  * - `ERR_DMABUF_MEMORY_GUARD`: more memory was asked for than is available; the message has both figures.
  * - `ERR_DMABUF_MESSAGE_TRUNCATED`: a message could not be received whole, and was dropped with its descriptors.
+ * - `ERR_DMABUF_LOST`: the exporter no longer has the buffer's memory, and answered an access with SIGBUS; its bytes read
+ *   zeros from then on.
  * - `ERR_DMABUF_NO_EXTERNAL_BUFFERS`: the runtime allows no mapped memory (Electron); `read()` and `write()` work.
  * - `ERR_DMABUF_METRIC_EXISTS`: the registry has a metric of that name already.
  * - `ERR_DMABUF_UNSUPPORTED_KERNEL`: this kernel does not offer what was asked for; where one version of Linux
@@ -179,6 +181,8 @@ function ownMessage(code: string): string {
       return 'the file descriptor does not refer to a dma-buf';
     case 'ERR_DMABUF_STALE_FD':
       return 'the file descriptor now refers to another file: somebody closed it behind the object that owns it';
+    case 'ERR_DMABUF_LOST':
+      return "the buffer's memory is gone: its exporter answered an access with SIGBUS";
     case 'ERR_DMABUF_NO_EXTERNAL_BUFFERS':
       return 'this runtime allows no ArrayBuffer over memory that is not its own';
     case 'ERR_DMABUF_UNSUPPORTED_KERNEL':
@@ -190,7 +194,14 @@ function ownMessage(code: string): string {
 
 /** What to do about an error of the library's own. */
 function ownAdvice(code: string): string | undefined {
-  return code === 'ERR_DMABUF_NO_EXTERNAL_BUFFERS' ? 'Use read() and write(), which copy' : undefined;
+  switch (code) {
+    case 'ERR_DMABUF_NO_EXTERNAL_BUFFERS':
+      return 'Use read() and write(), which copy';
+    case 'ERR_DMABUF_LOST':
+      return 'The device was probably removed: close the buffer, and take what was read from it for lost';
+    default:
+      return undefined;
+  }
 }
 
 /** An error that Node's own file system calls throw, in the form of this package's; any other as it is. */

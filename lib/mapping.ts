@@ -1,5 +1,5 @@
 import { constants } from 'node:buffer';
-import { illegalConstructor, invalidThis, isObject, outOfRange } from './check.js';
+import { illegalConstructor, invalidThis, isObject, tooLarge } from './check.js';
 import { native } from './native.js';
 import { OpenBuffer } from './open-buffer.js';
 
@@ -9,7 +9,8 @@ const nothing = new Uint8Array(0);
  * A range of a dma-buf in the process's memory, shared with everybody who holds the buffer; {@link DmaBuf.map} makes it.
  *
  * After `unmap()`, `buffer` and `bytes` are empty. Whoever kept them from before, or got the memory through a
- * stream, a transfer or a job on the thread pool, reads zeros and no longer reaches the dma-buf; it never faults.
+ * stream, a transfer or a job on the thread pool, reads zeros and no longer reaches the dma-buf; it never faults. Nor does
+ * an access that the exporter answers with SIGBUS: see `lost`.
  */
 export class DmaBufMapping implements Disposable {
   /** Where the range starts in the dma-buf, in bytes. */
@@ -23,8 +24,8 @@ export class DmaBufMapping implements Disposable {
   /** @internal */
   constructor(owner: OpenBuffer, writable: boolean, offset: number, length: number) {
     if (!(owner instanceof OpenBuffer)) throw illegalConstructor('DmaBufMapping', 'DmaBuf.map()');
-    // Above this Node itself refuses, in words of its own.
-    if (length > constants.MAX_LENGTH) throw outOfRange('length', `at most ${constants.MAX_LENGTH}`, length);
+    // Above this the engine ends the process.
+    if (length > constants.MAX_LENGTH) throw tooLarge(length);
     this.#bytes = new Uint8Array(native.map(owner.handle, writable, offset, length));
     this.#id = native.registers[0] as number;
     this.#owner = owner;
@@ -34,7 +35,7 @@ export class DmaBufMapping implements Disposable {
 
   static #closed(self: DmaBufMapping): boolean {
     if (!isObject(self) || !(#id in self)) throw invalidThis('DmaBufMapping');
-    return self.#id === 0 || self.#owner.handle < 0;
+    return self.#id === 0 || !self.#owner.hasMapping(self.#id);
   }
 
   /** The mapped memory, of `length` bytes; empty once unmapped. */
@@ -52,13 +53,26 @@ export class DmaBufMapping implements Disposable {
     return DmaBufMapping.#closed(this);
   }
 
-  /** Lets go of the dma-buf's memory, and puts zeros in its place. Does nothing the second time. */
+  /**
+   * Whether the buffer's memory is gone: its exporter answered an access with SIGBUS, as drivers do whose device was
+   * removed. The bytes read zeros from then on, and nobody sees what is written.
+   */
+  get lost(): boolean {
+    DmaBufMapping.#closed(this);
+    return this.#owner.lost;
+  }
+
+  /**
+   * Lets go of the dma-buf's memory, and puts zeros in its place. Does nothing the second time.
+   *
+   * @throws DmaBufError `ENOMEM` when the process has as many mappings as it may have, and the kernel cannot put zeros
+   *   there; nothing has changed then, and it can be tried again
+   */
   unmap(): void {
     if (DmaBufMapping.#closed(this)) return;
-    const id = this.#id;
+    native.unmap(this.#owner.handle, this.#id);
     this.#id = 0;
     this.#bytes = nothing;
-    native.unmap(this.#owner.handle, id);
   }
 
   /** The same as `unmap()`. */

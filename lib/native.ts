@@ -1,5 +1,6 @@
 import { createError } from './errors.js';
 import { loadAddon } from './load-addon.js';
+import { adviceForMapping } from './mapping-limits.js';
 
 /** The number of an open file in the addon's table. */
 export type NativeHandle = number;
@@ -47,8 +48,10 @@ export interface Native {
   verify(handle: NativeHandle): void;
   /** [0] = fd, [1] = inode, [2] = size in bytes */
   describe(handle: NativeHandle): void;
-  /** Closes, and lets go of the mappings. */
-  close(handle: NativeHandle): void;
+  /** Closes, and lets go of the mappings; or throws and stays open. True for a buffer that was lost. */
+  close(handle: NativeHandle): true | undefined;
+  /** Whether an access to a mapping of the buffer was answered with SIGBUS. */
+  isLost(handle: NativeHandle): boolean;
   /** Closes, and leaves the mappings to whoever still holds their ArrayBuffers. */
   abandon(handle: NativeHandle): void;
   release(handle: NativeHandle): number;
@@ -65,6 +68,9 @@ export interface Native {
   /** [0] = the mapping's id */
   map(handle: NativeHandle, writable: boolean, offset: number, length: number): ArrayBuffer;
   unmap(handle: NativeHandle, id: number): void;
+  isMapped(handle: NativeHandle, id: number): boolean;
+  /** [0] to [4] = the fields of MappingLimits, in their order */
+  mappingLimits(): void;
   mapWhole(handle: NativeHandle): ArrayBuffer;
   read(handle: NativeHandle, target: Uint8Array, position: number, length: number): void;
   write(handle: NativeHandle, source: Uint8Array, position: number): void;
@@ -158,6 +164,22 @@ export interface Native {
   availableMemory(): void;
 }
 
+const ENOMEM = -12;
+
+/** Advice that needs figures of this process. */
+function adviceOf(native: Native, code: string | number, syscall: string | undefined): string | undefined {
+  if (code !== ENOMEM || syscall !== 'mmap') return undefined;
+  native.mappingLimits();
+  const [mappings, mostMappings, keptFree, addressSpace, mostAddressSpace] = native.registers as unknown as [
+    number,
+    number,
+    number,
+    number,
+    number,
+  ];
+  return adviceForMapping({ mappings, mostMappings, keptFree, addressSpace, mostAddressSpace });
+}
+
 /**
  * The addon of this environment. Importing the package loads nothing: the first use does, or throws an error that says why
  * it cannot. Until then a stand-in is here, whose place the addon takes.
@@ -165,7 +187,9 @@ export interface Native {
 export let native: Native = new Proxy({} as Native, {
   get: (_standIn, name: keyof Native) => {
     const loaded = loadAddon() as Native;
-    loaded.setErrorFactory(createError);
+    loaded.setErrorFactory((code, syscall, path) =>
+      createError(code, syscall, path, adviceOf(loaded, code, syscall)),
+    );
     native = loaded;
     return loaded[name];
   },

@@ -1,4 +1,5 @@
-import { closedError } from './check.js';
+import { constants } from 'node:buffer';
+import { closedError, tooLarge } from './check.js';
 import type { CallSite } from './errors.js';
 import { guard, type Sentinel, unguard } from './handle.js';
 import { type NativeHandle, native } from './native.js';
@@ -12,6 +13,10 @@ export class OpenBuffer {
   private knownFd: number;
   private knownInode: number;
   private knownSize: number; // 0 until the addon has described the buffer
+  /** Whether the buffer was lost before it was closed. */
+  private knownLost: boolean;
+  /** Whether `close()` or `release()` failed: some mappings may be gone, and others not. */
+  private halfClosed: boolean;
   private bytes: Uint8Array | undefined;
   /** CPU accesses that were begun and not ended, by direction. */
   private accesses: number[] | undefined;
@@ -23,6 +28,8 @@ export class OpenBuffer {
     this.knownFd = -1;
     this.knownInode = 0;
     this.knownSize = 0;
+    this.knownLost = false;
+    this.halfClosed = false;
     this.bytes = undefined;
     this.accesses = undefined;
     this.sentinel = guard(handle, 'DmaBuf');
@@ -46,6 +53,16 @@ export class OpenBuffer {
     return this.knownSize;
   }
 
+  /** Whether the exporter answered an access with SIGBUS. */
+  get lost(): boolean {
+    return this.handle < 0 ? this.knownLost : native.isLost(this.handle);
+  }
+
+  /** Whether a mapping that was not unmapped by itself is still there. */
+  hasMapping(id: number): boolean {
+    return this.handle >= 0 && (!this.halfClosed || native.isMapped(this.handle, id));
+  }
+
   private describe(): void {
     native.describe(this.handle);
     this.knownFd = native.registers[0] as number;
@@ -56,6 +73,8 @@ export class OpenBuffer {
   /** The bytes of the whole buffer; mapped at first use, and again when the ArrayBuffer was transferred away. */
   wholeBytes(): Uint8Array {
     if (this.bytes === undefined || this.bytes.length === 0) {
+      // Above this the engine ends the process.
+      if (this.size > constants.MAX_LENGTH) throw tooLarge(this.size);
       this.bytes = new Uint8Array(native.mapWhole(this.handle));
     }
     return this.bytes;
@@ -114,11 +133,15 @@ export class OpenBuffer {
     return this.wholeBytes();
   }
 
-  /** Closes; false when that had been done. Ends the CPU accesses first, so that a device sees what was written. */
+  /**
+   * Closes; false when that had been done. Ends the CPU accesses first, so that a device sees what was written. When the
+   * kernel does not let go of a mapping, throws and stays open.
+   */
   close(): boolean {
     if (this.handle < 0) return false;
     this.endAll();
-    native.close(this.handle);
+    this.halfClosed = true;
+    if (native.close(this.handle) === true) this.knownLost = true;
     this.forget();
     return true;
   }
@@ -128,6 +151,8 @@ export class OpenBuffer {
     if (this.knownSize === 0) this.describe();
     native.verify(this.handle);
     this.endAll();
+    this.halfClosed = true;
+    this.knownLost = native.isLost(this.handle);
     const fd = native.release(this.handle);
     this.forget();
     return fd;

@@ -66,7 +66,10 @@ function bringUpToDate() {
     run('installing dependencies (npm ci)', 'npm', ['ci', '--no-audit', '--no-fund', '--ignore-scripts']);
   }
   build('the addon', '.', 'dmabuf', ['native', 'binding.gyp']);
-  build("the tests' fences", 'test/fences', 'fences', ['test/fences/fences.cc', 'test/fences/binding.gyp']);
+  const fences = ['fences.cc', 'faults.cc', 'faults.h', 'binding.gyp'].map((file) =>
+    join('test/fences', file),
+  );
+  build("the tests' fences", 'test/fences', 'fences', fences);
   const stamp = 'dist/.compiled';
   if (
     changed(stamp) < changed('lib', 'test', 'bench', 'examples', 'tsconfig.json', 'scripts/rollup.config.mjs')

@@ -183,7 +183,7 @@ try {
     guests.push(...onKernel(`life-cycle tests on Linux ${kernel}`, kernel, files('lifecycle')));
   }
   if (isComplete) {
-    const list = files('lifecycle').filter((name) => /\/(collection|mapping|workers)\.test/.test(name));
+    const list = files('lifecycle').filter((name) => /\/(collection|lost|mapping|workers)\.test/.test(name));
     for (const major of options.node) {
       const node = await nodeBinary(major, say);
       guests.push(...onKernel(`life-cycle tests on Linux 6.12 under Node ${major}`, '6.12', list, { node }));

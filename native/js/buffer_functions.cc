@@ -65,8 +65,18 @@ napi_value VerifyHandle(Call& call) {
 napi_value CloseHandle(Call& call) {
   uint32_t slot = 0;
   if (!call.Read(0, &slot)) return nullptr;
-  if (call.addon().handles->Find(slot) != nullptr) call.addon().handles->Close(slot);
-  return nullptr;
+  const Handle* handle = call.addon().handles->Find(slot);
+  if (handle == nullptr) return nullptr;
+  const bool lost = IsLost(*handle);
+  const Result<void> closed = call.addon().handles->Close(slot);
+  if (!closed) call.Fail(closed.error());
+  return lost ? call.Boolean(true) : nullptr;
+}
+
+napi_value IsLostHandle(Call& call) {
+  Handle* handle = nullptr;
+  if (!call.Read(0, HandleKind::kDmaBuf, &handle)) return nullptr;
+  return call.Boolean(IsLost(*handle));
 }
 
 napi_value AbandonHandle(Call& call) {
@@ -80,7 +90,8 @@ napi_value ReleaseHandle(Call& call) {
   Handle* handle = nullptr;
   uint32_t slot = 0;
   if (!call.ReadAny(0, &slot, &handle) || !call.CheckIdentity(*handle)) return nullptr;
-  return call.Number(call.addon().handles->Release(slot));
+  const Result<int> fd = call.addon().handles->Release(slot);
+  return fd ? call.Number(*fd) : (call.Fail(fd.error()), nullptr);
 }
 
 napi_value DuplicateHandle(Call& call) {
@@ -128,6 +139,7 @@ napi_value BeginAccess(Call& call) {
   Handle* handle = nullptr;
   uint32_t access = 0;
   if (!call.Read(0, HandleKind::kDmaBuf, &handle) || !call.Read(1, &access)) return nullptr;
+  if (IsLost(*handle)) return call.Fail("ERR_DMABUF_LOST"), nullptr;
   const Result<void> begun = BeginCpuAccess(handle->fd.get(), static_cast<CpuAccess>(access));
   return begun ? nullptr : call.FailFor(*handle, begun.error());
 }
@@ -137,7 +149,9 @@ napi_value EndAccess(Call& call) {
   uint32_t access = 0;
   if (!call.Read(0, HandleKind::kDmaBuf, &handle) || !call.Read(1, &access)) return nullptr;
   const Result<void> ended = EndCpuAccess(handle->fd.get(), static_cast<CpuAccess>(access));
-  return ended ? nullptr : call.FailFor(*handle, ended.error());
+  if (!ended) return call.FailFor(*handle, ended.error());
+  if (IsLost(*handle)) call.Fail("ERR_DMABUF_LOST");
+  return nullptr;
 }
 
 }  // namespace dmabuf

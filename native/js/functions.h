@@ -18,7 +18,8 @@ napi_value ImportFd(Call& call);         // (fd, take: boolean) => handle
 napi_value IsDmaBufFd(Call& call);       // (fd) => boolean
 napi_value DescribeHandle(Call& call);   // (handle) => void; [0..2] = fd, inode, size
 napi_value VerifyHandle(Call& call);     // (handle) => void
-napi_value CloseHandle(Call& call);      // (handle) => void
+napi_value CloseHandle(Call& call);      // (handle) => true when it was lost, else undefined
+napi_value IsLostHandle(Call& call);     // (handle) => boolean
 napi_value AbandonHandle(Call& call);    // (handle) => void
 napi_value ReleaseHandle(Call& call);    // (handle) => fd
 napi_value DuplicateHandle(Call& call);  // (handle) => handle of the same kind
@@ -28,11 +29,13 @@ napi_value BeginAccess(Call& call);      // (handle, direction) => void
 napi_value EndAccess(Call& call);        // (handle, direction) => void
 
 // mapping_functions.cc
-napi_value MapRange(Call& call);    // (handle, writable: boolean, offset, length) => ArrayBuffer; [0] = id
-napi_value UnmapRange(Call& call);  // (handle, id) => void
-napi_value MapWhole(Call& call);    // (handle) => ArrayBuffer
-napi_value ReadBytes(Call& call);   // (handle, target: Uint8Array, position, length) => void
-napi_value WriteBytes(Call& call);  // (handle, source: Uint8Array, position) => void
+napi_value MapRange(Call& call);       // (handle, writable: boolean, offset, length) => ArrayBuffer; [0] = id
+napi_value UnmapRange(Call& call);     // (handle, id) => void
+napi_value IsMappedRange(Call& call);  // (handle, id) => boolean
+napi_value DescribeMappingLimits(Call& call);  // () => void; [0..4] = MappingLimits
+napi_value MapWhole(Call& call);               // (handle) => ArrayBuffer
+napi_value ReadBytes(Call& call);              // (handle, target: Uint8Array, position, length) => void
+napi_value WriteBytes(Call& call);             // (handle, source: Uint8Array, position) => void
 
 // fence_functions.cc
 napi_value IsReadyFor(Call& call);            // (handle, direction) => boolean

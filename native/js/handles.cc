@@ -26,6 +26,29 @@ void CloseOwned(Handle& handle) {
   }
 }
 
+// Lets go of a mapping; what it has told of the buffer is kept.
+Result<void> LetGo(Handle& handle, SharedMapping& mapping) {
+  const bool lost = IsLost(handle);
+  const Result<void> released = ReleaseMapping(mapping);
+  if (released) handle.lost = lost;
+  return released;
+}
+
+// Lets go of all mappings, or of those before the one that the kernel refuses to let go. That of the whole
+// buffer is the last: while it is there, CPU access goes on to work.
+Result<void> LetGoOfAll(Handle& handle) {
+  while (!handle.mappings.empty()) {
+    const auto first = handle.mappings.begin();
+    const Result<void> released = LetGo(handle, *first->second);
+    if (!released) return released;
+    handle.mappings.erase(first);
+  }
+  if (!handle.whole) return {};
+  const Result<void> released = LetGo(handle, *handle.whole);
+  if (released) handle.whole.reset();
+  return released;
+}
+
 }  // namespace
 
 Handle& Handles::Take(HandleKind kind, UniqueFd fd, uint32_t* slot) {
@@ -39,6 +62,7 @@ Handle& Handles::Take(HandleKind kind, UniqueFd fd, uint32_t* slot) {
   Handle& handle = handles_[*slot];
   handle.kind = kind;
   handle.lent = false;
+  handle.lost = false;
   handle.fd = std::move(fd);
   return handle;
 }
@@ -77,20 +101,27 @@ Result<bool> CheckIdentity(Handle& handle) {
   return true;
 }
 
-void Handles::Close(uint32_t slot) {
-  CloseOwned(handles_[slot]);
+Result<void> Handles::Close(uint32_t slot) {
+  Handle& handle = handles_[slot];
+  const Result<void> let_go = LetGoOfAll(handle);
+  if (!let_go) return let_go.error();
+  CloseOwned(handle);
   Clear(slot);
+  return {};
 }
 
 void Handles::Abandon(uint32_t slot) {
   Handle& handle = handles_[slot];
   CloseOwned(handle);
-  if (handle.whole && handle.whole->exposed) handle.whole.reset();
+  // What was never exposed is unmapped with it.
+  handle.whole.reset();
   handle.mappings.clear();
   Clear(slot);
 }
 
-int Handles::Release(uint32_t slot) {
+Result<int> Handles::Release(uint32_t slot) {
+  const Result<void> let_go = LetGoOfAll(handles_[slot]);
+  if (!let_go) return let_go.error();
   const int fd = handles_[slot].fd.release();
   Clear(slot);
   return fd;
@@ -98,20 +129,13 @@ int Handles::Release(uint32_t slot) {
 
 void Handles::Clear(uint32_t slot) {
   Handle& handle = handles_[slot];
-  if (handle.whole) {
-    ReleaseMapping(*handle.whole);
-    handle.whole.reset();
-  }
-  if (!handle.mappings.empty()) {
-    for (auto& entry : handle.mappings) ReleaseMapping(*entry.second);
-    handle.mappings.clear();
-  }
   handle.kind = HandleKind::kFree;
   free_.push_back(slot);
 }
 
-void Handles::Forget(uint32_t slot, uint64_t mapping) {
-  if (slot < handles_.size()) handles_[slot].mappings.erase(mapping);
+void Handles::Forget(uint32_t slot, uint64_t mapping, bool lost) {
+  if (slot < handles_.size() && handles_[slot].mappings.erase(mapping) > 0 && lost)
+    handles_[slot].lost = true;
 }
 
 Handles::~Handles() {
@@ -121,13 +145,20 @@ Handles::~Handles() {
   }
 }
 
-void ReleaseMapping(SharedMapping& mapping) {
-  if (!mapping.mapping) return;
-  if (mapping.exposed) {
-    mapping.mapping->Retire();
-  } else {
-    mapping.mapping.reset();
-  }
+Result<void> Handles::Unmap(uint32_t slot, uint64_t mapping) {
+  Handle& handle = handles_[slot];
+  const auto entry = handle.mappings.find(mapping);
+  if (entry == handle.mappings.end()) return {};
+  const Result<void> released = LetGo(handle, *entry->second);
+  if (released) handle.mappings.erase(entry);
+  return released;
+}
+
+Result<void> ReleaseMapping(SharedMapping& mapping) {
+  if (!mapping.mapping) return {};
+  if (mapping.exposed) return mapping.mapping->Retire();
+  mapping.mapping.reset();
+  return {};
 }
 
 }  // namespace dmabuf

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <memory>
 #include <optional>
@@ -42,6 +43,8 @@ struct Handle {
   bool identified = false;
   // Whether JavaScript was told the descriptor's number, and so may have closed it behind our back.
   bool lent = false;
+  // Whether a mapping that is gone had been lost; see IsLost().
+  bool lost = false;
   UniqueFd fd;
   FileIdentity identity;
   uint64_t size = 0;                     // bytes, of a dma-buf
@@ -67,14 +70,17 @@ class Handles {
     return slot < handles_.size() && handles_[slot].kind != HandleKind::kFree ? &handles_[slot] : nullptr;
   }
   [[nodiscard]] const std::vector<Handle>& all() const { return handles_; }
-  // Lets go of the mappings and closes the descriptor, unless it has become a stranger's.
-  void Close(uint32_t slot);
+  // Lets go of the mappings and closes the descriptor, unless it has become a stranger's. When the kernel
+  // does not let a mapping go, the handle stays open, with what is left of them.
+  Result<void> Close(uint32_t slot);
   // Closes the descriptor, but leaves what an ArrayBuffer shows to that ArrayBuffer.
   void Abandon(uint32_t slot);
-  // Lets go of the mappings and gives the descriptor away.
-  int Release(uint32_t slot);
+  // Lets go of the mappings and gives the descriptor away; see Close() for when it cannot.
+  Result<int> Release(uint32_t slot);
+  // Lets go of one mapping; nothing has changed when the kernel refuses.
+  Result<void> Unmap(uint32_t slot, uint64_t mapping);
   // Forgets a mapping whose ArrayBuffer is gone.
-  void Forget(uint32_t slot, uint64_t mapping);
+  void Forget(uint32_t slot, uint64_t mapping, bool lost);
   uint64_t NextMappingId() { return ++last_mapping_id_; }
 
   Handles() = default;
@@ -97,10 +103,20 @@ class Handles {
 // new buffer for the first time.
 Result<bool> CheckIdentity(Handle& handle);
 
+// Whether an access to a mapping of the handle was answered with SIGBUS: it is over with the buffer, as far
+// as this object can tell.
+inline bool IsLost(const Handle& handle) {
+  if (lost_ranges.load(std::memory_order_relaxed) == 0) return false;
+  const auto lost = [](const SharedMapping& shared) { return shared.mapping && shared.mapping->lost(); };
+  if (handle.lost || (handle.whole && lost(*handle.whole))) return true;
+  return std::any_of(handle.mappings.begin(), handle.mappings.end(),
+                     [lost](const auto& entry) { return lost(*entry.second); });
+}
+
 // Replaces the pages beneath the ArrayBuffer that shows the mapping: whoever still uses that memory reads
 // zeros from then on. The ArrayBuffer is not detached. Detaching drops its memory at once, while jobs on the
 // thread pool (zlib, fs, crypto) hold a bare pointer to it, and Node's zlib does not survive an input that
-// shrinks. Unmaps at once what no ArrayBuffer ever showed.
-void ReleaseMapping(SharedMapping& mapping);
+// shrinks. Unmaps at once what no ArrayBuffer ever showed. When the kernel refuses, nothing has changed.
+Result<void> ReleaseMapping(SharedMapping& mapping);
 
 }  // namespace dmabuf

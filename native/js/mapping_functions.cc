@@ -7,6 +7,7 @@
 #include "js/functions.h"
 #include "os/dma_buf.h"
 #include "os/mapping.h"
+#include "os/mapping_room.h"
 
 namespace dmabuf {
 namespace {
@@ -30,13 +31,17 @@ struct BufferFinalizer {
   static void Run(napi_env env, void* /*data*/, void* hint) {
     const std::unique_ptr<BufferFinalizer> self(static_cast<BufferFinalizer*>(hint));
     SharedMapping& shared = *self->mapping;
+    const bool lost = shared.mapping && shared.mapping->lost();
     if (EnvironmentEnds(env) && shared.mapping) {
-      shared.mapping->Retire();
+      // Nobody could be told that the kernel refused. Then the buffer's own pages stay, which is safe, too.
+      (void)shared.mapping->Retire();
       shared.mapping->Abandon();
     }
     shared.mapping.reset();
     if (self->id == 0) return;
-    if (const std::shared_ptr<Handles> handles = self->handles.lock()) handles->Forget(self->slot, self->id);
+    if (const std::shared_ptr<Handles> handles = self->handles.lock()) {
+      handles->Forget(self->slot, self->id, lost);
+    }
   }
 };
 
@@ -62,6 +67,7 @@ napi_value Expose(Call& call, const std::shared_ptr<SharedMapping>& mapping, uin
 
 // The mapping of the whole buffer, made at first use: readable, and writable where the descriptor is.
 SharedMapping* WholeMapping(Call& call, Handle& handle) {
+  if (IsLost(handle)) return call.Fail("ERR_DMABUF_LOST"), nullptr;
   if (handle.whole && handle.whole->mapping) return handle.whole.get();
   const Result<int> mode = AccessModeOf(handle.fd.get());
   if (!mode) return call.Fail(mode.error()), nullptr;
@@ -83,7 +89,8 @@ napi_value CopyUnderAccess(Call& call, const Handle& handle, CpuAccess access, C
   if (!begun) return call.Fail(begun.error()), nullptr;
   copy();
   const Result<void> ended = EndCpuAccess(handle.fd.get(), access);
-  if (!ended) call.Fail(ended.error());
+  if (!ended) return call.Fail(ended.error()), nullptr;
+  if (IsLost(handle)) call.Fail("ERR_DMABUF_LOST");
   return nullptr;
 }
 
@@ -103,6 +110,7 @@ napi_value MapRange(Call& call) {
       !call.Read(2, &offset) || !call.Read(3, &length) || !call.CheckIdentity(*handle)) {
     return nullptr;
   }
+  if (IsLost(*handle)) return call.Fail("ERR_DMABUF_LOST"), nullptr;
   const int protection = writable ? PROT_READ | PROT_WRITE : PROT_READ;
   Result<Mapping> mapping = Mapping::Create(handle->fd.get(), protection, offset, length);
   if (!mapping) return call.Fail(mapping.error()), nullptr;
@@ -117,12 +125,30 @@ napi_value MapRange(Call& call) {
 
 napi_value UnmapRange(Call& call) {
   Handle* handle = nullptr;
+  uint32_t slot = 0;
+  uint64_t id = 0;
+  if (!call.Read(0, &slot) || !call.Read(0, HandleKind::kDmaBuf, &handle) || !call.Read(1, &id))
+    return nullptr;
+  const Result<void> unmapped = call.addon().handles->Unmap(slot, id);
+  if (!unmapped) call.Fail(unmapped.error());
+  return nullptr;
+}
+
+napi_value IsMappedRange(Call& call) {
+  Handle* handle = nullptr;
   uint64_t id = 0;
   if (!call.Read(0, HandleKind::kDmaBuf, &handle) || !call.Read(1, &id)) return nullptr;
-  const auto entry = handle->mappings.find(id);
-  if (entry == handle->mappings.end()) return nullptr;
-  ReleaseMapping(*entry->second);
-  handle->mappings.erase(entry);
+  return call.Boolean(handle->mappings.count(id) > 0);
+}
+
+napi_value DescribeMappingLimits(Call& call) {
+  const MappingLimits limits = LimitsOfMappings();
+  double* registers = call.addon().registers;
+  registers[0] = static_cast<double>(limits.mappings);
+  registers[1] = static_cast<double>(limits.most_mappings);
+  registers[2] = static_cast<double>(limits.kept_free);
+  registers[3] = static_cast<double>(limits.address_space);
+  registers[4] = static_cast<double>(limits.most_address_space);
   return nullptr;
 }
 
@@ -132,9 +158,11 @@ napi_value MapWhole(Call& call) {
   if (!call.Read(0, &slot) || !call.Read(0, HandleKind::kDmaBuf, &handle) || !call.CheckIdentity(*handle)) {
     return nullptr;
   }
+  if (IsLost(*handle)) return call.Fail("ERR_DMABUF_LOST"), nullptr;
   // The ArrayBuffer was transferred away. What shows the old range now reads zeros, as after unmap; map anew.
   if (handle->whole && handle->whole->exposed) {
-    ReleaseMapping(*handle->whole);
+    const Result<void> released = ReleaseMapping(*handle->whole);
+    if (!released) return call.Fail(released.error()), nullptr;
     handle->whole.reset();
   }
   const SharedMapping* mapping = WholeMapping(call, *handle);

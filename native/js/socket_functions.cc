@@ -75,7 +75,7 @@ void CloseArrival(Call& call, const double* registers) {
   if (registers[0] == 0) {
     CloseForeignFiles({static_cast<int>(registers[1])});
   } else {
-    call.addon().handles->Close(static_cast<uint32_t>(registers[1]));
+    (void)call.addon().handles->Close(static_cast<uint32_t>(registers[1]));
   }
 }
 
@@ -102,7 +102,7 @@ napi_value CreateChannelPair(Call& call) {
   if (!first) return call.Fail(first.error()), nullptr;
   const Result<uint32_t> second = AddSocket(call, HandleKind::kChannel, std::move(ends->second));
   if (!second) {
-    call.addon().handles->Close(*first);
+    (void)call.addon().handles->Close(*first);  // a socket has no mappings
     return call.Fail(second.error()), nullptr;
   }
   call.addon().registers[0] = *first;

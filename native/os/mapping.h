@@ -3,6 +3,7 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "os/mapped_ranges.h"
 #include "os/result.h"
 
 namespace dmabuf {
@@ -11,7 +12,8 @@ namespace dmabuf {
 // what is left behind there.
 class Mapping {
  public:
-  // mmap(2), MAP_SHARED. `protection` is PROT_READ or PROT_READ | PROT_WRITE.
+  // mmap(2), MAP_SHARED. `protection` is PROT_READ or PROT_READ | PROT_WRITE. ENOMEM also where the process
+  // is about to reach the limit on mappings.
   static Result<Mapping> Create(int fd, int protection, uint64_t offset, size_t length);
 
   Mapping(Mapping&& other) noexcept;
@@ -23,20 +25,24 @@ class Mapping {
   [[nodiscard]] uint8_t* address() const { return address_; }
   [[nodiscard]] size_t length() const { return length_; }
   [[nodiscard]] bool writable() const { return writable_; }
+  // Whether the exporter answered an access with SIGBUS. Zero pages stand there since.
+  [[nodiscard]] bool lost() const { return range_->lost.load(std::memory_order_relaxed); }
 
   // Lets go of the buffer but keeps the range: anonymous zero pages replace it in place, so whoever still
-  // reads or writes there neither faults nor reaches memory that somebody else was given.
-  void Retire();
+  // reads or writes there neither faults nor reaches memory that somebody else was given. When the kernel
+  // refuses (ENOMEM at the limit of mappings, EAGAIN where memory is locked), nothing has changed.
+  Result<void> Retire();
   // Gives the range up without unmapping it.
   void Abandon() { address_ = nullptr; }
 
  private:
-  Mapping(uint8_t* address, size_t length, bool writable)
-      : address_(address), length_(length), writable_(writable) {}
+  Mapping(uint8_t* address, size_t length, bool writable, MappedRange* range)
+      : address_(address), length_(length), writable_(writable), range_(range) {}
 
   uint8_t* address_ = nullptr;
   size_t length_ = 0;
   bool writable_ = false;
+  MappedRange* range_ = nullptr;
 };
 
 // Bytes; offsets of mappings are multiples of it.

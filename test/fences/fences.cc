@@ -2,6 +2,8 @@
 // interface drm.h and vgem_drm.h (Linux 4.9); the few structures stand here, since the headers may be
 // missing. Besides, what Node has no call for: odd memfds, and Unix sockets of every kind.
 
+#include "faults.h"
+
 #include <errno.h>
 #include <fcntl.h>
 #include <node_api.h>
@@ -271,6 +273,7 @@ napi_value Init(napi_env env, napi_value exports) {
     napi_create_function(env, function.name, NAPI_AUTO_LENGTH, function.callback, nullptr, &value);
     napi_set_named_property(env, exports, function.name, value);
   }
+  AddFaults(env, exports);
   return exports;
 }
 

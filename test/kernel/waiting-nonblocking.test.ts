@@ -112,6 +112,7 @@ const calls: Record<string, (world: World) => unknown> = {
   'DmaBuf.prototype.fd': ({ buffer }) => buffer.fd,
   'DmaBuf.prototype.size': ({ buffer }) => buffer.size,
   'DmaBuf.prototype.inode': ({ buffer }) => buffer.inode,
+  'DmaBuf.prototype.lost': ({ buffer }) => buffer.lost,
   'DmaBuf.prototype.closed': ({ buffer }) => buffer.closed,
   'DmaBuf.prototype.source': ({ buffer }) => buffer.source,
   'DmaBuf.prototype.info': ({ buffer }) => buffer.info(),
@@ -132,6 +133,7 @@ const calls: Record<string, (world: World) => unknown> = {
 
   'DmaBufMapping.prototype.buffer': ({ mapping }) => mapping.buffer,
   'DmaBufMapping.prototype.bytes': ({ mapping }) => mapping.bytes,
+  'DmaBufMapping.prototype.lost': ({ mapping }) => mapping.lost,
   'DmaBufMapping.prototype.closed': ({ mapping }) => mapping.closed,
   'DmaBufMapping.prototype.unmap': ({ mapping }) => mapping.unmap(),
   'DmaBufMapping.prototype[Symbol.dispose]': ({ mapping }) => mapping[Symbol.dispose](),

@@ -60,14 +60,15 @@ export interface ReportedError {
   errno?: number;
   syscall?: string;
   path?: string;
+  hint?: string;
   attempts?: { source: string; error: ReportedError }[];
 }
 
 /** An error as JSON can carry it. */
 export function reportError(error: unknown): ReportedError {
   assert.ok(error instanceof Error, String(error));
-  const { name, message, stack, code, errno, syscall, path, attempts } = error as DmaBufError;
-  const report = { name, message, stack, code, errno, syscall, path };
+  const { name, message, stack, code, errno, syscall, path, hint, attempts } = error as DmaBufError;
+  const report = { name, message, stack, code, errno, syscall, path, hint };
   return unsound({
     ...report,
     attempts: attempts?.map((attempt) => ({ ...attempt, error: reportError(attempt.error) })),

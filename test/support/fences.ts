@@ -26,6 +26,11 @@ interface FencesAddon {
   shutDown(fd: number, how: number): void;
   setOption(fd: number, option: number, value: number): void;
   sendOn(fd: number, data: Uint8Array, fds: Int32Array): void;
+
+  /** Bus errors; faults.ts says it in words. */
+  loseMemory(address: number, length: number): void;
+  catchFaults(): void;
+  fault(): number;
 }
 
 let addon: FencesAddon | undefined;

@@ -1,0 +1,32 @@
+/** What the addon says of the limits on mappings; each is -1 where it cannot be told, or where there is no limit. */
+export interface MappingLimits {
+  /** Mappings that this process has. */
+  mappings: number;
+  /** Mappings that it may have (vm.max_map_count). */
+  mostMappings: number;
+  /** Of those, how many are left to others than dma-bufs. */
+  keptFree: number;
+  /** Bytes of addresses in use. */
+  addressSpace: number;
+  /** Bytes that may be (RLIMIT_AS). */
+  mostAddressSpace: number;
+}
+
+/** What to do when the kernel, or the addon before it, refuses to map or to unmap with ENOMEM. */
+export function adviceForMapping(limits: MappingLimits): string {
+  const { mappings, mostMappings, keptFree, addressSpace, mostAddressSpace } = limits;
+  if (mostMappings >= 0 && mappings >= mostMappings - keptFree) {
+    return (
+      `The process has ${mappings} mappings, of at most ${mostMappings} (vm.max_map_count), of which ${keptFree} are ` +
+      'left to Node.js itself, which ends when it gets none: unmap or close what is no longer needed, or raise the ' +
+      `limit, as root: sysctl vm.max_map_count=${2 * mostMappings}`
+    );
+  }
+  if (mostAddressSpace >= 0) {
+    return (
+      `The process uses ${addressSpace} bytes of addresses, of at most ${mostAddressSpace} (RLIMIT_AS): map less at a ` +
+      'time, by offset and length, or raise the limit (ulimit -v)'
+    );
+  }
+  return 'No addresses are left for a range of this size: map less at a time, by offset and length';
+}
