@@ -151,12 +151,14 @@ export interface Native {
 
   /** Looks through /proc, at these processes or, where there are none, at all. */
   scanProcesses(pids: Float64Array, done: SurveyDone): void;
-  /** Reads the BPF iterators, pinned in `folder`, or loaded where it is ''. */
+  /** Reads the BPF iterators, pinned in `folder` (an absolute path), or loaded where it is ''. */
   surveyBpf(folder: string, buffers: boolean, holders: boolean, done: SurveyDone): void;
   /** The whole of a file. Node's own readFile() keeps it open for ever when a worker ends meanwhile. */
   readWhole(path: string, done: (contentOrErrno: Buffer | number, syscall: string | undefined) => void): void;
-  /** Pins the iterator 0 (buffers), 1 (descriptors) or 2 (mappings) in the folder; returns its path. */
-  pinIterator(iterator: number, folder: string): string;
+  /** Pins the iterators in the folder; `gid` 2^32 - 1 leaves the group. Returns their paths. */
+  pinIterators(folder: string, holders: boolean, mode: number, gid: number): string[];
+  /** Removes them, and the folder when nothing is left in it. Returns the names of what is left. */
+  unpinIterators(folder: string): string[];
 
   /** Bytes, by sysinfo(2). */
   freeMemory(): number;

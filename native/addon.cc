@@ -72,7 +72,8 @@ constexpr Export kExports[] = {
     {"scanProcesses", Entry<ScanProcfs, 2>},
     {"surveyBpf", Entry<SurveyBpf, 4>},
     {"readWhole", Entry<ReadWhole, 2>},
-    {"pinIterator", Entry<PinIterator, 2>},
+    {"pinIterators", Entry<PinIterators, 4>},
+    {"unpinIterators", Entry<UnpinIterators, 1>},
     {"freeMemory", Entry<FreeMemoryBytes, 0>},
     {"availableMemory", Entry<AvailableMemory, 0>},
 };

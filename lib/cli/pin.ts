@@ -10,7 +10,8 @@ import { escapeControls } from './text.js';
 const HELP = `
 Needs root (CAP_BPF and CAP_PERFMON) and Linux 6.18. Whoever may read the files sees the size, exporter and name of every
 dma-buf and, with --holders, the ids of the processes that hold them. They stay until they are removed or the machine
-ends: place them at boot.
+ends: place them at boot. The folder, and those on the way to it, must belong to root or to you, and nobody else may write
+them unless they are sticky. --remove removes what pin has placed, and leaves alone what else is in the folder.
 Exit status: 0; 2 on errors.
 
 Examples:
@@ -28,10 +29,13 @@ interface Flags {
 }
 
 function permissions(text: string): number {
-  if (!/^[0-7]{3,4}$/.test(text) || Number.parseInt(text, 8) > 0o777) {
-    throw new InvalidArgumentError('It must be permissions in octal, such as 0440.');
+  const mode = Number.parseInt(text, 8);
+  if (!/^[0-7]{3,4}$/.test(text) || mode > 0o777 || (mode & 0o022) !== 0) {
+    throw new InvalidArgumentError(
+      'It must be permissions in octal by which only the owner may write, such as 0440.',
+    );
   }
-  return Number.parseInt(text, 8);
+  return mode;
 }
 
 /** `dmabuf pin` */
@@ -41,8 +45,10 @@ export function pinCommand(): Command {
     .option('--folder <path>', 'where, in a BPF file system', defaultPinFolder)
     .option('--mode <octal>', 'their permissions (0444)', permissions)
     .option('--group <group>', 'their group, by name or number')
-    .option('--holders', 'also those that tell which process holds what')
-    .addOption(new Option('--remove', 'remove them').conflicts(['mode', 'group', 'holders']))
+    .option('--holders', 'also those that tell which process holds what (else older ones go)')
+    .addOption(
+      new Option('--remove', 'remove them, and nothing else').conflicts(['mode', 'group', 'holders']),
+    )
     .option('--json', 'print JSON')
     .action(place);
 }

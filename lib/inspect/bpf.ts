@@ -1,4 +1,5 @@
 import { readFileSync } from 'node:fs';
+import { resolve } from 'node:path';
 import { createError, DmaBufError } from '../errors.js';
 import { native } from '../native.js';
 import { onThreadPool, type Survey, toSurvey } from './survey.js';
@@ -23,8 +24,8 @@ const rights =
   'Loading a BPF iterator needs CAP_BPF and CAP_PERFMON, or CAP_SYS_ADMIN: run as root, or have root place it once ' +
   'where others may read it: dmabuf pin';
 
-/** What the failure of a call means here, and what to do. */
-function explain(errno: number, syscall: string): DmaBufError {
+/** What the failure of a call means here, and what to do. `path`: what of the pinned is to blame. */
+function explain(errno: number, syscall: string, path?: string): DmaBufError {
   switch (syscall) {
     case 'bpf_iter_dmabuf':
       return unsupported(
@@ -50,15 +51,50 @@ function explain(errno: number, syscall: string): DmaBufError {
         syscall,
       );
   }
-  return createError(errno, syscall, undefined, adviceOn(createError(errno, syscall).code, syscall));
+  const { code } = createError(errno, syscall);
+  if (path !== undefined) return explainPinned(code, errno, syscall, path);
+  return createError(errno, syscall, undefined, adviceOn(code, syscall));
 }
 
-/** An error of a call to load an iterator, with what it means here and what to do; any other as it is. */
+/** What is wrong with a pinned iterator, its folder or one on the way there, and what to do. */
+function explainPinned(code: string, errno: number, syscall: string, path: string): DmaBufError {
+  const refuse = (name: string, text: string, hint?: string): DmaBufError =>
+    new DmaBufError(`${name}: '${path}' ${text}`, { code: name, errno, syscall, path, hint });
+  switch (`${syscall} ${code}`) {
+    case 'fstat EPERM':
+      return refuse(
+        code,
+        'cannot be trusted: it belongs to neither root nor this user, or others may write it',
+        'Have root remove it and run dmabuf pin anew, in a folder that only root may write',
+      );
+    case 'fstatfs EINVAL':
+      return refuse(
+        code,
+        'is not in a BPF file system',
+        'Give a folder of one, or mount one as root: mount -t bpf bpf /sys/fs/bpf',
+      );
+    case 'openat ENOTDIR':
+      return refuse(code, 'is a symbolic link or no folder', 'Give the real path of the folder');
+    case 'openat EIO':
+    case 'openat ELOOP':
+    case 'fstat EPROTO':
+    case 'read EPROTO':
+      return refuse('EPROTO', 'is not what dmabuf pin places there');
+    case 'BPF_OBJ_PIN EEXIST':
+      return refuse(code, 'is not what dmabuf pin places there, and was left alone', 'Choose another folder');
+    case 'read EFBIG':
+    case 'read EAGAIN':
+      return refuse(code, 'does not come to an end');
+    default:
+      return createError(errno, syscall, path);
+  }
+}
+
+/** An error of the addon's with what it means here and what to do; any other as it is. */
 export function explainBpf(error: unknown): unknown {
-  const { errno, syscall } = error as Partial<DmaBufError>;
-  if (errno === undefined || syscall === undefined || !/^(BPF_PROG_LOAD|bpf_iter|dmabuf_iter)/.test(syscall))
-    return error;
-  return explain(errno, syscall);
+  if (!(error instanceof DmaBufError)) return error;
+  const { errno, syscall, path } = error;
+  return errno === undefined || syscall === undefined ? error : explain(errno, syscall, path);
 }
 
 function adviceOn(code: string, syscall: string): string | undefined {
@@ -85,20 +121,17 @@ export async function surveyBpf({ buffers, holders }: BpfParts): Promise<Survey>
   return toSurvey('bpf', await onThreadPool((done) => native.surveyBpf('', buffers, holders, done), explain));
 }
 
-/** Reads the iterators that somebody has pinned in a folder. */
+/** Reads the iterators that root or this user has pinned in a folder; what others could have put there is refused. */
 export async function surveyPinned(folder: string, { buffers, holders }: BpfParts): Promise<Survey> {
-  const explainPinned = (errno: number, syscall: string): DmaBufError => {
-    if (syscall === 'pid_namespaces') return explain(errno, syscall);
-    const error = createError(errno, syscall, folder);
-    if (error.code !== 'EPROTO') return error;
-    return new DmaBufError(`EPROTO: the files in '${folder}' are not those that dmabuf pin places there`, {
-      code: 'EPROTO',
-      errno,
-      syscall,
-      path: folder,
-    });
-  };
   const start = (done: Parameters<typeof native.surveyBpf>[3]): void =>
-    native.surveyBpf(folder, buffers, holders, done);
-  return toSurvey('bpf', await onThreadPool(start, explainPinned));
+    native.surveyBpf(resolve(folder), buffers, holders, done);
+  return toSurvey('bpf', await onThreadPool(start, explainReading));
+}
+
+/** To a reader, a folder outside is as wrong as a file of another kind. */
+function explainReading(errno: number, syscall: string, path?: string): DmaBufError {
+  const error = explain(errno, syscall, path);
+  if (path === undefined || `${syscall} ${error.code}` !== 'fstatfs EINVAL') return error;
+  const text = `'${path}' is not in a BPF file system, where dmabuf pin places iterators`;
+  return new DmaBufError(`EPROTO: ${text}`, { code: 'EPROTO', syscall, path });
 }

@@ -1,4 +1,4 @@
-import { existsSync, statSync } from 'node:fs';
+import { existsSync } from 'node:fs';
 import { DmaBufError } from '../errors.js';
 import { type BpfParts, surveyBpf, surveyPinned } from './bpf.js';
 import { surveyDebugfs } from './debugfs.js';
@@ -68,29 +68,25 @@ function complete(known: BufferUsage, found: BufferUsage): void {
   if (known.holders.length === 0) known.holders = found.holders;
 }
 
-/** Whether there is such a folder, or no telling. */
-function mayExist(folder: string): boolean {
-  try {
-    return statSync(folder) !== undefined;
-  } catch (error) {
-    return (error as NodeJS.ErrnoException).code !== 'ENOENT';
-  }
-}
-
-/** The ways to read an iterator: loaded, then pinned where anything is. */
-function bpfWays(pinned: string): ((parts: BpfParts) => Promise<Survey>)[] {
-  return mayExist(pinned) ? [surveyBpf, (parts) => surveyPinned(pinned, parts)] : [surveyBpf];
+/** Whether there is no folder of pinned iterators. */
+function isMissing(attempt: SourceAttempt | undefined): boolean {
+  return attempt?.error.code === 'ENOENT' && attempt.error.syscall === 'openat';
 }
 
 /** Reads every buffer, and their holders too where one source knows both. Returns whether it did. */
 async function listBuffers(collection: Collection, { pinned, devices }: CheckedOptions): Promise<boolean> {
-  for (const read of bpfWays(pinned)) {
+  const readPinned = (parts: BpfParts): Promise<Survey> => surveyPinned(pinned, parts);
+  for (const read of [surveyBpf, readPinned]) {
     const listAgain = (): Promise<Survey> => read({ buffers: true, holders: false });
     const refusals = new Collection();
     const both = await refusals.try('bpf', () => read({ buffers: true, holders: true }));
     // Who may not know the holders may still know the buffers; why not even those is what counts then.
     const found = both ?? (await collection.try('bpf', listAgain));
-    if (found === undefined) continue;
+    if (found === undefined) {
+      // That nobody has pinned anything hinders nothing.
+      if (read === readPinned && isMissing(collection.attempts.at(-1))) collection.attempts.pop();
+      continue;
+    }
     collection.attempts.push(...refusals.attempts);
     collection.add(found);
     // It has seen to those that have gone meanwhile itself.
@@ -173,6 +169,17 @@ export async function collect(options: CheckedOptions): Promise<Snapshot> {
   return summarize(time, collection, options.pids, listsAll && knowsHolders && options.pids === undefined);
 }
 
+/** Reads what is pinned where nothing can be loaded, for the reason `refusal`. */
+async function readPinnedInstead(pinned: string, refusal: DmaBufError | undefined): Promise<Survey> {
+  try {
+    return await surveyPinned(pinned, { buffers: true, holders: true });
+  } catch (error) {
+    // What a pinned iterator lacks is less to the point than why none could be loaded, but not that somebody has forged one.
+    const { code } = error as DmaBufError;
+    throw ['ENOENT', 'EACCES', 'ERR_DMABUF_UNSUPPORTED_KERNEL'].includes(code) ? refusal : error;
+  }
+}
+
 /** Takes one source alone. */
 export async function collectFrom(source: SnapshotSource, options: CheckedOptions): Promise<Snapshot> {
   const collection = new Collection();
@@ -191,12 +198,7 @@ export async function collectFrom(source: SnapshotSource, options: CheckedOption
       break;
     case 'bpf': {
       const loaded = await collection.try('bpf', () => surveyBpf({ buffers: true, holders: true }));
-      // Nothing that a pinned iterator lacks is more to the point than why none could be loaded.
-      const found =
-        loaded ??
-        (await surveyPinned(options.pinned, { buffers: true, holders: true }).catch(() => undefined));
-      if (found === undefined) throw collection.attempts[0]?.error;
-      collection.add(found);
+      collection.add(loaded ?? (await readPinnedInstead(options.pinned, collection.attempts[0]?.error)));
     }
   }
   if (options.devices && source !== 'debugfs') await addDevices(collection);

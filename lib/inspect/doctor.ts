@@ -170,7 +170,8 @@ async function examineBpf(pinned: string): Promise<Finding[]> {
     findings.push(ok('pinned', `iterators over dma-bufs and their holders are in ${pinned}`));
   else if (buffers === undefined)
     findings.push(ok('pinned', `an iterator over dma-bufs is in ${pinned}, none over holders`));
-  else if (isLoaded) findings.push(ok('pinned', `nothing that can be read in ${pinned}; not needed here`));
+  else if (isLoaded && (buffers as DmaBufError).code === 'ENOENT')
+    findings.push(ok('pinned', `nothing is in ${pinned}; not needed here`));
   else findings.push(refusal('pinned', buffers, 'dmabuf pin --holders, as root, lets others list dma-bufs'));
   return findings;
 }

@@ -1,6 +1,6 @@
-import { chmodSync, chownSync, mkdirSync, rmSync, statfsSync } from 'node:fs';
-import { checkInteger, checkOptions, invalidType } from '../check.js';
-import { DmaBufError, fromNode } from '../errors.js';
+import { resolve } from 'node:path';
+import { checkInteger, checkOptions, invalidType, outOfRange } from '../check.js';
+import { DmaBufError } from '../errors.js';
 import { native } from '../native.js';
 import { defaultPinFolder, explainBpf } from './bpf.js';
 import { checkSnapshotOptions } from './snapshot.js';
@@ -9,49 +9,32 @@ import { checkSnapshotOptions } from './snapshot.js';
 export interface PinOptions {
   /** A folder in a BPF file system; `/sys/fs/bpf/dmabuf` by default. It is made where there is none, its parent is not. */
   folder?: string | undefined;
-  /** The files' permissions, 0 to 0o777; 0o444 by default: everyone. */
+  /** The files' permissions, 0 to 0o777 without those to write for group and others; 0o444 by default: everyone reads. */
   mode?: number | undefined;
   /** The files' group, by its number; that of the process by default. */
   gid?: number | undefined;
-  /** Also place the iterators that tell which process holds what; false by default. */
+  /** Also place the iterators that tell which process holds what; false by default, and then older ones go. */
   holders?: boolean | undefined;
 }
 
-/** BPF_FS_MAGIC of linux/magic.h. */
-const bpfFileSystem = 0xcafe4a11;
+/** What stands for the group of the process. */
+const unchanged = 2 ** 32 - 1;
 
-const iterators = { buffers: 0, descriptors: 1, mappings: 2 } as const;
-
-function checkBpfFileSystem(folder: string): void {
-  if (statfsSync(folder).type === bpfFileSystem) return;
-  throw new DmaBufError(`EINVAL: '${folder}' is not in a BPF file system`, {
-    code: 'EINVAL',
-    errno: -22,
-    syscall: 'BPF_OBJ_PIN',
-    path: folder,
-    hint: 'Mount one, as root: mount -t bpf bpf /sys/fs/bpf',
-  });
-}
-
-/** Whether it was not there before. Its parent must be: Node's recursive mkdir never ends where sysfs refuses. */
-function makeFolder(folder: string): boolean {
-  try {
-    mkdirSync(folder, 0o755);
-    return true;
-  } catch (error) {
-    if ((error as NodeJS.ErrnoException).code === 'EEXIST') return false;
-    throw error;
-  }
-}
+/** Whoever may write a file could put another program behind it. */
+const writableByOthers = 0o022;
 
 /**
  * Places the kernel's iterator over all dma-bufs (Linux 6.18) as a file that others can read without rights of their own;
- * `snapshot()` finds it in the default folder. It stays until it is removed or the machine ends. Whoever may read it sees
- * the sizes, exporters and names of all buffers, and with `holders` the ids of the processes that hold them. Returns the
- * paths of the files.
+ * `snapshot()` finds it in the default folder. It stays until it is removed or the machine ends, and takes the place of an
+ * older one at once. Whoever may read it sees the sizes, exporters and names of all buffers, and with `holders` the ids of the
+ * processes that hold them. Returns the paths of the files.
  *
- * @throws DmaBufError `EPERM` without the rights (CAP_BPF and CAP_PERFMON, or root), `EINVAL` when the folder is in no BPF
- *   file system, `ENOENT` when its parent does not exist, `ERR_DMABUF_UNSUPPORTED_KERNEL` when the kernel has no such
+ * The folder and those on the way to it must belong to root or to this user and be writable by nobody else, unless they are
+ * sticky; symbolic links are not followed. Otherwise others could put files of their own in their place.
+ *
+ * @throws DmaBufError `EPERM` without the rights (CAP_BPF and CAP_PERFMON, or root), or when a folder is another's; `EINVAL`
+ *   when the folder is in no BPF file system; `ENOTDIR` for a symbolic link; `ENOENT` when its parent does not exist; `EEXIST`
+ *   when somebody has pinned something else under the name; `ERR_DMABUF_UNSUPPORTED_KERNEL` when the kernel has no such
  *   iterator
  * @throws TypeError `ERR_INVALID_ARG_TYPE`
  * @throws RangeError `ERR_OUT_OF_RANGE`
@@ -61,42 +44,51 @@ export function pinSync(options: PinOptions = {}): string[] {
   const { folder = defaultPinFolder, mode = 0o444, gid, holders = false } = options;
   checkSnapshotOptions({ pinned: folder });
   checkInteger(mode, 'option mode', 0, 0o777);
+  if ((mode & writableByOthers) !== 0) {
+    throw outOfRange(
+      'option mode',
+      'without the right to write for group and others',
+      `0o${mode.toString(8)}`,
+    );
+  }
   if (gid !== undefined) checkInteger(gid, 'option gid', 0, 2 ** 32 - 2);
   if (typeof holders !== 'boolean') throw invalidType('option holders', 'a boolean', holders);
   try {
-    const made = makeFolder(folder);
-    try {
-      checkBpfFileSystem(folder);
-      return (['buffers', ...(holders ? (['descriptors', 'mappings'] as const) : [])] as const).map(
-        (name) => {
-          rmSync(`${folder}/${name}`, { force: true });
-          const path = native.pinIterator(iterators[name], folder);
-          if (gid !== undefined) chownSync(path, 0, gid);
-          chmodSync(path, mode);
-          return path;
-        },
-      );
-    } catch (error) {
-      if (made) rmSync(folder, { recursive: true, force: true });
-      throw error;
-    }
+    return native.pinIterators(resolve(folder), holders, mode, gid ?? unchanged);
   } catch (error) {
-    throw explainBpf(fromNode(error));
+    throw explainBpf(error);
   }
 }
 
+function notEmpty(path: string, left: readonly string[]): DmaBufError {
+  const names =
+    left.length > 5 ? `${left.slice(0, 5).join(', ')} and ${left.length - 5} more` : left.join(', ');
+  return new DmaBufError(`ENOTEMPTY: '${path}' also has what dmabuf pin did not place there: ${names}`, {
+    code: 'ENOTEMPTY',
+    errno: -39,
+    syscall: 'rmdir',
+    path,
+    hint: 'That and the folder were left alone; remove it yourself if it is not needed',
+  });
+}
+
 /**
- * Removes what `pinSync()` has placed: the folder, with everything in it.
+ * Removes the iterators that `pinSync()` has placed, and their folder when nothing else is in it. Whatever else it has stays.
  *
- * @throws DmaBufError `ENOENT` when there is nothing, `EACCES` or `EPERM` without the rights
+ * @throws DmaBufError `ENOENT` when there is nothing, `ENOTEMPTY` when something else is in the folder, `EACCES` without the
+ *   rights; and without touching anything `EINVAL` when the folder is in no BPF file system, `EPERM` when it or one on the way
+ *   to it is another's, `ENOTDIR` for a symbolic link
  * @throws TypeError `ERR_INVALID_ARG_TYPE`
  * @throws RangeError `ERR_OUT_OF_RANGE`
  */
 export function unpinSync(folder: string = defaultPinFolder): void {
   checkSnapshotOptions({ pinned: folder });
+  const path = resolve(folder);
+  let left: string[];
   try {
-    rmSync(folder, { recursive: true });
+    left = native.unpinIterators(path);
   } catch (error) {
-    throw fromNode(error);
+    throw explainBpf(error);
   }
+  if (left.length > 0) throw notEmpty(path, left);
 }

@@ -135,7 +135,10 @@ export interface SnapshotOptions {
   source?: SnapshotSource | 'auto' | undefined;
   /** Also ask debugfs which devices have attached to the buffers: slow, and for root. */
   devices?: boolean | undefined;
-  /** The folder where `dmabuf pin` has placed the BPF iterators; `/sys/fs/bpf/dmabuf` by default. */
+  /**
+   * The folder where `dmabuf pin` has placed the BPF iterators; `/sys/fs/bpf/dmabuf` by default. It is believed when nobody but
+   * root and this user can have put anything there.
+   */
   pinned?: string | undefined;
 }
 
@@ -165,7 +168,7 @@ export function checkSnapshotOptions(options: SnapshotOptions = {}): CheckedOpti
   }
   if (typeof devices !== 'boolean') throw invalidType('option devices', 'a boolean', devices);
   if (typeof pinned !== 'string') throw invalidType('option pinned', 'a string', pinned);
-  if (pinned === '' || pinned.includes('\0') || pinned.length > 4000) {
+  if (pinned === '' || pinned.includes('\0') || Buffer.byteLength(pinned) > 4000) {
     throw outOfRange('option pinned', 'the path of a folder', pinned);
   }
   return { pids: checkPids(options.pids), source, devices, pinned };

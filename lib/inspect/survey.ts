@@ -82,15 +82,19 @@ export function toSurvey(source: SnapshotSource, raw: RawSurvey): Survey {
   };
 }
 
-/** A function of the addon that looks at the system on the thread pool, as a promise. */
+/**
+ * A function of the addon that looks at the system on the thread pool, as a promise. What it calls a call that has failed may
+ * have the path that is to blame behind it, after a space.
+ */
 export function onThreadPool<T extends object>(
   start: (done: (resultOrErrno: T | number, syscall: string | undefined) => void) => void,
-  explain: (errno: number, syscall: string) => DmaBufError = createError,
+  explain: (errno: number, syscall: string, path?: string) => DmaBufError = createError,
 ): Promise<T> {
   return new Promise((resolve, reject) => {
-    start((resultOrErrno, syscall) => {
-      if (typeof resultOrErrno === 'number') reject(explain(resultOrErrno, syscall as string));
-      else resolve(resultOrErrno);
+    start((resultOrErrno, blame = '') => {
+      if (typeof resultOrErrno !== 'number') return resolve(resultOrErrno);
+      const [, syscall = '', path] = /^(\S*)(?: (.*))?$/s.exec(blame) ?? [];
+      reject(explain(resultOrErrno, syscall, path));
     });
   });
 }

@@ -80,12 +80,13 @@ napi_value InfoOf(Call& call);  // (handle) => [exporter, name?]; [0..3] = inode
 napi_value ParseFdInfoText(Call& call);  // (text: Uint8Array) => the same, or undefined
 napi_value ReadFdInfoOf(Call& call);     // (pid: 0 for self, fd) => the same, or undefined
 
-// survey_functions.cc; `done` gets a RawSurvey (lib/native.ts), or a negative errno and the call's name
+// survey_functions.cc; `done` gets a RawSurvey (lib/native.ts), or a negative errno and the call's name, and
+// after a space the path that is to blame where there is one
 napi_value ScanProcfs(Call& call);  // (pids: Float64Array, empty for all, done) => void
 
-napi_value SurveyBpf(Call& call);  // (folder: string, buffers: boolean, holders: boolean, done) => void
-napi_value PinIterator(
-    Call& call);  // (iterator: 0 buffers, 1 descriptors, 2 mappings, folder: string) => path
+napi_value SurveyBpf(Call& call);       // (folder: string, buffers: boolean, holders: boolean, done) => void
+napi_value PinIterators(Call& call);    // (folder: string, holders: boolean, mode, gid) => paths
+napi_value UnpinIterators(Call& call);  // (folder: string) => names of what is left
 
 napi_value ReadWhole(Call& call);  // (path: string, done: (Buffer | -errno, call) => void) => void
 

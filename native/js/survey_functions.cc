@@ -4,10 +4,11 @@
 #include <optional>
 #include <string>
 #include <utility>
+#include <vector>
 
 #include "js/functions.h"
 #include "js/job.h"
-#include "os/bpf.h"
+#include "os/bpf_pins.h"
 #include "os/bpf_survey.h"
 #include "os/file.h"
 #include "os/process_scan.h"
@@ -51,6 +52,11 @@ napi_value Strings(napi_env env, size_t length, Text text) {
     napi_close_handle_scope(env, scope);
   }
   return array;
+}
+
+napi_value ToJs(napi_env env, const std::vector<std::string>& texts) {
+  return Strings(env, texts.size(),
+                 [&](size_t index) -> std::optional<std::string_view> { return texts[index]; });
 }
 
 // See RawSurvey in lib/native.ts.
@@ -97,21 +103,29 @@ napi_value ToJs(napi_env env, const Survey& survey) {
   return result;
 }
 
-// A look at the system.
+// A look at the system, which sets the path that is to blame when it fails.
+using SurveyWork = std::function<Result<Survey>(std::string* where)>;
+
 class SurveyJob : public Job {
  public:
-  explicit SurveyJob(std::function<Result<Survey>()> work) : work_(std::move(work)) {}
+  explicit SurveyJob(SurveyWork work) : work_(std::move(work)) {}
 
-  void Run() override { outcome_.emplace(work_()); }
+  void Run() override { outcome_.emplace(work_(&where_)); }
 
   void Finish(napi_env env, napi_value* first, napi_value* second) override {
-    if (!*outcome_) return FinishWith(env, outcome_->error(), first, second);
+    if (!*outcome_) {
+      FinishWith(env, outcome_->error(), first, second);
+      // No call has a space in its name.
+      if (!where_.empty()) *second = ToJs(env, outcome_->error().call + (" " + where_));
+      return;
+    }
     *first = ToJs(env, **outcome_);
     napi_get_undefined(env, second);
   }
 
  private:
-  std::function<Result<Survey>()> work_;
+  SurveyWork work_;
+  std::string where_;
   std::optional<Result<Survey>> outcome_;
 };
 
@@ -133,7 +147,7 @@ class ReadJob : public Job {
   std::optional<Result<std::string>> outcome_;
 };
 
-napi_value Queue(Call& call, std::function<Result<Survey>()> work, napi_value done) {
+napi_value Queue(Call& call, SurveyWork work, napi_value done) {
   QueueJob(call, "dmabuf:survey", std::make_unique<SurveyJob>(std::move(work)), done);
   return nullptr;
 }
@@ -151,7 +165,8 @@ bool ReadPids(Call& call, std::vector<int>* pids) {
 napi_value ScanProcfs(Call& call) {
   std::vector<int> pids;
   if (!ReadPids(call, &pids)) return nullptr;
-  return Queue(call, [pids = std::move(pids)] { return ScanProcesses(pids); }, call.argument(1));
+  return Queue(
+      call, [pids = std::move(pids)](std::string*) { return ScanProcesses(pids); }, call.argument(1));
 }
 
 napi_value SurveyBpf(Call& call) {
@@ -162,7 +177,10 @@ napi_value SurveyBpf(Call& call) {
     return nullptr;
   }
   options.folder = folder;
-  return Queue(call, [options = std::move(options)] { return SurveyByBpf(options); }, call.argument(3));
+  const auto work = [options = std::move(options)](std::string* where) {
+    return SurveyByBpf(options, where);
+  };
+  return Queue(call, work, call.argument(3));
 }
 
 napi_value ReadWhole(Call& call) {
@@ -172,16 +190,26 @@ napi_value ReadWhole(Call& call) {
   return nullptr;
 }
 
-napi_value PinIterator(Call& call) {
-  uint32_t iterator = 0;
+napi_value PinIterators(Call& call) {
   char folder[PATH_MAX];
-  if (!call.Read(0, &iterator) || !call.Read(1, folder, sizeof folder)) return nullptr;
-  const auto which = static_cast<BpfIterator>(iterator);
-  const std::string path = std::string(folder) + "/" + PinName(which);
-  const Result<UniqueFd> link = LinkSurvey(which);
-  const Result<void> pinned = link ? PinLink(link->get(), path.c_str()) : link.error();
-  if (!pinned) return call.Fail(pinned.error(), path.c_str()), nullptr;
-  return call.Text(path);
+  PinOptions options;
+  if (!call.Read(0, folder, sizeof folder) || !call.Read(1, &options.holders) ||
+      !call.Read(2, &options.mode) || !call.Read(3, &options.group)) {
+    return nullptr;
+  }
+  std::string where;
+  const Result<std::vector<std::string>> paths = PinIterators(folder, options, &where);
+  if (!paths) return call.Fail(paths.error(), where.empty() ? nullptr : where.c_str()), nullptr;
+  return ToJs(call.env(), *paths);
+}
+
+napi_value UnpinIterators(Call& call) {
+  char folder[PATH_MAX];
+  if (!call.Read(0, folder, sizeof folder)) return nullptr;
+  std::string where;
+  const Result<std::vector<std::string>> left = UnpinIterators(folder, &where);
+  if (!left) return call.Fail(left.error(), where.c_str()), nullptr;
+  return ToJs(call.env(), *left);
 }
 
 }  // namespace dmabuf

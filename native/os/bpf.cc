@@ -10,7 +10,8 @@ namespace dmabuf {
 namespace {
 
 // Kernels look at as many bytes as they know, and want the rest to be zero.
-long Bpf(int command, const bpf_attr& attributes) {
+template <typename Attributes>
+long Bpf(int command, const Attributes& attributes) {
   long result;
   int tries = 0;
   do {
@@ -19,6 +20,16 @@ long Bpf(int command, const bpf_attr& attributes) {
   } while (result < 0 && (errno == EINTR || (errno == EAGAIN && ++tries < 5)));
   return result;
 }
+
+// What BPF_OBJ_PIN takes, in full: <linux/bpf.h> before 6.5 lacks the folder.
+struct ObjectAttributes {
+  uint64_t pathname;
+  uint32_t bpf_fd;
+  uint32_t file_flags;
+  int32_t path_fd;
+  uint32_t unused;
+};
+constexpr uint32_t kPathFd = 1U << 14;  // BPF_F_PATH_FD
 
 bpf_attr NoAttributes() {
   bpf_attr attributes;
@@ -67,10 +78,12 @@ Result<UniqueFd> OpenIterator(int link) {
   return UniqueFd(iterator);
 }
 
-Result<void> PinLink(int link, const char* path) {
-  bpf_attr pin = NoAttributes();
-  pin.pathname = reinterpret_cast<uintptr_t>(path);
+Result<void> PinLink(int link, int folder, const char* name) {
+  ObjectAttributes pin{};
+  pin.pathname = reinterpret_cast<uintptr_t>(name);
   pin.bpf_fd = static_cast<uint32_t>(link);
+  pin.file_flags = kPathFd;
+  pin.path_fd = folder;
   if (Bpf(BPF_OBJ_PIN, pin) < 0) return SystemError{errno, "BPF_OBJ_PIN"};
   return {};
 }

@@ -66,7 +66,8 @@ class BpfProgram {
 Result<UniqueFd> LinkIterator(const BpfProgram& program, uint32_t function);
 // BPF_ITER_CREATE: a descriptor to read what the program writes.
 Result<UniqueFd> OpenIterator(int link);
-// BPF_OBJ_PIN: a file in a BPF file system that is read afresh each time it is opened.
-Result<void> PinLink(int link, const char* path);
+// BPF_OBJ_PIN with BPF_F_PATH_FD (Linux 6.5, older than any iterator over dma-bufs): a file of this name in a
+// folder of a BPF file system, for its owner alone, that is read afresh each time it is opened.
+Result<void> PinLink(int link, int folder, const char* name);
 
 }  // namespace dmabuf

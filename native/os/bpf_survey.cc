@@ -11,6 +11,7 @@
 #include <unordered_set>
 
 #include "os/bpf.h"
+#include "os/bpf_folder.h"
 #include "os/btf.h"
 #include "os/file.h"
 #include "os/process_scan.h"
@@ -85,9 +86,8 @@ KernelLayout LayoutOf(const Btf& btf) {
   if (descriptors) layout.descriptors_function = *descriptors;
   if (mappings) layout.mappings_function = *mappings;
 
-  const std::optional<uint32_t> any = buffers ? buffers : descriptors;
-  if (!any || !descriptors) return layout;
-  layout.meta_seq = OffsetOf(btf, btf.ParameterOf(*any, "meta"), {"seq"});
+  if (!descriptors) return layout;
+  layout.meta_seq = OffsetOf(btf, btf.ParameterOf(*descriptors, "meta"), {"seq"});
   const std::optional<uint32_t> file = btf.ParameterOf(*descriptors, "file");
   layout.file_inode = OffsetOf(btf, file, {"f_inode"});
   layout.file_references = OffsetOf(btf, file, {"f_ref", "refcnt", "counter"});
@@ -236,73 +236,129 @@ bool CanReadHolders(const KernelLayout& layout) {
          layout.inode_superblock >= 0 && layout.superblock_magic >= 0 && layout.task_tgid >= 0;
 }
 
-Result<UniqueFd> OpenSurvey(BpfIterator iterator, const std::string& folder) {
-  if (!folder.empty()) return OpenForReading((folder + "/" + PinName(iterator)).c_str());
+// Where iterators come from.
+struct Origin {
+  std::string path;
+  std::optional<BpfFolder> pinned;  // there; else they are loaded
+  std::string* where;               // the path that is to blame for a failure
+};
+
+Result<UniqueFd> OpenSurvey(BpfIterator iterator, const Origin& origin) {
+  if (origin.pinned) {
+    *origin.where = origin.path + "/" + PinName(iterator);
+    return OpenPinned(origin.pinned->folder.get(), PinName(iterator));
+  }
   const Result<UniqueFd> link = LinkSurvey(iterator);
   if (!link) return link.error();
   return OpenIterator(link->get());
 }
 
-// Calls `visit` with every record until it returns false.
-template <typename Record, typename Visit>
-Result<void> ForEachRecord(int iterator, Visit visit) {
-  // The kernel gives no more than it has collected, 32 KiB.
-  constexpr size_t kCapacity = size_t{64} << 10;
-  std::vector<char> chunk(kCapacity);
-  size_t kept = 0;
-  for (;;) {
-    const ssize_t count = ::read(iterator, chunk.data() + kept, kCapacity - kept);
-    // EAGAIN: a million descriptors of other files in a row.
-    if (count < 0 && (errno == EINTR || errno == EAGAIN)) continue;
+// The kernel gives no more than it has collected, 32 KiB.
+constexpr size_t kCapacity = size_t{64} << 10;
+
+// A record that no kernel yields ends the reading; so do more of them than a machine can have.
+template <typename Record>
+class RecordReader {
+ public:
+  explicit RecordReader(int iterator) : iterator_(iterator), chunk_(kCapacity) {}
+
+  // Calls `visit` with every record of one read until it returns false. Returns whether there is more.
+  template <typename Visit>
+  Result<bool> ReadSome(Visit visit) {
+    const ssize_t count = ::read(iterator_, chunk_.data() + kept_, kCapacity - kept_);
+    if (count < 0 && errno == EINTR) return true;
+    // A million descriptors of other files in a row.
+    if (count < 0 && errno == EAGAIN && ++empty_reads_ <= kMaxEmptyReads) return true;
     if (count < 0) return SystemError{errno, "read"};
-    if (count == 0) break;
-    const size_t length = kept + static_cast<size_t>(count);
+    if (count == 0) {
+      if (kept_ != 0) return SystemError{EPROTO, "read"};
+      return false;
+    }
+    const size_t length = kept_ + static_cast<size_t>(count);
     size_t at = 0;
     for (; at + sizeof(Record) <= length; at += sizeof(Record)) {
       Record record;
-      std::memcpy(&record, chunk.data() + at, sizeof record);
+      std::memcpy(&record, chunk_.data() + at, sizeof record);
       if (!visit(record)) return SystemError{EPROTO, "read"};
+      if (++records_ > kMaxRecords) return SystemError{EFBIG, "read"};
     }
-    kept = length - at;
-    std::memmove(chunk.data(), chunk.data() + at, kept);
+    kept_ = length - at;
+    std::memmove(chunk_.data(), chunk_.data() + at, kept_);
+    return true;
   }
-  if (kept != 0) return SystemError{EPROTO, "read"};
-  return {};
+
+ private:
+  static constexpr int kMaxEmptyReads = 1000;
+  static constexpr size_t kMaxRecords = size_t{1} << 22;
+
+  int iterator_;
+  std::vector<char> chunk_;
+  size_t kept_ = 0;
+  size_t records_ = 0;
+  int empty_reads_ = 0;
+};
+
+template <typename Record, typename Visit>
+Result<void> ForEachRecord(int iterator, Visit visit) {
+  RecordReader<Record> reader(iterator);
+  for (;;) {
+    const Result<bool> more = reader.ReadSome(visit);
+    if (!more) return more.error();
+    if (!*more) return {};
+  }
 }
 
 // The text that a record has, if it is as long as it says.
 template <size_t capacity>
 std::optional<std::string_view> TextOf(const char (&text)[capacity], int32_t length) {
-  if (length <= 0 || static_cast<size_t>(length) > capacity || text[length - 1] != '\0') return std::nullopt;
+  if (length <= 0 || ::strnlen(text, capacity) + 1 != static_cast<size_t>(length)) return std::nullopt;
   return std::string_view(text, static_cast<size_t>(length) - 1);
 }
 
-Result<void> ReadBuffers(const std::string& folder, Survey* survey) {
-  const Result<UniqueFd> iterator = OpenSurvey(BpfIterator::kBuffers, folder);
+bool MakesSense(const BufferRecord& record) {
+  constexpr uint64_t kMost = uint64_t{1} << 53;  // what a JavaScript number tells apart
+  return record.inode != 0 && record.size < kMost && record.references >= 0 &&
+         static_cast<uint64_t>(record.references) < kMost &&
+         TextOf(record.exporter, record.exporter_length) &&
+         (record.name_length <= 0 || TextOf(record.name, record.name_length));
+}
+
+bool MakesSense(const HolderRecord& record) {
+  constexpr int32_t kMostPids = 1 << 22;  // PID_MAX_LIMIT
+  return record.inode != 0 && record.pid > 0 && record.pid <= kMostPids && record.unused == 0;
+}
+
+template <typename Record>
+bool StartsWith(int fd) {
+  const Result<bool> read =
+      RecordReader<Record>(fd).ReadSome([](const Record& record) { return MakesSense(record); });
+  return static_cast<bool>(read);
+}
+
+Result<void> ReadBuffers(const Origin& origin, Survey* survey) {
+  const Result<UniqueFd> iterator = OpenSurvey(BpfIterator::kBuffers, origin);
   if (!iterator) return iterator.error();
   return ForEachRecord<BufferRecord>(iterator->get(), [&](const BufferRecord& record) {
-    const std::optional<std::string_view> exporter = TextOf(record.exporter, record.exporter_length);
-    const std::optional<std::string_view> name = TextOf(record.name, record.name_length);
-    if (!exporter || (record.name_length > 0 && !name)) return false;  // somebody else's pin
+    if (!MakesSense(record)) return false;
     bool is_new = false;
     const uint32_t index = survey->BufferOf(record.inode, &is_new);
     if (!is_new) return true;
     Survey::Buffer& buffer = survey->buffers[index];
     buffer.size = record.size;
     buffer.references = record.references;
-    buffer.exporter = survey->ExporterOf(*exporter);
-    if (name) survey->SetName(index, *name);
+    buffer.exporter = survey->ExporterOf(*TextOf(record.exporter, record.exporter_length));
+    if (record.name_length > 0) survey->SetName(index, *TextOf(record.name, record.name_length));
     return true;
   });
 }
 
-Result<void> ReadHolders(BpfIterator which, const BpfSurveyOptions& options, Survey* survey) {
-  const Result<UniqueFd> iterator = OpenSurvey(which, options.folder);
+Result<void> ReadHolders(BpfIterator which, const Origin& origin, bool known_alone, Survey* survey) {
+  const Result<UniqueFd> iterator = OpenSurvey(which, origin);
   if (!iterator) return iterator.error();
   return ForEachRecord<HolderRecord>(iterator->get(), [&](const HolderRecord& record) {
-    if (record.pid <= 0) return false;
+    if (!MakesSense(record)) return false;
     // What was made since the buffers were read has no size yet.
-    if (options.buffers && survey->Find(record.inode) == nullptr) return true;
+    if (known_alone && survey->Find(record.inode) == nullptr) return true;
     bool is_new = false;
     Survey::Holding& holding = survey->HoldingOf(survey->BufferOf(record.inode, &is_new), record.pid);
     (which == BpfIterator::kDescriptors ? holding.fds : holding.mappings)++;
@@ -311,14 +367,14 @@ Result<void> ReadHolders(BpfIterator which, const BpfSurveyOptions& options, Sur
 }
 
 // Buffers that nobody holds any more because they are gone would look like the kernel's own.
-Result<void> DropVanished(const std::string& folder, Survey* survey) {
+Result<void> DropVanished(const Origin& origin, Survey* survey) {
   std::vector<bool> is_held(survey->buffers.size(), false);
   for (const Survey::Holding& holding : survey->holdings) is_held[holding.buffer] = true;
   bool all = true;
   for (const bool held : is_held) all = all && held;
   if (all) return {};
   Survey later;
-  const Result<void> read = ReadBuffers(folder, &later);
+  const Result<void> read = ReadBuffers(origin, &later);
   if (!read) return read;
   for (size_t index = 0; index < is_held.size(); index++) {
     Survey::Buffer& buffer = survey->buffers[index];
@@ -368,20 +424,30 @@ Result<UniqueFd> LinkSurvey(BpfIterator iterator) {
   return LinkIterator(HoldersProgram(*layout, iterator), static_cast<uint32_t>(layout->mappings_function));
 }
 
-Result<Survey> SurveyByBpf(const BpfSurveyOptions& options) {
+bool ReadsAs(BpfIterator iterator, int fd) {
+  return iterator == BpfIterator::kBuffers ? StartsWith<BufferRecord>(fd) : StartsWith<HolderRecord>(fd);
+}
+
+Result<Survey> SurveyByBpf(const BpfSurveyOptions& options, std::string* where) {
   if (options.holders && !IsFirstPidNamespace()) return SystemError{EOPNOTSUPP, "pid_namespaces"};
+  Origin origin{options.folder, std::nullopt, where};
+  if (!options.folder.empty()) {
+    Result<BpfFolder> folder = OpenBpfFolder(options.folder, where);
+    if (!folder) return folder.error();
+    origin.pinned = std::move(*folder);
+  }
   Survey survey;
   if (options.buffers) {
-    const Result<void> read = ReadBuffers(options.folder, &survey);
+    const Result<void> read = ReadBuffers(origin, &survey);
     if (!read) return read.error();
   }
   if (options.holders) {
     for (const BpfIterator which : {BpfIterator::kDescriptors, BpfIterator::kMappings}) {
-      const Result<void> read = ReadHolders(which, options, &survey);
+      const Result<void> read = ReadHolders(which, origin, options.buffers, &survey);
       if (!read) return read.error();
     }
     if (options.buffers) {
-      const Result<void> dropped = DropVanished(options.folder, &survey);
+      const Result<void> dropped = DropVanished(origin, &survey);
       if (!dropped) return dropped.error();
     }
     ReadCommands(&survey);

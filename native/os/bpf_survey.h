@@ -25,15 +25,20 @@ const char* PinName(BpfIterator iterator);
 // EINVAL where lockdown=confidentiality forbids to read strings.
 Result<UniqueFd> LinkSurvey(BpfIterator iterator);
 
+// Whether what a descriptor yields first could be from the iterator: nothing, or records that make sense.
+bool ReadsAs(BpfIterator iterator, int fd);
+
 struct BpfSurveyOptions {
-  // Where the iterators are pinned; empty to load them.
+  // Where the iterators are pinned, as an absolute path; empty to load them.
   std::string folder;
   bool buffers = true;
   bool holders = true;
 };
 // Reads the iterators. Without `buffers`, the buffers are those that somebody holds, and have no size.
 // Holders' process ids are those of the first PID namespace: fails with EOPNOTSUPP and "pid_namespaces" in
-// any other.
-Result<Survey> SurveyByBpf(const BpfSurveyOptions& options);
+// any other. Of what is pinned nothing is believed that another user could have put there: fails as
+// OpenBpfFolder() and OpenPinned() do, with EPROTO and "read" when a record makes no sense, EAGAIN when none
+// comes, EFBIG when they do not end. `where` is the path that is to blame, or empty.
+Result<Survey> SurveyByBpf(const BpfSurveyOptions& options, std::string* where);
 
 }  // namespace dmabuf

@@ -60,6 +60,7 @@ describe('an error of usage', () => {
     ['a limit below zero', ['ps', '--limit', '-1']],
     ['an unknown shell', ['completion', 'tcsh']],
     ['permissions that are none', ['pin', '--mode', '999']],
+    ['permissions to write for others', ['pin', '--mode', '0664']],
     ['permissions of what is removed', ['pin', '--remove', '--mode', '0440']],
     ['a group that there is not', ['pin', '--group', 'no-such-group']],
     ['an interval that is none', ['diff', '--interval', 'long']],

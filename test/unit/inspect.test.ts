@@ -79,6 +79,10 @@ describe('arguments of inspection', () => {
     { argument: 'unpinSync, folder,', bad: badFolders, call: (value) => unpinSync(unsound(value)) },
   ]);
 
+  test('files that others may write are not pinned', () => {
+    for (const mode of [0o464, 0o446, 0o777]) throwsCode(() => pinSync({ mode }), range);
+  });
+
   test('diff takes snapshots', async () => {
     const taken = await snapshot({ source: 'procfs' });
     for (const value of [undefined, null, {}, [], 'snapshot', { buffers: [] }]) {
