@@ -1,5 +1,5 @@
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
-import type { AddressInfo } from 'node:net';
+import { type AddressInfo, isIPv4, isIPv6, type Socket } from 'node:net';
 import { InvalidArgumentError } from 'commander';
 import type { Registry } from 'prom-client';
 
@@ -14,14 +14,20 @@ export const defaultPort = 19189;
 
 const loopback = '127.0.0.1';
 
-/** Clients beyond these are refused, and slower ones cut off. Times are milliseconds. */
+/** Slower clients are cut off, and those that ask for more. Times are milliseconds. */
 const limits = {
+  /** One more ends the one that has kept this machine waiting for the longest time. */
   connections: 64,
+  /** After so many requests a connection ends. */
+  requests: 100,
+  /** Requests of one connection that wait for the answer to an earlier one: more end it. */
+  waiting: 16,
   headers: 5_000,
   request: 10_000,
   response: 30_000,
   keepAlive: 5_000,
-  ending: 2_000,
+  /** For answers on their way when the server ends. */
+  ending: 1_000,
 };
 
 /** Reads `[ADDRESS:]PORT`, `[IPv6]:PORT` or `unix:PATH`. */
@@ -42,6 +48,15 @@ export function parseListen(text: string): ListenAddress {
   return { host: ipv6 ?? name ?? loopback, port };
 }
 
+/** Reads a name or an address that clients may call the server by, without a port, and adds it to those before. */
+export function parseHost(text: string, before: readonly string[] = []): string[] {
+  const host = hostOf(isIPv6(text) ? `[${text}]` : text);
+  if (host === undefined || /[^:\]]:\d*$|\]:/.test(isIPv6(text) ? '' : text)) {
+    throw new InvalidArgumentError('It must be the name or the address of a host, without a port.');
+  }
+  return [...before, host];
+}
+
 const page = `<!doctype html>
 <html lang="en"><title>dmabuf metrics</title>
 <h1>dmabuf metrics</h1>
@@ -59,14 +74,72 @@ function end(response: ServerResponse, status: number, type: string, text: strin
   response.end(text);
 }
 
+const plain = 'text/plain; charset=utf-8';
+
+/** The host of a header `Host`, as URLs have it; undefined when it is none. Ports and a dot at its end do not matter. */
+function hostOf(header: string): string | undefined {
+  if (!/^(?:\[[\da-f:.]+\]|[\w.-]+)(?::\d{0,5})?$/i.test(header)) return undefined;
+  try {
+    return new URL(`http://${header}`).hostname.replace(/\.$/, '');
+  } catch {
+    return undefined;
+  }
+}
+
+/** An address of a socket as URLs have it. */
+function addressOf({ localAddress = '' }: Socket): string | undefined {
+  const address = localAddress.replace(/^::ffff:(?=\d+\.)/, '').replace(/%.*$/, '');
+  return hostOf(address.includes(':') ? `[${address}]` : address);
+}
+
+function isLoopback(host: string): boolean {
+  return host === 'localhost' || host === '[::1]' || (isIPv4(host) && host.startsWith('127.'));
+}
+
+/**
+ * Which status a request deserves for the host that it names; 200 for none to object to. A page that a browser has loaded from
+ * elsewhere cannot read what is served here, unless the name of its own host comes to stand for this machine (DNS rebinding):
+ * then it is this name that the browser sends.
+ */
+function statusOfHost(
+  { rawHeaders, httpVersion, socket }: IncomingMessage,
+  allowed: ReadonlySet<string>,
+): number {
+  const headers = rawHeaders.filter(
+    (_, index) => index % 2 === 1 && rawHeaders[index - 1]?.toLowerCase() === 'host',
+  );
+  const [header] = headers;
+  // Only browsers matter, which always send one; RFC 9112 has every client of HTTP/1.1 do so.
+  if (header === undefined && httpVersion === '1.0') return 200;
+  const host = hostOf(header ?? '');
+  if (host === undefined || headers.length > 1) return 400;
+  // No browser reaches a Unix socket.
+  if (socket.localAddress === undefined) return 200;
+  return isLoopback(host) || host === addressOf(socket) || allowed.has(host) ? 200 : 421;
+}
+
+/** What a server's requests have in common. */
+interface Service {
+  /** The metrics of now. Who asks while they are being collected gets the same. */
+  collect: () => Promise<string>;
+  contentType: string;
+  allowedHosts: Set<string>;
+}
+
 async function answer(
-  { method, url = '' }: IncomingMessage,
+  request: IncomingMessage,
   response: ServerResponse,
-  registry: Registry,
+  { collect, contentType, allowedHosts }: Service,
 ): Promise<void> {
-  const plain = 'text/plain; charset=utf-8';
+  const { method, url = '' } = request;
+  const status = statusOfHost(request, allowedHosts);
   const path = url.split('?', 1)[0];
-  if (path !== '/' && path !== '/metrics') {
+  if (status !== 200) {
+    response.setHeader('connection', 'close');
+    const text =
+      status === 421 ? 'This host is not served here; see --allow-host\n' : 'One header Host is needed\n';
+    end(response, status, plain, text);
+  } else if (path !== '/' && path !== '/metrics') {
     end(response, 404, plain, 'There is nothing here; see /metrics\n');
   } else if (method !== 'GET' && method !== 'HEAD') {
     response.setHeader('allow', 'GET, HEAD');
@@ -74,54 +147,164 @@ async function answer(
   } else if (path === '/') {
     end(response, 200, 'text/html; charset=utf-8', page);
   } else {
-    end(response, 200, registry.contentType, await registry.metrics());
+    end(response, 200, contentType, await collect());
   }
 }
 
-/** An HTTP server of a registry's metrics that is not listening yet. */
-export function metricsServer(registry: Registry): Server {
-  const options = {
-    headersTimeout: limits.headers,
-    requestTimeout: limits.request,
-    keepAliveTimeout: limits.keepAlive,
-    connectionsCheckingInterval: 1_000,
-  };
-  const server = createServer(options, (request, response) => {
-    const timer = setTimeout(() => response.destroy(), limits.response);
-    response.once('close', () => clearTimeout(timer));
-    if (!server.listening) response.setHeader('connection', 'close');
-    answer(request, response, registry).catch((error: unknown) => {
+/** One client's connection. Its requests are answered one after the other, each when the answer before has left. */
+class Connection {
+  readonly #socket: Socket;
+  readonly #serve: (request: IncomingMessage, response: ServerResponse) => Promise<void>;
+  readonly #waiting: [IncomingMessage, ServerResponse][] = [];
+  #timer: NodeJS.Timeout | undefined;
+  #requests = 0;
+  #isAnswering = false;
+  #isCollecting = false;
+
+  constructor(socket: Socket, serve: (request: IncomingMessage, response: ServerResponse) => Promise<void>) {
+    this.#socket = socket;
+    this.#serve = serve;
+  }
+
+  /** Whether nobody waits for an answer. */
+  get isIdle(): boolean {
+    return !this.#isAnswering;
+  }
+
+  /** Whether it waits for its client, not for this machine. */
+  get waitsForClient(): boolean {
+    return !this.#isCollecting;
+  }
+
+  take(request: IncomingMessage, response: ServerResponse): void {
+    if (this.#socket.destroyed) return;
+    if (this.#waiting.length >= limits.waiting) {
+      this.end();
+      return;
+    }
+    if (++this.#requests >= limits.requests) response.setHeader('connection', 'close');
+    this.#waiting.push([request, response]);
+    if (!this.#isAnswering) this.#next();
+  }
+
+  #next(): void {
+    clearTimeout(this.#timer);
+    const [request, response] = this.#waiting.shift() ?? [];
+    this.#isAnswering = request !== undefined;
+    if (request === undefined || response === undefined) return;
+    this.#timer = setTimeout(() => this.end(), limits.response);
+    response.once('close', () => {
+      // The answer was the last: what else was asked gets none.
+      if (!this.#socket.writable) this.#waiting.length = 0;
+      this.#next();
+    });
+    this.#isCollecting = true;
+    void this.#serve(request, response).finally(() => {
+      this.#isCollecting = false;
+    });
+  }
+
+  end(): void {
+    this.#waiting.length = 0;
+    clearTimeout(this.#timer);
+    this.#socket.destroy();
+  }
+}
+
+/** An HTTP server of a registry's metrics, and its connections. */
+export class MetricsServer {
+  readonly #service: Service;
+  /** In the order in which they began or last got an answer. */
+  readonly #connections = new Map<Socket, Connection>();
+  readonly #server: Server;
+
+  /** `hosts`: the names, besides those of loopback and of the address that it listens on, by which clients may call it. */
+  constructor(registry: Registry, hosts: readonly string[]) {
+    let collecting: Promise<string> | undefined;
+    this.#service = {
+      contentType: registry.contentType,
+      allowedHosts: new Set(hosts),
+      collect() {
+        collecting ??= registry.metrics().finally(() => {
+          collecting = undefined;
+        });
+        return collecting;
+      },
+    };
+    const take = (request: IncomingMessage, response: ServerResponse): void =>
+      this.#connections.get(request.socket)?.take(request, response);
+    this.#server = createServer(
+      {
+        headersTimeout: limits.headers,
+        requestTimeout: limits.request,
+        keepAliveTimeout: limits.keepAlive,
+        connectionsCheckingInterval: 1_000,
+        // The answer says which.
+        requireHostHeader: false,
+      },
+      take,
+    );
+    // Node.js would answer these itself, in any number.
+    this.#server.on('checkExpectation', take);
+    this.#server.on('connection', (socket) => this.#begin(socket));
+  }
+
+  #begin(socket: Socket): void {
+    const connection = new Connection(socket, (request, response) => this.#serve(request, response));
+    this.#connections.set(socket, connection);
+    socket.once('close', () => {
+      this.#connections.delete(socket);
+      connection.end();
+    });
+    if (this.#connections.size <= limits.connections) return;
+    // Whoever asks at once is served, however many others keep connections open or do not take their answers.
+    const others = [...this.#connections.values()].slice(0, -1);
+    const last = others.find(({ isIdle }) => isIdle) ?? others.find(({ waitsForClient }) => waitsForClient);
+    (last ?? connection).end();
+  }
+
+  async #serve(request: IncomingMessage, response: ServerResponse): Promise<void> {
+    if (!this.#server.listening) response.setHeader('connection', 'close');
+    try {
+      await answer(request, response, this.#service);
+    } catch (error) {
       process.stderr.write(`dmabuf metrics: ${String(error)}\n`);
       if (response.headersSent) response.destroy();
-      else end(response, 500, 'text/plain; charset=utf-8', 'The metrics could not be collected\n');
-    });
-  });
-  server.maxConnections = limits.connections;
-  return server;
-}
+      else end(response, 500, plain, 'The metrics could not be collected\n');
+    }
+    const connection = this.#connections.get(request.socket);
+    if (connection === undefined) return;
+    this.#connections.delete(request.socket);
+    this.#connections.set(request.socket, connection);
+  }
 
-/** Listens, and resolves with where: as a URL, or as `unix:` and the path. */
-export async function listen(server: Server, address: ListenAddress): Promise<string> {
-  await new Promise<void>((resolve, reject) => {
-    server.once('error', reject);
-    server.listen(address, () => {
-      server.off('error', reject);
-      resolve();
+  /** Listens, and resolves with where: as a URL, or as `unix:` and the path. */
+  async listen(address: ListenAddress): Promise<string> {
+    const server = this.#server;
+    await new Promise<void>((resolve, reject) => {
+      server.once('error', reject);
+      server.listen(address, () => {
+        server.off('error', reject);
+        resolve();
+      });
     });
-  });
-  if ('path' in address) return `unix:${address.path}`;
-  const { address: host, port, family } = server.address() as AddressInfo;
-  return `http://${family === 'IPv6' ? `[${host}]` : host}:${port}/metrics`;
-}
+    if ('path' in address) return `unix:${address.path}`;
+    const named = hostOf(isIPv6(address.host) ? `[${address.host}]` : address.host);
+    if (named !== undefined) this.#service.allowedHosts.add(named);
+    const { address: host, port, family } = server.address() as AddressInfo;
+    return `http://${family === 'IPv6' ? `[${host}]` : host}:${port}/metrics`;
+  }
 
-/** Lets answers on their way arrive, if they take no longer than 2 s, and resolves when all is closed. */
-export async function close(server: Server): Promise<void> {
-  const timer = setTimeout(() => server.closeAllConnections(), limits.ending);
-  await new Promise((resolve) => {
-    server.close(resolve);
-    server.closeIdleConnections();
-  });
-  clearTimeout(timer);
+  /** Lets answers on their way arrive, if they take no longer than a second, and resolves when all is closed. */
+  async close(): Promise<void> {
+    const ended = new Promise((resolve) => this.#server.close(resolve));
+    for (const connection of this.#connections.values()) if (connection.isIdle) connection.end();
+    const timer = setTimeout(() => {
+      for (const connection of this.#connections.values()) connection.end();
+    }, limits.ending);
+    await ended;
+    clearTimeout(timer);
+  }
 }
 
 /** Why nobody can listen there, on one line, with what to do where one cure is likely. */

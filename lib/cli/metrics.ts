@@ -3,12 +3,11 @@ import { Registry } from 'prom-client';
 import type { SnapshotSource } from '../inspect/snapshot.js';
 import { registerMetrics } from '../metrics/register.js';
 import {
-  close,
   defaultPort,
   explainListen,
   type ListenAddress,
-  listen,
-  metricsServer,
+  MetricsServer,
+  parseHost,
   parseListen,
 } from './metrics-server.js';
 import { subcommand } from './options.js';
@@ -16,15 +15,18 @@ import { subcommand } from './options.js';
 const HELP = `
 Serves http://127.0.0.1:${defaultPort}/metrics in the format of Prometheus until SIGINT or SIGTERM. Each scrape looks at the
 system anew. Whoever can connect learns the names of processes: it listens on loopback unless --listen says otherwise.
+Requests have to name localhost, a loopback address, the address that they come to, or a host of --allow-host.
 Exit status: 0; 2 on errors, such as a port that is taken.
 
 Examples:
   dmabuf metrics                            http://127.0.0.1:${defaultPort}/metrics
+  dmabuf metrics --listen 0.0.0.0:${defaultPort} --allow-host camera-3.example
   dmabuf metrics --listen unix:/run/dmabuf.sock
   dmabuf metrics --once --processes 5       print them once`;
 
 interface Flags {
   listen: ListenAddress;
+  allowHost?: string[];
   source?: SnapshotSource | 'auto';
   processes?: number;
   once?: boolean;
@@ -38,6 +40,11 @@ export function metricsCommand(): Command {
         .argParser(parseListen)
         .default(parseListen(String(defaultPort)), `127.0.0.1:${defaultPort}`),
     )
+    .option(
+      '--allow-host <name>',
+      'a name that clients may call it by; may be given more than once',
+      parseHost,
+    )
     .addOption(
       new Option(
         '--source <name>',
@@ -49,7 +56,7 @@ export function metricsCommand(): Command {
     .action(runMetrics);
 }
 
-async function runMetrics({ listen: address, once = false, source, processes }: Flags): Promise<void> {
+async function runMetrics({ listen, allowHost = [], once = false, source, processes }: Flags): Promise<void> {
   const register = new Registry();
   let last = '';
   registerMetrics({
@@ -65,14 +72,15 @@ async function runMetrics({ listen: address, once = false, source, processes }: 
     },
   });
   if (once) await print(await register.metrics());
-  else await serve(register, address);
+  else await serve(new MetricsServer(register, allowHost), listen);
 }
 
-async function serve(register: Registry, address: ListenAddress): Promise<void> {
-  const server = metricsServer(register);
+async function serve(server: MetricsServer, address: ListenAddress): Promise<void> {
+  // That nobody reads what it says any more is no reason to end.
+  process.stderr.on('error', () => {});
   let url: string;
   try {
-    url = await listen(server, address);
+    url = await server.listen(address);
   } catch (error) {
     say(explainListen(error as NodeJS.ErrnoException, address));
     process.exitCode = 2;
@@ -83,17 +91,12 @@ async function serve(register: Registry, address: ListenAddress): Promise<void> 
   });
   say(`serving ${url}`);
   await ended;
-  await close(server);
+  await server.close();
 }
 
-/** Ends quietly when nobody reads: `dmabuf metrics --once | head` is no mistake. */
+/** Resolves when it is written; what hinders that is the command's to say. */
 async function print(text: string): Promise<void> {
-  await new Promise<void>((resolve, reject) => {
-    process.stdout.once('error', (error: NodeJS.ErrnoException) =>
-      error.code === 'EPIPE' ? resolve() : reject(error),
-    );
-    process.stdout.write(text, (error) => error ?? resolve());
-  });
+  await new Promise<void>((resolve) => process.stdout.write(text, () => resolve()));
 }
 
 function count(text: string): number {

@@ -2,7 +2,7 @@
 
 import assert from 'node:assert/strict';
 import { once } from 'node:events';
-import { existsSync, writeFileSync } from 'node:fs';
+import { existsSync, readFileSync, writeFileSync } from 'node:fs';
 import { type IncomingMessage, request } from 'node:http';
 import { connect, type Socket } from 'node:net';
 import { text } from 'node:stream/consumers';
@@ -10,6 +10,8 @@ import { test } from 'node:test';
 import { Folder } from '../support/channels.js';
 import { parseExposition, sampled } from '../support/exposition.js';
 import { get, metricsCommand, serving } from '../support/metrics-command.js';
+import { packageRoot } from '../support/programs.js';
+import { Service } from '../support/services.js';
 
 test('dmabuf metrics answers GET and HEAD of two pages, and nothing else', async () => {
   const [service, url] = await serving();
@@ -61,33 +63,195 @@ test('why it cannot listen on a Unix socket is said in one line', async () => {
   }
 });
 
-test('clients that send nothing are cut off, and meanwhile too many are refused', async () => {
+/** A connection to the server, which may break off at any time. */
+async function open(url: string): Promise<Socket> {
+  const socket = connect(Number(new URL(url).port), '127.0.0.1');
+  socket.on('error', () => {});
+  await once(socket, 'connect');
+  return socket;
+}
+
+/** When it is closed, also by a reset. */
+function closeOf(socket: Socket): Promise<void> {
+  return new Promise((resolve) => socket.once('close', () => resolve()));
+}
+
+/** What the server answers to these bytes until it ends the connection. */
+async function exchange(url: string, bytes: string): Promise<string> {
+  const socket = await open(url);
+  socket.write(bytes);
+  let answer = '';
+  socket.setEncoding('latin1').on('data', (part: string) => {
+    answer += part;
+  });
+  await closeOf(socket);
+  return answer;
+}
+
+const request11 = (headers: string): string => `GET /metrics HTTP/1.1\r\n${headers}Connection: close\r\n\r\n`;
+const statusIn = (answer: string): number => Number(/^HTTP\/1\.1 (\d+) /.exec(answer)?.[1]);
+
+test('clients that send nothing are cut off, and meanwhile those that ask are served', async () => {
   const [service, url] = await serving();
   await using _service = service;
-  const port = Number(new URL(url).port);
-  const open = async (): Promise<Socket> => {
-    const socket = connect(port, '127.0.0.1');
-    socket.on('error', () => {});
-    await once(socket, 'connect');
-    return socket;
-  };
   const closed: Promise<unknown>[] = [];
-  for (let count = 0; count < 64; count++) {
-    const socket = await open();
-    closed.push(once(socket.resume(), 'close'));
+  for (let count = 0; count < 200; count++) {
+    const socket = await open(url);
+    closed.push(closeOf(socket.resume()));
     socket.write('GET /metrics HTTP/1.1\r\nhost: localhost\r\nx-slow: ');
   }
-  // Nobody answers it: it is closed before the others have had their time.
-  const refused = await open();
-  const first = await Promise.race([
-    once(refused.resume(), 'close').then(() => 'refused'),
-    ...closed.map((close) => close.then(() => 'slow')),
-  ]);
-  assert.equal(first, 'refused');
-  await Promise.all(closed);
   assert.equal(sampled(await get(`${url}/metrics`), 'dmabuf_scrape_success'), 1);
+  await Promise.all(closed);
   // A connection that is open and silent does not hold it up.
-  const idle = await open();
+  const idle = await open(url);
   assert.equal(await service.end('SIGTERM'), 0);
   idle.destroy();
+});
+
+test('clients that do not take their answers make room for those that do', async () => {
+  const [service, url] = await serving();
+  await using _service = service;
+  const sockets: Socket[] = [];
+  for (let count = 0; count < 100; count++) {
+    const socket = await open(url);
+    sockets.push(socket.pause());
+    socket.write('GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n'.repeat(16));
+  }
+  assert.equal(sampled(await get(`${url}/metrics`), 'dmabuf_scrape_success'), 1);
+  assert.equal(await service.end('SIGTERM'), 0);
+  for (const socket of sockets) socket.destroy();
+});
+
+test('a few requests that come at once are answered in their order', async () => {
+  const [service, url] = await serving();
+  await using _service = service;
+  const paths = ['/', '/nothing', '/metrics'];
+  const requests = paths.map((path) => `GET ${path} HTTP/1.1\r\nHost: localhost\r\n\r\n`);
+  const answer = await exchange(url, requests.join('') + request11('Host: localhost\r\n'));
+  assert.deepEqual(
+    answer.match(/^HTTP\/1\.1 \d+/gm),
+    [200, 404, 200, 200].map((code) => `HTTP/1.1 ${code}`),
+  );
+});
+
+test('a connection is for a bounded number of requests', async () => {
+  const [service, url] = await serving();
+  await using _service = service;
+  const socket = await open(url);
+  let answers = 0;
+  const ended = closeOf(socket);
+  const ask = (): boolean => socket.write('GET / HTTP/1.1\r\nHost: localhost\r\n\r\n');
+  socket.setEncoding('latin1').on('data', (part: string) => {
+    if (!part.includes('HTTP/1.1 200')) return;
+    answers++;
+    ask();
+  });
+  ask();
+  await ended;
+  assert.equal(answers, 100);
+});
+
+test('any number of requests that nobody takes the answers of costs no memory', async () => {
+  const [service, url] = await serving();
+  await using _service = service;
+  const residentMiB = (): number =>
+    Number(/^VmRSS:\s+(\d+)/m.exec(readFileSync(`/proc/${service.pid}/status`, 'latin1'))?.[1]) / 1024;
+  await get(`${url}/metrics`);
+  const before = residentMiB();
+  for (const line of [
+    'GET /metrics HTTP/1.1',
+    'GET /metrics HTTP/1.1\r\nExpect: nothing',
+    'GET / HTTP/1.1',
+  ]) {
+    const socket = await open(url);
+    const ended = closeOf(socket);
+    socket.pause().write(`${line}\r\nHost: localhost\r\n\r\n`.repeat(50_000), () => socket.resume());
+    await ended;
+    assert.equal(sampled(await get(`${url}/metrics`), 'dmabuf_scrape_success'), 1);
+  }
+  assert.ok(residentMiB() < before + 64, `${before} MiB became ${residentMiB()} MiB`);
+});
+
+test('requests have to name a host that is meant', async () => {
+  const [service, url] = await serving(['--allow-host', 'Camera-3.example', '--allow-host', '192.0.2.7']);
+  await using _service = service;
+  const { host, port } = new URL(url);
+  const meant = ['localhost', `localhost:${port}`, 'LOCALHOST.', host, '127.0.0.5', '127.1', '[::1]:80'];
+  for (const name of [...meant, 'camera-3.example', 'camera-3.example:1', '192.0.2.7']) {
+    assert.equal(statusIn(await exchange(url, request11(`Host: ${name}\r\n`))), 200, name);
+  }
+  const others = [
+    'evil.example',
+    `evil.example:${port}`,
+    'localhost.evil.example',
+    '192.0.2.8',
+    '127.0.0.1.evil',
+  ];
+  for (const name of [...others, 'notlocalhost', '[::2]', 'xcamera-3.example']) {
+    assert.equal(statusIn(await exchange(url, request11(`Host: ${name}\r\n`))), 421, name);
+  }
+  const malformed = [
+    'a@localhost',
+    'localhost/',
+    'evil.example#localhost',
+    '[::1',
+    'local host',
+    '127.0.0.1:x',
+  ];
+  for (const name of malformed) {
+    assert.equal(statusIn(await exchange(url, request11(`Host: ${name}\r\n`))), 400, name);
+  }
+  assert.equal(statusIn(await exchange(url, request11(''))), 400, 'no host');
+  assert.equal(statusIn(await exchange(url, request11('Host: \r\n'))), 400, 'an empty host');
+  assert.equal(statusIn(await exchange(url, request11('Host: localhost\r\nhost: evil.example\r\n'))), 400);
+  assert.equal(statusIn(await exchange(url, 'GET /metrics HTTP/1.0\r\n\r\n')), 200, 'HTTP/1.0');
+});
+
+test('nothing is told to who names another host', async () => {
+  const [service, url] = await serving();
+  await using _service = service;
+  for (const path of ['/metrics', '/', '/nothing']) {
+    const answer = await exchange(url, `GET ${path} HTTP/1.1\r\nHost: evil.example\r\n\r\n`);
+    assert.match(answer, /^HTTP\/1\.1 421 /);
+    assert.doesNotMatch(answer, /dma/i);
+  }
+});
+
+test('a name to listen on is a name to ask by', async () => {
+  await using service = metricsCommand(['--listen', 'localhost:0']);
+  const url = await service.says(/serving (http:.+)\/metrics$/);
+  assert.equal((await fetch(url)).status, 200);
+});
+
+test('names that are none are an error of usage', async () => {
+  for (const name of ['', 'a b', 'name:80', '[::1]:80', 'http://name', '*']) {
+    await using service = metricsCommand(['--allow-host', name]);
+    assert.equal(await service.ended, 2, name);
+    assert.match(service.said.join('\n'), /the name or the address of a host/);
+  }
+});
+
+test('it ends while clients are silent, slow, or do not take their answers', async () => {
+  const [service, url] = await serving();
+  await using _service = service;
+  const sockets = [await open(url), await open(url), await open(url)];
+  sockets[1]?.write('GET /metrics HTTP/1.1\r\nHost: local');
+  sockets[2]?.pause().write('GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n'.repeat(10));
+  await get(`${url}/metrics`);
+  assert.equal(await service.end('SIGTERM'), 0);
+  for (const socket of sockets) socket.destroy();
+});
+
+test('it goes on when nobody reads what it says any more', async () => {
+  const script = `exec 3>&1; { "$@" 2>&1 >&3 3>&- & echo "$!" >&3; } | { read -r line; echo "$line" >&3; }; wait`;
+  const args = ['-c', script, 'sh', process.execPath, `${packageRoot}/dist/package/cli.js`, 'metrics'];
+  await using service = new Service('sh', [...args, '--listen', '0', '--source', 'debugfs']);
+  const pid = Number(await service.says(/^(\d+)$/));
+  const url = await service.says(/serving (http:.+)\/metrics$/);
+  try {
+    // Without rights or debugfs each scrape has something to say; with them, nothing is shown here.
+    for (let count = 0; count < 3; count++) await get(`${url}/metrics`);
+  } finally {
+    process.kill(pid, 'SIGKILL');
+  }
 });
