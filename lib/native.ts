@@ -149,8 +149,8 @@ export interface Native {
   parseFdInfo(text: Uint8Array): [string, string?] | undefined;
   readFdInfo(pid: number, fd: number): [string, string?] | undefined;
 
-  /** Looks through /proc, at these processes or, where there are none, at all. */
-  scanProcesses(pids: Float64Array, done: SurveyDone): void;
+  /** Looks through /proc, at all processes. */
+  scanProcesses(done: SurveyDone): void;
   /** Reads the BPF iterators, pinned in `folder` (an absolute path), or loaded where it is ''. */
   surveyBpf(folder: string, buffers: boolean, holders: boolean, done: SurveyDone): void;
   /** The whole of a file. Node's own readFile() keeps it open for ever when a worker ends meanwhile. */

@@ -69,7 +69,7 @@ constexpr Export kExports[] = {
     {"allocateUdmabufAsync", Entry<AllocateUdmabufAsync, 2>},
     {"parseFdInfo", Entry<ParseFdInfoText, 1>},
     {"readFdInfo", Entry<ReadFdInfoOf, 2>},
-    {"scanProcesses", Entry<ScanProcfs, 2>},
+    {"scanProcesses", Entry<ScanProcfs, 1>},
     {"surveyBpf", Entry<SurveyBpf, 4>},
     {"readWhole", Entry<ReadWhole, 2>},
     {"pinIterators", Entry<PinIterators, 4>},

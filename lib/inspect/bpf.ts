@@ -104,6 +104,9 @@ function adviceOn(code: string, syscall: string): string | undefined {
   }
   if (syscall === 'BPF_PROG_LOAD' && code === 'ENOSYS')
     return 'This kernel was built without CONFIG_BPF_SYSCALL';
+  if (syscall === 'read' && code === 'ETIMEDOUT') {
+    return 'A process keeps its memory map locked (most likely a file system that it uses does not answer), and the iterator waits for it';
+  }
   if (syscall === 'open' && code === 'ENOENT') {
     return 'There is no /sys/kernel/btf/vmlinux: this kernel was built without CONFIG_DEBUG_INFO_BTF, or sysfs is not mounted';
   }

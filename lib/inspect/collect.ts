@@ -113,7 +113,7 @@ async function addDevices(collection: Collection): Promise<void> {
 }
 
 /** Returns whether it could. */
-async function findHolders(collection: Collection, pids: readonly number[] | undefined): Promise<boolean> {
+async function findHolders(collection: Collection): Promise<boolean> {
   const listsAll = collection.listAgain !== undefined;
   if (listsAll) {
     const found = await surveyBpf({ buffers: false, holders: true }).catch(() => undefined);
@@ -125,7 +125,7 @@ async function findHolders(collection: Collection, pids: readonly number[] | und
       return true;
     }
   }
-  const found = await collection.try('procfs', () => surveyProcfs(pids));
+  const found = await collection.try('procfs', surveyProcfs);
   if (found !== undefined) collection.add(found);
   else if (!listsAll) throw noSource(collection.attempts);
   await noteWhatIsHidden(collection);
@@ -163,7 +163,7 @@ export async function collect(options: CheckedOptions): Promise<Snapshot> {
   let knowsHolders = await listBuffers(collection, options);
   const listsAll = collection.sources.size > 0;
   if (!knowsHolders) {
-    knowsHolders = await findHolders(collection, options.pids);
+    knowsHolders = await findHolders(collection);
     await dropVanished(collection);
   }
   return summarize(time, collection, options.pids, listsAll && knowsHolders && options.pids === undefined);
@@ -187,7 +187,7 @@ export async function collectFrom(source: SnapshotSource, options: CheckedOption
   const { pids } = options;
   switch (source) {
     case 'procfs':
-      collection.add(await surveyProcfs(pids));
+      collection.add(await surveyProcfs());
       await noteWhatIsHidden(collection);
       break;
     case 'debugfs':
@@ -206,8 +206,7 @@ export async function collectFrom(source: SnapshotSource, options: CheckedOption
 }
 
 /** Leaves what these processes hold. */
-function restrict(collection: Collection, pids: readonly number[]): void {
-  const wanted = new Set(pids);
+function restrict(collection: Collection, wanted: ReadonlySet<number>): void {
   for (const buffer of collection.buffers.values()) {
     buffer.holders = buffer.holders.filter(({ pid }) => wanted.has(pid));
     if (buffer.holders.length === 0) collection.buffers.delete(buffer.inode);
@@ -218,7 +217,7 @@ function restrict(collection: Collection, pids: readonly number[]): void {
   }
 }
 
-function processesOf(buffers: readonly BufferUsage[], commands: ReadonlyMap<number, string>): ProcessUsage[] {
+function processesOf(buffers: Iterable<BufferUsage>, commands: ReadonlyMap<number, string>): ProcessUsage[] {
   const processes = new Map<number, ProcessUsage>();
   for (const { size, holders } of buffers) {
     for (const { pid, fds, mappings } of holders) {
@@ -261,13 +260,19 @@ function summarize(
   pids: readonly number[] | undefined,
   listsAll: boolean,
 ): Snapshot {
-  if (pids !== undefined) restrict(collection, pids);
+  // Whoever else holds a buffer has a share of it, asked for or not.
+  let processes = processesOf(collection.buffers.values(), collection.commands);
+  if (pids !== undefined) {
+    const wanted = new Set(pids);
+    processes = processes.filter(({ pid }) => wanted.has(pid));
+    restrict(collection, wanted);
+  }
   const buffers = [...collection.buffers.values()].sort((a, b) => a.inode - b.inode);
   const snapshot: Snapshot = {
     time,
     source: [...collection.sources],
     buffers,
-    processes: processesOf(buffers, collection.commands),
+    processes,
     exporters: exportersOf(buffers),
     total: sum(buffers),
     unreadable: collection.unreadable,

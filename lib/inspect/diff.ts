@@ -21,6 +21,10 @@ export interface ProcessChange {
   after?: ProcessUsage;
   /** How much `rss` has grown, in bytes; negative when it has shrunk. */
   growth: number;
+  /** How many more descriptors of buffers it has; negative when it has fewer. */
+  fds: number;
+  /** How many more mappings of buffers it has; negative when it has fewer. */
+  mappings: number;
 }
 
 /** What has changed from one snapshot to another. */
@@ -31,9 +35,12 @@ export interface SnapshotDiff {
   gone: BufferUsage[];
   /** Those whose name, references, devices or holders have changed. */
   changed: BufferChange[];
-  /** Processes that hold more bytes than before, the largest growth first. */
+  /**
+   * Processes that hold more bytes than before, or as many by more descriptors and mappings (which leak, too); the largest
+   * growth first.
+   */
   grown: ProcessChange[];
-  /** Processes that hold fewer bytes than before, the largest loss first. */
+  /** Processes that hold fewer bytes than before, or as many by fewer descriptors and mappings; the largest loss first. */
   shrunk: ProcessChange[];
   /** How buffers and bytes have grown, by exporter, the largest growth first; negative when they have shrunk. */
   exporters: {
@@ -68,6 +75,25 @@ function isSame(before: BufferUsage, after: BufferUsage): boolean {
   );
 }
 
+/** How one process has changed; what is absent held nothing. */
+export function processChange(
+  was: ProcessUsage | undefined,
+  is: ProcessUsage | undefined,
+): Pick<ProcessChange, 'growth' | 'fds' | 'mappings'> {
+  return {
+    growth: (is?.rss ?? 0) - (was?.rss ?? 0),
+    fds: (is?.fds ?? 0) - (was?.fds ?? 0),
+    mappings: (is?.mappings ?? 0) - (was?.mappings ?? 0),
+  };
+}
+
+/** Positive for what has grown, negative for what has shrunk: bytes count before descriptors and mappings. */
+function compareGrowth(a: ProcessChange, b: Pick<ProcessChange, 'growth' | 'fds' | 'mappings'>): number {
+  return a.growth - b.growth || a.fds + a.mappings - (b.fds + b.mappings);
+}
+
+const unchanged = { growth: 0, fds: 0, mappings: 0 };
+
 function processChanges(before: Snapshot, after: Snapshot): ProcessChange[] {
   const earlier = new Map(before.processes.map((process) => [process.pid, process]));
   const changes: ProcessChange[] = [];
@@ -78,13 +104,13 @@ function processChanges(before: Snapshot, after: Snapshot): ProcessChange[] {
       pid: process.pid,
       command: process.command,
       after: process,
-      growth: process.rss - (was?.rss ?? 0),
+      ...processChange(was, process),
     };
     if (was !== undefined) change.before = was;
     changes.push(change);
   }
   for (const was of earlier.values()) {
-    changes.push({ pid: was.pid, command: was.command, before: was, growth: -was.rss });
+    changes.push({ pid: was.pid, command: was.command, before: was, ...processChange(was, undefined) });
   }
   return changes;
 }
@@ -136,8 +162,10 @@ export function diff(before: Snapshot, after: Snapshot): SnapshotDiff {
     appeared,
     gone: [...earlier.values()],
     changed,
-    grown: changes.filter(({ growth }) => growth > 0).sort((a, b) => b.growth - a.growth),
-    shrunk: changes.filter(({ growth }) => growth < 0).sort((a, b) => a.growth - b.growth),
+    grown: changes
+      .filter((change) => compareGrowth(change, unchanged) > 0)
+      .sort((a, b) => compareGrowth(b, a)),
+    shrunk: changes.filter((change) => compareGrowth(change, unchanged) < 0).sort(compareGrowth),
     exporters: exporterChanges(before, after),
     total: {
       buffers: after.total.buffers - before.total.buffers,

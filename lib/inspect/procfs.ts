@@ -2,12 +2,9 @@ import { createError, DmaBufError } from '../errors.js';
 import { native } from '../native.js';
 import { onThreadPool, type Survey, toSurvey } from './survey.js';
 
-/** Looks through the descriptors and mappings of all processes, or of these. */
-export async function surveyProcfs(pids?: readonly number[]): Promise<Survey> {
-  if (pids?.length === 0)
-    return { source: 'procfs', buffers: new Map(), commands: new Map(), unreadable: [] };
-  const wanted = Float64Array.from(pids ?? []);
-  return toSurvey('procfs', await onThreadPool((done) => native.scanProcesses(wanted, done), explain));
+/** Looks through the descriptors and mappings of all processes. */
+export async function surveyProcfs(): Promise<Survey> {
+  return toSurvey('procfs', await onThreadPool((done) => native.scanProcesses(done), explain));
 }
 
 function explain(errno: number, syscall: string): DmaBufError {

@@ -70,11 +70,14 @@ export interface ExporterUsage {
   size: number;
 }
 
-/** A process of which something may not be read. */
+/** A process of which something could not be read. */
 export interface Unreadable {
   /** Process id. */
   pid: number;
-  /** The errno's name: `'EACCES'` (another user's process), `'ESRCH'` (asked for by `pids`, and not there). */
+  /**
+   * The errno's name: `'EACCES'` (another user's process), `'ESRCH'` (asked for by `pids`, and not there), `'ETIMEDOUT'` (it
+   * keeps its memory map locked), or another.
+   */
   error: string;
   /** What could not be read. */
   what: 'descriptors' | 'mappings' | 'both';
@@ -117,7 +120,7 @@ export interface Snapshot {
     /** Bytes. */
     size: number;
   };
-  /** Processes of which something may not be read: what they hold may be missing above. */
+  /** Processes of which something could not be read: what they hold may be missing above. */
   unreadable: Unreadable[];
   /** What would have told more, or sooner, and why it could not be used. */
   attempts: SourceAttempt[];
@@ -125,7 +128,7 @@ export interface Snapshot {
 
 /** What to look at, and how. */
 export interface SnapshotOptions {
-  /** Look at these processes alone, and at the buffers that they hold. */
+  /** Tell of these processes alone, and of the buffers that they hold; `pss` still divides each among all its holders. */
   pids?: readonly number[] | undefined;
   /**
    * `'auto'` (the default) takes the best that is permitted: for the buffers the BPF iterator (Linux 6.18), loaded or
@@ -141,6 +144,9 @@ export interface SnapshotOptions {
    */
   pinned?: string | undefined;
 }
+
+/** The names of the options. */
+export const optionNames: readonly string[] = ['pids', 'source', 'devices', 'pinned'];
 
 const sources: readonly unknown[] = ['auto', 'procfs', 'bpf', 'debugfs', 'sysfs'];
 
@@ -159,8 +165,11 @@ export interface CheckedOptions {
 }
 
 /** Checks what the user gave. */
-export function checkSnapshotOptions(options: SnapshotOptions = {}): CheckedOptions {
-  checkOptions(options);
+export function checkSnapshotOptions(
+  options: SnapshotOptions = {},
+  names: readonly string[] = optionNames,
+): CheckedOptions {
+  checkOptions(options, names);
   const { source = 'auto', devices = false, pinned = defaultPinFolder } = options;
   if (typeof source !== 'string') throw invalidType('option source', 'a string', source);
   if (!sources.includes(source)) {
@@ -188,15 +197,20 @@ export function checkSnapshotOptions(options: SnapshotOptions = {}): CheckedOpti
  *
  * @throws DmaBufError the kernel's errno when the one source asked for refuses; `ERR_DMABUF_UNSUPPORTED_KERNEL` when the
  *   kernel does not have it; `ERR_DMABUF_NO_SOURCE` with `attempts` when there is not even procfs
- * @throws TypeError `ERR_INVALID_ARG_TYPE`
+ * @throws TypeError `ERR_INVALID_ARG_TYPE`; `ERR_INVALID_ARG_VALUE` for an option that does not exist
  * @throws RangeError `ERR_OUT_OF_RANGE`
  */
 export async function snapshot(options?: SnapshotOptions): Promise<Snapshot> {
   const checked = checkSnapshotOptions(options);
   const site = callSite(snapshot);
   try {
-    return await (checked.source === 'auto' ? collect(checked) : collectFrom(checked.source, checked));
+    return await take(checked);
   } catch (error) {
     throw error instanceof DmaBufError ? atCallSite(error, site) : error;
   }
+}
+
+/** Takes a snapshot as checked options say. */
+export function take(checked: CheckedOptions): Promise<Snapshot> {
+  return checked.source === 'auto' ? collect(checked) : collectFrom(checked.source, checked);
 }

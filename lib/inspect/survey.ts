@@ -25,7 +25,7 @@ function unreadableOf(refusals: Float64Array): Unreadable[] {
     const pid = refusals[at] as number;
     const what = refusals[at + 2] === 1 ? 'descriptors' : 'mappings';
     const last = found.at(-1);
-    if (last?.pid === pid) last.what = 'both';
+    if (last?.pid === pid) last.what = last.what === what ? what : 'both';
     else found.push({ pid, error: createError(refusals[at + 1] as number, 'open').code, what });
   }
   return found;

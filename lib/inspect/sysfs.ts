@@ -8,8 +8,13 @@ const folder = '/sys/kernel/dmabuf/buffers';
 
 async function read(inode: string, file: string): Promise<string | undefined> {
   const path = `${folder}/${inode}/${file}`;
-  const text = await onThreadPool<Buffer>((done) => native.readWhole(path, done)).catch(() => undefined);
-  return text?.toString().replace(/\n$/, '');
+  try {
+    const text = await onThreadPool<Buffer>((done) => native.readWhole(path, done));
+    return text.toString().replace(/\n$/, '');
+  } catch (error) {
+    if (error instanceof DmaBufError && ['ENOENT', 'ENODEV'].includes(error.code)) return undefined;
+    throw error;
+  }
 }
 
 /** Nothing when it has gone meanwhile. */

@@ -1,51 +1,109 @@
-import { setTimeout as sleep } from 'node:timers/promises';
-import { checkInteger, invalidType } from '../check.js';
-import { checkSnapshotOptions, type Snapshot, type SnapshotOptions, snapshot } from './snapshot.js';
+import { onAbort, throwIfAborted } from '../abort.js';
+import { checkDuration, checkSignal } from '../check.js';
+import { atCallSite, callSite, DmaBufError } from '../errors.js';
+import {
+  type CheckedOptions,
+  checkSnapshotOptions,
+  optionNames,
+  type Snapshot,
+  type SnapshotOptions,
+  take,
+} from './snapshot.js';
 
 /** When to look, and at what. */
 export interface WatchOptions extends SnapshotOptions {
-  /** Milliseconds from the end of one snapshot to the start of the next; 1 000 by default. */
+  /** Milliseconds from the end of one snapshot to the start of the next, fractions too; 1 000 by default. */
   interval?: number | undefined;
   /** When it aborts, the iteration throws its reason. */
   signal?: AbortSignal | undefined;
 }
 
 /**
- * A snapshot now, and another one each time the interval has passed and the last one has been taken.
+ * A snapshot now, and another one each time the interval has passed and the last one has been taken. `return()`, which also
+ * `break` and `await using` call, ends a pause at once.
  *
  * ```js
  * for await (const { total } of watch({ interval: 5000 })) console.log(total.size);
  * ```
  *
  * @throws what `snapshot()` throws, and the signal's reason
- * @throws TypeError `ERR_INVALID_ARG_TYPE`
+ * @throws TypeError `ERR_INVALID_ARG_TYPE`; `ERR_INVALID_ARG_VALUE` for an option that does not exist
  * @throws RangeError `ERR_OUT_OF_RANGE`
  */
 export function watch(options: WatchOptions = {}): AsyncGenerator<Snapshot, void, undefined> {
-  checkSnapshotOptions(options);
-  const { interval = 1000, signal, ...what } = options;
-  const pause = checkInteger(interval, 'option interval', 0, 2 ** 31 - 1);
-  if (signal !== undefined && !(signal instanceof AbortSignal)) {
-    throw invalidType('option signal', 'an AbortSignal', signal);
-  }
-  return snapshots(what, pause, signal);
+  const what = checkSnapshotOptions(options, [...optionNames, 'interval', 'signal']);
+  const { interval = 1000, signal } = options;
+  const pause: Pause = {
+    length: checkDuration(interval, 'option interval'),
+    signal: checkSignal(signal),
+    isOver: false,
+    wake: () => {},
+  };
+  const generator = snapshots(what, pause, callSite(watch));
+  // The generator itself would do this only after the pause.
+  const end = generator.return.bind(generator);
+  generator.return = (value) => {
+    pause.isOver = true;
+    pause.wake();
+    return end(value);
+  };
+  // Node.js has this on all asynchronous iterators since 24.
+  generator[Symbol.asyncDispose] = async () => {
+    await generator.return();
+  };
+  return generator;
+}
+
+interface Pause {
+  /** Milliseconds. */
+  length: number;
+  signal: AbortSignal | undefined;
+  isOver: boolean;
+  wake: () => void;
+}
+
+function sleep(pause: Pause): Promise<void> {
+  const { length, signal } = pause;
+  return new Promise((resolve, reject) => {
+    let stop = (): void => {};
+    const timer = setTimeout(() => {
+      stop();
+      resolve();
+    }, length);
+    pause.wake = () => {
+      clearTimeout(timer);
+      stop();
+      resolve();
+    };
+    if (signal === undefined) return;
+    try {
+      stop = onAbort(signal, (reason) => {
+        clearTimeout(timer);
+        stop();
+        reject(reason);
+      });
+    } catch (error) {
+      clearTimeout(timer);
+      reject(error);
+    }
+  });
 }
 
 async function* snapshots(
-  what: SnapshotOptions,
-  pause: number,
-  signal: AbortSignal | undefined,
+  what: CheckedOptions,
+  pause: Pause,
+  site: ReturnType<typeof callSite>,
 ): AsyncGenerator<Snapshot, void, undefined> {
-  for (;;) {
-    signal?.throwIfAborted();
-    const taken = await snapshot(what);
-    signal?.throwIfAborted();
-    yield taken;
+  while (!pause.isOver) {
+    throwIfAborted(pause.signal);
+    let taken: Snapshot;
     try {
-      await sleep(pause, undefined, signal && { signal });
+      taken = await take(what);
     } catch (error) {
-      signal?.throwIfAborted();
-      throw error;
+      throw error instanceof DmaBufError ? atCallSite(error, site) : error;
     }
+    throwIfAborted(pause.signal);
+    yield taken;
+    if (!pause.isOver) await sleep(pause);
   }
 }

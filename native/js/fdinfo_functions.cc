@@ -23,9 +23,9 @@ napi_value ToJs(Call& call, const FdInfo& info) {
 napi_value InfoOf(Call& call) {
   Handle* handle = nullptr;
   if (!call.Read(0, HandleKind::kDmaBuf, &handle)) return nullptr;
-  char buffer[kFdInfoCapacity];
+  FdInfoText buffer;
   const FdInfoPath path = PathOfFdInfo(0, handle->fd.get());
-  const Result<std::string_view> text = ReadFdInfo(path, buffer);
+  const Result<std::string_view> text = ReadFdInfo(path, &buffer);
   // No such entry: the descriptor was closed behind our back. Let fstat say so in the usual words.
   if (!text) {
     if (call.CheckIdentity(*handle)) call.Fail(text.error(), path.text);
@@ -51,9 +51,9 @@ napi_value ReadFdInfoOf(Call& call) {
   int32_t pid = 0;
   int32_t fd = 0;
   if (!call.Read(0, &pid) || !call.Read(1, &fd)) return nullptr;
-  char buffer[kFdInfoCapacity];
+  FdInfoText buffer;
   const FdInfoPath path = PathOfFdInfo(pid, fd);
-  const Result<std::string_view> text = ReadFdInfo(path, buffer);
+  const Result<std::string_view> text = ReadFdInfo(path, &buffer);
   if (!text) return call.Fail(text.error(), path.text), nullptr;
   const std::optional<FdInfo> info = ParseFdInfo(*text);
   return info ? ToJs(call, *info) : nullptr;

@@ -152,21 +152,10 @@ napi_value Queue(Call& call, SurveyWork work, napi_value done) {
   return nullptr;
 }
 
-bool ReadPids(Call& call, std::vector<int>* pids) {
-  double* numbers = nullptr;
-  size_t count = 0;
-  if (!call.Read(0, &numbers, &count)) return false;
-  pids->assign(numbers, numbers + count);
-  return true;
-}
-
 }  // namespace
 
 napi_value ScanProcfs(Call& call) {
-  std::vector<int> pids;
-  if (!ReadPids(call, &pids)) return nullptr;
-  return Queue(
-      call, [pids = std::move(pids)](std::string*) { return ScanProcesses(pids); }, call.argument(1));
+  return Queue(call, [](std::string*) { return ScanProcesses(); }, call.argument(0));
 }
 
 napi_value SurveyBpf(Call& call) {

@@ -4,8 +4,11 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <atomic>
 #include <cerrno>
+#include <chrono>
 #include <cstring>
+#include <memory>
 #include <mutex>
 #include <optional>
 #include <unordered_set>
@@ -16,6 +19,7 @@
 #include "os/file.h"
 #include "os/process_scan.h"
 #include "os/uapi.h"
+#include "os/watched.h"
 
 namespace dmabuf {
 namespace {
@@ -428,7 +432,9 @@ bool ReadsAs(BpfIterator iterator, int fd) {
   return iterator == BpfIterator::kBuffers ? StartsWith<BufferRecord>(fd) : StartsWith<HolderRecord>(fd);
 }
 
-Result<Survey> SurveyByBpf(const BpfSurveyOptions& options, std::string* where) {
+namespace {
+
+Result<Survey> SurveyHere(const BpfSurveyOptions& options, std::string* where) {
   if (options.holders && !IsFirstPidNamespace()) return SystemError{EOPNOTSUPP, "pid_namespaces"};
   Origin origin{options.folder, std::nullopt, where};
   if (!options.folder.empty()) {
@@ -453,6 +459,37 @@ Result<Survey> SurveyByBpf(const BpfSurveyOptions& options, std::string* where) 
     ReadCommands(&survey);
   }
   return survey;
+}
+
+}  // namespace
+
+Result<Survey> SurveyByBpf(const BpfSurveyOptions& options, std::string* where) {
+  // The iterator over mappings waits for the memory map of each process, which one of them may hold for ever.
+  // Then it is in vain to try again, and every try would cost a thread.
+  static std::atomic<int> hanging{0};
+  constexpr std::chrono::milliseconds kPatience(5000);
+  if (options.holders && hanging > 0) return SystemError{ETIMEDOUT, "read"};
+  struct Outcome {
+    std::optional<Result<Survey>> survey;
+    std::string where;
+  };
+  const auto outcome = std::make_shared<Outcome>();
+  const Watched watched = RunWatched(kPatience, [options, outcome](Watch* watch) {
+    watch->Begin();
+    Result<Survey> survey = SurveyHere(options, &outcome->where);
+    if (watch->End()) {
+      outcome->survey.emplace(std::move(survey));
+    } else {
+      hanging--;
+    }
+  });
+  if (watched == Watched::kNotStarted) return SystemError{EAGAIN, "pthread_create"};
+  if (watched == Watched::kEnded) {
+    *where = std::move(outcome->where);
+    return std::move(*outcome->survey);
+  }
+  hanging++;
+  return SystemError{ETIMEDOUT, "read"};
 }
 
 }  // namespace dmabuf

@@ -85,10 +85,25 @@ FdInfoPath PathOfFdInfo(int pid, int fd) {
   return path;
 }
 
-Result<std::string_view> ReadFdInfo(const FdInfoPath& path, char* buffer) {
-  const Result<size_t> length = ReadSmallFile(path.text, buffer, kFdInfoCapacity);
-  if (!length) return length.error();
-  return std::string_view(buffer, *length);
+Result<std::string_view> ReadFdInfo(int file, FdInfoText* text) {
+  const Result<size_t> first = ReadAll(file, text->bytes, sizeof text->bytes);
+  if (!first) return first.error();
+  if (*first < sizeof text->bytes) return std::string_view(text->bytes, *first);
+  text->more.assign(text->bytes, *first);
+  size_t length = *first;
+  while (length == text->more.size()) {
+    text->more.resize(2 * length);
+    const Result<size_t> count = ReadAll(file, text->more.data() + length, text->more.size() - length);
+    if (!count) return count.error();
+    length += *count;
+  }
+  return std::string_view(text->more.data(), length);
+}
+
+Result<std::string_view> ReadFdInfo(const FdInfoPath& path, FdInfoText* text) {
+  const Result<UniqueFd> file = OpenForReading(path.text);
+  if (!file) return file.error();
+  return ReadFdInfo(file->get(), text);
 }
 
 }  // namespace dmabuf

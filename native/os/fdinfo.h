@@ -2,6 +2,7 @@
 
 #include <cstdint>
 #include <optional>
+#include <string>
 #include <string_view>
 
 #include "os/result.h"
@@ -22,8 +23,12 @@ struct FdInfo {
 // Nothing when the text is not a dma-buf's.
 std::optional<FdInfo> ParseFdInfo(std::string_view text);
 
-// Room for the fdinfo of any dma-buf: fixed keys, an exporter's name and a name of 31 bytes.
-constexpr size_t kFdInfoCapacity = 1024;
+// The text of a file's fdinfo. A dma-buf's has fixed keys, an exporter's name and a name of 31 bytes; but the
+// locks of the file (flock(2), fcntl(2)) stand before that, a line each, and their number has no limit.
+struct FdInfoText {
+  char bytes[1024];
+  std::string more;  // all of it, where there is more
+};
 
 struct FdInfoPath {
   char text[64];
@@ -31,7 +36,8 @@ struct FdInfoPath {
 // /proc/<pid>/fdinfo/<fd>. `pid` 0 is the calling process.
 FdInfoPath PathOfFdInfo(int pid, int fd);
 
-// Reads the file into `buffer`, of kFdInfoCapacity bytes.
-Result<std::string_view> ReadFdInfo(const FdInfoPath& path, char* buffer);
+// Reads an open file, or the one at the path, from its start to its end.
+Result<std::string_view> ReadFdInfo(int file, FdInfoText* text);
+Result<std::string_view> ReadFdInfo(const FdInfoPath& path, FdInfoText* text);
 
 }  // namespace dmabuf

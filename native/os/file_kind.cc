@@ -37,8 +37,8 @@ Result<bool> IsOnDmaBufDevice(int fd, dev_t device) {
   static std::atomic<dev_t> dma_buf_device{0};
   const dev_t known = dma_buf_device.load(std::memory_order_relaxed);
   if (known != 0) return device == known;
-  char text[kFdInfoCapacity];
-  const Result<std::string_view> fdinfo = ReadFdInfo(PathOfFdInfo(0, fd), text);
+  FdInfoText text;
+  const Result<std::string_view> fdinfo = ReadFdInfo(PathOfFdInfo(0, fd), &text);
   if (!fdinfo && NoDescriptorLeft(fdinfo.error().number)) return fdinfo.error();
   if (!fdinfo) return IsDmaBuf(fd);  // no procfs here
   if (!ParseFdInfo(*fdinfo)) return false;

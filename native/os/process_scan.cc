@@ -10,25 +10,35 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <chrono>
 #include <cinttypes>
 #include <climits>
 #include <cstdio>
 #include <cstring>
 #include <memory>
+#include <mutex>
 #include <optional>
 #include <string>
+#include <unordered_map>
 #include <utility>
 
-#include "os/dma_buf.h"
 #include "os/fdinfo.h"
 #include "os/file.h"
 #include "os/unique_fd.h"
+#include "os/watched.h"
 
 namespace dmabuf {
 namespace {
 
+// Then nothing that this process sees is to be trusted.
 bool IsOwnTrouble(int error) { return error == EMFILE || error == ENFILE || error == ENOMEM; }
-bool IsRefusal(int error) { return error == EACCES || error == EPERM; }
+// The process, thread or descriptor has ended meanwhile.
+bool IsGone(int error) { return error == ENOENT || error == ESRCH; }
+Result<void> UnlessGone(const SystemError& error) { return IsGone(error.number) ? Result<void>() : error; }
+
+// How a file's path begins when it is a dma-buf (Linux 5.3). Whoever has a root folder of his own can have a
+// path that begins so, too.
+constexpr std::string_view kPrefix = "/dmabuf:";
 
 // "name" or "folder/name" as openat(2) takes it.
 struct Path {
@@ -67,15 +77,74 @@ struct DirectoryEntry {
   char name[1];
 };
 
+// What Node.js since 24 calls the main thread of whatever it runs.
+constexpr std::string_view kNodesThread = "MainThread";
+
+// The processes of which a read has not come back, and how many reads. Each costs a thread, however often
+// somebody looks: so one list for all of this process. Never destroyed, as a thread may come back at any
+// time.
+class HungProcesses {
+ public:
+  static HungProcesses& All() {
+    static auto* const all = new HungProcesses;
+    return *all;
+  }
+
+  bool Has(int pid) {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    return reads_.count(pid) != 0;
+  }
+  // 1 from who left a thread behind, -1 from the thread when it comes back; either may be the first.
+  void Add(int pid, int reads) {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    if ((reads_[pid] += reads) == 0) reads_.erase(pid);
+  }
+
+ private:
+  std::mutex mutex_;
+  std::unordered_map<int, int> reads_;
+};
+
+// Not of a call: this thread was left behind, and nothing but its own is its any more.
+constexpr SystemError kLeftBehind{ETIMEDOUT, nullptr};
+bool IsLeftBehind(const Result<void>& result) { return !result && result.error().call == nullptr; }
+
+// A call that may never return, of a thread that is watched; `call` touches nothing but what is the thread's
+// own.
+template <typename Call>
+auto Within(Watch* watch, Call call) -> std::optional<decltype(call())> {
+  watch->Begin();
+  auto result = call();
+  const int error = errno;
+  if (!watch->End()) return std::nullopt;
+  errno = error;
+  return result;
+}
+
+// Whether an fdinfo is that of a path (O_PATH): "pos:\t0\nflags:\t0...".
+bool IsPath(std::string_view fdinfo) {
+  constexpr std::string_view kFlags = "\nflags:\t";
+  const size_t at = fdinfo.find(kFlags);
+  if (at == std::string_view::npos) return false;
+  uint64_t flags = 0;
+  for (const char character : fdinfo.substr(at + kFlags.size())) {
+    if (character < '0' || character > '7') break;
+    flags = flags * 8 + static_cast<uint64_t>(character - '0');
+  }
+  return (flags & O_PATH) != 0;
+}
+
 class Scanner {
  public:
   explicit Scanner(UniqueFd proc)
-      : proc_(std::move(proc)),
-        entries_(std::make_unique<char[]>(kEntriesSize)),
-        lines_(std::make_unique<char[]>(kLinesSize)) {}
+      : proc_(std::move(proc)), entries_(std::make_unique<char[]>(kEntriesSize)) {}
 
-  Result<void> ScanAll();
-  Result<void> ScanProcess(int pid);
+  // Has it look at all processes.
+  Result<void> ListAll();
+  // Looks at the processes from the next one on. Without a watch it asks nothing that may never be answered.
+  Result<void> Run(Watch* watch);
+  // Goes on behind the process at which a thread was left, and returns its id.
+  int PassOver();
   // What can only be decided when all has been seen.
   Survey Finish();
 
@@ -83,38 +152,46 @@ class Scanner {
   static constexpr size_t kEntriesSize = 32768;
   static constexpr size_t kLinesSize = 65536;
 
-  // A mapping whose path and device look like a dma-buf's, seen before the device was known.
-  struct Mapping {
+  // A mapping, or a path (O_PATH), whose own path looks like a dma-buf's.
+  struct Held {
     int pid;
     dev_t device;
     uint64_t inode;
     uint64_t size;  // at the least, where it ends
     bool size_is_lower_bound;
+    bool is_path;
     std::string name;
   };
 
   template <typename Visit>
   Result<void> ForEachNumber(int folder, Visit visit);
-  Result<void> ScanDescriptors(int pid, int folder);
-  Result<void> Describe(uint32_t buffer, int fd_folder, int fd);
-  Result<void> ScanMappings(int pid, int process);
-  void ScanLine(int pid, int process, const char* line, const char* end);
-  void LookBehind(int process, uint64_t start, uint64_t end, Mapping* mapping);
-  void AddMapping(const Mapping& mapping);
+  Result<void> ScanProcess(Watch* watch, int pid);
+  Result<void> ScanOtherThreads(Watch* watch, int pid, int process);
+  // Looks at what /proc/<pid> or /proc/<pid>/task/<tid> shows; `has_seen`: there was anything.
+  Result<void> ScanThread(Watch* watch, int pid, int thread, bool* has_seen);
+  Result<void> ScanDescriptors(int pid, int folder, bool* has_seen);
+  Result<void> AddPath(int pid, int folder, const char* name);
+  Result<void> AddDescriptor(int pid, int folder, int fd, const char* name);
+  Result<void> ScanMappings(Watch* watch, int pid, int thread, bool* has_seen);
+  Result<void> ScanLine(Watch* watch, int pid, int thread, const char* line, const char* end);
+  Result<void> LookBehind(Watch* watch, int thread, uint64_t start, uint64_t end, Held* mapping);
+  void Add(const Held& held);
   bool IsOtherDevice(dev_t device) const;
-  bool IsDmaBufDevice(dev_t device, int folder, const char* name);
-  void Decide(dev_t device, int file);
-  bool MayHold(int process) const;
-  void Refuse(int pid, int process, int error, Survey::Secret what);
+  // Notes why something could not be read; what fails for want of this process's own means is an error.
+  Result<void> Refuse(int pid, const SystemError& error, Survey::Secret what);
 
   UniqueFd proc_;
+  std::vector<int> pids_;
+  size_t next_ = 0;
   std::unique_ptr<char[]> entries_;
-  std::unique_ptr<char[]> lines_;
   Survey survey_;
+  // What could not be read of the process at hand.
+  std::vector<Survey::Refusal> refusals_;
   // The one file system of all dma-bufs; 0 until the first was seen.
   dev_t device_ = 0;
   std::vector<dev_t> other_devices_;
-  std::vector<Mapping> undecided_;
+  // Seen before the device was known.
+  std::vector<Held> undecided_;
   std::vector<bool> is_described_;
 };
 
@@ -138,83 +215,233 @@ Result<void> Scanner::ForEachNumber(int folder, Visit visit) {
   }
 }
 
-Result<void> Scanner::ScanAll() {
-  std::vector<int> pids;
-  const Result<void> listed = ForEachNumber(proc_.get(), [&](int pid, const char*) -> Result<void> {
-    pids.push_back(pid);
+// The text of the link, without the folders of a path.
+std::string ProgramOf(int process) {
+  char text[PATH_MAX];
+  const ssize_t length = ::readlinkat(process, "exe", text, sizeof text);
+  if (length <= 0) return {};
+  std::string_view path(text, static_cast<size_t>(length));
+  constexpr std::string_view kDeleted = " (deleted)";
+  if (path.size() > kDeleted.size() && path.substr(path.size() - kDeleted.size()) == kDeleted) {
+    path.remove_suffix(kDeleted.size());
+  }
+  return std::string(path.substr(path.rfind('/') + 1));
+}
+
+// By its own account (argv[0]), which everybody may read: in the memory of the process, for whose locks this
+// may have to wait.
+std::string ProgramInMemoryOf(int process) {
+  const Result<UniqueFd> file = OpenAt(process, "cmdline");
+  if (!file) return {};
+  char text[PATH_MAX];
+  const Result<size_t> length = ReadAll(file->get(), text, sizeof text);
+  const std::string program(text, length ? strnlen(text, *length) : 0);
+  return program.substr(program.rfind('/') + 1);
+}
+
+std::string CommandOf(int process) {
+  const Result<UniqueFd> file = OpenAt(process, "comm");
+  if (!file) return {};
+  char text[64];
+  const Result<size_t> length = ReadAll(file->get(), text, sizeof text);
+  if (!length || *length == 0) return {};
+  std::string command(text, text[*length - 1] == '\n' ? *length - 1 : *length);
+  if (command == kNodesThread) {
+    std::string program = ProgramOf(process);
+    if (!program.empty()) return program;
+  }
+  return command;
+}
+
+Result<void> Scanner::ListAll() {
+  return ForEachNumber(proc_.get(), [&](int pid, const char*) -> Result<void> {
+    pids_.push_back(pid);
     return {};
   });
-  if (!listed) return listed;
-  for (const int pid : pids) {
-    const Result<void> scanned = ScanProcess(pid);
+}
+
+Result<void> Scanner::Run(Watch* watch) {
+  for (; next_ < pids_.size(); next_++) {
+    const Result<void> scanned = ScanProcess(watch, pids_[next_]);
     if (!scanned) return scanned;
   }
   return {};
 }
 
-Result<void> Scanner::ScanProcess(int pid) {
+int Scanner::PassOver() {
+  const int pid = pids_[next_++];
+  survey_.refusals.insert(survey_.refusals.end(), refusals_.begin(), refusals_.end());
+  survey_.refusals.push_back({pid, ETIMEDOUT, Survey::Secret::kMappings});
+  return pid;
+}
+
+Result<void> Scanner::Refuse(int pid, const SystemError& error, Survey::Secret what) {
+  if (IsOwnTrouble(error.number)) return error;
+  if (!IsGone(error.number)) refusals_.push_back({pid, error.number, what});
+  return {};
+}
+
+// What /proc/<pid>/stat says of a process.
+struct ProcessState {
+  bool may_hold;       // kernel threads and processes that have ended have neither descriptors nor memory
+  bool has_no_leader;  // its first thread has ended, and others have not
+};
+
+ProcessState StateOf(int process) {
+  const Result<UniqueFd> file = OpenAt(process, "stat");
+  if (!file) return {!IsGone(file.error().number), false};
+  char text[1024];
+  const Result<size_t> length = ReadAll(file->get(), text, sizeof text - 1);
+  if (!length) return {!IsGone(length.error().number), false};
+  text[*length] = '\0';
+  // "pid (command) state ppid pgrp session tty tpgid flags minflt cminflt majflt cmajflt utime stime cutime
+  // cstime priority nice num_threads ...": the command may hold anything but ends at the last parenthesis.
+  const char* rest = std::strrchr(text, ')');
+  char state = 0;
+  unsigned flags = 0;
+  long threads = 0;
+  if (rest == nullptr ||
+      std::sscanf(rest + 1, " %c %*d %*d %*d %*d %*d %u %*u %*u %*u %*u %*u %*u %*d %*d %*d %*d %ld", &state,
+                  &flags, &threads) != 3) {
+    return {true, false};
+  }
+  constexpr unsigned kKernelThread = 0x00200000;  // PF_KTHREAD
+  const bool is_over = state == 'Z' || state == 'X';
+  return {!is_over && (flags & kKernelThread) == 0, is_over && threads > 1};
+}
+
+Result<void> Scanner::ScanProcess(Watch* watch, int pid) {
+  refusals_.clear();
   // Everything below goes through this descriptor, so it is one process, even if the number is used again.
   const Result<UniqueFd> process = OpenAt(proc_.get(), Path("", pid).text, O_PATH | O_DIRECTORY);
-  if (!process) {
-    if (IsOwnTrouble(process.error().number)) return process.error();
-    return {};
-  }
-  {
-    const Result<UniqueFd> folder = OpenAt(process->get(), "fd", O_RDONLY | O_DIRECTORY);
-    const Result<void> scanned = folder ? ScanDescriptors(pid, folder->get()) : folder.error();
-    if (!scanned) {
-      const int error = scanned.error().number;
-      if (IsOwnTrouble(error)) return scanned;
-      if (IsRefusal(error)) Refuse(pid, process->get(), error, Survey::Secret::kDescriptors);
+  if (process) {
+    const size_t known = survey_.processes.size();
+    bool has_seen = false;
+    const Result<void> scanned = ScanThread(watch, pid, process->get(), &has_seen);
+    if (!scanned) return scanned;
+    if (!has_seen) {
+      const ProcessState state = StateOf(process->get());
+      if (!state.may_hold) refusals_.clear();
+      if (state.has_no_leader) {
+        const Result<void> others = ScanOtherThreads(watch, pid, process->get());
+        if (!others) return others;
+      }
+    }
+    if (survey_.processes.size() > known) survey_.processes.back().command = CommandOf(process->get());
+  } else {
+    for (const Survey::Secret what : {Survey::Secret::kDescriptors, Survey::Secret::kMappings}) {
+      const Result<void> noted = Refuse(pid, process.error(), what);
+      if (!noted) return noted;
     }
   }
-  const Result<void> scanned = ScanMappings(pid, process->get());
-  if (!scanned) {
-    const int error = scanned.error().number;
-    if (IsOwnTrouble(error)) return scanned;
-    if (IsRefusal(error)) Refuse(pid, process->get(), error, Survey::Secret::kMappings);
+  survey_.refusals.insert(survey_.refusals.end(), refusals_.begin(), refusals_.end());
+  return {};
+}
+
+// A first thread that has ended has given back what all share: any other shows it.
+Result<void> Scanner::ScanOtherThreads(Watch* watch, int pid, int process) {
+  const Result<UniqueFd> folder = OpenAt(process, "task", O_RDONLY | O_DIRECTORY);
+  if (!folder) return Refuse(pid, folder.error(), Survey::Secret::kDescriptors);
+  std::vector<int> ids;
+  const Result<void> listed = ForEachNumber(folder->get(), [&](int id, const char*) -> Result<void> {
+    if (id != pid) ids.push_back(id);
+    return {};
+  });
+  if (!listed) return Refuse(pid, listed.error(), Survey::Secret::kDescriptors);
+  bool has_seen = false;
+  for (size_t index = 0; index < ids.size() && !has_seen; index++) {
+    refusals_.clear();
+    const Result<UniqueFd> thread = OpenAt(folder->get(), Path("", ids[index]).text, O_PATH | O_DIRECTORY);
+    const Result<void> scanned = thread ? ScanThread(watch, pid, thread->get(), &has_seen)
+                                        : Refuse(pid, thread.error(), Survey::Secret::kDescriptors);
+    if (!scanned) return scanned;
   }
   return {};
 }
 
-Result<void> Scanner::ScanDescriptors(int pid, int folder) {
-  return ForEachNumber(folder, [&](int fd, const char* name) -> Result<void> {
-    struct statx status;
-    if (Statx(folder, name, AT_STATX_DONT_SYNC | AT_NO_AUTOMOUNT, STATX_TYPE | STATX_INO | STATX_SIZE,
-              &status) < 0) {
-      if (!IsRefusal(errno)) return {};
-      // Either nothing of this process may be seen, or it is a file of somebody's FUSE, which is no dma-buf.
-      char target[8];
-      if (::readlinkat(folder, name, target, sizeof target) >= 0 || !IsRefusal(errno)) return {};
-      return SystemError{errno, "statx"};
-    }
-    // Dma-bufs have no type, and are on a file system without a block device.
-    if ((status.stx_mode & S_IFMT) != 0 || status.stx_dev_major != 0) return {};
-    if (!IsDmaBufDevice(makedev(status.stx_dev_major, status.stx_dev_minor), folder, name)) return {};
+Result<void> Scanner::ScanThread(Watch* watch, int pid, int thread, bool* has_seen) {
+  {
+    const Result<UniqueFd> folder = OpenAt(thread, "fd", O_RDONLY | O_DIRECTORY);
+    const Result<void> scanned = folder ? ScanDescriptors(pid, folder->get(), has_seen) : folder.error();
+    const Result<void> noted = scanned ? scanned : Refuse(pid, scanned.error(), Survey::Secret::kDescriptors);
+    if (!noted) return noted;
+  }
+  if (watch == nullptr) return Refuse(pid, {EAGAIN, "pthread_create"}, Survey::Secret::kMappings);
+  if (HungProcesses::All().Has(pid)) return Refuse(pid, {ETIMEDOUT, "read"}, Survey::Secret::kMappings);
+  const Result<void> scanned = ScanMappings(watch, pid, thread, has_seen);
+  if (scanned) return scanned;
+  if (!IsLeftBehind(scanned)) return Refuse(pid, scanned.error(), Survey::Secret::kMappings);
+  HungProcesses::All().Add(pid, -1);
+  return scanned;
+}
 
-    bool is_new = false;
-    const uint32_t buffer = survey_.BufferOf(status.stx_ino, &is_new);
-    if (is_new) is_described_.push_back(false);
-    survey_.HoldingOf(buffer, pid).fds++;
-    if (is_described_[buffer]) return {};
-    survey_.buffers[buffer].size = status.stx_size;
-    survey_.buffers[buffer].size_is_lower_bound = false;
-    return Describe(buffer, folder, fd);
+Result<void> Scanner::ScanDescriptors(int pid, int folder, bool* has_seen) {
+  return ForEachNumber(folder, [&](int fd, const char* name) -> Result<void> {
+    *has_seen = true;
+    // The kernel's own memory says where a link leads. Whatever follows it (stat, statfs, open) may have to
+    // ask a server.
+    char target[kPrefix.size()];
+    const ssize_t length = ::readlinkat(folder, name, target, sizeof target);
+    if (length < 0) {
+      // A dma-buf's path is never so long.
+      if (IsGone(errno) || errno == ENAMETOOLONG) return {};
+      return SystemError{errno, "readlink"};
+    }
+    if (std::string_view(target, static_cast<size_t>(length)) != kPrefix) return {};
+    return AddDescriptor(pid, folder, fd, name);
   });
 }
 
-// Nothing of an fdinfo can be forged but the name; the inode in it (Linux 5.15) shows that the number still
-// is the same file.
-Result<void> Scanner::Describe(uint32_t buffer, int fd_folder, int fd) {
-  char text[kFdInfoCapacity];
-  const Result<UniqueFd> file = OpenAt(fd_folder, Path("../fdinfo/", fd).text);
-  if (!file && IsOwnTrouble(file.error().number)) return file.error();
-  if (!file) return {};
-  const Result<size_t> length = ReadAll(file->get(), text, sizeof text);
-  if (!length) return {};
-  const std::optional<FdInfo> info = ParseFdInfo({text, *length});
+// A path (O_PATH) keeps the file, but has no fdinfo of it. Only the kernel gives a file no type.
+Result<void> Scanner::AddPath(int pid, int folder, const char* name) {
+  struct statx status;
+  if (Statx(folder, name, AT_STATX_DONT_SYNC | AT_NO_AUTOMOUNT, STATX_TYPE | STATX_INO | STATX_SIZE,
+            &status) < 0) {
+    return UnlessGone({errno, "statx"});
+  }
+  if ((status.stx_mode & S_IFMT) != 0 || status.stx_dev_major != 0) return {};
+  Held held{pid, makedev(0, status.stx_dev_minor), status.stx_ino, status.stx_size, false, true, {}};
+  if (device_ == 0) {
+    undecided_.push_back(std::move(held));
+  } else if (held.device == device_) {
+    Add(held);
+  }
+  return {};
+}
+
+// Nothing of an fdinfo can be forged but the name, and no other file has its lines.
+Result<void> Scanner::AddDescriptor(int pid, int folder, int fd, const char* name) {
+  const Result<UniqueFd> file = OpenAt(folder, Path("../fdinfo/", fd).text);
+  if (!file) return UnlessGone(file.error());
+  FdInfoText text;
+  const Result<std::string_view> read = ReadFdInfo(file->get(), &text);
+  if (!read) return UnlessGone(read.error());
+  const std::optional<FdInfo> info = ParseFdInfo(*read);
+  if (!info) return IsPath(*read) ? AddPath(pid, folder, name) : Result<void>();
+
+  uint64_t inode = info->inode;
+  if (inode == 0 || device_ == 0) {
+    // It is the kernel's own file, so nobody else is asked; unless the number is another's by now.
+    struct statx status;
+    if (Statx(folder, name, AT_STATX_DONT_SYNC | AT_NO_AUTOMOUNT, STATX_TYPE | STATX_INO, &status) < 0) {
+      return UnlessGone({errno, "statx"});
+    }
+    const bool is_same = (status.stx_mode & S_IFMT) == 0 && (inode == 0 || inode == status.stx_ino);
+    if (is_same) device_ = makedev(status.stx_dev_major, status.stx_dev_minor);
+    if (inode == 0) {
+      if (!is_same) return {};
+      inode = status.stx_ino;
+    }
+  }
+
+  bool is_new = false;
+  const uint32_t buffer = survey_.BufferOf(inode, &is_new);
+  if (is_new) is_described_.push_back(false);
+  survey_.HoldingOf(buffer, pid).fds++;
+  if (is_described_[buffer]) return {};
   Survey::Buffer& seen = survey_.buffers[buffer];
-  if (!info || (info->inode != 0 && info->inode != seen.inode)) return {};
+  seen.size = info->size;
+  seen.size_is_lower_bound = false;
   seen.references = static_cast<int64_t>(info->references);
   seen.exporter = survey_.ExporterOf(info->exporter);
   if (info->name) survey_.SetName(buffer, *info->name);
@@ -226,44 +453,34 @@ bool Scanner::IsOtherDevice(dev_t device) const {
   return std::find(other_devices_.begin(), other_devices_.end(), device) != other_devices_.end();
 }
 
-// Whether the entry of a process's fd folder, of which the device is known, is a dma-buf.
-bool Scanner::IsDmaBufDevice(dev_t device, int folder, const char* name) {
-  if (device_ != 0 || IsOtherDevice(device)) return device == device_;
-  // Only the kernel gives a file no type, so there is no server that statfs(2) could be waiting for.
-  const Result<UniqueFd> file = OpenAt(folder, name, O_PATH);
-  if (file) Decide(device, file->get());
-  return device == device_;
-}
-
-void Scanner::Decide(dev_t device, int file) {
-  const Result<bool> is_dma_buf = IsDmaBuf(file);
-  if (is_dma_buf && *is_dma_buf) {
-    device_ = device;
-  } else {
-    other_devices_.push_back(device);
-  }
-}
-
-Result<void> Scanner::ScanMappings(int pid, int process) {
-  const Result<UniqueFd> file = OpenAt(process, "maps");
-  if (!file) return file.error();
+Result<void> Scanner::ScanMappings(Watch* watch, int pid, int thread, bool* has_seen) {
+  const auto file = Within(watch, [&] { return OpenAt(thread, "maps"); });
+  if (!file) return kLeftBehind;
+  if (!*file) return file->error();
+  // The thread's own: a read that comes back late still writes to it.
+  const auto lines = std::make_unique<char[]>(kLinesSize);
   size_t kept = 0;
   for (;;) {
-    const ssize_t count = ::read(file->get(), lines_.get() + kept, kLinesSize - kept);
+    const auto read =
+        Within(watch, [&] { return ::read((*file)->get(), lines.get() + kept, kLinesSize - kept); });
+    if (!read) return kLeftBehind;
+    const ssize_t count = *read;
     if (count < 0 && errno == EINTR) continue;
     if (count < 0) return SystemError{errno, "read"};
     if (count == 0) return {};
-    const char* line = lines_.get();
+    *has_seen = true;
+    const char* line = lines.get();
     const char* const end = line + kept + count;
     // The kernel escapes newlines in paths, so every line is a mapping.
     while (const auto* newline =
                static_cast<const char*>(std::memchr(line, '\n', static_cast<size_t>(end - line)))) {
-      ScanLine(pid, process, line, newline);
+      const Result<void> scanned = ScanLine(watch, pid, thread, line, newline);
+      if (!scanned) return scanned;
       line = newline + 1;
     }
     kept = static_cast<size_t>(end - line);
-    if (kept == kLinesSize) return {};  // no line is so long
-    std::memmove(lines_.get(), line, kept);
+    if (kept == kLinesSize) return SystemError{EPROTO, "read"};  // no line is so long
+    std::memmove(lines.get(), line, kept);
   }
 }
 
@@ -280,65 +497,82 @@ uint64_t ParseDigits(const char** at, const char* end, unsigned base) {
 }
 
 // "start-end perms offset major:minor inode   path"
-void Scanner::ScanLine(int pid, int process, const char* line, const char* end) {
+Result<void> Scanner::ScanLine(Watch* watch, int pid, int thread, const char* line, const char* end) {
   const auto* at = static_cast<const char*>(std::memchr(line, ' ', static_cast<size_t>(end - line)));
-  if (at == nullptr || end - at < 6) return;
+  if (at == nullptr || end - at < 6) return {};
   const char* offset_text = at + 6;
   at = static_cast<const char*>(std::memchr(offset_text, ' ', static_cast<size_t>(end - offset_text)));
-  if (at == nullptr) return;
+  if (at == nullptr) return {};
   at++;
   // Almost every line ends here: memory without a file, and files on disks.
   if (end - at < 6 || at[0] != '0' || at[1] != '0' || at[2] != ':' ||
       (at[3] == '0' && at[4] == '0' && at[5] == ' ')) {
-    return;
+    return {};
   }
   at += 3;
   const auto minor_number = static_cast<unsigned>(ParseDigits(&at, end, 16));
   const dev_t device = makedev(0, minor_number);
-  if (device_ != 0 ? device != device_ : IsOtherDevice(device)) return;
+  if (device_ != 0 ? device != device_ : IsOtherDevice(device)) return {};
   at++;
   const uint64_t inode = ParseDigits(&at, end, 10);
   while (at < end && *at == ' ') at++;
-  constexpr std::string_view kPrefix = "/dmabuf:";
   const std::string_view path(at, static_cast<size_t>(end - at));
-  if (path.substr(0, kPrefix.size()) != kPrefix) return;
+  if (path.substr(0, kPrefix.size()) != kPrefix) return {};
 
   const char* number = line;
   const uint64_t range_start = ParseDigits(&number, end, 16);
   number++;
   const uint64_t range_end = ParseDigits(&number, end, 16);
   const uint64_t offset = ParseDigits(&offset_text, end, 16);
-  Mapping mapping{
-      pid, device, inode, offset + (range_end - range_start), true, std::string(path.substr(kPrefix.size()))};
+  Held mapping{pid,
+               device,
+               inode,
+               offset + (range_end - range_start),
+               true,
+               false,
+               std::string(path.substr(kPrefix.size()))};
   const Survey::Buffer* seen = survey_.Find(inode);
   if (device_ == 0 || seen == nullptr || seen->size_is_lower_bound) {
-    LookBehind(process, range_start, range_end, &mapping);
+    const Result<void> looked = LookBehind(watch, thread, range_start, range_end, &mapping);
+    if (!looked) return looked;
   }
   if (device_ == 0) {
     if (!IsOtherDevice(device)) undecided_.push_back(std::move(mapping));
   } else if (device == device_) {
-    AddMapping(mapping);
+    Add(mapping);
   }
+  return {};
 }
 
 // What only /proc/<pid>/map_files shows, and only to who has CAP_CHECKPOINT_RESTORE: the size of a buffer
-// that may have no descriptor any more, and that the path in `maps` is nobody's invention.
-void Scanner::LookBehind(int process, uint64_t start, uint64_t end, Mapping* mapping) {
+// that may have no descriptor any more, and that the path in `maps` is nobody's invention. Only the kernel
+// gives a file no type.
+Result<void> Scanner::LookBehind(Watch* watch, int thread, uint64_t start, uint64_t end, Held* mapping) {
   char path[64];
   std::snprintf(path, sizeof path, "map_files/%" PRIx64 "-%" PRIx64, start, end);
-  const Result<UniqueFd> file = OpenAt(process, path, O_PATH);
-  if (!file) return;
-  if (device_ == 0) Decide(mapping->device, file->get());
-  const Result<FileStatus> status = StatusOf(file->get());
-  if (!status || status->identity.inode != mapping->inode) return;
-  mapping->size = status->size;
+  struct statx status;
+  const auto found = Within(watch, [&] {
+    return Statx(thread, path, AT_STATX_DONT_SYNC | AT_NO_AUTOMOUNT, STATX_TYPE | STATX_INO | STATX_SIZE,
+                 &status);
+  });
+  if (!found) return kLeftBehind;
+  if (*found < 0 || status.stx_ino != mapping->inode) return {};
+  if ((status.stx_mode & S_IFMT) != 0 ||
+      makedev(status.stx_dev_major, status.stx_dev_minor) != mapping->device) {
+    if (device_ == 0) other_devices_.push_back(mapping->device);
+    return {};
+  }
+  device_ = mapping->device;
+  mapping->size = status.stx_size;
   mapping->size_is_lower_bound = false;
+  return {};
 }
 
-void Scanner::AddMapping(const Mapping& mapping) {
+void Scanner::Add(const Held& mapping) {
   bool is_new = false;
   const uint32_t buffer = survey_.BufferOf(mapping.inode, &is_new);
-  survey_.HoldingOf(buffer, mapping.pid).mappings++;
+  Survey::Holding& holding = survey_.HoldingOf(buffer, mapping.pid);
+  (mapping.is_path ? holding.fds : holding.mappings)++;
   Survey::Buffer& seen = survey_.buffers[buffer];
   if (is_new) {
     is_described_.push_back(false);
@@ -354,86 +588,61 @@ void Scanner::AddMapping(const Mapping& mapping) {
   }
 }
 
-// Kernel threads and processes that have ended have neither descriptors nor memory.
-bool Scanner::MayHold(int process) const {
-  const Result<UniqueFd> file = OpenAt(process, "stat");
-  if (!file) return false;
-  char text[1024];
-  const Result<size_t> length = ReadAll(file->get(), text, sizeof text - 1);
-  if (!length) return false;
-  text[*length] = '\0';
-  // "pid (command) state ppid pgrp session tty tpgid flags ...": the command may hold anything but ends at
-  // the last parenthesis.
-  const char* rest = std::strrchr(text, ')');
-  char state = 0;
-  unsigned flags = 0;
-  if (rest == nullptr || std::sscanf(rest + 1, " %c %*d %*d %*d %*d %*d %u", &state, &flags) != 2)
-    return true;
-  constexpr unsigned kKernelThread = 0x00200000;  // PF_KTHREAD
-  return state != 'Z' && state != 'X' && (flags & kKernelThread) == 0;
-}
-
-void Scanner::Refuse(int pid, int process, int error, Survey::Secret what) {
-  const bool is_known = !survey_.refusals.empty() && survey_.refusals.back().pid == pid;
-  if (is_known || MayHold(process)) survey_.refusals.push_back({pid, error, what});
-}
-
 Survey Scanner::Finish() {
   // Where no descriptor has shown the device, the path is all there is.
-  for (const Mapping& mapping : undecided_) {
-    if (device_ != 0 ? mapping.device == device_ : !IsOtherDevice(mapping.device)) AddMapping(mapping);
+  for (const Held& mapping : undecided_) {
+    if (device_ != 0 ? mapping.device != device_ : IsOtherDevice(mapping.device)) continue;
+    const size_t known = survey_.processes.size();
+    Add(mapping);
+    if (survey_.processes.size() == known) continue;
+    const Result<UniqueFd> process = OpenAt(proc_.get(), Path("", mapping.pid).text, O_PATH | O_DIRECTORY);
+    if (process) survey_.processes.back().command = CommandOf(process->get());
   }
   return std::move(survey_);
 }
 
 }  // namespace
 
-Result<Survey> ScanProcesses(const std::vector<int>& pids) {
+Result<Survey> ScanProcesses() {
   Result<UniqueFd> proc = OpenAt(AT_FDCWD, "/proc", O_RDONLY | O_DIRECTORY);
   if (!proc) return proc.error();
   struct statfs system;
   if (::fstatfs(proc->get(), &system) < 0 || system.f_type != PROC_SUPER_MAGIC) {
     return SystemError{ENODEV, "/proc"};
   }
-  Scanner scanner(std::move(*proc));
-  if (pids.empty()) {
-    const Result<void> scanned = scanner.ScanAll();
-    if (!scanned) return scanned.error();
+  const auto scanner = std::make_shared<Scanner>(std::move(*proc));
+  const Result<void> listed = scanner->ListAll();
+  if (!listed) return listed.error();
+  // The first one that hangs has had its time; who waits for others besides should not wait as long for each.
+  constexpr std::chrono::milliseconds kPatience(1000);
+  constexpr std::chrono::milliseconds kLessPatience(200);
+  std::chrono::milliseconds patience = kPatience;
+  for (;;) {
+    const auto outcome = std::make_shared<Result<void>>();
+    const Watched watched = RunWatched(patience, [scanner, outcome](Watch* watch) {
+      const Result<void> scanned = scanner->Run(watch);
+      if (!IsLeftBehind(scanned)) *outcome = scanned;
+    });
+    if (watched == Watched::kLeft) {
+      HungProcesses::All().Add(scanner->PassOver(), 1);
+      patience = kLessPatience;
+      continue;
+    }
+    if (watched == Watched::kNotStarted) *outcome = scanner->Run(nullptr);
+    if (!*outcome) return outcome->error();
+    return scanner->Finish();
   }
-  for (const int pid : pids) {
-    const Result<void> scanned = scanner.ScanProcess(pid);
-    if (!scanned) return scanned.error();
-  }
-  Survey survey = scanner.Finish();
-  ReadCommands(&survey);
-  return survey;
 }
-
-namespace {
-
-// The file name of what was executed, by the process's own account (argv[0]).
-std::string ProgramOf(int pid) {
-  char path[32];
-  std::snprintf(path, sizeof path, "/proc/%d/cmdline", pid);
-  char text[PATH_MAX];
-  const Result<size_t> length = ReadSmallFile(path, text, sizeof text);
-  const std::string program(text, length ? strnlen(text, *length) : 0);
-  return program.substr(program.rfind('/') + 1);
-}
-
-}  // namespace
 
 void ReadCommands(Survey* survey) {
   for (Survey::Process& process : survey->processes) {
     char path[32];
-    std::snprintf(path, sizeof path, "/proc/%d/comm", process.pid);
-    char text[64];
-    const Result<size_t> length = ReadSmallFile(path, text, sizeof text);
-    if (!length || *length == 0) continue;
-    process.command.assign(text, text[*length - 1] == '\n' ? *length - 1 : *length);
-    // What Node.js since 24 calls the main thread of whatever it runs.
-    if (process.command != "MainThread") continue;
-    std::string program = ProgramOf(process.pid);
+    std::snprintf(path, sizeof path, "/proc/%d", process.pid);
+    const Result<UniqueFd> folder = OpenAt(AT_FDCWD, path, O_PATH | O_DIRECTORY);
+    if (!folder) continue;
+    process.command = CommandOf(folder->get());
+    if (process.command != kNodesThread) continue;
+    std::string program = ProgramInMemoryOf(folder->get());
     if (!program.empty()) process.command = std::move(program);
   }
 }

@@ -2,8 +2,16 @@ import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import { diff, pinSync, type Snapshot, snapshot, unpinSync, watch } from 'dmabuf/inspect';
 import { type ArgumentRow, testArguments } from '../support/argument-tests.js';
-import { type BadValue, badFlags, badModes, notOptions, badSignals } from '../support/bad-values.js';
+import {
+  type BadValue,
+  badFlags,
+  badModes,
+  badOptions,
+  badSignals,
+  notOptions,
+} from '../support/bad-values.js';
 import { rejectsCode, throwsCode, unsound } from '../support/expect.js';
+import { endingSignals, PolyfilledSignal } from '../support/odd-signals.js';
 import { bufferUsage, snapshotOf } from '../support/snapshots.js';
 
 const type = 'ERR_INVALID_ARG_TYPE';
@@ -38,7 +46,6 @@ const badIntervals: readonly BadValue[] = [
   ['null', null, type],
   ['a text', '1000', type],
   ['a negative number', -1, range],
-  ['a fraction', 0.5, range],
   ['NaN', Number.NaN, range],
   ['2^31', 2 ** 31, range],
 ];
@@ -51,7 +58,7 @@ function snapshotRows(name: string, call: (options: unknown) => unknown, rejects
     rejects,
   });
   return [
-    { argument: `${name}, options,`, bad: notOptions, call, rejects },
+    { argument: `${name}, options,`, bad: badOptions, call, rejects },
     option('pids', badPidLists),
     option('source', badSourceNames),
     option('devices', badFlags),
@@ -94,6 +101,42 @@ describe('arguments of inspection', () => {
   test('a signal that was aborted ends watch() at once, with its reason', async () => {
     const reason = new Error('enough');
     await assert.rejects(watch({ signal: AbortSignal.abort(reason) }).next(), reason);
+  });
+
+  for (const [what, signal] of Object.entries(endingSignals)) {
+    test(`a signal ${what} ends the pause of watch()`, async () => {
+      await assert.rejects(async () => {
+        const watching = watch({ source: 'procfs', interval: 2 ** 31 - 1, signal: signal() });
+        await watching.next();
+        await watching.next();
+      });
+    });
+  }
+
+  test('a signal of no realm at all ends the pause of watch(), with its reason', async () => {
+    const signal = new PolyfilledSignal();
+    const reason = new Error('enough');
+    const watching = watch({ source: 'procfs', interval: 2 ** 31 - 1, signal: unsound(signal) });
+    await watching.next();
+    const next = watching.next();
+    while (signal.listeners.size === 0) await new Promise((resolve) => setImmediate(resolve));
+    signal.abort(reason);
+    await assert.rejects(next, reason);
+    assert.equal(signal.listeners.size, 0);
+  });
+
+  test('an interval may be a fraction', async () => {
+    let left = 2;
+    for await (const _taken of watch({ source: 'procfs', interval: 0.5 })) if (--left === 0) break;
+  });
+
+  test('return() and await using end the pause of watch() at once', async () => {
+    await using watching = watch({ source: 'procfs', interval: 2 ** 31 - 1 });
+    await watching.next();
+    const next = watching.next();
+    await new Promise((resolve) => setImmediate(resolve));
+    await watching.return();
+    assert.equal((await next).done, true);
   });
 
   test('no process: nothing is looked at, and nothing is wrong', async () => {
@@ -147,6 +190,32 @@ describe('diff', () => {
       [[7, -4096, undefined]],
     );
     assert.deepEqual(grown, []);
+  });
+
+  for (const what of ['fds', 'mappings'] as const) {
+    test(`more ${what} of the same buffers are growth, fewer are the opposite`, () => {
+      const [before, after] = [made([1, 4096, [7, 8]]), made([1, 4096, [7, 8]])];
+      for (const process of after.processes) if (process.pid === 7) process[what] += 3;
+      const { grown, shrunk } = diff(before, after);
+      assert.deepEqual(
+        grown.map((change) => [change.pid, change.growth, change[what]]),
+        [[7, 0, 3]],
+      );
+      assert.deepEqual(shrunk, []);
+      assert.deepEqual(
+        diff(after, before).shrunk.map((change) => [change.pid, change[what]]),
+        [[7, -3]],
+      );
+    });
+  }
+
+  test('bytes count before descriptors', () => {
+    const [before, after] = [made([1, 4096, [7]]), made([1, 4096, [7]], [2, 4096, [7]])];
+    for (const process of before.processes) process.fds = 100;
+    assert.deepEqual(
+      diff(before, after).grown.map(({ growth, fds }) => [growth, fds]),
+      [[4096, -98]],
+    );
   });
 
   test('a name, a holder, a size: each makes a buffer another', () => {

@@ -4,6 +4,9 @@
 // holder hold COUNT       buffers, as descriptors
 // holder churn COUNT      starts as many processes, eight at a time, that hold a buffer of their parent's and one of
 //                         their own and end; prints "started", then "done"
+// holder leaderless       two buffers, one as a descriptor and one mapped, by a thread that has outlived the first one
+// holder dup COUNT        one buffer by so many descriptors
+// holder lock COUNT       one buffer, of which so many ranges are locked
 // holder strings          buffers with the names of the lines of its stdin, which are hexadecimal; prints their inodes
 
 #define _GNU_SOURCE
@@ -11,6 +14,7 @@
 #include <inttypes.h>
 #include <linux/dma-buf.h>
 #include <linux/dma-heap.h>
+#include <pthread.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -18,6 +22,7 @@
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <signal.h>
@@ -94,6 +99,45 @@ static void churn(int count) {
   say("done");
 }
 
+static void* outlive(void* first) {
+  pthread_join(*(pthread_t*)first, NULL);
+  say("holds");
+  wait_for_end();
+  exit(0);
+}
+
+static void leave_to_a_thread(void) {
+  static pthread_t first;
+  pthread_t thread;
+  allocate(4096);
+  const int fd = allocate(8192);
+  if (mmap(NULL, 8192, PROT_READ, MAP_SHARED, fd, 0) == MAP_FAILED) die("mmap");
+  close(fd);
+  first = pthread_self();
+  pthread_create(&thread, NULL, outlive, &first);
+  pthread_exit(NULL);
+}
+
+static void dup_often(long count) {
+  const struct rlimit limit = {count + 100, count + 100};
+  if (setrlimit(RLIMIT_NOFILE, &limit) < 0) die("setrlimit");
+  const int fd = allocate(4096);
+  for (long copies = 1; copies < count; copies++) {
+    if (fcntl(fd, F_DUPFD_CLOEXEC, 0) < 0) die("fcntl");
+  }
+  say("holds");
+}
+
+static void lock_often(long count) {
+  const int fd = allocate(4096);
+  for (long index = 0; index < count; index++) {
+    const struct flock range = {.l_type = F_RDLCK, .l_whence = SEEK_SET, .l_start = 2 * index, .l_len = 1};
+    if (fcntl(fd, F_SETLK, &range) < 0) die("F_SETLK");
+  }
+  printf("%" PRIu64 " %d\n", inode_of(fd), fd);
+  fflush(stdout);
+}
+
 static void hold_names(void) {
   char line[256];
   while (fgets(line, sizeof line, stdin) && line[0] != '.') {
@@ -122,6 +166,12 @@ int main(int count, char** arguments) {
   } else if (strcmp(mode, "churn") == 0) {
     churn((int)number);
     return 0;
+  } else if (strcmp(mode, "leaderless") == 0) {
+    leave_to_a_thread();
+  } else if (strcmp(mode, "dup") == 0) {
+    dup_often(number);
+  } else if (strcmp(mode, "lock") == 0) {
+    lock_often(number);
   } else if (strcmp(mode, "strings") == 0) {
     hold_names();
   } else {

@@ -5,11 +5,17 @@
 // and sends all that in one message over the channel, descriptor 3; `with <word> <what>...` sends that word instead;
 // `open <what>` opens it and says the process and the number; `say <text>` sends that. A request that gets no answer is
 // told as it comes: `!` and its number.
+//
+// For who looks at processes: `map <name>` opens and maps the file of that name and says the process and the number;
+// `detach` has its path begin at its own root, as in a namespace of somebody's; `hang` has another
+// process wait while it holds its memory map locked, and says its number.
 
 #include "channel.h"
 
 #include <linux/fuse.h>
 #include <pthread.h>
+#include <signal.h>
+#include <sys/mman.h>
 #include <sys/mount.h>
 #include <sys/prctl.h>
 #include <sys/wait.h>
@@ -18,15 +24,22 @@ static const char* folder;
 static int device;
 
 static void reply(const struct fuse_in_header* request, const void* body, size_t length) {
-  char bytes[512];
+  char bytes[8192];
   const struct fuse_out_header header = {(uint32_t)(sizeof header + length), 0, request->unique};
   memcpy(bytes, &header, sizeof header);
   memcpy(bytes + sizeof header, body, length);
   check((int)write(device, bytes, sizeof header + length), "answering");
 }
 
+// A file that has a page, which can be read.
+#define PAGE_INODE 3
+static int page_opens;
+
 static struct fuse_attr attributes(uint64_t inode) {
-  return (struct fuse_attr){.ino = inode, .mode = inode == 1 ? S_IFDIR | 0777 : S_IFREG | 0666, .nlink = 1};
+  return (struct fuse_attr){.ino = inode,
+                            .size = inode == PAGE_INODE ? 4096 : 0,
+                            .mode = inode == 1 ? S_IFDIR | 0777 : S_IFREG | 0666,
+                            .nlink = 1};
 }
 
 static void answer(const struct fuse_in_header* request, const void* body) {
@@ -38,12 +51,20 @@ static void answer(const struct fuse_in_header* request, const void* body) {
       return reply(request, &init, sizeof init);
     }
     case FUSE_LOOKUP: {
-      struct fuse_entry_out entry = {.nodeid = 2, .attr = attributes(2)};  // known for no time at all
+      const uint64_t inode = strcmp(body, "page") == 0 ? PAGE_INODE : 2;
+      struct fuse_entry_out entry = {.nodeid = inode, .attr = attributes(inode)};  // known for no time at all
       return reply(request, &entry, sizeof entry);
+    }
+    case FUSE_READ: {
+      static const char page[4096];
+      if (request->nodeid != PAGE_INODE) break;
+      return reply(request, page, sizeof page);
     }
     case FUSE_OPENDIR:
     case FUSE_OPEN: {
-      const struct fuse_open_out opened = {.fh = 1};
+      // Every second time, whoever maps the page maps it past the page cache.
+      const int is_direct = request->nodeid == PAGE_INODE && page_opens++ > 0;
+      const struct fuse_open_out opened = {.fh = 1, .open_flags = is_direct ? FOPEN_DIRECT_IO : 0};
       return reply(request, &opened, sizeof opened);
     }
     case FUSE_INTERRUPT:
@@ -51,8 +72,9 @@ static void answer(const struct fuse_in_header* request, const void* body) {
     case FUSE_BATCH_FORGET:
       return;
     default:
-      say("!%u", request->opcode);
+      break;
   }
+  say("!%u", request->opcode);
 }
 
 static void* serve(void* nothing) {
@@ -71,6 +93,32 @@ static void mount_at(const char* path, int user) {
   char options[100];
   snprintf(options, sizeof options, "fd=%d,rootmode=40000,user_id=%d,group_id=%d", device, user, user);
   check(mount("silent", path, "fuse", MS_NOSUID | MS_NODEV, options), "mount");
+}
+
+static int open_file(const char* name) {
+  char path[300];
+  snprintf(path, sizeof path, "%s/%s", folder, name);
+  return check(open(path, O_RDWR | O_CLOEXEC), path);
+}
+
+static void* map_page(int fd) {
+  void* page = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+  if (page == MAP_FAILED) check(-1, "mmap");
+  return page;
+}
+
+// A process that waits in mmap(2) and holds its memory map locked: what it has written must have gone to the server
+// before it may map the file in another way.
+static void hang(void) {
+  const pid_t pid = check(fork(), "fork");
+  if (pid != 0) return say("%d", pid);
+  prctl(PR_SET_PDEATHSIG, SIGKILL);
+  const int fd = open_file("page");
+  const int direct = open_file("page");
+  char* page = map_page(fd);
+  page[0] = 1;
+  mmap(NULL, 4096, PROT_READ, MAP_PRIVATE, direct, 0);
+  pause();
 }
 
 static int open_one(const char* what) {
@@ -112,6 +160,15 @@ static void obey(int user) {
     } else if (strncmp(line, "open ", 5) == 0) {
       const int fd = open_one(line + 5);
       say("%d %d", getpid(), fd);
+    } else if (strncmp(line, "map ", 4) == 0) {
+      const int fd = open_file(line + 4);
+      map_page(fd);
+      say("%d %d", getpid(), fd);
+    } else if (strcmp(line, "detach") == 0) {
+      check(umount2(folder, MNT_DETACH), "umount2");
+      say("ok");
+    } else if (strcmp(line, "hang") == 0) {
+      hang();
     } else if (strncmp(line, "say ", 4) == 0) {
       send_text(3, line + 4);
       say("ok");

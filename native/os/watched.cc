@@ -1,0 +1,101 @@
+#include "os/watched.h"
+
+#include <csignal>
+
+#include <atomic>
+#include <utility>
+
+namespace dmabuf {
+namespace {
+
+constexpr int kMostLeft = 32;
+std::atomic<int> left_count{0};
+
+}  // namespace
+
+void Watch::Begin() {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  is_inside_ = true;
+  calls_++;
+}
+
+bool Watch::End() {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  is_inside_ = false;
+  return !is_left_;
+}
+
+void Watch::Finish() {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  is_over_ = true;
+  if (is_left_) left_count--;
+  changed_.notify_all();
+}
+
+bool Watch::Wait(std::chrono::milliseconds patience) {
+  // A machine that stood still makes the clock jump, which may cost one of many parts but not all.
+  constexpr int kParts = 20;
+  std::unique_lock<std::mutex> lock(mutex_);
+  int parts = 0;
+  unsigned seen = calls_;
+  for (;;) {
+    if (changed_.wait_for(lock, patience / kParts, [&] { return is_over_; })) return true;
+    parts = is_inside_ && calls_ == seen ? parts + 1 : 0;
+    seen = calls_;
+    if (parts == kParts) break;
+  }
+  is_left_ = true;
+  left_count++;
+  return false;
+}
+
+class WatchedThread {
+ public:
+  explicit WatchedThread(std::function<void(Watch*)> work) : work_(std::move(work)) {}
+
+  // False: there can be no thread.
+  static bool Start(const std::shared_ptr<WatchedThread>& self);
+  bool Wait(std::chrono::milliseconds patience) { return watch_.Wait(patience); }
+
+ private:
+  static void* Main(void* data) {
+    const std::unique_ptr<std::shared_ptr<WatchedThread>> self(
+        static_cast<std::shared_ptr<WatchedThread>*>(data));
+    (*self)->work_(&(*self)->watch_);
+    (*self)->work_ = nullptr;
+    (*self)->watch_.Finish();
+    return nullptr;
+  }
+
+  Watch watch_;
+  std::function<void(Watch*)> work_;
+};
+
+bool WatchedThread::Start(const std::shared_ptr<WatchedThread>& self) {
+  auto own = std::make_unique<std::shared_ptr<WatchedThread>>(self);
+  pthread_attr_t attributes;
+  pthread_attr_init(&attributes);
+  pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
+  pthread_attr_setstacksize(&attributes, size_t{256} << 10);
+  // Signals are for the threads that know of them.
+  sigset_t all;
+  sigset_t before;
+  sigfillset(&all);
+  pthread_sigmask(SIG_SETMASK, &all, &before);
+  pthread_t thread;
+  const int error = pthread_create(&thread, &attributes, Main, own.get());
+  pthread_sigmask(SIG_SETMASK, &before, nullptr);
+  pthread_attr_destroy(&attributes);
+  if (error != 0) return false;
+  (void)own.release();
+  return true;
+}
+
+Watched RunWatched(std::chrono::milliseconds patience, std::function<void(Watch*)> work) {
+  if (left_count >= kMostLeft) return Watched::kNotStarted;
+  const auto thread = std::make_shared<WatchedThread>(std::move(work));
+  if (!WatchedThread::Start(thread)) return Watched::kNotStarted;
+  return thread->Wait(patience) ? Watched::kEnded : Watched::kLeft;
+}
+
+}  // namespace dmabuf

@@ -1,0 +1,52 @@
+#pragma once
+
+#include <pthread.h>
+
+#include <chrono>
+#include <condition_variable>
+#include <functional>
+#include <memory>
+#include <mutex>
+
+namespace dmabuf {
+
+// Follows a thread through calls that may never return and that only SIGKILL ends: what reads another
+// process's memory map waits for locks, which that process may hold for as long as a file system that it uses
+// (FUSE, NFS) does not answer.
+class Watch {
+ public:
+  // Before such a call.
+  void Begin();
+  // After it. False: it took so long that nobody has waited. Then the thread owns what is its own alone, and
+  // must end.
+  [[nodiscard]] bool End();
+
+ private:
+  friend class WatchedThread;
+  // Of the thread, at its end.
+  void Finish();
+  // Of who waits: until the thread has ended (true), or one call has taken as long as that (false).
+  bool Wait(std::chrono::milliseconds patience);
+
+  std::mutex mutex_;
+  std::condition_variable changed_;
+  unsigned calls_ = 0;
+  bool is_inside_ = false;
+  bool is_left_ = false;
+  bool is_over_ = false;
+};
+
+enum class Watched {
+  kEnded,
+  kLeft,        // it hangs in a call, which may go on for ever
+  kNotStarted,  // too many hang already, or there can be no thread
+};
+
+// Runs `work` on a thread of its own and waits for its end, or until one of its calls has taken longer than
+// `patience`: then `work` goes on alone, if ever, and keeps what it owns until then.
+//
+// Of threads that hang there are at most 32 in this process, whoever started them: they count for the limits
+// of the process, so that is one number for all.
+Watched RunWatched(std::chrono::milliseconds patience, std::function<void(Watch*)> work);
+
+}  // namespace dmabuf
