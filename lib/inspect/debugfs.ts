@@ -1,5 +1,5 @@
 import { constants } from 'node:os';
-import { createError, type DmaBufError } from '../errors.js';
+import { createError, DmaBufError } from '../errors.js';
 import { native } from '../native.js';
 import type { BufferUsage } from './snapshot.js';
 import { onThreadPool, type Survey } from './survey.js';
@@ -14,8 +14,17 @@ const objectLine = /(?:^|\n)(\d{8,})\t[0-9a-f]{8,}\t[0-9a-f]{8,}\t(\d{8,})\t([^\
 
 const devicesLine = '\n\tAttached Devices:\n';
 
-/** A fence's line, as 6.12 and 7.2 print it. */
-const fenceLine = /^\t(?:kernel|write|read|bookkeep) fence:.+ (?:un)?signalled$/;
+/**
+ * A fence's line by its shape, whatever the kernel calls what it is for: `Exclusive fence: etnaviv 134000.gpu signalled`
+ * before 5.18, `read fence:vgem unbound seq 1 unsignalled`, `read fence:2:1 unbound vgem unsignalled` on 7.2.
+ */
+const fenceLine = /^\t[A-Za-z]+ fence:.* (?:un)?signalled$/;
+
+/** The headings of a kernel that prints the names (5.3) but no heading for them (before 5.19): an unset one is empty there. */
+const headingsWithoutName = /^\n?[^\n]*\n[^\n]*\texp_name\tino[^\n\t]*\n/;
+
+/** The last line, and how many buffers it counts. */
+const totalLine = /\nTotal (\d+) objects, \d+ bytes\n$/;
 
 /** The longest name, in bytes. */
 const maxName = 31;
@@ -24,7 +33,7 @@ const maxName = 31;
  * The name in what follows an object's line: the name, a newline, and lines of fences. Undefined when it is unset, or holds
  * newlines so that the text could be taken apart in two ways.
  */
-function nameIn(text: string): string | undefined {
+function nameIn(text: string, isUnsetWhenEmpty: boolean): string | undefined {
   const lines = text.split('\n');
   const names: string[] = [];
   let name = '';
@@ -35,22 +44,23 @@ function nameIn(text: string): string | undefined {
   }
   const [only] = names;
   if (names.length !== 1 || only === undefined || only === '<none>') return undefined;
+  if (only === '' && isUnsetWhenEmpty) return undefined;
   return Buffer.from(only, 'latin1').toString();
 }
 
-function objectOf(match: RegExpExecArray, rest: string): BufferUsage {
+function objectOf(match: RegExpExecArray, rest: string, isUnsetWhenEmpty: boolean): BufferUsage {
   const [, size, references, exporter, inode] = match as unknown as [string, string, string, string, string];
   const usage: BufferUsage = {
     inode: Number(inode),
     size: Number(size),
-    exporter,
+    exporter: Buffer.from(exporter, 'latin1').toString(),
     references: Number(references),
     devices: [],
     holders: [],
   };
   // The last one is the kernel's, whatever the name holds.
   const devices = rest.lastIndexOf(devicesLine);
-  const name = nameIn(devices < 0 ? rest : rest.slice(0, devices));
+  const name = nameIn(devices < 0 ? rest : rest.slice(0, devices), isUnsetWhenEmpty);
   if (name !== undefined) usage.name = name;
   if (devices >= 0) {
     for (const line of rest.slice(devices + devicesLine.length).split('\n')) {
@@ -64,10 +74,20 @@ function objectOf(match: RegExpExecArray, rest: string): BufferUsage {
 /** The buffers in the text of debugfs' bufinfo, of which every byte is one character. */
 export function parseBufferInfo(text: string): BufferUsage[] {
   const matches = [...text.matchAll(objectLine)];
+  const isUnsetWhenEmpty = headingsWithoutName.test(text);
   return matches.map((match, index) => {
     const end = matches[index + 1]?.index ?? text.length;
-    return objectOf(match, text.slice(match.index + match[0].length, end));
+    return objectOf(match, text.slice(match.index + match[0].length, end), isUnsetWhenEmpty);
   });
+}
+
+/** What the kernel counts must be what was understood: before 5.3 it printed no inodes, by which to tell buffers apart. */
+function checkCount(text: string, found: number): void {
+  const counted = totalLine.exec(text)?.[1];
+  if (Number(counted) === found) return;
+  const code = 'ERR_DMABUF_UNSUPPORTED_KERNEL';
+  const what = `${path} has ${counted ?? 'an unknown number of'} buffers in a form of which ${found} can be told`;
+  throw new DmaBufError(`${code}: ${what}`, { code, path });
 }
 
 function explain(errno: number, syscall: string): DmaBufError {
@@ -82,6 +102,7 @@ function explain(errno: number, syscall: string): DmaBufError {
 export async function surveyDebugfs(): Promise<Survey> {
   const text = await onThreadPool<Buffer>((done) => native.readWhole(path, done), explain);
   const buffers = parseBufferInfo(text.toString('latin1'));
+  checkCount(text.toString('latin1'), buffers.length);
   return {
     source: 'debugfs',
     buffers: new Map(buffers.map((buffer) => [buffer.inode, buffer])),
