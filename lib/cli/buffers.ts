@@ -1,3 +1,4 @@
+import { processChange } from '../inspect/diff.js';
 import type { BufferUsage, ProcessUsage, Snapshot } from '../inspect/snapshot.js';
 import type { Column, Format } from './output.js';
 import type { SortKeys } from './sorting.js';
@@ -88,6 +89,62 @@ export const processColumns: Column<ProcessUsage>[] = [
   { title: 'pss', kind: 'size', value: ({ pss }) => Math.round(pss) },
   { title: 'command', value: ({ command }) => command, shrinks: true },
 ];
+
+/** A process, and what it holds more than at another time. */
+export interface GrowingProcess extends ProcessUsage, Growth {}
+
+/** How processes have grown since. */
+export function withGrowth(
+  processes: readonly ProcessUsage[],
+  since: readonly ProcessUsage[],
+): GrowingProcess[] {
+  const earlier = new Map(since.map((process) => [process.pid, process]));
+  return processes.map((process) => {
+    const { growth, fds, mappings } = processChange(earlier.get(process.pid), process);
+    return { ...process, growth, moreFds: fds, moreMappings: mappings };
+  });
+}
+
+/** What is more, or less, than it was. */
+export interface Growth {
+  /** Bytes. */
+  growth: number;
+  moreFds: number;
+  moreMappings: number;
+}
+
+const signed = (number: number): string => (number > 0 ? `+${number}` : String(number));
+
+/** Bytes, or what else has become more: descriptors and mappings of the same buffers leak, too. */
+export function describeGrowth({ growth, moreFds, moreMappings }: Growth, { bytes }: Format): string {
+  if (growth !== 0) return formatSize(growth, bytes, true);
+  const changes = [
+    ...(moreFds === 0 ? [] : [`${signed(moreFds)} fd${Math.abs(moreFds) === 1 ? '' : 's'}`]),
+    ...(moreMappings === 0 ? [] : [`${signed(moreMappings)} map${Math.abs(moreMappings) === 1 ? '' : 's'}`]),
+  ];
+  return changes.join(' ') || '-';
+}
+
+const growthColumn: Column<GrowingProcess> = {
+  title: 'growth',
+  kind: 'size',
+  value: ({ growth }) => growth,
+  text: describeGrowth,
+};
+
+/** The columns of processes that are looked at again and again. */
+export const growingProcessColumns: Column<GrowingProcess>[] = [
+  ...processColumns.slice(0, -1),
+  growthColumn,
+  ...processColumns.slice(-1),
+];
+
+/** By what they can be sorted. */
+export const growingProcessKeys: SortKeys<GrowingProcess> = {
+  ...processKeys,
+  // Bytes first, however many descriptors there are.
+  growth: ({ growth, moreFds, moreMappings }) => growth * 2 ** 20 + moreFds + moreMappings,
+};
 
 /** One exporter's buffers. */
 export type ExporterRow = Snapshot['exporters'][number];

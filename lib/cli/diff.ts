@@ -2,11 +2,11 @@ import { spawn } from 'node:child_process';
 import { writeFileSync } from 'node:fs';
 import { constants } from 'node:os';
 import { setTimeout as sleep } from 'node:timers/promises';
-import type { Command } from 'commander';
+import { type Command, Option } from 'commander';
 import { fromNode } from '../errors.js';
-import { diff, type SnapshotDiff } from '../inspect/diff.js';
+import { diff, type ProcessChange, type SnapshotDiff } from '../inspect/diff.js';
 import { type BufferUsage, type ProcessUsage, type SnapshotOptions, snapshot } from '../inspect/snapshot.js';
-import { bufferColumns } from './buffers.js';
+import { bufferColumns, describeGrowth } from './buffers.js';
 import { seconds, subcommand, withFormat, withSource } from './options.js';
 import { type Column, type Format, formatTable, note, noteUnseen, outputWidth, toCsv } from './output.js';
 import { count, escapeName, formatSize, toJson } from './text.js';
@@ -36,7 +36,11 @@ export function diffCommand(): Command {
     HELP,
   )
     .argument('[command...]', 'program to run, and its arguments')
-    .option('-i, --interval <seconds>', 'how long to wait without a command', seconds, 10_000)
+    .addOption(
+      new Option('-i, --interval <seconds>', 'how long to wait without a command')
+        .argParser(seconds)
+        .default(10_000, '10'),
+    )
     .option('-o, --output <file>', 'where to write the answer (standard output)')
     .passThroughOptions();
   return withFormat(withSource(command)).action(compare);
@@ -55,15 +59,14 @@ function rowsOf({ appeared, gone, changed }: SnapshotDiff): Row[] {
   ];
 }
 
-type Growth = SnapshotDiff['grown'][number];
-
-const growthColumns: Column<Growth>[] = [
+const growthColumns: Column<ProcessChange>[] = [
   { title: 'pid', kind: 'number', value: ({ pid }) => pid },
   {
     title: 'growth',
     kind: 'size',
     value: ({ growth }) => growth,
-    text: ({ growth }, { bytes }) => formatSize(growth, bytes, true),
+    text: ({ growth, fds, mappings }, format) =>
+      describeGrowth({ growth, moreFds: fds, moreMappings: mappings }, format),
   },
   { title: 'rss', kind: 'size', value: ({ after }) => after?.rss ?? 0 },
   { title: 'buffers', kind: 'number', value: ({ after }) => after?.buffers ?? 0 },

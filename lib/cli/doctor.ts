@@ -17,7 +17,10 @@ Examples:
 /** `dmabuf doctor` */
 export function doctorCommand(): Command {
   const description = 'Examines what dma-bufs need on this machine, and says how to mend what does not work.';
-  return withFormat(subcommand('doctor', description, HELP)).action(report);
+  return withFormat(subcommand('doctor', description, HELP), {
+    quiet: 'leave out what is ok',
+    hasSizes: false,
+  }).action(report);
 }
 
 const columns: Column<Finding>[] = [

@@ -18,7 +18,10 @@ Examples:
 export function heapsCommand(): Command {
   const description =
     'Lists the dma-buf heaps and /dev/udmabuf, and whether this user may allocate from them.';
-  return withFormat(subcommand('heaps', description, HELP)).action(list);
+  return withFormat(subcommand('heaps', description, HELP), {
+    quiet: 'do not say what to do about what cannot be used',
+    hasSizes: false,
+  }).action(list);
 }
 
 const columns: Column<MemoryDevice>[] = [

@@ -10,13 +10,19 @@ export function subcommand(name: string, description: string, help: string): Com
     .addHelpText('after', `\n${help.trim()}`);
 }
 
-/** The options of every subcommand that prints rows. */
-export function withFormat(command: Command): Command {
-  return command
+/** The options of every subcommand that prints rows; `quiet` is what is left out, and sizes are there unless said. */
+export function withFormat(
+  command: Command,
+  {
+    quiet = 'do not say what could not be seen',
+    hasSizes = true,
+  }: { quiet?: string; hasSizes?: boolean } = {},
+): Command {
+  command
     .addOption(new Option('--json', 'print JSON').conflicts('csv'))
-    .option('--csv', 'print comma-separated values')
-    .option('--bytes', 'print sizes in bytes')
-    .option('-q, --quiet', 'do not say what could not be seen');
+    .option('--csv', 'print comma-separated values');
+  if (hasSizes) command.option('--bytes', 'print sizes in bytes');
+  return command.option('-q, --quiet', quiet);
 }
 
 /** The options of every subcommand that takes snapshots. */
@@ -44,7 +50,7 @@ export function seconds(text: string): number {
   const value = Number(text);
   if (!/^\d+(\.\d+)?$/.test(text) || value > 2_000_000)
     throw new InvalidArgumentError('It must be a number of seconds.');
-  return Math.round(value * 1000);
+  return value * 1000;
 }
 
 /** A size with its unit, as bytes. */

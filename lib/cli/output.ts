@@ -193,9 +193,10 @@ export function describeUnseen({ unreadable, attempts, unaccounted }: Snapshot):
   if (unreadable.length > 0) {
     const errors = [...new Set(unreadable.map(({ error }) => error))].join(', ');
     const processes = unreadable.length === 1 ? '1 process' : `${unreadable.length} processes`;
-    sentences.push(
-      `${processes} could not be read (${errors}): what they hold may be missing. Run as root to see all`,
-    );
+    const holders = unreadable.length === 1 ? 'it holds' : 'they hold';
+    const isRefused = unreadable.some(({ error }) => error === 'EACCES' || error === 'EPERM');
+    const advice = isRefused ? '. Run as root to see all' : '';
+    sentences.push(`${processes} could not be read (${errors}): what ${holders} may be missing${advice}`);
   }
   const hidden = attempts.find(({ source, error }) => source === 'procfs' && error.path === '/proc/1');
   if (hidden !== undefined) sentences.push(hidden.error.message);

@@ -4,8 +4,9 @@ import {
   bufferKeys,
   exporterColumns,
   exporterKeys,
-  processColumns,
-  processKeys,
+  growingProcessColumns,
+  growingProcessKeys,
+  withGrowth,
 } from './buffers.js';
 import { bold, type Column, describeTotal, describeUnseen, type Format, formatTable } from './output.js';
 import { type SortKeys, sortRows } from './sorting.js';
@@ -18,7 +19,7 @@ const views: readonly View[] = ['buffers', 'processes', 'exporters'];
 
 const keysOf: Readonly<Record<View, SortKeys<never>>> = {
   buffers: bufferKeys,
-  processes: processKeys,
+  processes: growingProcessKeys,
   exporters: exporterKeys,
 };
 
@@ -129,12 +130,13 @@ const helpLines = [
   'Any key ends this help.',
 ];
 
-/** The lines of a snapshot's table in one view. */
+/** The lines of a snapshot's table in one view; what has grown, since `first`. */
 export function tableOf(
   taken: Snapshot,
   { view, sort, reverse }: Pick<TopState, 'view' | 'sort' | 'reverse'>,
   format: Format,
   width: number,
+  first: Snapshot = taken,
 ): Promise<string[]> {
   const table = <Row>(
     rows: readonly Row[],
@@ -143,7 +145,10 @@ export function tableOf(
   ): Promise<string[]> =>
     formatTable(sortRows(rows, keys, { sort: sort[view], reverse }), columns, format, width);
   if (view === 'buffers') return table(taken.buffers, bufferKeys, bufferColumns(taken.processes));
-  if (view === 'processes') return table(taken.processes, processKeys, processColumns);
+  if (view === 'processes') {
+    const rows = withGrowth(taken.processes, first.processes);
+    return table(rows, growingProcessKeys, growingProcessColumns);
+  }
   return table(taken.exporters, exporterKeys, exporterColumns);
 }
 
@@ -166,6 +171,7 @@ export async function renderScreen(
   state: TopState,
   format: Format,
   { columns, rows }: { columns: number; rows: number },
+  first?: Snapshot,
 ): Promise<{ lines: string[]; state: TopState }> {
   const cut = (line: string): string =>
     line.length > columns ? `${line.slice(0, Math.max(0, columns - 1))}…` : line;
@@ -179,7 +185,7 @@ export async function renderScreen(
   head.push('');
   const room = Math.max(0, rows - head.length);
   if (help) return { lines: [...head, ...helpLines.map(cut)].slice(0, rows), state };
-  const [headings = '', ...body] = await tableOf(taken, state, format, columns);
+  const [headings = '', ...body] = await tableOf(taken, state, format, columns, first);
   const scroll = Math.min(state.scroll, Math.max(0, body.length - Math.max(1, room - 1)));
   const shown = [bold(headings), ...body.slice(scroll, scroll + Math.max(0, room - 1))];
   return { lines: [...head, ...shown].slice(0, rows), state: { ...state, scroll } };

@@ -2,6 +2,7 @@ import { constants } from 'node:os';
 import { type Command, Option } from 'commander';
 import type { Snapshot, SnapshotOptions } from '../inspect/snapshot.js';
 import { watch } from '../inspect/watch.js';
+import { endBySignal } from './ending.js';
 import { seconds, subcommand, whole, withFormat, withSource } from './options.js';
 import { bold, type Format, noteUnseen, outputWidth, print } from './output.js';
 import { toJson } from './text.js';
@@ -11,6 +12,7 @@ const HELP = `
 Keys: q quit; b p e buffers, processes, exporters; s < > sort by another column; r the other way round; arrows, j k
 scroll; space pause; + - look more often, less often; h help.
 For scripts, --iterations N and --once print plainly: with --json one line of JSON each time, the whole snapshot.
+GROWTH is what a process holds more, or less, than at the first look: bytes, or descriptors and mappings alone.
 Exit status: 0; 2 on errors; 128 + N when signal N ended it.
 
 Examples:
@@ -30,7 +32,11 @@ interface Flags extends Format {
 /** `dmabuf top` */
 export function topCommand(): Command {
   const command = subcommand('top', 'Shows live who holds how much.', HELP)
-    .option('-i, --interval <seconds>', 'how long to wait between two looks', seconds, 1000)
+    .addOption(
+      new Option('-i, --interval <seconds>', 'how long to wait between two looks')
+        .argParser(seconds)
+        .default(1000, '1'),
+    )
     .addOption(
       new Option('--view <view>', 'what to list')
         .choices(['buffers', 'processes', 'exporters'])
@@ -54,12 +60,14 @@ async function printPlainly(flags: Flags, iterations: number): Promise<void> {
   const { initialState, summaryOf, tableOf } = await import('./top-screen.js');
   const state = initialState(flags.view, flags.interval);
   let left = iterations;
+  let first: Snapshot | undefined;
   for await (const taken of watch({ interval: flags.interval, source: flags.source })) {
+    first ??= taken;
     if (flags.json) print(toJson(taken));
     else if (flags.csv) await printCsv(taken, flags.view, left === iterations);
     else {
       if (left < iterations) print('');
-      const [headings = '', ...lines] = await tableOf(taken, state, flags, outputWidth());
+      const [headings = '', ...lines] = await tableOf(taken, state, flags, outputWidth(), first);
       print(summaryOf(taken, flags), bold(headings), ...lines);
     }
     if (--left === 0) {
@@ -125,6 +133,7 @@ async function showLive(flags: Flags): Promise<void> {
   const screen = new Screen();
   let state: TopState = initialState(flags.view, flags.interval);
   let taken: Snapshot | undefined;
+  let first: Snapshot | undefined;
   let wake = new AbortController();
   let end: () => void = () => {};
   const ended = new Promise<void>((resolve) => {
@@ -137,7 +146,7 @@ async function showLive(flags: Flags): Promise<void> {
       // A terminal may not know its size, and say 0.
       const columns = stdout.columns || 80;
       const rows = stdout.rows || 24;
-      const rendered = await renderScreen(taken, state, flags, { columns, rows });
+      const rendered = await renderScreen(taken, state, flags, { columns, rows }, first);
       state = { ...state, scroll: rendered.state.scroll };
       screen.draw(rendered.lines);
     });
@@ -149,8 +158,14 @@ async function showLive(flags: Flags): Promise<void> {
     end();
   };
   const endBy = (signal: NodeJS.Signals): void => {
+    // The terminal has gone, or whoever looked at it.
+    if (signal === 'SIGHUP') endByHangUp();
     process.exitCode = 128 + constants.signals[signal];
     end();
+  };
+  const endByHangUp = (): void => {
+    screen.leave();
+    endBySignal('SIGHUP');
   };
   const suspend = (): void => {
     screen.leave();
@@ -184,7 +199,10 @@ async function showLive(flags: Flags): Promise<void> {
         if (state.paused)
           await new Promise((resolve) => signal.addEventListener('abort', resolve, { once: true }));
         else {
-          for await (taken of watch({ interval: state.interval, source: flags.source, signal })) draw();
+          for await (taken of watch({ interval: state.interval, source: flags.source, signal })) {
+            first ??= taken;
+            draw();
+          }
         }
       } catch (error) {
         if (!signal.aborted) throw error;
@@ -200,9 +218,8 @@ async function showLive(flags: Flags): Promise<void> {
   try {
     emitKeypressEvents(stdin);
     stdin.on('keypress', onKey);
-    // A terminal that goes away ends it.
-    stdin.on('end', end);
-    stdin.on('error', end);
+    stdin.on('end', endByHangUp);
+    stdin.on('error', endByHangUp);
     screen.enter();
     stdin.resume();
     draw();

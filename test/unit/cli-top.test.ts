@@ -74,6 +74,27 @@ describe('the screen of top', () => {
     });
   }
 
+  it('shows what a process holds more than at first: bytes, or descriptors and mappings alone', async () => {
+    const holders = [1, 2, 3].map((pid) => ({ pid, fds: 1, mappings: 0 }));
+    const first = snapshotOf([bufferUsage({ inode: 1, holders })]);
+    const now = snapshotOf([bufferUsage({ inode: 1, holders })]);
+    const [larger, leaks] = now.processes as [(typeof now.processes)[0], (typeof now.processes)[0]];
+    larger.rss += 8192;
+    leaks.fds += 5;
+    leaks.mappings += 1;
+    const state = { ...after('p'), sort: { ...start.sort, processes: 'growth' } };
+    const { lines } = await renderScreen(now, state, {}, { columns: 100, rows: 24 }, first);
+    const rows = lines.slice(-3).map((line) => line.trim().split(/ {2,}/));
+    assert.deepEqual(
+      rows.map((row) => [row[0], row.at(-2)]),
+      [
+        ['1', '+8 KiB'],
+        ['2', '+5 fds +1 map'],
+        ['3', '-'],
+      ],
+    );
+  });
+
   it('scrolls to the last row and not further', async () => {
     const size = { columns: 80, rows: 24 };
     const { lines, state } = await renderScreen(taken, after('G', 's'), {}, size);
