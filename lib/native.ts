@@ -84,6 +84,8 @@ export interface Native {
   /** Calls `done` once, with 0 or a negative errno. A pending wait keeps the event loop alive. */
   poll(handle: NativeHandle, direction: number, done: (errno: number) => void): number;
   cancelPoll(wait: number): void;
+  /** Has a thread wait instead of the event loop, from the first wait on. */
+  waitOnThread(): void;
   importSyncFileFd(fd: number, take: boolean): NativeHandle;
   exportSyncFile(buffer: NativeHandle, direction: number): NativeHandle;
   importSyncFile(buffer: NativeHandle, file: NativeHandle, direction: number): void;
@@ -183,6 +185,15 @@ function adviceOf(native: Native, code: string | number, syscall: string | undef
 }
 
 /**
+ * Whether the event loop cannot be asked to wait for descriptors: Bun ends the process when it is, and Deno at its end.
+ * For the tests, also where `DMABUF_TEST_WAITING` says so.
+ */
+function mustWaitOnThread(): boolean {
+  const { versions, env } = process;
+  return versions.bun !== undefined || versions.deno !== undefined || env.DMABUF_TEST_WAITING === 'thread';
+}
+
+/**
  * The addon of this environment. Importing the package loads nothing: the first use does, or throws an error that says why
  * it cannot. Until then a stand-in is here, whose place the addon takes.
  */
@@ -192,6 +203,7 @@ export let native: Native = new Proxy({} as Native, {
     loaded.setErrorFactory((code, syscall, path) =>
       createError(code, syscall, path, adviceOf(loaded, code, syscall)),
     );
+    if (mustWaitOnThread()) loaded.waitOnThread();
     native = loaded;
     return loaded[name];
   },

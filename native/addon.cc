@@ -38,6 +38,7 @@ constexpr Export kExports[] = {
     {"isReady", Entry<IsReadyFor, 2>},
     {"beginCpuAccessAsync", Entry<BeginAccessAsync, 3>},
     {"poll", Entry<StartPoll, 3>},
+    {"waitOnThread", Entry<WaitOnThread, 0>},
     {"cancelPoll", Entry<CancelPoll, 1>},
     {"importSyncFileFd", Entry<ImportSyncFileFd, 2>},
     {"exportSyncFile", Entry<ExportFences, 2>},

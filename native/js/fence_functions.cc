@@ -51,13 +51,15 @@ napi_value StartPoll(Call& call) {
   if (!call.ReadAny(0, &slot, &handle) || !call.Read(1, &access) || !call.CheckIdentity(*handle)) {
     return nullptr;
   }
-  // A copy for the wait: it may outlive the object's own, and libuv allows one watcher per descriptor.
-  Result<UniqueFd> copy = Duplicate(handle->fd.get());
-  if (!copy) return call.Fail(copy.error()), nullptr;
   const short event = PollEvent(static_cast<CpuAccess>(access));
-  const Result<uint32_t> wait = call.addon().polls.Start(std::move(*copy), event, call.argument(2));
+  const Result<uint32_t> wait = call.addon().polls.Start(slot, handle->fd.get(), event, call.argument(2));
   if (!wait) return call.Fail(wait.error()), nullptr;
   return call.Number(*wait);
+}
+
+napi_value WaitOnThread(Call& call) {
+  call.addon().polls.UseThread();
+  return nullptr;
 }
 
 napi_value CancelPoll(Call& call) {

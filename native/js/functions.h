@@ -41,6 +41,7 @@ napi_value WriteBytes(Call& call);             // (handle, source: Uint8Array, p
 napi_value IsReadyFor(Call& call);            // (handle, direction) => boolean
 napi_value BeginAccessAsync(Call& call);      // (handle, direction, done: (0 | -errno, call) => void) => void
 napi_value StartPoll(Call& call);             // (handle, direction, done: (0 | -errno) => void) => wait
+napi_value WaitOnThread(Call& call);          // () => void; before the first StartPoll
 napi_value CancelPoll(Call& call);            // (wait) => void
 napi_value ImportSyncFileFd(Call& call);      // (fd, take: boolean) => handle
 napi_value ExportFences(Call& call);          // (buffer: handle, direction) => handle

@@ -1,112 +1,127 @@
 #include "js/poll.h"
 
-#include <fcntl.h>
-#include <poll.h>
-#include <uv.h>
-
+#include <algorithm>
 #include <cerrno>
+#include <utility>
+
+#include "os/file.h"
 
 namespace dmabuf {
 
-// The uv handle and what goes with it; freed in uv's close callback, as uv demands.
-struct Polls::Wait {
-  uv_poll_t poll;
-  UniqueFd fd;
-  Polls* owner;
-  uint32_t id;
-  napi_ref done;
-
-  static void OnEvent(uv_poll_t* poll, int status, int /*events*/) {
-    auto* wait = static_cast<Wait*>(poll->data);
-    napi_env env = wait->owner->env_;
-    napi_handle_scope scope = nullptr;
-    napi_open_handle_scope(env, &scope);
-    napi_value done = nullptr;
-    napi_get_reference_value(env, wait->done, &done);
-    wait->owner->Close(wait);
-
-    napi_value argument = nullptr;
-    napi_value receiver = nullptr;
-    napi_create_int32(env, status, &argument);
-    napi_get_global(env, &receiver);
-    // A callback scope of its own: without one, what follows the promise runs when something else wakes the
-    // loop. It fails quietly where JavaScript may no longer run.
-    if (napi_make_callback(env, nullptr, receiver, done, 1, &argument, nullptr) == napi_pending_exception) {
-      napi_value error = nullptr;
-      napi_get_and_clear_last_exception(env, &error);
-      napi_fatal_exception(env, error);
-    }
-    napi_close_handle_scope(env, scope);
-  }
-
-  static void OnClose(uv_handle_t* handle) {
-    const std::unique_ptr<Wait> wait(static_cast<Wait*>(handle->data));
-    wait->owner->Closed(wait->id);
-  }
-};
-
-Polls::Polls(napi_env env) : env_(env) { napi_add_async_cleanup_hook(env, OnCleanup, this, &hook_); }
-
 Polls::~Polls() {
-  if (hook_ != nullptr) napi_remove_async_cleanup_hook(hook_);
+  if (waker_ != nullptr) waker_->Orphan();
 }
 
-Result<uint32_t> Polls::Start(UniqueFd fd, short event, napi_value done) {
-  uv_loop_t* loop = nullptr;
-  napi_get_uv_event_loop(env_, &loop);
-  auto wait = std::make_unique<Wait>();
-  // libuv makes the file non-blocking, for everybody who holds it: other processes may, and expect it to
-  // block.
-  const int flags = ::fcntl(fd.get(), F_GETFL);
-  int result = uv_poll_init(loop, &wait->poll, fd.get());
-  if (result < 0) return SystemError{-result, "epoll_ctl"};
-  if (flags >= 0 && (flags & O_NONBLOCK) == 0) ::fcntl(fd.get(), F_SETFL, flags);
-  wait->fd = std::move(fd);
-  wait->owner = this;
-  wait->id = ++last_id_;
-  wait->poll.data = wait.get();
-  napi_create_reference(env_, done, 1, &wait->done);
-  Wait* started = wait.release();
-  waits_.emplace(started->id, started);
-  result = uv_poll_start(&started->poll, event == POLLIN ? UV_READABLE : UV_WRITABLE, Wait::OnEvent);
-  if (result < 0) {
-    Close(started);
-    return SystemError{-result, "epoll_ctl"};
-  }
-  return started->id;
+Result<void> Polls::Prepare() {
+  if (waker_ != nullptr) return {};
+  if (ending_) return SystemError{ECANCELED, "epoll_create1"};
+  Result<ReadySet> set = ReadySet::Create();
+  if (!set) return set.error();
+  const auto start = use_thread_ ? Waker::OnThread : Waker::OnLoop;
+  const Result<Waker*> waker = start(env_, set->fd(), {OnReady, OnEnded, this});
+  if (!waker) return waker.error();
+  set_ = std::move(*set);
+  waker_ = *waker;
+  return {};
+}
+
+Result<uint32_t> Polls::WatchFor(uint32_t owner, int fd, short event) {
+  const uint64_t key = static_cast<uint64_t>(owner) << 16 | static_cast<uint16_t>(event);
+  const auto known = watch_by_key_.find(key);
+  if (known != watch_by_key_.end()) return known->second;
+  Result<UniqueFd> copy = Duplicate(fd);
+  if (!copy) return copy.error();
+  const uint32_t id = ++last_id_;
+  const Result<void> added = set_->Add(copy->get(), event, id);
+  if (!added) return added.error();
+  watches_.emplace(id, Watch{std::move(*copy), key, {}});
+  watch_by_key_.emplace(key, id);
+  return id;
+}
+
+Result<uint32_t> Polls::Start(uint32_t owner, int fd, short event, napi_value done) {
+  const Result<void> prepared = Prepare();
+  if (!prepared) return prepared.error();
+  const Result<uint32_t> watch = WatchFor(owner, fd, event);
+  if (!watch) return watch.error();
+  const uint32_t id = ++last_id_;
+  Wait wait{*watch, nullptr};
+  napi_create_reference(env_, done, 1, &wait.done);
+  waits_.emplace(id, wait);
+  watches_.at(*watch).waits.push_back(id);
+  if (waits_.size() == 1) waker_->KeepAlive(true);
+  if (std::exchange(fired_, false)) waker_->Rearm();
+  return id;
 }
 
 void Polls::Cancel(uint32_t id) {
   const auto entry = waits_.find(id);
-  if (entry != waits_.end() && entry->second->done != nullptr) Close(entry->second);
+  if (entry != waits_.end()) End(entry);
 }
 
-void Polls::Close(Wait* wait) {
-  if (wait->done == nullptr) return;
-  napi_delete_reference(env_, wait->done);
-  wait->done = nullptr;
-  uv_close(reinterpret_cast<uv_handle_t*>(&wait->poll), Wait::OnClose);
-}
-
-void Polls::Closed(uint32_t id) {
-  waits_.erase(id);
-  if (ending_ && waits_.empty()) {
-    napi_async_cleanup_hook_handle hook = hook_;
-    hook_ = nullptr;
-    napi_remove_async_cleanup_hook(hook);  // may delete this
+void Polls::End(std::unordered_map<uint32_t, Wait>::iterator entry) {
+  const auto [id, wait] = *entry;
+  napi_delete_reference(env_, wait.done);
+  waits_.erase(entry);
+  const auto found = watches_.find(wait.watch);
+  Watch& watch = found->second;
+  watch.waits.erase(std::find(watch.waits.begin(), watch.waits.end(), id));
+  if (watch.waits.empty()) {
+    // Others may hold the same file open, and the set would go on to watch it.
+    set_->Remove(watch.fd.get());
+    watch_by_key_.erase(watch.key);
+    watches_.erase(found);
   }
+  if (waits_.empty() && waker_ != nullptr) waker_->KeepAlive(false);
 }
 
-void Polls::OnCleanup(napi_async_cleanup_hook_handle /*hook*/, void* data) {
+void Polls::Settle(const ReadySet::Event& event) {
+  const auto watch = watches_.find(event.id);
+  if (watch == watches_.end()) return;  // what was settled before it has ended it
+  // Those that begin meanwhile are not meant.
+  const std::vector<uint32_t> waits = watch->second.waits;
+  for (const uint32_t id : waits) Settle(id, event.error);
+}
+
+void Polls::Settle(uint32_t id, int error) {
+  const auto entry = waits_.find(id);
+  if (entry == waits_.end() || ending_) return;
+  napi_handle_scope scope = nullptr;
+  napi_open_handle_scope(env_, &scope);
+  napi_value done = nullptr;
+  napi_get_reference_value(env_, entry->second.done, &done);
+  End(entry);
+  napi_value argument = nullptr;
+  napi_value receiver = nullptr;
+  napi_create_int32(env_, -error, &argument);
+  napi_get_global(env_, &receiver);
+  // A callback scope of its own: without one, what follows the promise runs when something else wakes the
+  // loop. A thread's call comes in one. It fails quietly where JavaScript may no longer run.
+  const napi_status status = use_thread_
+                                 ? napi_call_function(env_, receiver, done, 1, &argument, nullptr)
+                                 : napi_make_callback(env_, nullptr, receiver, done, 1, &argument, nullptr);
+  if (status == napi_pending_exception) {
+    napi_value thrown = nullptr;
+    napi_get_and_clear_last_exception(env_, &thrown);
+    napi_fatal_exception(env_, thrown);
+  }
+  napi_close_handle_scope(env_, scope);
+}
+
+void Polls::OnReady(void* data) {
+  auto* self = static_cast<Polls*>(data);
+  ReadySet::Event events[ReadySet::kMostTaken];
+  const size_t count = self->set_->Take(events, ReadySet::kMostTaken);
+  for (size_t index = 0; index < count && !self->ending_; index++) self->Settle(events[index]);
+  self->fired_ = self->waits_.empty();
+  if (!self->fired_ && !self->ending_) self->waker_->Rearm();
+}
+
+void Polls::OnEnded(void* data) {
   auto* self = static_cast<Polls*>(data);
   self->ending_ = true;
-  if (self->waits_.empty()) {
-    napi_async_cleanup_hook_handle hook = self->hook_;
-    self->hook_ = nullptr;
-    napi_remove_async_cleanup_hook(hook);
-    return;
-  }
-  for (const auto& entry : self->waits_) self->Close(entry.second);
+  self->waker_ = nullptr;
+  while (!self->waits_.empty()) self->End(self->waits_.begin());
 }
 
 }  // namespace dmabuf

@@ -1,43 +1,68 @@
 #pragma once
 
-#include <memory>
+#include <optional>
 #include <unordered_map>
+#include <vector>
 
 #include "js/napi_setup.h"
+#include "js/waker.h"
+#include "os/ready_set.h"
 #include "os/result.h"
 #include "os/unique_fd.h"
 
 namespace dmabuf {
 
-// Waits of one environment for descriptors to become ready, on the environment's own event loop. A pending
-// wait keeps the loop alive. Used on the environment's thread only.
+// Waits of one environment for descriptors to become ready. A pending wait keeps the event loop alive. What
+// it takes is made for the first wait, and stays. Used on the environment's thread only.
 class Polls {
  public:
-  explicit Polls(napi_env env);
+  explicit Polls(napi_env env) : env_(env) {}
   Polls(const Polls&) = delete;
   Polls(Polls&&) = delete;
   Polls& operator=(const Polls&) = delete;
   Polls& operator=(Polls&&) = delete;
   ~Polls();
 
-  // Calls `done(errno)` once when `event`, POLLIN or POLLOUT, holds: 0, or a negative errno. Takes the
-  // descriptor: it must be the wait's own. Returns the wait's number, for Cancel().
-  Result<uint32_t> Start(UniqueFd fd, short event, napi_value done);
+  // Has a thread wait instead of the event loop, from the first wait on: other runtimes than Node.js have
+  // none that polls.
+  void UseThread() { use_thread_ = true; }
+  // Calls `done(errno)` once when `event`, POLLIN or POLLOUT, holds of the file: 0, or a negative errno. All
+  // waits with one `owner` are for one file, and share a copy of its descriptor: it may be closed meanwhile,
+  // once they have been cancelled. Returns the wait's number, for Cancel().
+  Result<uint32_t> Start(uint32_t owner, int fd, short event, napi_value done);
   // Ends a wait without calling back. Does nothing when it is over.
   void Cancel(uint32_t id);
 
  private:
-  struct Wait;
+  // What the kernel watches. Of one file it allows a few hundred at most.
+  struct Watch {
+    UniqueFd fd;
+    uint64_t key;  // owner and event
+    std::vector<uint32_t> waits;
+  };
+  struct Wait {
+    uint32_t watch;
+    napi_ref done;
+  };
 
-  static void OnCleanup(napi_async_cleanup_hook_handle hook, void* data);
-  void Close(Wait* wait);
-  void Closed(uint32_t id);
+  static void OnReady(void* data);
+  static void OnEnded(void* data);
+  Result<void> Prepare();
+  Result<uint32_t> WatchFor(uint32_t owner, int fd, short event);
+  void Settle(const ReadySet::Event& event);
+  void Settle(uint32_t id, int error);
+  void End(std::unordered_map<uint32_t, Wait>::iterator entry);
 
   napi_env env_;
-  napi_async_cleanup_hook_handle hook_ = nullptr;
-  std::unordered_map<uint32_t, Wait*> waits_;  // until closed by the loop
-  uint32_t last_id_ = 0;
+  bool use_thread_ = false;
   bool ending_ = false;
+  bool fired_ = false;  // the waker has called, and waits to be told to go on
+  std::optional<ReadySet> set_;
+  Waker* waker_ = nullptr;
+  std::unordered_map<uint32_t, Watch> watches_;
+  std::unordered_map<uint64_t, uint32_t> watch_by_key_;
+  std::unordered_map<uint32_t, Wait> waits_;
+  uint32_t last_id_ = 0;  // of watches and waits
 };
 
 }  // namespace dmabuf
