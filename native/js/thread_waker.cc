@@ -19,7 +19,7 @@ class ThreadWaker : public Waker {
   ThreadWaker(napi_env env, int fd, const Callbacks& callbacks) : env_(env), fd_(fd), callbacks_(callbacks) {}
 
   // Deletes the object, at once or later, when it fails.
-  Result<void> Start() {
+  Result<Waker*> Start() {
     told_ = UniqueFd(::eventfd(1, EFD_CLOEXEC | EFD_NONBLOCK));
     if (!told_.valid()) {
       const SystemError error{errno, "eventfd"};
@@ -48,7 +48,7 @@ class ThreadWaker : public Waker {
     }
     // Later than the function's own hook, and so before it: the thread must not use what is gone.
     napi_add_env_cleanup_hook(env_, OnCleanup, this);
-    return {};
+    return static_cast<Waker*>(this);
   }
 
   void KeepAlive(bool alive) override {
@@ -123,10 +123,7 @@ class ThreadWaker : public Waker {
 }  // namespace
 
 Result<Waker*> Waker::OnThread(napi_env env, int fd, const Callbacks& callbacks) {
-  auto* waker = new ThreadWaker(env, fd, callbacks);
-  const Result<void> started = waker->Start();
-  if (!started) return started.error();
-  return static_cast<Waker*>(waker);
+  return (new ThreadWaker(env, fd, callbacks))->Start();
 }
 
 }  // namespace dmabuf

@@ -48,8 +48,9 @@ std::atomic<pid_t> passing_on[16];
 MappedRange* FindRange(uintptr_t address) {
   for (Chunk* chunk = chunks.load(); chunk != nullptr; chunk = chunk->next) {
     for (MappedRange& range : chunk->ranges) {
-      const uintptr_t start = range.start.load();
-      if (start == 0 || address < start || address - start >= range.length.load()) continue;
+      char* start = range.start.load();
+      const auto first = reinterpret_cast<uintptr_t>(start);
+      if (start == nullptr || address < first || address - first >= range.length.load()) continue;
       if (range.start.load() == start) return &range;  // else the length was another's
     }
   }
@@ -97,7 +98,7 @@ void OnBusError(int signal, siginfo_t* info, void* context) {
   if (range != nullptr) {
     range->lost = true;
     lost_ranges++;
-    void* start = reinterpret_cast<void*>(range->start.load());
+    void* start = range->start.load();
     if (!ReplaceByZeros(start, range->length)) range = nullptr;
   }
   if (range == nullptr) PassOn(signal, info, context);
@@ -151,14 +152,14 @@ MappedRange* NoteMappedRange(void* start, size_t length) {
   free_ranges = range->next_free;
   range->lost.store(false, std::memory_order_relaxed);
   range->length.store(length, std::memory_order_release);
-  range->start.store(reinterpret_cast<uintptr_t>(start), std::memory_order_release);
+  range->start.store(static_cast<char*>(start), std::memory_order_release);
   noted.fetch_add(1, std::memory_order_relaxed);
   return range;
 }
 
 void ForgetMappedRange(MappedRange* range) {
   const std::lock_guard<std::mutex> guard(lock);
-  range->start.store(0, std::memory_order_release);
+  range->start.store(nullptr, std::memory_order_release);
   range->next_free = free_ranges;
   free_ranges = range;
   noted.fetch_sub(1, std::memory_order_relaxed);

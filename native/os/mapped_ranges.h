@@ -11,8 +11,8 @@ namespace dmabuf {
 // An exporter may answer an access with SIGBUS, as drivers do whose device was removed; by default that ends
 // the process. While a range is in the table, a handler puts zero pages there instead, and marks it lost.
 struct MappedRange {
-  std::atomic<uintptr_t> start{0};  // 0: nothing
-  std::atomic<size_t> length{0};    // bytes, whole pages
+  std::atomic<char*> start{nullptr};  // nullptr: nothing
+  std::atomic<size_t> length{0};      // bytes, whole pages
   std::atomic<bool> lost{false};
   MappedRange* next_free = nullptr;
 };
