@@ -23,7 +23,10 @@ const noLimits: Limits = {};
  *
  * @param names What options there are besides those of a wait.
  */
-export function checkWaitOptions(options: WaitOptions | undefined, names = waitOptions): Limits {
+export function checkWaitOptions(
+  options: WaitOptions | undefined,
+  names: readonly string[] = waitOptions,
+): Limits {
   if (options === undefined) return noLimits;
   checkOptions(options, names);
   const timeout = options.timeout;

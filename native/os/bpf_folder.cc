@@ -60,7 +60,7 @@ std::string NextOf(std::string_view* path) {
     return {};
   }
   const size_t end = std::min(path->find('/', start), path->size());
-  const std::string name(path->substr(start, end - start));
+  std::string name(path->substr(start, end - start));
   *path = path->substr(end);
   return name;
 }

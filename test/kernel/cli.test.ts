@@ -314,7 +314,10 @@ kernelTest(
 kernelTest('pin without rights, or without the iterator, is an error in one line', () => {
   const { status, stdout, stderr } = dmabuf(['pin'], hasIterator ? nobody : {});
   assert.deepEqual([status, stdout], [2, '']);
-  assert.match(stderr, /^dmabuf pin: (EACCES|EPERM|EOPNOTSUPP|ENOENT|ERR_DMABUF_UNSUPPORTED_KERNEL): [^\n]+\n$/);
+  assert.match(
+    stderr,
+    /^dmabuf pin: (EACCES|EPERM|EOPNOTSUPP|ENOENT|ERR_DMABUF_UNSUPPORTED_KERNEL): [^\n]+\n$/,
+  );
 });
 
 kernelTest('top for scripts: as often as asked, one snapshot a line', () =>
