@@ -1,4 +1,4 @@
-import { closeSync, constants, openSync, readdirSync, realpathSync } from 'node:fs';
+import { closeSync, constants, existsSync, openSync, readdirSync, realpathSync } from 'node:fs';
 import { basename } from 'node:path';
 import { throwIfAborted } from './abort.js';
 import { finishAllocation, runAllocation } from './allocation.js';
@@ -17,6 +17,7 @@ import {
   isObject,
   outOfRange,
 } from './check.js';
+import { withDeviceAdvice } from './device-advice.js';
 import type { DmaBuf } from './dma-buf.js';
 import { callSite, createError, DmaBufError } from './errors.js';
 import { guard, type Sentinel, unguard } from './handle.js';
@@ -56,7 +57,7 @@ export interface HeapInfo {
   kind: HeapKind;
   /** Whether this process may open it, which is all it takes to allocate. */
   accessible: boolean;
-  /** Why not: the errno's name, `'EACCES'` most often. Absent when it is accessible. */
+  /** Why not: the errno's name, `'EACCES'` most often; `DmaHeap.open()` then says what to do. Absent when it is accessible. */
   error?: string;
   /** Symbolic links beside it that name it too. Absent when there are none. */
   aliases?: string[];
@@ -98,17 +99,14 @@ function describe(path: string): HeapInfo {
   return info;
 }
 
+/**
+ * What `/dev/dma_heap` has. Where its names may not be read, those heaps that have a usual name, if they can be reached, and
+ * the folder itself in place of those that cannot be seen.
+ */
 function listHeaps(): HeapInfo[] {
-  let entries: string[];
-  try {
-    entries = readdirSync(directory);
-  } catch (error) {
-    if (errorCode(error) === 'ENOENT') return [];
-    throw createError((error as NodeJS.ErrnoException).errno ?? 0, 'scandir', directory);
-  }
   const heaps = new Map<string, HeapInfo>();
   const links: [string, string][] = [];
-  for (const entry of entries.sort()) {
+  for (const entry of namesOf(heaps).sort()) {
     const path = `${directory}/${entry}`;
     const target = realPathOf(path);
     if (target === path) heaps.set(path, describe(path));
@@ -120,6 +118,23 @@ function listHeaps(): HeapInfo[] {
     heap.aliases = [...(heap.aliases ?? []), alias];
   }
   return [...heaps.values()];
+}
+
+function namesOf(heaps: Map<string, HeapInfo>): string[] {
+  try {
+    return readdirSync(directory);
+  } catch (error) {
+    if (errorCode(error) === 'ENOENT') return [];
+    const name = basename(directory);
+    heaps.set(directory, {
+      name,
+      path: directory,
+      kind: 'unknown',
+      accessible: false,
+      error: errorCode(error),
+    });
+    return ['system', ...contiguousNames].filter((heap) => existsSync(`${directory}/${heap}`));
+  }
 }
 
 /** The path without symbolic links; as it is where the device went away meanwhile. */
@@ -151,11 +166,11 @@ function resolveHeap(asked: unknown): string {
 
 function openNative(path: string): NativeHandle {
   try {
-    return native.openHeap(path);
+    return withDeviceAdvice(path, () => native.openHeap(path));
   } catch (error) {
     if (!(error instanceof DmaBufError) || error.code !== 'ENOENT') throw error;
     const names = listHeaps().map((heap) => heap.name);
-    const found = names.length === 0 ? 'There is no heap here.' : `Heaps here: ${names.join(', ')}.`;
+    const found = names.length === 0 ? 'There is no heap here' : `Heaps here: ${names.join(', ')}`;
     const hint = error.hint === undefined ? found : `${error.hint} ${found}`;
     throw createError(error.errno as number, error.syscall, path, hint);
   }
@@ -213,9 +228,8 @@ export class DmaHeap implements Disposable {
 
   /**
    * Every heap on this machine, whether this process may use it or not; `[]` where there is none. A heap that
-   * symbolic links name as well is listed once.
-   *
-   * @throws DmaBufError `EACCES` when `/dev/dma_heap` may not be listed
+   * symbolic links name as well is listed once. Where the folder `/dev/dma_heap` may not be listed, it stands itself among
+   * the heaps, with the error, for those that cannot be seen.
    */
   static list(): HeapInfo[] {
     return listHeaps();
@@ -226,8 +240,8 @@ export class DmaHeap implements Disposable {
    *
    * @param heap A name (`'system'`), the alias `'cma'` for whatever the contiguous heap is called on this
    *   kernel, or a path.
-   * @throws DmaBufError `EACCES` (with the udev rule that cures it), `ENOENT` (with the heaps that exist),
-   *   `ENOTTY` (the file is not a heap)
+   * @throws DmaBufError `EACCES` or `EPERM` (with what denies it: the device's modes, a folder's, a mount, a container's
+   *   rules for devices, and the cure), `ENOENT` (with the heaps that exist), `ENOTTY` (the file is not a heap)
    */
   static open(heap: string): DmaHeap {
     return new DmaHeap(resolveHeap(heap), construct);

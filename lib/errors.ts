@@ -89,16 +89,6 @@ export function withoutHint({ message, hint }: DmaBufError): string {
   return hint === undefined ? message : message.slice(0, -hint.length - '. '.length);
 }
 
-const udevRule =
-  `Give a group access with a udev rule, as root: echo 'SUBSYSTEM=="dma_heap", GROUP="video", MODE="0660"' ` +
-  '> /etc/udev/rules.d/99-dma-heap.rules && udevadm control --reload && udevadm trigger ' +
-  '--subsystem-match=dma_heap; then add the user to that group';
-
-const udmabufRule =
-  `Give a group access with a udev rule, as root: echo 'KERNEL=="udmabuf", GROUP="kvm", MODE="0660"' ` +
-  '> /etc/udev/rules.d/99-udmabuf.rules && udevadm control --reload && udevadm trigger --name-match=udmabuf; ' +
-  'then add the user to that group';
-
 /** What to do about an error, where one thing is likely. */
 export function adviceFor(code: string, syscall?: string, path?: string): string | undefined {
   if (code === 'EMFILE') {
@@ -107,28 +97,16 @@ export function adviceFor(code: string, syscall?: string, path?: string): string
   switch (`${syscall} ${code}`) {
     case 'open EACCES':
     case 'open EPERM':
-      if (path?.startsWith('/dev/dma_heap')) return udevRule;
-      if (path === '/dev/udmabuf') return udmabufRule;
-      if (path?.startsWith('/proc/')) return 'Only the same user or root may read this process';
-      return undefined;
+      return path?.startsWith('/proc/') ? 'Only the same user or root may read this process' : undefined;
     case 'open ENOENT':
-      if (path?.startsWith('/dev/dma_heap')) {
-        return (
-          'This kernel has no such heap: heaps exist since Linux 5.6 with CONFIG_DMABUF_HEAPS ' +
-          '(CONFIG_DMABUF_HEAPS_SYSTEM, CONFIG_DMABUF_HEAPS_CMA); in a container, pass the device in'
-        );
-      }
-      if (path === '/dev/udmabuf') {
-        return 'Load the module, as root: modprobe udmabuf (Linux 4.20, CONFIG_UDMABUF); in a container, pass the device in';
-      }
-      if (path?.startsWith('/proc/')) return 'No such process, or it has no such descriptor';
-      return undefined;
-    case 'open ENOTTY':
-      return 'This file is not a dma-buf heap; heaps are the devices under /dev/dma_heap';
+      return path?.startsWith('/proc/') ? 'No such process, or it has no such descriptor' : undefined;
     case 'DMA_HEAP_IOCTL_ALLOC ENOMEM':
       return 'The heap has no memory of that size left; a contiguous heap may be fragmented or too small (cma= on the kernel command line)';
     case 'DMA_HEAP_IOCTL_ALLOC EINVAL':
       return 'The heap refuses this size or access';
+    case 'UDMABUF_CREATE EINVAL':
+    case 'UDMABUF_CREATE_LIST EINVAL':
+      return 'A limit of the module may be exceeded, as root: /sys/module/udmabuf/parameters';
     case 'poll EAGAIN':
       return (
         "A device still uses the buffer, and waiting would block the event loop: await buffer.ready('read') or " +

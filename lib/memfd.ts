@@ -8,6 +8,7 @@ import {
   invalidType,
   outOfRange,
 } from './check.js';
+import { withDeviceAdvice } from './device-advice.js';
 import { DmaBufError } from './errors.js';
 import { type NativeHandle, native } from './native.js';
 
@@ -22,6 +23,9 @@ export interface MemfdRange {
 }
 
 const memfdRange: readonly string[] = ['memfd', 'offset', 'size'];
+
+/** Opened by the addon (native/js/udmabuf_functions.cc). */
+export const udmabufDevice = '/dev/udmabuf';
 
 const sealShrink = 0x2;
 const sealWrite = 0x8;
@@ -127,7 +131,7 @@ export function createFromMemfd(
     refuse(`${checked.length} pieces exceed the module's limit of ${limit} (parameter list_limit)`);
   }
   checkTotal(checked.reduce((total, [, , size]) => total + size, 0));
-  return native.createUdmabuf(Float64Array.from(checked.flat()));
+  return withDeviceAdvice(udmabufDevice, () => native.createUdmabuf(Float64Array.from(checked.flat())));
 }
 
 /** What {@link createMemfd} makes. */

@@ -1,8 +1,9 @@
 import { finishAllocation, runAllocation } from './allocation.js';
 import type { Access } from './check.js';
+import { withDeviceAdvice } from './device-advice.js';
 import type { DmaBuf } from './dma-buf.js';
 import { callSite, DmaBufError } from './errors.js';
-import { checkTotal } from './memfd.js';
+import { checkTotal, udmabufDevice } from './memfd.js';
 import { guardMemory } from './memory-guard.js';
 import { native } from './native.js';
 
@@ -33,11 +34,17 @@ export async function allocateUdmabuf(
 ): Promise<DmaBuf> {
   const whole = checkRequest(size, options);
   const site = callSite(allocateUdmabuf);
-  return await runAllocation((done) => native.allocateUdmabufAsync(whole, done), options, 'udmabuf', site);
+  return await runAllocation(
+    (done) => withDeviceAdvice(udmabufDevice, () => native.allocateUdmabufAsync(whole, done)),
+    options,
+    'udmabuf',
+    site,
+  );
 }
 
 /** Allocates a memfd of its own behind a dma-buf. The arguments have been checked. */
 export function allocateUdmabufSync(size: number, options: UdmabufRequest | undefined): DmaBuf {
   const whole = checkRequest(size, options);
-  return finishAllocation(native.allocateUdmabufSync(whole), options?.name, 'udmabuf');
+  const handle = withDeviceAdvice(udmabufDevice, () => native.allocateUdmabufSync(whole));
+  return finishAllocation(handle, options?.name, 'udmabuf');
 }

@@ -1,6 +1,6 @@
 import type { Command } from 'commander';
-import { adviceFor } from '../errors.js';
-import { listDevices, type MemoryDevice } from '../inspect/devices.js';
+import { adviceForNoHeaps } from '../device-advice.js';
+import { heapFolder, listDevices, type MemoryDevice } from '../inspect/devices.js';
 import { subcommand, withFormat } from './options.js';
 import { type Column, type Format, note, printRows } from './output.js';
 
@@ -8,7 +8,7 @@ const HELP = `
 KIND tells what memory a heap gives: system (any pages), cma (physically contiguous), protected (not for the CPU),
 shared (with the host of a confidential guest), udmabuf (memory of memfds). What to do about a device that this user may
 not use is said on standard error, and in the field fix of JSON and CSV.
-Exit status: 0; 1 when this user may use none; 2 on errors.
+Exit status: 0; 1 when this user may use none, or when the heaps cannot be listed; 2 on errors.
 
 Examples:
   dmabuf heaps
@@ -36,10 +36,10 @@ async function list(format: Format): Promise<void> {
   const devices = listDevices();
   const csvColumns: Column<MemoryDevice>[] = [...columns, { title: 'fix', value: ({ fix }) => fix }];
   await printRows(devices, format.csv ? csvColumns : columns, format, devices);
-  if (devices.every(({ accessible }) => !accessible)) process.exitCode = 1;
+  const unseen = devices.some(({ path }) => path === heapFolder);
+  if (unseen || devices.every(({ accessible }) => !accessible)) process.exitCode = 1;
   if (format.json || format.csv || format.quiet) return;
-  if (devices.every(({ kind }) => kind === 'udmabuf'))
-    note('heaps', `no heaps: ${adviceFor('ENOENT', 'open', '/dev/dma_heap')}`);
+  if (devices.every(({ kind }) => kind === 'udmabuf')) note('heaps', `no heaps: ${adviceForNoHeaps()}`);
   // One rule mends all heaps.
   const fixes = new Map(devices.map(({ name, fix }) => [fix, name]));
   for (const [fix, name] of fixes) if (fix !== undefined) note('heaps', `${name}: ${fix}`);

@@ -1,6 +1,9 @@
 import { closeSync, constants, openSync } from 'node:fs';
+import { adviceForUnlistable, deviceAdvice } from '../device-advice.js';
 import { DmaHeap, type HeapInfo, type HeapKind } from '../dma-heap.js';
-import { adviceFor } from '../errors.js';
+
+/** Stands among the heaps where it cannot be listed. */
+export const heapFolder = '/dev/dma_heap';
 
 /** A device that makes dma-bufs for users: a heap, or /dev/udmabuf. */
 export interface MemoryDevice extends Omit<HeapInfo, 'kind'> {
@@ -13,7 +16,7 @@ function describeUdmabuf(): MemoryDevice {
   const path = '/dev/udmabuf';
   const device: MemoryDevice = { name: 'udmabuf', path, kind: 'udmabuf', accessible: true };
   try {
-    closeSync(openSync(path, constants.O_RDWR | constants.O_NONBLOCK));
+    closeSync(openSync(path, constants.O_RDONLY | constants.O_NONBLOCK));
   } catch (error) {
     device.accessible = false;
     device.error = (error as NodeJS.ErrnoException).code ?? String(error);
@@ -25,7 +28,9 @@ function describeUdmabuf(): MemoryDevice {
 export function listDevices(): MemoryDevice[] {
   const devices: MemoryDevice[] = [...DmaHeap.list(), describeUdmabuf()];
   for (const device of devices) {
-    const fix = device.error === undefined ? undefined : adviceFor(device.error, 'open', device.path);
+    if (device.error === undefined) continue;
+    const isFolder = device.path === heapFolder;
+    const fix = isFolder ? adviceForUnlistable(device.path) : deviceAdvice(device.error, device.path);
     if (fix !== undefined) device.fix = fix;
   }
   return devices;

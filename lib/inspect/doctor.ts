@@ -2,12 +2,13 @@ import { readFileSync } from 'node:fs';
 import { access, constants } from 'node:fs/promises';
 import { release } from 'node:os';
 import { gunzipSync } from 'node:zlib';
-import { adviceFor, DmaBufError, withoutHint } from '../errors.js';
+import { adviceForNoHeaps } from '../device-advice.js';
+import { DmaBufError, withoutHint } from '../errors.js';
 import { udmabufLimit } from '../memfd.js';
 import { native } from '../native.js';
 import { defaultPinFolder, surveyBpf, surveyPinned } from './bpf.js';
 import { surveyDebugfs } from './debugfs.js';
-import { listDevices, type MemoryDevice } from './devices.js';
+import { heapFolder, listDevices, type MemoryDevice } from './devices.js';
 import { surveyProcfs, whatProcHides } from './procfs.js';
 
 /** One thing that was looked at. */
@@ -111,13 +112,12 @@ function examineConfig(version: string): Finding[] {
 
 function examineDevices(devices: readonly MemoryDevice[]): Finding[] {
   const findings = devices.map(({ name, path, kind, accessible, error, fix }) => {
+    if (path === heapFolder) return bad('fail', 'heaps', `${path} cannot be listed: ${error}`, fix);
     const subject = kind === 'udmabuf' ? 'udmabuf' : `heap ${name}`;
     return accessible ? ok(subject, `${path} can be used`) : bad('warn', subject, `${path}: ${error}`, fix);
   });
   if (devices.every(({ kind }) => kind === 'udmabuf')) {
-    findings.unshift(
-      bad('warn', 'heaps', 'there is no /dev/dma_heap', adviceFor('ENOENT', 'open', '/dev/dma_heap')),
-    );
+    findings.unshift(bad('warn', 'heaps', `there is no heap under ${heapFolder}`, adviceForNoHeaps()));
   }
   const usable = devices.filter(({ accessible }) => accessible).map(({ name }) => name);
   if (usable.length > 0) return [...findings, ok('allocate', `memory can come from ${usable.join(', ')}`)];
@@ -264,18 +264,33 @@ function examineLockdown(): Finding {
 export async function examine(): Promise<Finding[]> {
   const version = release();
   const addon = examineAddon();
-  const findings = [addon, examineKernel(version), ...examineConfig(version)];
+  const findings = [
+    addon,
+    examineKernel(version),
+    ...(await examined('config', () => examineConfig(version))),
+  ];
   // Everything below asks the addon.
   if (addon.status === 'fail') return findings;
-  return [
-    ...findings,
-    ...examineDevices(listDevices()),
-    ...examineUdmabufLimits(),
-    ...(await examineBpf(defaultPinFolder)),
-    await examineDebugfs(),
-    ...(await examineProcesses()),
-    ...examinePtrace(),
-    ...examineLimits(),
-    examineLockdown(),
+  const looks: [string, () => Finding[] | Promise<Finding[]>][] = [
+    ['heaps', () => examineDevices(listDevices())],
+    ['udmabuf limits', examineUdmabufLimits],
+    ['bpf', () => examineBpf(defaultPinFolder)],
+    ['debugfs', async () => [await examineDebugfs()]],
+    ['processes', examineProcesses],
+    ['ptrace scope', examinePtrace],
+    ['descriptors', examineLimits],
+    ['lockdown', () => [examineLockdown()]],
   ];
+  for (const [subject, look] of looks) findings.push(...(await examined(subject, look)));
+  return findings;
+}
+
+/** What a look found; one that fails is a finding itself, and the others are taken all the same. */
+async function examined(subject: string, look: () => Finding[] | Promise<Finding[]>): Promise<Finding[]> {
+  try {
+    return await look();
+  } catch (error) {
+    if (error instanceof DmaBufError) return [bad('fail', subject, withoutHint(error), error.hint)];
+    return [bad('fail', subject, String(error))];
+  }
 }
