@@ -38,11 +38,11 @@ const cancellableOptions: readonly string[] = [...allocateOptions, 'signal'];
 const defaultSources: readonly Source[] = ['system', 'udmabuf'];
 
 /**
- * What no other source would cure: the process has no descriptor left, or the descriptor of an open heap was closed behind
- * its object. Whatever else the kernel answers is this one source's refusal: EINVAL too, since the request was checked
- * before (a contiguous heap, a vendor's heap and udmabuf each refuse sizes that others serve).
+ * What no other source would cure: the process has no descriptor left, the descriptor of an open heap was closed behind its
+ * object, or a path makes no sense. Whatever else the kernel answers is this one source's refusal: EINVAL too, since the
+ * request was checked before (a contiguous heap, a vendor's heap and udmabuf each refuse sizes that others serve).
  */
-const endsTheSearch = new Set(['EMFILE', 'ENFILE', 'EBADF']);
+const endsTheSearch = new Set(['EMFILE', 'ENFILE', 'EBADF', 'ENOTDIR', 'ELOOP', 'ENAMETOOLONG']);
 
 function isRefusal(error: unknown): error is DmaBufError {
   if (!(error instanceof DmaBufError)) return false;
