@@ -13,7 +13,7 @@ import {
 } from './check.js';
 import { createDmaBuf, DmaBuf, handleOfDmaBuf } from './dma-buf.js';
 import { atCallSite, callSite, DmaBufError, fromNode } from './errors.js';
-import { guard, type Sentinel, unguard } from './handle.js';
+import { guard, noSentinel, type Sentinel, unguard } from './handle.js';
 import { type NativeHandle, native } from './native.js';
 import {
   atPath,
@@ -85,7 +85,7 @@ function makeRoom(bytes: number): void {
 const construct = Symbol('DmaBufChannel');
 
 /** Makes the channel of a socket that the addon has just yielded; closes it when that fails. */
-let createChannel: (handle: NativeHandle, options?: ChannelOptions) => DmaBufChannel;
+let createChannel: (handle: NativeHandle, options?: ChannelOptions, place?: number) => DmaBufChannel;
 
 /**
  * The end of a connection that carries messages with file descriptors between processes: a Unix SOCK_SEQPACKET socket
@@ -104,14 +104,14 @@ export class DmaBufChannel implements Disposable, AsyncIterable<ChannelMessage> 
   #fd = -1; // until somebody asks
   readonly #peer: PeerCredentials;
   readonly #maxMessageSize: number;
-  #sentinel: Sentinel | undefined;
+  #sentinel: Sentinel;
   readonly #sending: SocketLine;
   readonly #receiving: SocketLine;
 
   static {
-    createChannel = (handle, options) => {
+    createChannel = (handle, options, place) => {
       try {
-        return new DmaBufChannel(handle, construct, options);
+        return new DmaBufChannel(handle, construct, options, place);
       } catch (error) {
         native.close(handle);
         throw error;
@@ -119,7 +119,7 @@ export class DmaBufChannel implements Disposable, AsyncIterable<ChannelMessage> 
     };
   }
 
-  private constructor(handle: NativeHandle, token: symbol, options: ChannelOptions = {}) {
+  private constructor(handle: NativeHandle, token: symbol, options: ChannelOptions = {}, place = 0) {
     if (token !== construct) {
       throw illegalConstructor('DmaBufChannel', 'DmaBufChannel.pair(), connect(), listen() or adopt()');
     }
@@ -131,7 +131,7 @@ export class DmaBufChannel implements Disposable, AsyncIterable<ChannelMessage> 
     this.#handle = handle;
     this.#sending = new SocketLine(handle, 2);
     this.#receiving = new SocketLine(handle, 1);
-    this.#sentinel = guard(handle, 'DmaBufChannel');
+    this.#sentinel = guard(handle, 'DmaBufChannel', place);
   }
 
   /**
@@ -144,7 +144,7 @@ export class DmaBufChannel implements Disposable, AsyncIterable<ChannelMessage> 
     let one: DmaBufChannel | undefined;
     try {
       one = createChannel(first, options);
-      return [one, createChannel(second, options)];
+      return [one, createChannel(second, options, 1)];
     } catch (error) {
       if (one === undefined) native.close(second);
       one?.close();
@@ -170,6 +170,7 @@ export class DmaBufChannel implements Disposable, AsyncIterable<ChannelMessage> 
     } catch (error) {
       if (channel === undefined) native.release(handle);
       else channel.release();
+      native.unclaimed[0] = 0;
       throw error;
     }
   }
@@ -186,30 +187,28 @@ export class DmaBufChannel implements Disposable, AsyncIterable<ChannelMessage> 
     const address = socketAddress(path);
     const limits = checkWaitOptions(options, connectOptions);
     checkChannelOptions(options, connectOptions);
-    let handle = connectNow(address, path);
-    if (handle < 0) {
-      const site = callSite(DmaBufChannel.connect);
-      // The server is slow to accept, and no event tells when there is room in its queue.
-      handle = await new PendingWaits().run<NativeHandle>(
-        (done, fail) => {
-          const timer = setInterval(() => {
-            try {
-              const connected = connectNow(address, path);
-              if (connected < 0) return;
-              clearInterval(timer);
-              done(0, connected);
-            } catch (error) {
-              fail(error instanceof DmaBufError ? atCallSite(error, site) : error);
-            }
-          }, 10);
-          return () => clearInterval(timer);
-        },
-        limits,
-        site,
-        `connecting to ${path}`,
-      );
-    }
-    return createChannel(handle, options);
+    const connected = connectNow(address, path, options);
+    if (connected !== undefined) return connected;
+    const site = callSite(DmaBufChannel.connect);
+    // The server is slow to accept, and no event tells when there is room in its queue.
+    return await new PendingWaits().run<DmaBufChannel>(
+      (done, fail) => {
+        const timer = setInterval(() => {
+          try {
+            const channel = connectNow(address, path, options);
+            if (channel === undefined) return;
+            clearInterval(timer);
+            if (!done(0, channel)) channel.close();
+          } catch (error) {
+            fail(error instanceof DmaBufError ? atCallSite(error, site) : error);
+          }
+        }, 10);
+        return () => clearInterval(timer);
+      },
+      limits,
+      site,
+      `connecting to ${path}`,
+    );
   }
 
   /**
@@ -340,16 +339,26 @@ export class DmaBufChannel implements Disposable, AsyncIterable<ChannelMessage> 
    */
   release(): number {
     const self = DmaBufChannel.#openOf(this);
-    const fd = native.release(self.#handle);
-    self.#forget();
+    native.verify(self.#handle);
+    self.#rejectAll();
+    const handle = DmaBufChannel.#openOf(self).#handle;
+    const fd = native.release(handle);
+    self.#handle = -1;
+    self.#sentinel.record.handle = -1;
+    self.#forget(handle);
+    native.unclaimed[0] = 0;
     return fd;
   }
 
   /** Closes this end, and rejects pending calls. The peer can still receive what was sent. Does nothing the second time. */
   close(): void {
-    if (DmaBufChannel.#of(this).#handle < 0) return;
-    native.close(this.#handle);
-    this.#forget();
+    DmaBufChannel.#of(this).#rejectAll();
+    const handle = this.#handle; // read now: whoever was told may have closed it
+    if (handle < 0) return;
+    native.close(handle);
+    this.#handle = -1;
+    this.#sentinel.record.handle = -1;
+    this.#forget(handle);
   }
 
   /** The same as `close()`. */
@@ -357,12 +366,15 @@ export class DmaBufChannel implements Disposable, AsyncIterable<ChannelMessage> 
     DmaBufChannel.prototype.close.call(this);
   }
 
-  #forget(): void {
-    this.#handle = -1;
-    this.#fd = -1;
-    this.#sentinel = unguard(this.#sentinel);
+  #rejectAll(): void {
     this.#sending.close('DmaBufChannel');
     this.#receiving.close('DmaBufChannel');
+  }
+
+  #forget(handle: NativeHandle): void {
+    this.#fd = -1;
+    unguard(this.#sentinel, handle);
+    this.#sentinel = noSentinel;
   }
 
   /** The handles are in the addon's registers. */
@@ -388,7 +400,12 @@ export class DmaBufChannel implements Disposable, AsyncIterable<ChannelMessage> 
 
   #receiveNow(): ChannelMessage | undefined | typeof again {
     const length = native.receive(this.#handle, this.#maxMessageSize);
-    if (length >= 0) return { data: arrivals.slice(0, length), handles: readHandles() };
+    if (length >= 0) {
+      const message = { data: arrivals.slice(0, length), handles: readHandles() };
+      // The numbers of other files are the receiver's from here on.
+      for (let index = 0; index < message.handles.length; index++) native.unclaimed[index] = 0;
+      return message;
+    }
     if (length === -1) return again;
     if (length === -2) return undefined;
     throw truncated(length === -3, this.#maxMessageSize);
@@ -426,12 +443,19 @@ function limitMessages(handle: NativeHandle, wanted = 0): number {
   });
 }
 
-function connectNow(address: Uint8Array, path: string): NativeHandle {
+/** Nothing while the server's queue is full. */
+function connectNow(
+  address: Uint8Array,
+  path: string,
+  options: ChannelOptions | undefined,
+): DmaBufChannel | undefined {
+  let handle: NativeHandle;
   try {
-    return native.connect(address);
+    handle = native.connect(address);
   } catch (error) {
     throw atPath(error, path);
   }
+  return handle < 0 ? undefined : createChannel(handle, options);
 }
 
 function checkSendables(handles: readonly Sendable[], most = maxHandles): void {
@@ -488,10 +512,13 @@ function writeSendables(handles: readonly Sendable[]): void {
 function hold(handles: readonly Sendable[]): NativeHandle[] {
   const held: NativeHandle[] = [];
   try {
-    for (const item of handles) {
-      if (typeof item === 'number') held.push(native.hold(false, item));
-      else
-        held.push(native.hold(true, item instanceof DmaBuf ? handleOfDmaBuf(item) : handleOfSyncFile(item)));
+    for (let index = 0; index < handles.length; index++) {
+      const item = handles[index] as Sendable;
+      held[index] =
+        typeof item === 'number'
+          ? native.hold(false, item)
+          : native.hold(true, item instanceof DmaBuf ? handleOfDmaBuf(item) : handleOfSyncFile(item));
+      native.unclaimed[0] = 0;
     }
     return held;
   } catch (error) {
@@ -508,11 +535,11 @@ function readHandles(): Sendable[] {
   for (let index = 0, count = registers[0] as number; index < count; index++) {
     const kind = registers[2 + 2 * index];
     const value = registers[3 + 2 * index] as number;
-    handles.push(kind === 1 ? createDmaBuf(value) : value);
+    handles[index] = kind === 1 ? createDmaBuf(value, undefined, index) : value;
     if (kind === 2) syncFiles.push(index);
   }
   // Making one overwrites the registers.
-  for (const index of syncFiles) handles[index] = createSyncFile(handles[index] as number);
+  for (const index of syncFiles) handles[index] = createSyncFile(handles[index] as number, index);
   return handles;
 }
 

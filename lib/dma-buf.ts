@@ -498,9 +498,9 @@ export function importFrom(pid: number, fd: number): DmaBuf {
   return createDmaBuf(importFromProcess(pid, fd));
 }
 
-/** Makes the DmaBuf of a handle that the addon has just yielded. */
-export function createDmaBuf(handle: NativeHandle, source?: string): DmaBuf {
-  return new (DmaBuf as unknown as Constructor)(new OpenBuffer(handle), source);
+/** Makes the DmaBuf of a handle that the addon has just yielded, at `place` in a message. */
+export function createDmaBuf(handle: NativeHandle, source?: string, place = 0): DmaBuf {
+  return new (DmaBuf as unknown as Constructor)(new OpenBuffer(handle, place), source);
 }
 
 /** For when the caller's own error matters more than one from END. */

@@ -20,7 +20,7 @@ import {
 import { withDeviceAdvice } from './device-advice.js';
 import type { DmaBuf } from './dma-buf.js';
 import { callSite, createError, DmaBufError } from './errors.js';
-import { guard, type Sentinel, unguard } from './handle.js';
+import { guard, noSentinel, type Sentinel, unguard } from './handle.js';
 import { guardMemory } from './memory-guard.js';
 import { type NativeHandle, native } from './native.js';
 
@@ -211,7 +211,7 @@ const construct = Symbol('DmaHeap');
  */
 export class DmaHeap implements Disposable {
   #handle: NativeHandle;
-  #sentinel: Sentinel | undefined;
+  #sentinel: Sentinel;
   readonly #path: string;
   readonly #name: string;
   readonly #kind: HeapKind;
@@ -220,10 +220,10 @@ export class DmaHeap implements Disposable {
     if (token !== construct) throw illegalConstructor('DmaHeap', 'DmaHeap.open()');
     const handle = openNative(path);
     this.#handle = handle;
-    this.#sentinel = guard(handle, 'DmaHeap');
     this.#path = realPathOf(path);
     this.#name = basename(this.#path);
     this.#kind = kindOf(this.#name);
+    this.#sentinel = guard(handle, 'DmaHeap');
   }
 
   /**
@@ -320,9 +320,12 @@ export class DmaHeap implements Disposable {
   /** Closes the heap; buffers and pending allocations are not affected. Does nothing the second time. */
   close(): void {
     if (DmaHeap.#of(this).#handle < 0) return;
-    native.close(this.#handle);
+    const handle = this.#handle;
+    native.close(handle);
     this.#handle = -1;
-    this.#sentinel = unguard(this.#sentinel);
+    this.#sentinel.record.handle = -1;
+    unguard(this.#sentinel, handle);
+    this.#sentinel = noSentinel;
   }
 
   /** The same as `close()`. */

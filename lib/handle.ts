@@ -41,6 +41,9 @@ export class Sentinel {
   readonly record: OpenRecord = { handle: -1, type: 'DmaBuf' };
 }
 
+/** What a closed object has in its sentinel's place: its sentinel may watch over another object by then. */
+export const noSentinel: Sentinel = new Sentinel();
+
 const maxSpare = 1024;
 const spare: Sentinel[] = [];
 const warned = new Set<string>();
@@ -171,9 +174,15 @@ function placeOfMaking(): string {
   }
 }
 
-/** Starts to watch over an open file. The owner keeps the sentinel and nothing else does. */
-export function guard(handle: NativeHandle, type: HandleType): Sentinel {
-  let sentinel = spare.pop();
+/**
+ * Starts to watch over an open file that the addon has just yielded, and so claims it. The owner keeps the sentinel and
+ * nothing else does.
+ *
+ * @param place Where in a message or a pair the addon has yielded it.
+ */
+export function guard(handle: NativeHandle, type: HandleType, place = 0): Sentinel {
+  if (tracking) origins.set(handle, placeOfMaking());
+  let sentinel = takeSpare();
   if (sentinel === undefined) {
     sentinel = new Sentinel();
     registry ??= new FinalizationRegistry<OpenRecord>(closeCollected);
@@ -181,19 +190,26 @@ export function guard(handle: NativeHandle, type: HandleType): Sentinel {
   }
   sentinel.record.handle = handle;
   sentinel.record.type = type;
-  if (tracking) origins.set(handle, placeOfMaking());
+  // From here on the sentinel's end closes it, whatever happens to its owner. Nothing is called between the two.
+  native.unclaimed[place] = 0;
   return sentinel;
 }
 
 /**
- * The owner closed the file itself, and must keep what this returns: a reference to the sentinel would keep its next
- * owner's loss from being seen.
+ * The owner closed the file itself, and has said so in the sentinel's record, before it called anything: a sentinel must not
+ * close what is no longer its owner's. The owner must forget it, since a reference would keep the next owner's loss from
+ * being seen.
  */
-export function unguard(sentinel: Sentinel | undefined): undefined {
-  if (sentinel === undefined) return;
-  if (tracking) origins.delete(sentinel.record.handle);
-  sentinel.record.handle = -1;
-  if (spare.length < maxSpare) spare.push(sentinel);
+export function unguard(sentinel: Sentinel, handle: NativeHandle): void {
+  if (tracking) origins.delete(handle);
+  if (spare.length < maxSpare) spare[spare.length] = sentinel;
+}
+
+function takeSpare(): Sentinel | undefined {
+  if (spare.length === 0) return undefined;
+  const sentinel = spare[spare.length - 1];
+  spare.length--;
+  return sentinel;
 }
 
 /** By their numbers in the addon (HandleKind, native/js/handles.h). */

@@ -30,6 +30,11 @@ type SurveyDone = (surveyOrErrno: RawSurvey | number, syscall: string | undefine
 export interface Native {
   readonly path: string;
   readonly registers: Float64Array;
+  /**
+   * What was yielded last, by its place in a message or a pair, else at 0; what is claimed becomes 0. The addon closes what
+   * has not been claimed when it yields the next: nobody else knows of it where making its object has failed.
+   */
+  readonly unclaimed: Float64Array;
   readonly pageSize: number;
   setErrorFactory(factory: typeof createError): void;
 

@@ -1,7 +1,7 @@
 import { constants } from 'node:buffer';
 import { closedError, tooLarge } from './check.js';
 import type { CallSite } from './errors.js';
-import { guard, type Sentinel, unguard } from './handle.js';
+import { guard, noSentinel, type Sentinel, unguard } from './handle.js';
 import { type NativeHandle, native } from './native.js';
 import { type Limits, PendingWaits } from './wait.js';
 
@@ -20,10 +20,10 @@ export class OpenBuffer {
   private bytes: Uint8Array | undefined;
   /** CPU accesses that were begun and not ended, by direction. */
   private accesses: number[] | undefined;
-  private sentinel: Sentinel | undefined;
+  private sentinel: Sentinel; // of nothing once closed
   private waits: PendingWaits | undefined;
 
-  constructor(handle: NativeHandle) {
+  constructor(handle: NativeHandle, place: number) {
     this.handle = handle;
     this.knownFd = -1;
     this.knownInode = 0;
@@ -32,7 +32,7 @@ export class OpenBuffer {
     this.halfClosed = false;
     this.bytes = undefined;
     this.accesses = undefined;
-    this.sentinel = guard(handle, 'DmaBuf');
+    this.sentinel = guard(handle, 'DmaBuf', place);
     this.waits = undefined;
   }
 
@@ -90,8 +90,9 @@ export class OpenBuffer {
   }
 
   end(direction: number): void {
-    (this.accesses as number[])[direction] = ((this.accesses as number[])[direction] as number) - 1;
     native.endCpuAccess(this.handle, direction);
+    // Where that fails, closing tries once more.
+    (this.accesses as number[])[direction] = ((this.accesses as number[])[direction] as number) - 1;
   }
 
   /** Waits, through the event loop, until the fences that matter for an access have signalled. */
@@ -138,30 +139,38 @@ export class OpenBuffer {
    * kernel does not let go of a mapping, throws and stays open.
    */
   close(): boolean {
-    if (this.handle < 0) return false;
-    this.endAll();
+    this.waits?.rejectAll('DmaBuf');
+    const handle = this.handle; // read now: whoever was told may have closed it
+    if (handle < 0) return false;
+    if (this.accesses !== undefined) this.endAll();
     this.halfClosed = true;
-    if (native.close(this.handle) === true) this.knownLost = true;
-    this.forget();
+    if (native.close(handle) === true) this.knownLost = true;
+    this.handle = -1;
+    this.sentinel.record.handle = -1;
+    this.forget(handle);
     return true;
   }
 
   /** Gives the descriptor away. */
   release(): number {
-    if (this.knownSize === 0) this.describe();
     native.verify(this.handle);
-    this.endAll();
+    this.waits?.rejectAll('DmaBuf');
+    const { handle } = checkOpen(this);
+    if (this.accesses !== undefined) this.endAll();
     this.halfClosed = true;
-    this.knownLost = native.isLost(this.handle);
-    const fd = native.release(this.handle);
-    this.forget();
+    this.knownLost = native.isLost(handle);
+    const fd = native.release(handle);
+    this.handle = -1;
+    this.sentinel.record.handle = -1;
+    this.forget(handle);
+    native.unclaimed[0] = 0;
     return fd;
   }
 
   private endAll(): void {
-    if (this.accesses === undefined) return;
+    const accesses = this.accesses as number[];
     for (let direction = 1; direction <= 3; direction++) {
-      while ((this.accesses[direction] as number) > 0) {
+      for (let count = accesses[direction] as number; count > 0; count--) {
         try {
           this.end(direction);
         } catch {
@@ -169,14 +178,14 @@ export class OpenBuffer {
         }
       }
     }
+    this.accesses = undefined;
   }
 
-  private forget(): void {
-    this.handle = -1;
+  private forget(handle: NativeHandle): void {
     this.knownFd = -1;
     this.bytes = undefined;
-    this.sentinel = unguard(this.sentinel);
-    this.waits?.rejectAll('DmaBuf');
+    unguard(this.sentinel, handle);
+    this.sentinel = noSentinel;
   }
 }
 

@@ -11,7 +11,7 @@ import {
   outOfRange,
 } from './check.js';
 import { createError, DmaBufError, fromNode } from './errors.js';
-import { guard, type Sentinel, unguard } from './handle.js';
+import { guard, noSentinel, type Sentinel, unguard } from './handle.js';
 import { type NativeHandle, native } from './native.js';
 import { again, letTurn, SocketLine } from './socket-line.js';
 import { checkWaitOptions, type WaitOptions } from './wait.js';
@@ -96,7 +96,10 @@ function lockFolder(path: string): NativeHandle | undefined {
   for (let tries = 200; tries > 0; tries--) {
     try {
       const lock = native.lockFolder(dirname(resolve(path)));
-      if (lock >= 0) return lock;
+      if (lock >= 0) {
+        native.unclaimed[0] = 0;
+        return lock;
+      }
     } catch (error) {
       if (isCode(error, 'EACCES')) return undefined; // A folder that may not be listed cannot be locked.
       throw error;
@@ -214,7 +217,7 @@ export class DmaBufServer implements Disposable, AsyncIterable<DmaBufChannel> {
   #fd = -1; // until somebody asks
   readonly #file: SocketFile | undefined;
   readonly #toChannel: (handle: NativeHandle) => DmaBufChannel;
-  #sentinel: Sentinel | undefined;
+  #sentinel: Sentinel;
   readonly #accepting: SocketLine;
 
   /** @internal */
@@ -293,13 +296,16 @@ export class DmaBufServer implements Disposable, AsyncIterable<DmaBufChannel> {
    * nothing the second time.
    */
   close(): void {
-    if (DmaBufServer.#of(this).#handle < 0) return;
+    DmaBufServer.#of(this).#accepting.close('DmaBufServer');
+    const handle = this.#handle; // read now: whoever was told may have closed it
+    if (handle < 0) return;
     if (this.#file !== undefined) removeOwn(this.#file);
-    native.close(this.#handle);
+    native.close(handle);
     this.#handle = -1;
+    this.#sentinel.record.handle = -1;
     this.#fd = -1;
-    this.#sentinel = unguard(this.#sentinel);
-    this.#accepting.close('DmaBufServer');
+    unguard(this.#sentinel, handle);
+    this.#sentinel = noSentinel;
   }
 
   /** The same as `close()`. */

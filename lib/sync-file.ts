@@ -10,7 +10,7 @@ import {
 } from './check.js';
 import { describeErrno } from './errnos.js';
 import { callSite, DmaBufError, unsupportedKernel } from './errors.js';
-import { guard, type Sentinel, unguard } from './handle.js';
+import { guard, noSentinel, type Sentinel, unguard } from './handle.js';
 import { type NativeHandle, native } from './native.js';
 import { checkWaitOptions, PendingWaits, type WaitOptions } from './wait.js';
 
@@ -88,7 +88,7 @@ const construct = Symbol('SyncFile');
 /** The addon's handle of an open SyncFile. */
 export let handleOfSyncFile: (file: SyncFile) => NativeHandle;
 /** Makes the SyncFile of a handle that the addon has just yielded. */
-export let createSyncFile: (handle: NativeHandle) => SyncFile;
+export let createSyncFile: (handle: NativeHandle, place?: number) => SyncFile;
 
 /**
  * A sync_file: fences behind a file descriptor, which says when the work of devices is done (Linux 4.7, exchanged with
@@ -99,22 +99,22 @@ export let createSyncFile: (handle: NativeHandle) => SyncFile;
 export class SyncFile implements Disposable {
   #handle: NativeHandle;
   #fd: number;
-  #sentinel: Sentinel | undefined;
+  #sentinel: Sentinel;
   readonly #waits = new PendingWaits();
 
   static {
     handleOfSyncFile = (file) => SyncFile.#openOf(file).#handle;
-    createSyncFile = (handle) => new SyncFile(handle, construct);
+    createSyncFile = (handle, place) => new SyncFile(handle, construct, place);
   }
 
-  private constructor(handle: NativeHandle, token: symbol) {
+  private constructor(handle: NativeHandle, token: symbol, place?: number) {
     if (token !== construct) {
       throw illegalConstructor('SyncFile', 'DmaBuf.exportSyncFile(), SyncFile.import() or SyncFile.adopt()');
     }
     native.describe(handle);
     this.#handle = handle;
     this.#fd = native.registers[0] as number;
-    this.#sentinel = guard(handle, 'SyncFile');
+    this.#sentinel = guard(handle, 'SyncFile', place);
   }
 
   /**
@@ -254,16 +254,27 @@ export class SyncFile implements Disposable {
    * rejected.
    */
   release(): number {
-    const fd = native.release(SyncFile.#openOf(this).#handle);
-    this.#forget();
+    const file = SyncFile.#openOf(this);
+    native.verify(file.#handle);
+    file.#waits.rejectAll('SyncFile');
+    const handle = SyncFile.#openOf(file).#handle;
+    const fd = native.release(handle);
+    file.#handle = -1;
+    file.#sentinel.record.handle = -1;
+    file.#forget(handle);
+    native.unclaimed[0] = 0;
     return fd;
   }
 
   /** Closes the descriptor and rejects pending waits. Does nothing the second time. */
   close(): void {
-    if (SyncFile.#of(this).#handle < 0) return;
-    native.close(this.#handle);
-    this.#forget();
+    SyncFile.#of(this).#waits.rejectAll('SyncFile');
+    const handle = this.#handle; // read now: whoever was told may have closed it
+    if (handle < 0) return;
+    native.close(handle);
+    this.#handle = -1;
+    this.#sentinel.record.handle = -1;
+    this.#forget(handle);
   }
 
   /** The same as `close()`. */
@@ -271,11 +282,10 @@ export class SyncFile implements Disposable {
     SyncFile.prototype.close.call(this);
   }
 
-  #forget(): void {
-    this.#handle = -1;
+  #forget(handle: NativeHandle): void {
     this.#fd = -1;
-    this.#sentinel = unguard(this.#sentinel);
-    this.#waits.rejectAll('SyncFile');
+    unguard(this.#sentinel, handle);
+    this.#sentinel = noSentinel;
   }
 }
 

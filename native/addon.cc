@@ -89,7 +89,9 @@ napi_value SetErrorFactory(Call& call) {
 
 void DeleteAddonData(napi_env env, void* data, void* /*hint*/) {
   auto* addon = static_cast<AddonData*>(data);
+  addon->unclaimed->Reclaim();
   if (addon->registers_reference != nullptr) napi_delete_reference(env, addon->registers_reference);
+  if (addon->unclaimed_reference != nullptr) napi_delete_reference(env, addon->unclaimed_reference);
   if (addon->arrivals_reference != nullptr) napi_delete_reference(env, addon->arrivals_reference);
   if (addon->create_error != nullptr) napi_delete_reference(env, addon->create_error);
   delete addon;
@@ -109,6 +111,10 @@ Napi::Object Init(Napi::Env env, Napi::Object exports) {
   addon->registers = registers.Data();
   napi_create_reference(env, registers, 1, &addon->registers_reference);
   exports.Set("registers", registers);
+  Napi::Float64Array unclaimed = Napi::Float64Array::New(env, Unclaimed::kRoom);
+  addon->unclaimed = std::make_unique<Unclaimed>(*addon->handles, unclaimed.Data());
+  napi_create_reference(env, unclaimed, 1, &addon->unclaimed_reference);
+  exports.Set("unclaimed", unclaimed);
   exports.Set("pageSize", Napi::Number::New(env, static_cast<double>(PageSize())));
 
   Define(env, exports, "setErrorFactory", Entry<SetErrorFactory, 1>, addon);

@@ -19,6 +19,9 @@ struct AddonData {
   // A Float64Array that JavaScript reads further results from: cheaper than an object per call.
   double* registers = nullptr;
   napi_ref registers_reference = nullptr;
+  // Numbers that JavaScript sees, see Unclaimed.
+  std::unique_ptr<Unclaimed> unclaimed;
+  napi_ref unclaimed_reference = nullptr;
   // A Uint8Array of JavaScript's into which messages are received.
   uint8_t* arrivals = nullptr;
   size_t arrivals_length = 0;

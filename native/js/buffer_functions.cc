@@ -6,7 +6,7 @@ namespace dmabuf {
 namespace {
 
 napi_value AddBuffer(Call& call, UniqueFd fd, const FileStatus& status) {
-  return call.Number(call.addon().handles->Add(HandleKind::kDmaBuf, std::move(fd), status));
+  return call.Yield(call.addon().handles->Add(HandleKind::kDmaBuf, std::move(fd), status));
 }
 
 // Leaves what JavaScript shows of a buffer in the registers.
@@ -30,7 +30,7 @@ napi_value ImportFd(Call& call) {
   if (take) {
     const Result<void> marked = SetCloseOnExec(fd);
     if (!marked) return call.Fail(marked.error()), nullptr;
-    return AddBuffer(call, UniqueFd(fd), *status);
+    return call.YieldTaken(call.addon().handles->Add(HandleKind::kDmaBuf, UniqueFd(fd), *status));
   }
   Result<UniqueFd> copy = Duplicate(fd);
   if (!copy) return call.Fail(copy.error()), nullptr;
@@ -69,7 +69,8 @@ napi_value CloseHandle(Call& call) {
   if (handle == nullptr) return nullptr;
   const bool lost = IsLost(*handle);
   const Result<void> closed = call.addon().handles->Close(slot);
-  if (!closed) call.Fail(closed.error());
+  if (!closed) return call.Fail(closed.error()), nullptr;
+  call.addon().unclaimed->Forget(slot);
   return lost ? call.Boolean(true) : nullptr;
 }
 
@@ -91,7 +92,12 @@ napi_value ReleaseHandle(Call& call) {
   uint32_t slot = 0;
   if (!call.ReadAny(0, &slot, &handle) || !call.CheckIdentity(*handle)) return nullptr;
   const Result<int> fd = call.addon().handles->Release(slot);
-  return fd ? call.Number(*fd) : (call.Fail(fd.error()), nullptr);
+  if (!fd) return call.Fail(fd.error()), nullptr;
+  Unclaimed& unclaimed = *call.addon().unclaimed;
+  unclaimed.Forget(slot);
+  unclaimed.Reclaim();
+  unclaimed.AddFd(*fd);
+  return call.Number(*fd);
 }
 
 napi_value DuplicateHandle(Call& call) {
@@ -101,13 +107,14 @@ napi_value DuplicateHandle(Call& call) {
   Result<UniqueFd> copy = Duplicate(handle->fd.get());
   if (!copy) return call.Fail(copy.error()), nullptr;
   const FileStatus status{handle->identity, handle->size, false, 0};
-  return call.Number(call.addon().handles->Add(handle->kind, std::move(*copy), status));
+  return call.Yield(call.addon().handles->Add(handle->kind, std::move(*copy), status));
 }
 
 napi_value ListHandles(Call& call) {
   double* numbers = nullptr;
   size_t length = 0;
   if (!call.Read(0, &numbers, &length)) return nullptr;
+  call.addon().unclaimed->Reclaim();
   const std::vector<Handle>& handles = call.addon().handles->all();
   size_t count = 0;
   for (size_t slot = 0; slot < handles.size(); slot++) {

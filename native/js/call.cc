@@ -1,5 +1,6 @@
 #include "js/call.h"
 
+#include <cerrno>
 #include <cstdio>
 
 namespace dmabuf {
@@ -46,6 +47,14 @@ bool Call::CheckIdentity(Handle& handle) {
   const Result<bool> ours = dmabuf::CheckIdentity(handle);
   if (!ours) return Fail(ours.error());
   return *ours || Fail("ERR_DMABUF_STALE_FD");
+}
+
+napi_value Call::FailFor(Handle& handle, const SystemError& error) {
+  const Result<bool> ours = dmabuf::CheckIdentity(handle);
+  if (ours && !*ours) return Fail("ERR_DMABUF_STALE_FD"), nullptr;
+  // Whatever else keeps the check from telling, the call's own error is what the caller asked for.
+  const bool closed = !ours && ours.error().number == EBADF;
+  return Fail(closed ? ours.error() : error), nullptr;
 }
 
 bool Call::WrongType(size_t index) {

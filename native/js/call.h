@@ -77,13 +77,23 @@ class Call {
 
   // For calls that go without the identity check: when the kernel refuses one, the reason may be that the
   // descriptor has become a stranger's. Returns nullptr.
-  napi_value FailFor(Handle& handle, const SystemError& error) {
-    if (CheckIdentity(handle)) Fail(error);
-    return nullptr;
-  }
+  napi_value FailFor(Handle& handle, const SystemError& error);
 
   // The descriptor must still refer to the file that it was taken for: else EBADF or ERR_DMABUF_STALE_FD.
   bool CheckIdentity(Handle& handle);
+
+  // A new handle: its number, for JavaScript to make an object of.
+  napi_value Yield(uint32_t slot) {
+    addon_->unclaimed->Reclaim();
+    addon_->unclaimed->AddHandle(slot);
+    return Number(slot);
+  }
+  // The same for a descriptor that was the caller's before.
+  napi_value YieldTaken(uint32_t slot) {
+    const napi_value number = Yield(slot);
+    addon_->unclaimed->MarkTaken();
+    return number;
+  }
 
   [[nodiscard]] napi_value Number(double value) const {
     napi_value result = nullptr;

@@ -14,7 +14,7 @@ namespace {
 napi_value AddSyncFile(Call& call, UniqueFd fd) {
   const Result<FileStatus> status = StatusOf(fd.get());
   if (!status) return call.Fail(status.error()), nullptr;
-  return call.Number(call.addon().handles->Add(HandleKind::kSyncFile, std::move(fd), *status));
+  return call.Yield(call.addon().handles->Add(HandleKind::kSyncFile, std::move(fd), *status));
 }
 
 }  // namespace
@@ -72,15 +72,15 @@ napi_value ImportSyncFileFd(Call& call) {
   int32_t fd = -1;
   bool take = false;
   if (!call.Read(0, &fd) || !call.Read(1, &take)) return nullptr;
-  const Result<int32_t> status = SyncFileStatus(fd);
-  // Other files may know a request of that number and dislike its contents; a sync_file takes this one.
-  const bool other = !status && status.error().number == EINVAL;
-  if (other) return call.Fail(SystemError{ENOTTY, status.error().call}), nullptr;
-  if (!status) return call.Fail(status.error()), nullptr;
+  const Result<bool> is_sync_file = IsSyncFile(fd);
+  if (!is_sync_file) return call.Fail(is_sync_file.error()), nullptr;
+  if (!*is_sync_file) return call.Fail(SystemError{ENOTTY, "SYNC_IOC_FILE_INFO"}), nullptr;
   if (take) {
+    const Result<FileStatus> status = StatusOf(fd);
+    if (!status) return call.Fail(status.error()), nullptr;
     const Result<void> marked = SetCloseOnExec(fd);
     if (!marked) return call.Fail(marked.error()), nullptr;
-    return AddSyncFile(call, UniqueFd(fd));
+    return call.YieldTaken(call.addon().handles->Add(HandleKind::kSyncFile, UniqueFd(fd), *status));
   }
   Result<UniqueFd> copy = Duplicate(fd);
   if (!copy) return call.Fail(copy.error()), nullptr;

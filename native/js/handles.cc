@@ -1,5 +1,6 @@
 #include "js/handles.h"
 
+#include <cerrno>
 #include <utility>
 
 #include "os/dma_buf.h"
@@ -8,6 +9,15 @@
 
 namespace dmabuf {
 namespace {
+
+// What a check that failed leaves open. Only a number that is closed is surely not ours; of the others the
+// kernel's own memory is asked, for a stranger's file system may be what failed.
+bool IsStranger(const Handle& handle, const SystemError& error) {
+  if (error.number == EBADF) return true;
+  if (!handle.identified) return false;
+  const Result<FileStatus> status = CachedStatusOf(handle.fd.get());
+  return status && !(status->identity == handle.identity);
+}
 
 // Closes what is still ours. Somebody may have closed the number behind our back and got it for another
 // file; that one is left alone.
@@ -19,7 +29,7 @@ void CloseOwned(Handle& handle) {
   // Of a buffer whose number nobody was told, the cheaper look suffices.
   const bool told = handle.kind != HandleKind::kDmaBuf || handle.lent;
   const Result<bool> ours = told ? CheckIdentity(handle) : IsDmaBuf(handle.fd.get());
-  if (ours && *ours) {
+  if (ours ? *ours : !IsStranger(handle, ours.error())) {
     handle.fd.Reset();
   } else {
     (void)handle.fd.release();
@@ -83,6 +93,22 @@ uint32_t Handles::AddNewBuffer(UniqueFd fd) {
   return slot;
 }
 
+void Unclaimed::Drop(size_t index) {
+  const double entry = entries_[index];
+  entries_[index] = 0;
+  if (entry < 0) {
+    CloseForeignFiles({static_cast<int>(-entry - 1)});
+    return;
+  }
+  const auto slot = static_cast<uint32_t>(entry - 1);
+  if (handles_.Find(slot) == nullptr) return;
+  if (taken_) {
+    (void)handles_.Release(slot);
+  } else {
+    (void)handles_.Close(slot);
+  }
+}
+
 Result<bool> CheckIdentity(Handle& handle) {
   if (!handle.identified) {
     const Result<bool> is_dma_buf = IsDmaBuf(handle.fd.get());
@@ -93,7 +119,8 @@ Result<bool> CheckIdentity(Handle& handle) {
   if (handle.identified) {
     if (!(status->identity == handle.identity)) return false;
     // All anonymous inodes are one: eventfds, epolls and sync_files differ only in what they answer.
-    return handle.kind != HandleKind::kSyncFile || static_cast<bool>(SyncFileStatus(handle.fd.get()));
+    if (handle.kind == HandleKind::kSyncFile) return IsSyncFile(handle.fd.get());
+    return true;
   }
   handle.identified = true;
   handle.identity = status->identity;

@@ -99,6 +99,45 @@ class Handles {
   uint64_t last_mapping_id_ = 0;
 };
 
+// What JavaScript was given and has not made an object of yet. Where that fails (at the end of the stack, or
+// in what a program has put in place of a built-in function), nobody else knows of the descriptor: what is
+// yielded next closes it.
+class Unclaimed {
+ public:
+  // `entries` is memory of kRoom numbers that JavaScript sees. It claims what is at a place by writing 0
+  // there.
+  Unclaimed(Handles& handles, double* entries) : handles_(handles), entries_(entries) {}
+
+  static constexpr size_t kRoom = 256;
+
+  // Closes what was yielded before and never claimed.
+  void Reclaim() {
+    for (; count_ > 0; count_--) {
+      if (entries_[count_ - 1] != 0) Drop(count_ - 1);
+    }
+    taken_ = false;
+  }
+  // The places are 0, 1, ... after Reclaim().
+  void AddHandle(uint32_t slot) { entries_[count_++] = static_cast<double>(slot) + 1; }
+  void AddFd(int fd) { entries_[count_++] = -static_cast<double>(fd) - 1; }
+  // What was yielded is a descriptor that the caller keeps where it cannot be taken over.
+  void MarkTaken() { taken_ = true; }
+  // The handle is closed or given away.
+  void Forget(uint32_t slot) {
+    for (size_t index = 0; index < count_; index++) {
+      if (entries_[index] == static_cast<double>(slot) + 1) entries_[index] = 0;
+    }
+  }
+
+ private:
+  void Drop(size_t index);
+
+  Handles& handles_;
+  double* entries_;
+  size_t count_ = 0;
+  bool taken_ = false;
+};
+
 // Whether the descriptor still refers to the file that it was taken for; false for a stranger's. Looks at a
 // new buffer for the first time.
 Result<bool> CheckIdentity(Handle& handle);

@@ -18,7 +18,7 @@ napi_value OpenHeap(Call& call) {
   if (!*is_heap) return call.Fail(SystemError{ENOTTY, "open"}, path), nullptr;
   const Result<FileStatus> status = StatusOf(fd->get());
   if (!status) return call.Fail(status.error(), path), nullptr;
-  return call.Number(call.addon().handles->Add(HandleKind::kHeap, std::move(*fd), *status));
+  return call.Yield(call.addon().handles->Add(HandleKind::kHeap, std::move(*fd), *status));
 }
 
 napi_value AllocateSync(Call& call) {
@@ -33,7 +33,7 @@ napi_value AllocateSync(Call& call) {
   if (heap->lent && !call.CheckIdentity(*heap)) return nullptr;
   Result<UniqueFd> buffer = AllocateFromHeap(heap->fd.get(), size, access_mode);
   if (!buffer) return call.FailFor(*heap, buffer.error());
-  return call.Number(call.addon().handles->AddNewBuffer(std::move(*buffer)));
+  return call.Yield(call.addon().handles->AddNewBuffer(std::move(*buffer)));
 }
 
 napi_value AllocateAsync(Call& call) {

@@ -17,7 +17,12 @@ class DescriptorJob : public Job {
   void Finish(napi_env env, napi_value* first, napi_value* second) override {
     if (!*outcome_) return FinishWith(env, outcome_->error(), first, second);
     UniqueFd& made = **outcome_;
-    const uint32_t handle = made.valid() ? addon_->handles->AddNewBuffer(std::move(made)) : 0;
+    uint32_t handle = 0;
+    if (made.valid()) {
+      handle = addon_->handles->AddNewBuffer(std::move(made));
+      addon_->unclaimed->Reclaim();
+      addon_->unclaimed->AddHandle(handle);
+    }
     napi_create_uint32(env, handle, first);
     napi_get_undefined(env, second);
   }

@@ -9,6 +9,7 @@
 namespace dmabuf {
 namespace {
 
+static_assert(Unclaimed::kRoom >= kMaxHandles, "a message's handles may all be unclaimed");
 static_assert(kRegisterCount >= 2 + 2 * kMaxHandles, "a message's handles go through the registers");
 
 Result<uint32_t> AddSocket(Call& call, HandleKind kind, UniqueFd socket) {
@@ -22,7 +23,7 @@ napi_value ReturnSocket(Call& call, HandleKind kind, Result<UniqueFd> socket) {
   if (!socket && socket.error().number == EAGAIN) return call.Number(int32_t{-EAGAIN});
   if (!socket) return call.Fail(socket.error()), nullptr;
   const Result<uint32_t> handle = AddSocket(call, kind, std::move(*socket));
-  return handle ? call.Number(*handle) : (call.Fail(handle.error()), nullptr);
+  return handle ? call.Yield(*handle) : (call.Fail(handle.error()), nullptr);
 }
 
 bool ReadAddress(Call& call, size_t index, std::string_view* address) {
@@ -90,6 +91,16 @@ bool ReturnArrivals(Call& call, Descriptors& fds) {
     }
     AddArrival(call, fds.Take(index), *file, registers + 2 + 2 * index);
   }
+  Unclaimed& unclaimed = *call.addon().unclaimed;
+  unclaimed.Reclaim();
+  for (size_t index = 0; index < fds.count(); index++) {
+    const double value = registers[3 + 2 * index];
+    if (registers[2 + 2 * index] == 0) {
+      unclaimed.AddFd(static_cast<int>(value));
+    } else {
+      unclaimed.AddHandle(static_cast<uint32_t>(value));
+    }
+  }
   return true;
 }
 
@@ -105,6 +116,9 @@ napi_value CreateChannelPair(Call& call) {
     (void)call.addon().handles->Close(*first);  // a socket has no mappings
     return call.Fail(second.error()), nullptr;
   }
+  call.addon().unclaimed->Reclaim();
+  call.addon().unclaimed->AddHandle(*first);
+  call.addon().unclaimed->AddHandle(*second);
   call.addon().registers[0] = *first;
   call.addon().registers[1] = *second;
   return nullptr;
@@ -123,7 +137,7 @@ napi_value AdoptChannel(Call& call) {
   if (!connected) return call.Fail(connected.error()), nullptr;
   const Result<FileStatus> status = StatusOf(fd);
   if (!status) return call.Fail(status.error()), nullptr;
-  return call.Number(call.addon().handles->Add(HandleKind::kChannel, UniqueFd(fd), *status));
+  return call.YieldTaken(call.addon().handles->Add(HandleKind::kChannel, UniqueFd(fd), *status));
 }
 
 napi_value IsAddressAlive(Call& call) {
@@ -211,7 +225,7 @@ napi_value HoldForSending(Call& call) {
   if (!ReadSendable(call, is_handle ? 1 : 0, value, &fd)) return nullptr;
   Result<UniqueFd> copy = Duplicate(fd);
   if (!copy) return call.Fail(copy.error()), nullptr;
-  return call.Number(call.addon().handles->Add(HandleKind::kMessage, std::move(*copy), FileStatus{}));
+  return call.Yield(call.addon().handles->Add(HandleKind::kMessage, std::move(*copy), FileStatus{}));
 }
 
 napi_value SetArrivals(Call& call) {
@@ -257,7 +271,7 @@ napi_value ImportFromProcess(Call& call) {
   if (!file || file->kind != FileKind::kDmaBuf) CloseForeignFiles({copy->release()});
   if (!file) return call.Fail(file.error()), nullptr;
   if (file->kind != FileKind::kDmaBuf) return call.Fail("ERR_DMABUF_NOT_DMABUF"), nullptr;
-  return call.Number(call.addon().handles->Add(HandleKind::kDmaBuf, std::move(*copy), file->status));
+  return call.Yield(call.addon().handles->Add(HandleKind::kDmaBuf, std::move(*copy), file->status));
 }
 
 }  // namespace dmabuf

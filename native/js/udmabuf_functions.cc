@@ -57,7 +57,7 @@ napi_value UdmabufFromPieces(Call& call) {
   if (!device) return call.Fail(device.error(), kDevice), nullptr;
   Result<UniqueFd> buffer = CreateUdmabuf(device->get(), pieces);
   if (!buffer) return call.Fail(buffer.error()), nullptr;
-  return call.Number(call.addon().handles->AddNewBuffer(std::move(*buffer)));
+  return call.Yield(call.addon().handles->AddNewBuffer(std::move(*buffer)));
 }
 
 napi_value AllocateUdmabufSync(Call& call) {
@@ -67,7 +67,7 @@ napi_value AllocateUdmabufSync(Call& call) {
   if (!device) return call.Fail(device.error(), kDevice), nullptr;
   Result<UniqueFd> buffer = AllocateUdmabuf(device->get(), size);
   if (!buffer) return call.Fail(buffer.error()), nullptr;
-  return call.Number(call.addon().handles->AddNewBuffer(std::move(*buffer)));
+  return call.Yield(call.addon().handles->AddNewBuffer(std::move(*buffer)));
 }
 
 napi_value AllocateUdmabufAsync(Call& call) {

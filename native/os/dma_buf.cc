@@ -29,9 +29,8 @@ Result<bool> IsDmaBuf(int fd) {
   do {
     result = ::fstatfs(fd, &status);
   } while (result < 0 && errno == EINTR);
-  // Files of some kinds have no filesystem to ask about; they are no dma-bufs. Only a bad fd is an error.
-  if (result < 0 && errno == EBADF) return SystemError{errno, "fstatfs"};
-  return result == 0 && static_cast<uint32_t>(status.f_type) == DMA_BUF_MAGIC;
+  if (result < 0) return SystemError{errno, "fstatfs"};
+  return static_cast<uint32_t>(status.f_type) == DMA_BUF_MAGIC;
 }
 
 short PollEvent(CpuAccess access) { return access == CpuAccess::kRead ? POLLIN : POLLOUT; }

@@ -3,6 +3,7 @@
 #include <fcntl.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/sysmacros.h>
 #include <unistd.h>
 
 #include <cerrno>
@@ -31,6 +32,17 @@ Result<FileStatus> StatusOf(int fd) {
                     static_cast<uint64_t>(status.st_size),
                     S_ISCHR(status.st_mode),
                     status.st_rdev};
+}
+
+Result<FileStatus> CachedStatusOf(int fd) {
+  struct statx status;
+  if (Statx(fd, "", AT_EMPTY_PATH | AT_STATX_DONT_SYNC, STATX_BASIC_STATS, &status) < 0) {
+    return SystemError{errno, "statx"};
+  }
+  return FileStatus{{makedev(status.stx_dev_major, status.stx_dev_minor), status.stx_ino},
+                    status.stx_size,
+                    S_ISCHR(status.stx_mode),
+                    makedev(status.stx_rdev_major, status.stx_rdev_minor)};
 }
 
 int Statx(int folder, const char* path, int flags, unsigned mask, struct statx* status) {

@@ -31,6 +31,8 @@ struct FileStatus {
 Result<UniqueFd> OpenForReading(const char* path);
 // fstat(2).
 Result<FileStatus> StatusOf(int fd);
+// The same as the kernel remembers it (statx(2) with AT_STATX_DONT_SYNC): nobody's file system is asked.
+Result<FileStatus> CachedStatusOf(int fd);
 // statx(2), Linux 4.11. By its number: musl has a function for it only since 1.2.5.
 int Statx(int folder, const char* path, int flags, unsigned mask, struct statx* status);
 // fcntl(2) F_DUPFD_CLOEXEC.

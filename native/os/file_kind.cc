@@ -18,17 +18,6 @@
 namespace dmabuf {
 namespace {
 
-Result<FileStatus> StatusWithoutServer(int fd) {
-  struct statx status;
-  if (Statx(fd, "", AT_EMPTY_PATH | AT_STATX_DONT_SYNC, STATX_BASIC_STATS, &status) < 0) {
-    return SystemError{errno, "statx"};
-  }
-  return FileStatus{{makedev(status.stx_dev_major, status.stx_dev_minor), status.stx_ino},
-                    status.stx_size,
-                    S_ISCHR(status.stx_mode),
-                    makedev(status.stx_rdev_major, status.stx_rdev_minor)};
-}
-
 bool NoDescriptorLeft(int error) { return error == EMFILE || error == ENFILE; }
 
 // The file system of all dma-bufs is mounted at boot and never again, so its device number is a constant of
@@ -53,7 +42,7 @@ Result<bool> IsOnAnonymousDevice(dev_t device) {
   if (known == 0) {
     const UniqueFd any(::eventfd(0, EFD_CLOEXEC));
     if (!any.valid()) return SystemError{errno, "eventfd"};
-    const Result<FileStatus> status = StatusWithoutServer(any.get());
+    const Result<FileStatus> status = CachedStatusOf(any.get());
     if (!status) return status.error();
     known = status->identity.device;
     anonymous_device.store(known, std::memory_order_relaxed);
@@ -98,7 +87,7 @@ void CloseForeignFiles(const std::vector<int>& fds) {
 }
 
 Result<FileDescription> DescribeForeignFile(int fd) {
-  const Result<FileStatus> status = StatusWithoutServer(fd);
+  const Result<FileStatus> status = CachedStatusOf(fd);
   // Somebody else's FUSE may not even be looked at; a dma-buf always may.
   if (!status) return FileDescription{FileKind::kOther, {}};
   const dev_t device = status->identity.device;

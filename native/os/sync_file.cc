@@ -1,7 +1,10 @@
 #include "os/sync_file.h"
 
+#include <unistd.h>
+
 #include <cerrno>
 #include <cstdio>
+#include <string_view>
 
 #include "os/ioctl.h"
 #include "os/uapi.h"
@@ -26,6 +29,21 @@ Result<void> ImportSyncFile(int buffer, int sync_file, CpuAccess access) {
     return SystemError{errno, "DMA_BUF_IOCTL_IMPORT_SYNC_FILE"};
   }
   return {};
+}
+
+Result<bool> IsSyncFile(int fd) {
+  const Result<int32_t> status = SyncFileStatus(fd);
+  if (status) return true;
+  if (status.error().number == ENOTTY) return false;
+  if (status.error().number != EINVAL) return status.error();
+  char path[64];
+  char target[64];
+  std::snprintf(path, sizeof path, "/proc/self/fd/%d", fd);
+  const ssize_t length = ::readlink(path, target, sizeof target);
+  const bool named =
+      length > 0 && std::string_view(target, static_cast<size_t>(length)) == "anon_inode:sync_file";
+  if (named) return status.error();
+  return false;
 }
 
 Result<int32_t> SyncFileStatus(int sync_file) {

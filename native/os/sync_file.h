@@ -16,6 +16,11 @@ Result<UniqueFd> ExportSyncFile(int buffer, CpuAccess access);
 // DMA_BUF_IOCTL_IMPORT_SYNC_FILE (Linux 6.0): adds the fences to the buffer, as a reader's or a writer's.
 Result<void> ImportSyncFile(int buffer, int sync_file, CpuAccess access);
 
+// Whether a descriptor is a sync_file's. Files of other kinds may know a request of SYNC_IOC_FILE_INFO's
+// number and dislike its contents (EINVAL, as epoll does), which a sync_file does not: their name in procfs
+// tells.
+Result<bool> IsSyncFile(int fd);
+
 // SYNC_IOC_FILE_INFO: the state of all fences together: 1 signalled, 0 active, negative errno.
 Result<int32_t> SyncFileStatus(int sync_file);
 

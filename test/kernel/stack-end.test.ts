@@ -1,0 +1,106 @@
+// At the end of the stack any call fails, those of the library's own functions too: after the kernel has opened something
+// and before anybody else knows of it.
+
+import assert from 'node:assert/strict';
+import {
+  allocateSync,
+  type ChannelMessage,
+  closeHandles,
+  DmaBuf,
+  DmaBufChannel,
+  DmaHeap,
+  importFrom,
+  openHandles,
+  SyncFile,
+} from 'dmabuf';
+import { collectUntil } from '../support/channels.js';
+import { openFds } from '../support/descriptors.js';
+import { kernelTest } from '../support/kernel-test.js';
+
+/** How many frames from the end an operation is called: enough for it to succeed in the last of them. */
+const frames = 150;
+
+/** Calls `operation` in the frames at the end of the stack. Says how often it failed. */
+function atTheEnd(operation: () => void): number {
+  let failures = 0;
+  let calls = 0;
+  const down = (): void => {
+    try {
+      down();
+    } catch {
+      // The end.
+    }
+    if (calls++ > frames) return;
+    try {
+      operation();
+    } catch {
+      failures++;
+    }
+  };
+  for (let round = 0; round < 3; round++, calls = 0) down();
+  return failures;
+}
+
+interface Fixture {
+  heap: DmaHeap;
+  buffer: DmaBuf;
+  fences: SyncFile;
+}
+
+const operations: Record<string, (fixture: Fixture) => void> = {
+  'DmaHeap.open': () => DmaHeap.open('system').close(),
+  'DmaHeap.allocateSync': ({ heap }) => heap.allocateSync(4096).close(),
+  allocateSync: () => allocateSync(4096, { name: 'deep' }).close(),
+  'DmaBuf.import': ({ buffer }) => DmaBuf.import(buffer.fd).close(),
+  'DmaBuf.dup': ({ buffer }) => buffer.dup().close(),
+  'DmaBuf.release': ({ buffer }) => DmaBuf.adopt(buffer.dup().release()).close(),
+  'DmaBuf.map': ({ buffer }) => buffer.map().unmap(),
+  'DmaBuf.cpuAccessSync': ({ buffer }) => buffer.cpuAccessSync('read').end(),
+  'DmaBuf.exportSyncFile': ({ buffer }) => buffer.exportSyncFile('read').close(),
+  importFrom: ({ buffer }) => importFrom(process.pid, buffer.fd).close(),
+  'SyncFile.import': ({ fences }) => SyncFile.import(fences.fd).close(),
+  'SyncFile.merge': ({ fences }) => SyncFile.merge('deep', fences, fences, fences).close(),
+  'DmaBufChannel.pair': () => {
+    for (const end of DmaBufChannel.pair()) end.close();
+  },
+};
+
+for (const [name, operation] of Object.entries(operations)) {
+  kernelTest(`${name} at the end of the stack loses nothing`, async () => {
+    using heap = DmaHeap.open('system');
+    using buffer = heap.allocateSync(4096);
+    using fences = buffer.exportSyncFile('read');
+    const fixture = { heap, buffer, fences };
+    operation(fixture);
+    const handles = openHandles().length;
+    const fds = openFds().size;
+    const failures = atTheEnd(() => operation(fixture));
+    assert.ok(failures > 0 && failures < 3 * frames, `it failed ${failures} times`);
+    // What nobody claimed is closed by now, and what was half made when it is collected.
+    await collectUntil(() => openHandles().length === handles && openFds().size === fds);
+  });
+}
+
+kernelTest('DmaBufChannel.receive at the end of the stack loses nothing that a message brought', async () => {
+  using buffer = allocateSync(4096);
+  using fences = buffer.exportSyncFile('read');
+  const [here, there] = DmaBufChannel.pair();
+  const most = 3 * frames;
+  for (let count = 0; count < most; count++) await here.send('x', [buffer, fences, 0]);
+  const handles = openHandles().length;
+  const fds = openFds().size;
+  const messages: Promise<unknown>[] = [];
+  atTheEnd(() => {
+    messages[messages.length] = there.receive({ timeout: 0 });
+  });
+  let received = 0;
+  for (const outcome of await Promise.allSettled(messages)) {
+    if (outcome.status === 'rejected' || outcome.value === undefined) continue;
+    closeHandles((outcome.value as ChannelMessage).handles);
+    received++;
+  }
+  assert.ok(received < most, `${received}`);
+  await collectUntil(() => openHandles().length === handles && openFds().size === fds);
+  here.close();
+  there.close();
+});
