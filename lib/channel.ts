@@ -13,8 +13,9 @@ import {
 } from './check.js';
 import { createDmaBuf, DmaBuf, handleOfDmaBuf } from './dma-buf.js';
 import { atCallSite, callSite, DmaBufError, fromNode } from './errors.js';
-import { guard, noSentinel, type Sentinel, unguard } from './handle.js';
+import { describe, guard, noSentinel, type Sentinel, unguard } from './handle.js';
 import { type NativeHandle, native } from './native.js';
+import { markUncloneable, showDetails } from './present.js';
 import {
   atPath,
   type DmaBufServer,
@@ -100,6 +101,10 @@ let createChannel: (handle: NativeHandle, options?: ChannelOptions, place?: numb
  * const { data, handles } = await there.receive();
  */
 export class DmaBufChannel implements Disposable, AsyncIterable<ChannelMessage> {
+  static {
+    showDetails(DmaBufChannel.prototype, 'DmaBufChannel');
+  }
+
   #handle: NativeHandle;
   #fd = -1; // until somebody asks
   readonly #peer: PeerCredentials;
@@ -132,6 +137,7 @@ export class DmaBufChannel implements Disposable, AsyncIterable<ChannelMessage> 
     this.#sending = new SocketLine(handle, 2);
     this.#receiving = new SocketLine(handle, 1);
     this.#sentinel = guard(handle, 'DmaBufChannel', place);
+    markUncloneable?.(this);
   }
 
   /**
@@ -359,6 +365,14 @@ export class DmaBufChannel implements Disposable, AsyncIterable<ChannelMessage> 
     this.#handle = -1;
     this.#sentinel.record.handle = -1;
     this.#forget(handle);
+  }
+
+  /** What the channel is, for logs and as JSON. */
+  toJSON(): object {
+    const channel = DmaBufChannel.#of(this);
+    const about = { peer: { ...channel.#peer }, maxMessageSize: channel.#maxMessageSize };
+    if (channel.#handle < 0) return { type: 'DmaBufChannel', ...about, closed: true };
+    return { ...describe(channel.#handle, 'DmaBufChannel'), ...about, closed: false };
   }
 
   /** The same as `close()`. */

@@ -1,5 +1,6 @@
 import { type Access, illegalConstructor, invalidThis, isObject } from './check.js';
 import { OpenBuffer } from './open-buffer.js';
+import { markUncloneable, showDetails } from './present.js';
 
 /**
  * The time between DMA_BUF_IOCTL_SYNC START and END (Linux 4.6), in which the CPU may use a buffer's bytes. END follows
@@ -10,6 +11,10 @@ import { OpenBuffer } from './open-buffer.js';
  * access.bytes.fill(0);
  */
 export class CpuAccess implements Disposable {
+  static {
+    showDetails(CpuAccess.prototype, 'CpuAccess');
+  }
+
   /**
    * The whole buffer. It stays mapped after `end()`, but what devices write later may not be seen here, and what is written
    * here may not reach them. After the buffer was closed it reads zeros.
@@ -27,6 +32,7 @@ export class CpuAccess implements Disposable {
     this.#direction = direction;
     this.bytes = bytes;
     this.access = access;
+    markUncloneable?.(this);
   }
 
   /**
@@ -41,6 +47,13 @@ export class CpuAccess implements Disposable {
     if (buffer === undefined) return;
     this.#buffer = undefined;
     if (buffer.handle >= 0) buffer.end(this.#direction);
+  }
+
+  /** What the access is, for logs and as JSON. */
+  toJSON(): object {
+    if (!isObject(this) || !(#buffer in this)) throw invalidThis('CpuAccess');
+    const isEnded = this.#buffer === undefined || this.#buffer.handle < 0;
+    return { type: 'CpuAccess', access: this.access, length: this.bytes.length, ended: isEnded };
   }
 
   /** The same as `end()`. */

@@ -15,12 +15,14 @@ import {
 } from './check.js';
 import { CpuAccess } from './cpu-access.js';
 import { type AllocationAttempt, callSite, unsupportedKernel } from './errors.js';
+import { describe } from './handle.js';
 import { importFromProcess } from './import-from.js';
 import { type DmaBufInfo, toInfo } from './inspect/fdinfo.js';
 import { DmaBufMapping } from './mapping.js';
 import { createFromMemfd, type MemfdRange } from './memfd.js';
 import { type NativeHandle, native } from './native.js';
 import { checkOpen, OpenBuffer } from './open-buffer.js';
+import { markUncloneable, showDetails } from './present.js';
 import { createSyncFile, handleOfSyncFile, SyncFile } from './sync-file.js';
 import { checkWaitOptions, type WaitOptions } from './wait.js';
 
@@ -62,6 +64,10 @@ const noAttempts: readonly AllocationAttempt[] = Object.freeze([]);
  * number now stands for another file.
  */
 export class DmaBuf implements Disposable {
+  static {
+    showDetails(DmaBuf.prototype, 'DmaBuf');
+  }
+
   readonly #buffer: OpenBuffer;
   readonly #source: string | undefined;
   #attempts = noAttempts;
@@ -78,6 +84,7 @@ export class DmaBuf implements Disposable {
       throw illegalConstructor('DmaBuf', 'allocate(), DmaHeap.allocate(), DmaBuf.import() or DmaBuf.adopt()');
     }
     this.#buffer = buffer;
+    markUncloneable?.(this);
     this.#source = source;
   }
 
@@ -472,6 +479,14 @@ export class DmaBuf implements Disposable {
    */
   close(): void {
     DmaBuf.#of(this).close();
+  }
+
+  /** What the buffer is, for logs and as JSON: its size, name, exporter and source, as far as they can still be told. */
+  toJSON(): object {
+    const buffer = DmaBuf.#of(this);
+    const source = this.#source === undefined ? {} : { source: this.#source };
+    if (buffer.handle < 0) return { type: 'DmaBuf', ...buffer.known, ...source, closed: true };
+    return { ...describe(buffer.handle, 'DmaBuf'), ...source, closed: false };
   }
 
   /** The same as `close()`. */

@@ -20,9 +20,10 @@ import {
 import { withDeviceAdvice } from './device-advice.js';
 import type { DmaBuf } from './dma-buf.js';
 import { callSite, createError, DmaBufError } from './errors.js';
-import { guard, noSentinel, type Sentinel, unguard } from './handle.js';
+import { describe as describeHandle, guard, noSentinel, type Sentinel, unguard } from './handle.js';
 import { guardMemory } from './memory-guard.js';
 import { type NativeHandle, native } from './native.js';
+import { markUncloneable, showDetails } from './present.js';
 
 /** What a new buffer shall be. */
 export interface BufferOptions {
@@ -210,6 +211,10 @@ const construct = Symbol('DmaHeap');
  * using buffer = await heap.allocate(1 << 20, { name: 'frame' });
  */
 export class DmaHeap implements Disposable {
+  static {
+    showDetails(DmaHeap.prototype, 'DmaHeap');
+  }
+
   #handle: NativeHandle;
   #sentinel: Sentinel;
   readonly #path: string;
@@ -224,6 +229,7 @@ export class DmaHeap implements Disposable {
     this.#name = basename(this.#path);
     this.#kind = kindOf(this.#name);
     this.#sentinel = guard(handle, 'DmaHeap');
+    markUncloneable?.(this);
   }
 
   /**
@@ -326,6 +332,14 @@ export class DmaHeap implements Disposable {
     this.#sentinel.record.handle = -1;
     unguard(this.#sentinel, handle);
     this.#sentinel = noSentinel;
+  }
+
+  /** What the heap is, for logs and as JSON. */
+  toJSON(): object {
+    const heap = DmaHeap.#of(this);
+    const { name, path, closed } = heap;
+    if (closed) return { type: 'DmaHeap', name, path, closed };
+    return { type: 'DmaHeap', name, path, fd: describeHandle(heap.#handle, 'DmaHeap').fd, closed };
   }
 
   /** The same as `close()`. */

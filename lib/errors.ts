@@ -77,6 +77,12 @@ export class DmaBufError extends Error {
     if (hint !== undefined) this.hint = hint;
     if (details.attempts !== undefined) this.attempts = details.attempts;
   }
+
+  /** The message and the properties, for logs and as JSON: of other errors JSON has no message. */
+  toJSON(): object {
+    const { name, message } = this;
+    return { name, message, ...(this as object) };
+  }
 }
 Object.defineProperty(DmaBufError.prototype, 'name', {
   value: 'DmaBufError',

@@ -102,7 +102,7 @@ export function askedForAt<T>(site: CallSite | undefined, make: () => T): T {
 }
 
 /** What an open handle is. Throws nothing: a descriptor may have been closed behind its owner's back. */
-function describe(handle: NativeHandle, type: HandleType): OpenHandle {
+export function describe(handle: NativeHandle, type: HandleType): OpenHandle {
   const open: OpenHandle = { type, fd: -1 };
   try {
     native.describe(handle);

@@ -2,6 +2,7 @@ import { constants } from 'node:buffer';
 import { illegalConstructor, invalidThis, isObject, tooLarge } from './check.js';
 import { native } from './native.js';
 import { OpenBuffer } from './open-buffer.js';
+import { markUncloneable, showDetails } from './present.js';
 
 const nothing = new Uint8Array(0);
 
@@ -13,6 +14,10 @@ const nothing = new Uint8Array(0);
  * an access that the exporter answers with SIGBUS: see `lost`.
  */
 export class DmaBufMapping implements Disposable {
+  static {
+    showDetails(DmaBufMapping.prototype, 'DmaBufMapping');
+  }
+
   /** Where the range starts in the dma-buf, in bytes. */
   readonly offset: number;
   /** Bytes that were mapped; it stays what it was after `unmap()`. */
@@ -31,6 +36,7 @@ export class DmaBufMapping implements Disposable {
     this.#owner = owner;
     this.offset = offset;
     this.length = length;
+    markUncloneable?.(this);
   }
 
   static #closed(self: DmaBufMapping): boolean {
@@ -73,6 +79,12 @@ export class DmaBufMapping implements Disposable {
     native.unmap(this.#owner.handle, this.#id);
     this.#id = 0;
     this.#bytes = nothing;
+  }
+
+  /** What is mapped, for logs and as JSON. */
+  toJSON(): object {
+    const closed = DmaBufMapping.#closed(this);
+    return { type: 'DmaBufMapping', offset: this.offset, length: this.length, closed };
   }
 
   /** The same as `unmap()`. */

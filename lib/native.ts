@@ -104,7 +104,8 @@ export interface Native {
   syncFileInfo(handle: NativeHandle): string;
   /** The same with room for many fences' numbers. */
   syncFileInfoOfMany(handle: NativeHandle, numbers: Float64Array): string;
-  mergeSyncFiles(name: string, first: NativeHandle, second: NativeHandle): NativeHandle;
+  /** Two or more; [0] = the negative errno of a fence that has ended in error, else 0 */
+  mergeSyncFiles(name: string, handles: Float64Array): NativeHandle;
   setDeadline(handle: NativeHandle, deadline: bigint): void;
 
   /** [0], [1] = the handles */

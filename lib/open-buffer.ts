@@ -63,6 +63,11 @@ export class OpenBuffer {
     return this.handle >= 0 && (!this.halfClosed || native.isMapped(this.handle, id));
   }
 
+  /** What was found out while it was open. */
+  get known(): { inode?: number; size?: number } {
+    return this.knownSize === 0 ? {} : { inode: this.knownInode, size: this.knownSize };
+  }
+
   private describe(): void {
     native.describe(this.handle);
     this.knownFd = native.registers[0] as number;

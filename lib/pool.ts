@@ -14,6 +14,7 @@ import {
 } from './check.js';
 import type { DmaBuf } from './dma-buf.js';
 import { callSite } from './errors.js';
+import { markUncloneable, showDetails } from './present.js';
 import { checkWaitOptions, PendingWaits, type WaitOptions } from './wait.js';
 
 /** What a {@link DmaBufPool} holds and how many. */
@@ -60,6 +61,10 @@ let forget: (loan: Loan) => void;
 
 /** A buffer on loan from a pool; {@link DmaBufPool.acquire} hands it out. */
 export class PooledBuffer implements Disposable {
+  static {
+    showDetails(PooledBuffer.prototype, 'PooledBuffer');
+  }
+
   /** The buffer. Do not close it, nor use it after `release()`; what you set on it (its name) stays for its next user. */
   readonly buffer: DmaBuf;
   readonly #loan: Loan;
@@ -69,6 +74,7 @@ export class PooledBuffer implements Disposable {
     if (token !== construct) throw illegalConstructor('PooledBuffer', 'DmaBufPool.acquire()');
     this.buffer = loan.buffer;
     this.#loan = loan;
+    markUncloneable?.(this);
   }
 
   static #of(self: PooledBuffer): Loan {
@@ -90,6 +96,12 @@ export class PooledBuffer implements Disposable {
     if (!loan.isOut) return;
     takeBack(loan);
     lost.unregister(this);
+  }
+
+  /** What was lent, for logs and as JSON. */
+  toJSON(): object {
+    const { buffer, isOut } = PooledBuffer.#of(this);
+    return { type: 'PooledBuffer', buffer, released: !isOut };
   }
 
   /** The same as `release()`. */
@@ -174,6 +186,10 @@ function closeQuietly(buffer: DmaBuf): void {
  * frame.buffer.withCpuAccessSync('write', (bytes) => bytes.fill(0));
  */
 export class DmaBufPool implements Disposable {
+  static {
+    showDetails(DmaBufPool.prototype, 'DmaBufPool');
+  }
+
   readonly #size: number;
   readonly #options: AllocateOptions;
   readonly #zero: boolean;
@@ -211,6 +227,7 @@ export class DmaBufPool implements Disposable {
     this.#idleTimeout = checkDuration(idleTimeout, 'idleTimeout');
     this.#options = request;
     this.#zero = checkFlag(zero, 'zero');
+    markUncloneable?.(this);
     if (this.#zero && access !== undefined && access !== 'read-write') {
       throw invalidValue(
         `The option zero needs access 'read-write': what is opened for '${access}' cannot be cleared`,
@@ -319,6 +336,18 @@ export class DmaBufPool implements Disposable {
     this.#timer = undefined;
     this.#waits.rejectAll('DmaBufPool');
     while (this.#idle.length > 0) closeQuietly(this.#removeIdle(this.#idle.length - 1).buffer);
+  }
+
+  /** The pool's figures, for logs and as JSON. */
+  toJSON(): object {
+    const pool = DmaBufPool.#of(this);
+    return {
+      type: 'DmaBufPool',
+      size: pool.#size,
+      max: pool.#max,
+      ...pool.statistics(),
+      closed: pool.#closed,
+    };
   }
 
   /** The same as `close()`. */

@@ -11,8 +11,9 @@ import {
   outOfRange,
 } from './check.js';
 import { createError, DmaBufError, fromNode } from './errors.js';
-import { guard, noSentinel, type Sentinel, unguard } from './handle.js';
+import { describe, guard, noSentinel, type Sentinel, unguard } from './handle.js';
 import { type NativeHandle, native } from './native.js';
+import { markUncloneable, showDetails } from './present.js';
 import { again, letTurn, SocketLine } from './socket-line.js';
 import { checkWaitOptions, type WaitOptions } from './wait.js';
 
@@ -211,6 +212,10 @@ const construct = Symbol('DmaBufServer');
  * for await (const channel of server) serve(channel);
  */
 export class DmaBufServer implements Disposable, AsyncIterable<DmaBufChannel> {
+  static {
+    showDetails(DmaBufServer.prototype, 'DmaBufServer');
+  }
+
   /** Where it listens, as it was given. */
   readonly path: string;
   #handle: NativeHandle;
@@ -235,6 +240,7 @@ export class DmaBufServer implements Disposable, AsyncIterable<DmaBufChannel> {
     this.#toChannel = toChannel;
     this.#accepting = new SocketLine(handle, 1);
     this.#sentinel = guard(handle, 'DmaBufServer');
+    markUncloneable?.(this);
   }
 
   static #of(self: DmaBufServer): DmaBufServer {
@@ -306,6 +312,14 @@ export class DmaBufServer implements Disposable, AsyncIterable<DmaBufChannel> {
     this.#fd = -1;
     unguard(this.#sentinel, handle);
     this.#sentinel = noSentinel;
+  }
+
+  /** What the server is, for logs and as JSON. */
+  toJSON(): object {
+    const server = DmaBufServer.#of(this);
+    const { path } = server;
+    if (server.#handle < 0) return { type: 'DmaBufServer', path, closed: true };
+    return { ...describe(server.#handle, 'DmaBufServer'), path, closed: false };
   }
 
   /** The same as `close()`. */

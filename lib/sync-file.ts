@@ -10,8 +10,9 @@ import {
 } from './check.js';
 import { describeErrno } from './errnos.js';
 import { callSite, DmaBufError, unsupportedKernel } from './errors.js';
-import { guard, noSentinel, type Sentinel, unguard } from './handle.js';
+import { describe, guard, noSentinel, type Sentinel, unguard } from './handle.js';
 import { type NativeHandle, native } from './native.js';
+import { markUncloneable, showDetails } from './present.js';
 import { checkWaitOptions, PendingWaits, type WaitOptions } from './wait.js';
 
 /** Whether a fence, or a file of fences, has signalled (`'active'`: not yet), and if so, whether its work went well. */
@@ -97,9 +98,15 @@ export let createSyncFile: (handle: NativeHandle, place?: number) => SyncFile;
  * The object owns its descriptor, like a {@link DmaBuf}.
  */
 export class SyncFile implements Disposable {
+  static {
+    showDetails(SyncFile.prototype, 'SyncFile');
+  }
+
   #handle: NativeHandle;
   #fd: number;
   #sentinel: Sentinel;
+  /** The negative errno of a fence that ended in error before a merge left it out; else 0. */
+  #failure = 0;
   readonly #waits = new PendingWaits();
 
   static {
@@ -115,6 +122,7 @@ export class SyncFile implements Disposable {
     this.#handle = handle;
     this.#fd = native.registers[0] as number;
     this.#sentinel = guard(handle, 'SyncFile', place);
+    markUncloneable?.(this);
   }
 
   /**
@@ -138,6 +146,9 @@ export class SyncFile implements Disposable {
   /**
    * A new sync_file that signals when all the given ones have (SYNC_IOC_MERGE). They stay open and unchanged.
    *
+   * The kernel leaves out fences that have signalled, also those that ended in error. The new object remembers that one did,
+   * and so do its duplicates by `dup()`; its descriptor alone, sent to another process or released, cannot tell.
+   *
    * @param name For debugging tools: at most 31 bytes of UTF-8, without NUL.
    *
    * @example
@@ -149,18 +160,32 @@ export class SyncFile implements Disposable {
     for (const file of files) {
       if (!(file instanceof SyncFile)) throw invalidType('files', 'SyncFiles', file);
     }
-    let merged = createSyncFile(
-      native.mergeSyncFiles(name, handleOfSyncFile(first), handleOfSyncFile(second)),
-    );
-    for (const file of more) {
-      const previous = merged;
-      try {
-        merged = createSyncFile(native.mergeSyncFiles(name, previous.#handle, handleOfSyncFile(file)));
-      } finally {
-        previous.close();
-      }
+    const handles = new Float64Array(files.length);
+    let known = 0;
+    for (let index = 0; index < files.length; index++) {
+      const file = SyncFile.#openOf(files[index] as SyncFile);
+      handles[index] = file.#handle;
+      known ||= file.#failure;
     }
+    const handle = native.mergeSyncFiles(name, handles);
+    const failure = native.registers[0] as number;
+    const merged = createSyncFile(handle);
+    merged.#failure = failure || known;
     return merged;
+  }
+
+  /** The state that the kernel tells, and what it has left out. */
+  #statusNow(): number {
+    const status = native.syncFileStatus(this.#handle);
+    return status < 0 || this.#failure === 0 ? status : this.#failure;
+  }
+
+  #withFailure(info: SyncFileInfo): SyncFileInfo {
+    if (this.#failure !== 0 && info.status !== 'error') {
+      info.status = 'error';
+      info.error = errnoName(this.#failure);
+    }
+    return info;
   }
 
   static #of(self: SyncFile): SyncFile {
@@ -185,23 +210,26 @@ export class SyncFile implements Disposable {
 
   /** The state of all fences together: `'error'` when one of them ended in error. */
   get status(): FenceStatus {
-    return statusOf(native.syncFileStatus(SyncFile.#openOf(this).#handle));
+    return statusOf(SyncFile.#openOf(this).#statusNow());
   }
 
   /** The name, the state and every fence, as they are now (SYNC_IOC_FILE_INFO). */
   info(): SyncFileInfo {
-    const handle = SyncFile.#openOf(this).#handle;
+    const file = SyncFile.#openOf(this);
+    const handle = file.#handle;
     const text = native.syncFileInfo(handle);
     let count = native.registers[1] as number;
     if (count <= fewFences) {
       registerBits ??= new BigUint64Array(native.registers.buffer);
-      return toInfo(text, native.registers, registerBits, 2);
+      return file.#withFailure(toInfo(text, native.registers, registerBits, 2));
     }
     for (;;) {
       const numbers = new Float64Array(2 * count);
       const names = native.syncFileInfoOfMany(handle, numbers);
       count = native.registers[1] as number;
-      if (2 * count <= numbers.length) return toInfo(names, numbers, new BigUint64Array(numbers.buffer), 0);
+      if (2 * count <= numbers.length) {
+        return file.#withFailure(toInfo(names, numbers, new BigUint64Array(numbers.buffer), 0));
+      }
     }
   }
 
@@ -227,7 +255,7 @@ export class SyncFile implements Disposable {
       );
       status = native.syncFileStatus(SyncFile.#openOf(file).#handle);
     }
-    if (status < 0) throw fenceError(status);
+    if (status < 0 || file.#failure < 0) throw fenceError(status < 0 ? status : file.#failure);
   }
 
   /**
@@ -246,7 +274,9 @@ export class SyncFile implements Disposable {
 
   /** The same fences behind a new descriptor, to be closed on its own. */
   dup(): SyncFile {
-    return createSyncFile(native.duplicate(SyncFile.#openOf(this).#handle));
+    const copy = createSyncFile(native.duplicate(SyncFile.#openOf(this).#handle));
+    copy.#failure = this.#failure;
+    return copy;
   }
 
   /**
@@ -275,6 +305,27 @@ export class SyncFile implements Disposable {
     this.#handle = -1;
     this.#sentinel.record.handle = -1;
     this.#forget(handle);
+  }
+
+  /** What the file is, for logs and as JSON: its name and state, as far as they can still be told. */
+  toJSON(): object {
+    const file = SyncFile.#of(this);
+    if (file.#handle < 0) return { type: 'SyncFile', closed: true };
+    try {
+      const { name, status, error, fences } = file.info();
+      const failure = error === undefined ? {} : { error };
+      return {
+        type: 'SyncFile',
+        name,
+        status,
+        ...failure,
+        fences: fences.length,
+        fd: file.#fd,
+        closed: false,
+      };
+    } catch {
+      return { ...describe(file.#handle, 'SyncFile'), closed: false };
+    }
   }
 
   /** The same as `close()`. */

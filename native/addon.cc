@@ -46,7 +46,7 @@ constexpr Export kExports[] = {
     {"syncFileStatus", Entry<StatusOfSyncFile, 1>},
     {"syncFileInfo", Entry<InfoOfSyncFile, 1>},
     {"syncFileInfoOfMany", Entry<ManyFencesOfSyncFile, 2>},
-    {"mergeSyncFiles", Entry<MergeFences, 3>},
+    {"mergeSyncFiles", Entry<MergeFences, 2>},
     {"setDeadline", Entry<SetFenceDeadline, 2>},
     {"createChannelPair", Entry<CreateChannelPair, 0>},
     {"connect", Entry<ConnectChannel, 1>},

@@ -33,9 +33,11 @@ export function toJson(value: unknown, indent?: number): string {
   });
 }
 
-function errorsAsObjects(_key: string, value: unknown): unknown {
-  if (!(value instanceof Error)) return value;
-  return { code: (value as NodeJS.ErrnoException).code, message: value.message };
+/** By what is there: `value` is what its toJSON() has made of it already. */
+function errorsAsObjects(this: Record<string, unknown>, key: string, value: unknown): unknown {
+  const original = this[key];
+  if (!(original instanceof Error)) return value;
+  return { code: (original as NodeJS.ErrnoException).code, message: original.message };
 }
 
 const exponents: Readonly<Record<string, number>> = { '': 0, k: 1, m: 2, g: 3, t: 4 };

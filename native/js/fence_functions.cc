@@ -183,16 +183,35 @@ napi_value ManyFencesOfSyncFile(Call& call) {
 
 napi_value MergeFences(Call& call) {
   char name[256];
-  Handle* first = nullptr;
-  Handle* second = nullptr;
-  if (!call.Read(0, name, sizeof name) || !call.Read(1, HandleKind::kSyncFile, &first) ||
-      !call.Read(2, HandleKind::kSyncFile, &second) || !call.CheckIdentity(*first) ||
-      !call.CheckIdentity(*second)) {
-    return nullptr;
+  double* handles = nullptr;
+  size_t count = 0;
+  if (!call.Read(0, name, sizeof name) || !call.Read(1, &handles, &count)) return nullptr;
+  if (count < 2) return call.Fail(SystemError{EINVAL, "SYNC_IOC_MERGE"}), nullptr;
+  std::vector<int> files;
+  for (size_t index = 0; index < count; index++) {
+    Handle* file = call.addon().handles->Find(static_cast<uint32_t>(handles[index]), HandleKind::kSyncFile);
+    if (file == nullptr) return call.Fail("ERR_DMABUF_CLOSED"), nullptr;
+    files.push_back(file->fd.get());
   }
-  Result<UniqueFd> merged = MergeSyncFiles(name, first->fd.get(), second->fd.get());
-  if (!merged) return call.Fail(merged.error()), nullptr;
-  return AddSyncFile(call, std::move(*merged));
+  Result<UniqueFd> merged = MergeSyncFiles(name, files.data(), count);
+  if (!merged) {
+    for (size_t index = 0; index < count; index++) {
+      if (!call.CheckIdentity(*call.addon().handles->Find(static_cast<uint32_t>(handles[index]))))
+        return nullptr;
+    }
+    return call.Fail(merged.error()), nullptr;
+  }
+  // The kernel leaves out what has signalled, in error too. Looked at only now, so that what ended meanwhile
+  // counts.
+  int32_t failure = 0;
+  for (size_t index = 0; index < count && failure == 0; index++) {
+    const Result<int32_t> error = ErrorOfSyncFile(files[index]);
+    if (!error) return call.Fail(error.error()), nullptr;
+    failure = *error;
+  }
+  const napi_value handle = AddSyncFile(call, std::move(*merged));
+  call.addon().registers[0] = failure;
+  return handle;
 }
 
 napi_value SetFenceDeadline(Call& call) {

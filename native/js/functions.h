@@ -49,8 +49,8 @@ napi_value ImportFences(Call& call);          // (buffer: handle, file: handle, 
 napi_value StatusOfSyncFile(Call& call);      // (handle) => 1 | 0 | -errno
 napi_value InfoOfSyncFile(Call& call);        // (handle) => string; see lib/native.ts
 napi_value ManyFencesOfSyncFile(Call& call);  // (handle, Float64Array) => string
-napi_value MergeFences(Call& call);           // (name: string, first: handle, second: handle) => handle
-napi_value SetFenceDeadline(Call& call);      // (handle, deadline: bigint) => void
+napi_value MergeFences(Call& call);       // (name: string, handles: Float64Array) => handle; [0] = 0 | -errno
+napi_value SetFenceDeadline(Call& call);  // (handle, deadline: bigint) => void
 
 // socket_functions.cc; `address` is a path's bytes, or NUL and an abstract name
 napi_value CreateChannelPair(Call& call);  // () => void; [0], [1] = handles

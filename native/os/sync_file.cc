@@ -5,6 +5,8 @@
 #include <cerrno>
 #include <cstdio>
 #include <string_view>
+#include <utility>
+#include <vector>
 
 #include "os/ioctl.h"
 #include "os/uapi.h"
@@ -65,12 +67,53 @@ Result<void> DescribeSyncFile(int sync_file, uint32_t capacity, sync_fence_info*
   return {};
 }
 
-Result<UniqueFd> MergeSyncFiles(const char* name, int first, int second) {
+namespace {
+
+Result<UniqueFd> MergeTwo(const char* name, int first, int second) {
   sync_merge_data request{};
   std::snprintf(request.name, sizeof request.name, "%s", name);
   request.fd2 = second;
   if (RetryIoctl(first, SYNC_IOC_MERGE, &request) < 0) return SystemError{errno, "SYNC_IOC_MERGE"};
   return UniqueFd(request.fence);
+}
+
+}  // namespace
+
+Result<UniqueFd> MergeSyncFiles(const char* name, const int* sync_files, size_t count) {
+  const size_t half = count / 2;
+  const size_t rest = count - half;
+  UniqueFd left;
+  UniqueFd right;
+  if (half > 1) {
+    Result<UniqueFd> merged = MergeSyncFiles(name, sync_files, half);
+    if (!merged) return merged.error();
+    left = std::move(*merged);
+  }
+  if (rest > 1) {
+    Result<UniqueFd> merged = MergeSyncFiles(name, sync_files + half, rest);
+    if (!merged) return merged.error();
+    right = std::move(*merged);
+  }
+  return MergeTwo(name, left.valid() ? left.get() : sync_files[0],
+                  right.valid() ? right.get() : sync_files[half]);
+}
+
+Result<int32_t> ErrorOfSyncFile(int sync_file) {
+  std::vector<sync_fence_info> fences(8);
+  for (;;) {
+    sync_file_info info;
+    const Result<void> described =
+        DescribeSyncFile(sync_file, static_cast<uint32_t>(fences.size()), fences.data(), &info);
+    if (!described) return described.error();
+    if (info.num_fences > fences.size()) {
+      fences.resize(info.num_fences);
+      continue;
+    }
+    for (size_t index = 0; index < info.num_fences; index++) {
+      if (fences[index].status < 0) return fences[index].status;
+    }
+    return info.status < 0 ? info.status : 0;
+  }
 }
 
 Result<void> SetSyncFileDeadline(int sync_file, uint64_t deadline) {

@@ -102,6 +102,7 @@ const calls: Record<string, (world: World) => unknown> = {
   'DmaHeap.prototype.closed': ({ heap }) => heap.closed,
   'DmaHeap.prototype.allocate': async ({ heap }) => closing(await heap.allocate(4096)),
   'DmaHeap.prototype.close': ({ heap }) => heap.close(),
+  'DmaHeap.prototype.toJSON': ({ heap }) => heap.toJSON(),
   'DmaHeap.prototype[Symbol.dispose]': ({ heap }) => heap[Symbol.dispose](),
 
   'DmaBuf.import': ({ buffer }) => closing(DmaBuf.import(buffer.fd)),
@@ -129,6 +130,7 @@ const calls: Record<string, (world: World) => unknown> = {
   'DmaBuf.prototype.dup': ({ buffer }) => closing(buffer.dup()),
   'DmaBuf.prototype.release': ({ buffer }) => closeSync(buffer.release()),
   'DmaBuf.prototype.close': ({ buffer }) => buffer.close(),
+  'DmaBuf.prototype.toJSON': ({ buffer }) => buffer.toJSON(),
   'DmaBuf.prototype[Symbol.dispose]': ({ buffer }) => buffer[Symbol.dispose](),
 
   'DmaBufMapping.prototype.buffer': ({ mapping }) => mapping.buffer,
@@ -136,9 +138,11 @@ const calls: Record<string, (world: World) => unknown> = {
   'DmaBufMapping.prototype.lost': ({ mapping }) => mapping.lost,
   'DmaBufMapping.prototype.closed': ({ mapping }) => mapping.closed,
   'DmaBufMapping.prototype.unmap': ({ mapping }) => mapping.unmap(),
+  'DmaBufMapping.prototype.toJSON': ({ mapping }) => mapping.toJSON(),
   'DmaBufMapping.prototype[Symbol.dispose]': ({ mapping }) => mapping[Symbol.dispose](),
 
   'CpuAccess.prototype.end': ({ access }) => access.end(),
+  'CpuAccess.prototype.toJSON': ({ access }) => access.toJSON(),
   'CpuAccess.prototype[Symbol.dispose]': ({ access }) => access[Symbol.dispose](),
 
   'SyncFile.import': ({ file }) => closing(SyncFile.import(file.fd)),
@@ -153,6 +157,7 @@ const calls: Record<string, (world: World) => unknown> = {
   'SyncFile.prototype.dup': ({ file }) => closing(file.dup()),
   'SyncFile.prototype.release': ({ file }) => closeSync(file.release()),
   'SyncFile.prototype.close': ({ file }) => file.close(),
+  'SyncFile.prototype.toJSON': ({ file }) => file.toJSON(),
   'SyncFile.prototype[Symbol.dispose]': ({ file }) => file[Symbol.dispose](),
 
   'DmaBufChannel.pair': () => closeHandles(DmaBufChannel.pair().map((end) => end.release())),
@@ -173,6 +178,7 @@ const calls: Record<string, (world: World) => unknown> = {
   },
   'DmaBufChannel.prototype.release': ({ channel }) => closeSync(channel.release()),
   'DmaBufChannel.prototype.close': ({ channel }) => channel.close(),
+  'DmaBufChannel.prototype.toJSON': ({ channel }) => channel.toJSON(),
   'DmaBufChannel.prototype[Symbol.dispose]': ({ channel }) => channel[Symbol.dispose](),
 
   'DmaBufServer.prototype.fd': ({ server }) => server.fd,
@@ -185,6 +191,7 @@ const calls: Record<string, (world: World) => unknown> = {
     }
   },
   'DmaBufServer.prototype.close': ({ server }) => server.close(),
+  'DmaBufServer.prototype.toJSON': ({ server }) => server.toJSON(),
   'DmaBufServer.prototype[Symbol.dispose]': ({ server }) => server[Symbol.dispose](),
 
   'DmaBufPool.prototype.size': ({ pool }) => pool.size,
@@ -197,9 +204,11 @@ const calls: Record<string, (world: World) => unknown> = {
   'DmaBufPool.prototype.trim': ({ pool }) => pool.trim(),
   'DmaBufPool.prototype.statistics': ({ pool }) => pool.statistics(),
   'DmaBufPool.prototype.close': ({ pool }) => pool.close(),
+  'DmaBufPool.prototype.toJSON': ({ pool }) => pool.toJSON(),
   'DmaBufPool.prototype[Symbol.dispose]': ({ pool }) => pool[Symbol.dispose](),
   'PooledBuffer.prototype.released': ({ loan }) => loan.released,
   'PooledBuffer.prototype.release': ({ loan }) => loan.release(),
+  'PooledBuffer.prototype.toJSON': ({ loan }) => loan.toJSON(),
   'PooledBuffer.prototype[Symbol.dispose]': ({ loan }) => loan[Symbol.dispose](),
 };
 
