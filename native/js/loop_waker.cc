@@ -7,8 +7,6 @@
 // Other runtimes may not have these, and could not load the addon for their want.
 #pragma weak uv_poll_init
 #pragma weak uv_poll_start
-#pragma weak uv_ref
-#pragma weak uv_unref
 #pragma weak uv_close
 
 namespace dmabuf {
@@ -28,19 +26,15 @@ class LoopWaker : public Waker {
     poll_.data = this;
     // It starts what has been initialised, and so cannot fail.
     uv_poll_start(&poll_, UV_READABLE, OnReadable);
-    uv_unref(reinterpret_cast<uv_handle_t*>(&poll_));
     // Keeps the addon's data until the handle is closed.
     napi_add_async_cleanup_hook(env_, OnCleanup, this, &hook_);
     return {};
   }
 
-  void KeepAlive(bool alive) override {
-    auto* handle = reinterpret_cast<uv_handle_t*>(&poll_);
-    if (alive) {
-      uv_ref(handle);
-    } else {
-      uv_unref(handle);
-    }
+  // Whoever waits seldom has no descriptor open for it meanwhile.
+  bool Rest() override {
+    Close();
+    return true;
   }
 
  private:
@@ -55,8 +49,15 @@ class LoopWaker : public Waker {
 
   static void OnCleanup(napi_async_cleanup_hook_handle /*hook*/, void* data) {
     auto* self = static_cast<LoopWaker*>(data);
+    if (self->closing_) return;
     self->callbacks_.ended(self->callbacks_.data);
-    uv_close(reinterpret_cast<uv_handle_t*>(&self->poll_), [](uv_handle_t* handle) {
+    self->Close();
+  }
+
+  // libuv forgets the descriptor at once, and the handle in its next turn.
+  void Close() {
+    closing_ = true;
+    uv_close(reinterpret_cast<uv_handle_t*>(&poll_), [](uv_handle_t* handle) {
       auto* closed = static_cast<LoopWaker*>(handle->data);
       napi_remove_async_cleanup_hook(closed->hook_);
       delete closed;
@@ -67,6 +68,7 @@ class LoopWaker : public Waker {
   napi_env env_;
   Callbacks callbacks_;
   napi_async_cleanup_hook_handle hook_ = nullptr;
+  bool closing_ = false;
 };
 
 }  // namespace

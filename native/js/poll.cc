@@ -29,12 +29,16 @@ Result<uint32_t> Polls::WatchFor(uint32_t owner, int fd, short event) {
   const uint64_t key = static_cast<uint64_t>(owner) << 16 | static_cast<uint16_t>(event);
   const auto known = watch_by_key_.find(key);
   if (known != watch_by_key_.end()) return known->second;
+  // Without a copy whoever closes the file behind its owner's back leaves the set watching it, until the set
+  // goes with the last wait. Still better than not to wait at all for want of a descriptor.
   Result<UniqueFd> copy = Duplicate(fd);
-  if (!copy) return copy.error();
+  if (!copy && copy.error().number != EMFILE && copy.error().number != ENFILE) return copy.error();
+  UniqueFd own = copy ? std::move(*copy) : UniqueFd();
+  const int watched = own.valid() ? own.get() : fd;
   const uint32_t id = ++last_id_;
-  const Result<void> added = set_->Add(copy->get(), event, id);
+  const Result<void> added = set_->Add(watched, event, id);
   if (!added) return added.error();
-  watches_.emplace(id, Watch{std::move(*copy), key, {}});
+  watches_.emplace(id, Watch{std::move(own), watched, key, {}});
   watch_by_key_.emplace(key, id);
   return id;
 }
@@ -43,13 +47,16 @@ Result<uint32_t> Polls::Start(uint32_t owner, int fd, short event, napi_value do
   const Result<void> prepared = Prepare();
   if (!prepared) return prepared.error();
   const Result<uint32_t> watch = WatchFor(owner, fd, event);
-  if (!watch) return watch.error();
+  if (!watch) {
+    RestIfIdle();
+    return watch.error();
+  }
   const uint32_t id = ++last_id_;
   Wait wait{*watch, nullptr};
   napi_create_reference(env_, done, 1, &wait.done);
   waits_.emplace(id, wait);
   watches_.at(*watch).waits.push_back(id);
-  if (waits_.size() == 1) waker_->KeepAlive(true);
+  if (waits_.size() == 1) waker_->KeepAlive();
   if (std::exchange(fired_, false)) waker_->Rearm();
   return id;
 }
@@ -68,11 +75,17 @@ void Polls::End(std::unordered_map<uint32_t, Wait>::iterator entry) {
   watch.waits.erase(std::find(watch.waits.begin(), watch.waits.end(), id));
   if (watch.waits.empty()) {
     // Others may hold the same file open, and the set would go on to watch it.
-    set_->Remove(watch.fd.get());
+    set_->Remove(watch.fd);
     watch_by_key_.erase(watch.key);
     watches_.erase(found);
   }
-  if (waits_.empty() && waker_ != nullptr) waker_->KeepAlive(false);
+  RestIfIdle();
+}
+
+void Polls::RestIfIdle() {
+  if (settling_ || !waits_.empty() || waker_ == nullptr || !waker_->Rest()) return;
+  waker_ = nullptr;
+  set_.reset();
 }
 
 void Polls::Settle(const ReadySet::Event& event) {
@@ -112,8 +125,11 @@ void Polls::OnReady(void* data) {
   auto* self = static_cast<Polls*>(data);
   ReadySet::Event events[ReadySet::kMostTaken];
   const size_t count = self->set_->Take(events, ReadySet::kMostTaken);
+  self->settling_ = true;
   for (size_t index = 0; index < count && !self->ending_; index++) self->Settle(events[index]);
+  self->settling_ = false;
   self->fired_ = self->waits_.empty();
+  self->RestIfIdle();
   if (!self->fired_ && !self->ending_) self->waker_->Rearm();
 }
 

@@ -13,7 +13,8 @@
 namespace dmabuf {
 
 // Waits of one environment for descriptors to become ready. A pending wait keeps the event loop alive. What
-// it takes is made for the first wait, and stays. Used on the environment's thread only.
+// they take is made for the first, and goes with the last; a thread stays. Used on the environment's thread
+// only.
 class Polls {
  public:
   explicit Polls(napi_env env) : env_(env) {}
@@ -36,7 +37,8 @@ class Polls {
  private:
   // What the kernel watches. Of one file it allows a few hundred at most.
   struct Watch {
-    UniqueFd fd;
+    UniqueFd copy;  // none where the process had no descriptor left for it
+    int fd;
     uint64_t key;  // owner and event
     std::vector<uint32_t> waits;
   };
@@ -52,11 +54,13 @@ class Polls {
   void Settle(const ReadySet::Event& event);
   void Settle(uint32_t id, int error);
   void End(std::unordered_map<uint32_t, Wait>::iterator entry);
+  void RestIfIdle();
 
   napi_env env_;
   bool use_thread_ = false;
   bool ending_ = false;
-  bool fired_ = false;  // the waker has called, and waits to be told to go on
+  bool settling_ = false;  // whoever is called may wait again at once
+  bool fired_ = false;     // the waker has called, and waits to be told to go on
   std::optional<ReadySet> set_;
   Waker* waker_ = nullptr;
   std::unordered_map<uint32_t, Watch> watches_;

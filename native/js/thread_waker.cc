@@ -51,12 +51,12 @@ class ThreadWaker : public Waker {
     return static_cast<Waker*>(this);
   }
 
-  void KeepAlive(bool alive) override {
-    if (alive) {
-      napi_ref_threadsafe_function(env_, function_);
-    } else {
-      napi_unref_threadsafe_function(env_, function_);
-    }
+  void KeepAlive() override { napi_ref_threadsafe_function(env_, function_); }
+
+  // To end and to begin a thread for each wait costs too much.
+  bool Rest() override {
+    napi_unref_threadsafe_function(env_, function_);
+    return false;
   }
 
   void Rearm() override { Tell(); }

@@ -26,8 +26,11 @@ class Waker {
   Waker& operator=(const Waker&) = delete;
   Waker& operator=(Waker&&) = delete;
 
-  // Whether it keeps the event loop alive.
-  virtual void KeepAlive(bool alive) = 0;
+  // Something is waited for: it keeps the event loop alive.
+  virtual void KeepAlive() {}
+  // Nothing is waited for, and the event loop may end. Whether the waker is gone with it, and does not look
+  // at the descriptor any more.
+  virtual bool Rest() = 0;
   // Something is waited for again, after `wake` was called.
   virtual void Rearm() {}
   // Nobody is there any more to be called. Never before `ended` on Node.js, which keeps an order.

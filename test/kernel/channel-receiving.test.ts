@@ -508,7 +508,7 @@ channelTest(
     foreign.peer.send('x'.repeat(11));
     foreign.peer.send('x'.repeat(10));
     const error = await rejectsCode(() => foreign.channel.receive(), 'ERR_DMABUF_MESSAGE_TRUNCATED');
-    assert.match(error.message, /11 bytes.* 10[: ]/);
+    assert.match(error.message, /11 bytes.* 10\. /);
     assert.equal(error.syscall, 'recvmsg');
     assert.equal((await nextText(foreign.channel)).length, 10);
   },

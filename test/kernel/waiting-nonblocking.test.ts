@@ -114,6 +114,7 @@ const calls: Record<string, (world: World) => unknown> = {
   'DmaBuf.prototype.size': ({ buffer }) => buffer.size,
   'DmaBuf.prototype.inode': ({ buffer }) => buffer.inode,
   'DmaBuf.prototype.lost': ({ buffer }) => buffer.lost,
+  'DmaBuf.prototype.attempts': ({ buffer }) => buffer.attempts,
   'DmaBuf.prototype.closed': ({ buffer }) => buffer.closed,
   'DmaBuf.prototype.source': ({ buffer }) => buffer.source,
   'DmaBuf.prototype.info': ({ buffer }) => buffer.info(),

@@ -31,8 +31,11 @@ interface Holdings {
   mappings: string[];
 }
 
+/** What malloc of glibc has open for a moment in any thread, when it gives memory back. */
+const ofMalloc = '/proc/sys/vm/overcommit_memory';
+
 function holdings(concerns: (target: string) => boolean): Holdings {
-  const fds = [...openFds()].filter(([, target]) => concerns(target));
+  const fds = [...openFds()].filter(([, target]) => target !== ofMalloc && concerns(target));
   return { fds: fds.map(([fd, target]) => `${fd} ${target}`), mappings: mappedRanges() };
 }
 
@@ -42,8 +45,9 @@ function isBeingClosed(before: Holdings, now: Holdings): boolean {
   return more.length > 0 && more.every((fd) => / \/(?!dmabuf:|dev\/)/.test(fd));
 }
 
-/** What the library makes for the first wait of a thread, and keeps: a set of what is watched; on a thread, how to wake it. */
-const kept = ['anon_inode:[eventpoll]', 'anon_inode:[eventfd]'];
+/** Where a thread waits, it stays, with the set of what is watched and how it is woken. */
+const kept =
+  process.env.DMABUF_TEST_WAITING === 'thread' ? ['anon_inode:[eventpoll]', 'anon_inode:[eventfd]'] : [];
 
 /** Takes what the first wait has made for there from the start. */
 function expectKept(before: Holdings, now: Holdings): void {
