@@ -16,7 +16,7 @@ const loopback = '127.0.0.1';
 
 /** Slower clients are cut off, and those that ask for more. Times are milliseconds. */
 const limits = {
-  /** One more ends the one that has kept this machine waiting for the longest time. */
+  /** One more ends one that is idle, else one that does not take its answer, else one that asks for many at a time. */
   connections: 64,
   /** After so many requests a connection ends. */
   requests: 100,
@@ -176,6 +176,11 @@ class Connection {
     return !this.#isCollecting;
   }
 
+  /** Whether it asked again before it was answered. */
+  get wantsMore(): boolean {
+    return this.#waiting.length > 0;
+  }
+
   take(request: IncomingMessage, response: ServerResponse): void {
     if (this.#socket.destroyed) return;
     if (this.#waiting.length >= limits.waiting) {
@@ -259,7 +264,10 @@ export class MetricsServer {
     if (this.#connections.size <= limits.connections) return;
     // Whoever asks at once is served, however many others keep connections open or do not take their answers.
     const others = [...this.#connections.values()].slice(0, -1);
-    const last = others.find(({ isIdle }) => isIdle) ?? others.find(({ waitsForClient }) => waitsForClient);
+    const last =
+      others.find(({ isIdle }) => isIdle) ??
+      others.find(({ waitsForClient }) => waitsForClient) ??
+      others.find(({ wantsMore }) => wantsMore);
     (last ?? connection).end();
   }
 
