@@ -45,8 +45,12 @@ export class Sentinel {
 export const noSentinel: Sentinel = new Sentinel();
 
 const maxSpare = 1024;
-const spare: Sentinel[] = [];
+const spare: (Sentinel | undefined)[] = [];
+let spareCount = 0; // not its length: to shorten an array costs hundreds of instructions
 const warned = new Set<string>();
+
+/** `native.unclaimed`, which costs a look-up. */
+let claims: Float64Array | undefined;
 
 let tracking: boolean = debuglog('dmabuf').enabled;
 /** Where the open objects were made that were made while tracking was on. */
@@ -191,7 +195,8 @@ export function guard(handle: NativeHandle, type: HandleType, place = 0): Sentin
   sentinel.record.handle = handle;
   sentinel.record.type = type;
   // From here on the sentinel's end closes it, whatever happens to its owner. Nothing is called between the two.
-  native.unclaimed[place] = 0;
+  claims ??= native.unclaimed;
+  claims[place] = 0;
   return sentinel;
 }
 
@@ -202,13 +207,13 @@ export function guard(handle: NativeHandle, type: HandleType, place = 0): Sentin
  */
 export function unguard(sentinel: Sentinel, handle: NativeHandle): void {
   if (tracking) origins.delete(handle);
-  if (spare.length < maxSpare) spare[spare.length] = sentinel;
+  if (spareCount < maxSpare) spare[spareCount++] = sentinel;
 }
 
 function takeSpare(): Sentinel | undefined {
-  if (spare.length === 0) return undefined;
-  const sentinel = spare[spare.length - 1];
-  spare.length--;
+  if (spareCount === 0) return undefined;
+  const sentinel = spare[--spareCount];
+  spare[spareCount] = undefined; // it must not be kept alive
   return sentinel;
 }
 

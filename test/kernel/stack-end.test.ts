@@ -2,6 +2,7 @@
 // and before anybody else knows of it.
 
 import assert from 'node:assert/strict';
+import { closeSync } from 'node:fs';
 import {
   allocateSync,
   type ChannelMessage,
@@ -45,6 +46,8 @@ interface Fixture {
   heap: DmaHeap;
   buffer: DmaBuf;
   fences: SyncFile;
+  /** Numbers that were released: the test's own from then on. */
+  given: number[];
 }
 
 const operations: Record<string, (fixture: Fixture) => void> = {
@@ -53,7 +56,9 @@ const operations: Record<string, (fixture: Fixture) => void> = {
   allocateSync: () => allocateSync(4096, { name: 'deep' }).close(),
   'DmaBuf.import': ({ buffer }) => DmaBuf.import(buffer.fd).close(),
   'DmaBuf.dup': ({ buffer }) => buffer.dup().close(),
-  'DmaBuf.release': ({ buffer }) => DmaBuf.adopt(buffer.dup().release()).close(),
+  'DmaBuf.release': ({ buffer, given }) => {
+    given[given.length] = buffer.dup().release();
+  },
   'DmaBuf.map': ({ buffer }) => buffer.map().unmap(),
   'DmaBuf.cpuAccessSync': ({ buffer }) => buffer.cpuAccessSync('read').end(),
   'DmaBuf.exportSyncFile': ({ buffer }) => buffer.exportSyncFile('read').close(),
@@ -70,11 +75,14 @@ for (const [name, operation] of Object.entries(operations)) {
     using heap = DmaHeap.open('system');
     using buffer = heap.allocateSync(4096);
     using fences = buffer.exportSyncFile('read');
-    const fixture = { heap, buffer, fences };
+    const given: number[] = [];
+    const fixture = { heap, buffer, fences, given };
     operation(fixture);
+    for (const fd of given.splice(0)) closeSync(fd);
     const handles = openHandles().length;
     const fds = openFds().size;
     assert.ok(atTheEnd(() => operation(fixture)) > 0);
+    for (const fd of given) closeSync(fd);
     // What nobody claimed is closed by now, and what was half made when it is collected.
     await collectUntil(() => openHandles().length === handles && openFds().size === fds);
   });
