@@ -37,7 +37,7 @@ Result<uint32_t> Polls::WatchFor(uint32_t owner, int fd, short event) {
   const int watched = own.valid() ? own.get() : fd;
   const uint32_t id = ++last_id_;
   const Result<void> added = set_->Add(watched, event, id);
-  if (!added) return added.error();
+  if (!added) return copy ? added.error() : copy.error();
   watches_.emplace(id, Watch{std::move(own), watched, key, {}});
   watch_by_key_.emplace(key, id);
   return id;

@@ -28,18 +28,8 @@ async function outcomeOf(wait: Promise<void>): Promise<Outcome> {
   return code;
 }
 
-/** What the first wait makes stays. */
-async function firstWait(): Promise<void> {
-  using buffer = allocateSync(4096);
-  using fence = addFence(buffer, 'write');
-  const wait = buffer.ready('read');
-  fence.signal();
-  await wait;
-}
-
 /** Runs the rounds, a few at a time, on buffers that are used again, and checks that nothing is left behind. */
 async function inRounds(round: (buffer: DmaBuf, number: number) => Promise<void>): Promise<void> {
-  await firstWait();
   const before = openFds().size;
   let next = 0;
   const lane = async (): Promise<void> => {
