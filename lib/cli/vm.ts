@@ -64,8 +64,11 @@ async function runCommand(command: string[], flags: Flags): Promise<void> {
       progress: say,
       signal: controller.signal,
     });
-    for (const { name, pid } of outOfMemory) {
-      say(`the guest ran out of memory, and its kernel killed '${name}' (process ${pid}); see --memory`);
+    for (const { name, pid, inControlGroup } of outOfMemory) {
+      const [what, where] = inControlGroup
+        ? ['a control group in the guest reached its limit', 'memory.max in the guest']
+        : ['the guest ran out of memory', '--memory'];
+      say(`${what}, and its kernel killed '${name}' (process ${pid}); see ${where}`);
     }
     process.exitCode = exitCode;
   } catch (error) {

@@ -37,11 +37,21 @@ export interface GuestOptions {
   onStart?: () => void;
 }
 
+/** A process that the guest's kernel killed for want of memory. */
+export interface Killed {
+  /** The name that the kernel's message gives it. */
+  name: string;
+  /** Its id in the guest. */
+  pid: number;
+  /** Whether a control group's limit was reached, and not that of the guest's memory. */
+  inControlGroup: boolean;
+}
+
 /** How a guest ended. */
 export interface GuestResult {
   exitCode: number;
-  /** Name and process id of what the guest's kernel killed for want of memory. */
-  outOfMemory: { name: string; pid: number }[];
+  /** What the guest's kernel killed for want of memory. */
+  outOfMemory: Killed[];
 }
 
 /** Boots a guest, passes its output on, and resolves with the command's exit status. */
@@ -224,11 +234,14 @@ function unexpectedEnd(
   return new VmError('ERR_DMABUF_VM_BOOT', 'the guest powered off before it had booted', { consoleTail });
 }
 
-function killedForMemory(consoleText: string): { name: string; pid: number }[] {
-  return [...consoleText.matchAll(/Killed process (\d+) \((.*?)\)/g)].map((match) => ({
-    name: match[2] as string,
-    pid: Number(match[1]),
-  }));
+function killedForMemory(consoleText: string): Killed[] {
+  return [...consoleText.matchAll(/(Memory cgroup out of memory: )?Killed process (\d+) \((.*?)\)/g)].map(
+    ([, group, pid, name]) => ({
+      name: name as string,
+      pid: Number(pid),
+      inControlGroup: group !== undefined,
+    }),
+  );
 }
 
 /** The last lines of the console, or the first ones from a position on. */

@@ -9,5 +9,6 @@
  */
 
 export { VmError, type VmErrorCode } from './errors.js';
+export type { Killed } from './guest-process.js';
 export type { Accelerator, VmOptions } from './options.js';
 export { runInVm, type VmResult } from './run.js';

@@ -3,7 +3,7 @@ import { Writable } from 'node:stream';
 import { chooseAccelerator, TRIAL_SECONDS, trialMemory } from './accel.js';
 import { VmError, type VmErrorCode } from './errors.js';
 import { BOOT_MODULES } from './guest.js';
-import { abortedError, runGuest } from './guest-process.js';
+import { abortedError, type Killed, runGuest } from './guest-process.js';
 import { makeInitramfs } from './initramfs.js';
 import { cacheFolder, findKernel } from './kernels.js';
 import { indexModules, type KernelModule, readModule, resolveModules } from './modules.js';
@@ -15,15 +15,10 @@ export interface VmResult {
   /** The command's exit status; 128 + N when signal N ended it, 127 when there is no such program. */
   exitCode: number;
   /**
-   * The processes the guest's kernel killed because its memory was used up, the command itself perhaps among
-   * them; empty when all went well.
+   * The processes that the guest's kernel killed because its memory, or that of a control group, was used up, the command
+   * itself perhaps among them; empty when all went well.
    */
-  outOfMemory: readonly {
-    /** The name that the kernel's message gives it. */
-    name: string;
-    /** Its id in the guest. */
-    pid: number;
-  }[];
+  outOfMemory: readonly Killed[];
 }
 
 /**

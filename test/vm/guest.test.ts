@@ -129,7 +129,22 @@ describe('a guest that goes wrong', { concurrency: 2 }, () => {
     // tail keeps a line until it ends, and this one does not
     const result = await capture({ ...quiet, memory: 256, command: ['tail', '/dev/zero'] });
     assert.equal(result.exitCode, 137);
-    assert.equal(result.outOfMemory[0]?.name, 'tail');
+    assert.deepEqual(
+      result.outOfMemory.map(({ name, inControlGroup }) => [name, inControlGroup]),
+      [['tail', false]],
+    );
+  });
+
+  it("tells a control group's limit from that of the guest's memory", async () => {
+    const script =
+      'cd /sys/fs/cgroup; echo +memory > cgroup.subtree_control; mkdir small; echo 32M > small/memory.max; ' +
+      'echo $$ > small/cgroup.procs; exec tail /dev/zero';
+    const result = await capture({ ...quiet, command: ['sh', '-c', script] });
+    assert.equal(result.exitCode, 137);
+    assert.deepEqual(
+      result.outOfMemory.map(({ name, inControlGroup }) => [name, inControlGroup]),
+      [['tail', true]],
+    );
   });
 
   it('says so when the folder does not exist there', async () => {
