@@ -11,8 +11,8 @@ import {
 } from './check.js';
 import { type DmaBuf, setAttempts } from './dma-buf.js';
 import { type BufferOptions, bufferOptions, checkHeapName, DmaHeap } from './dma-heap.js';
-import { type AllocationAttempt, atCallSite, callSite, DmaBufError } from './errors.js';
-import { guardMemory } from './memory-guard.js';
+import { type AllocationAttempt, atCallSite, callSite, DmaBufError, withoutHint } from './errors.js';
+import { guardAllMemory } from './memory-guard.js';
 import { allocateUdmabuf, allocateUdmabufSync } from './udmabuf.js';
 
 /**
@@ -85,7 +85,7 @@ function checkAll(
 ): readonly Source[] {
   const sources = checkAllocation(size, options, names);
   // What exceeds the machine's memory exceeds every source: one clear refusal instead of a list.
-  if (options?.unchecked !== true) guardMemory(size, false);
+  if (options?.unchecked !== true) guardAllMemory(size);
   return sources;
 }
 
@@ -141,7 +141,16 @@ function requestOf(
   return signal === undefined ? { name, access, unchecked } : { name, access, unchecked, signal };
 }
 
+/** What a source that does not exist answers. */
+const isAbsent = new Set(['ENOENT', 'ENODEV', 'ENXIO']);
+
 function noSource(size: number, attempts: AllocationAttempt[]): DmaBufError {
+  // Where every source that there is lacks the memory, that is the one reason.
+  const [first, ...others] = attempts.filter(({ error }) => !isAbsent.has(error.code));
+  const code = 'ERR_DMABUF_MEMORY_GUARD';
+  if (first !== undefined && [first, ...others].every(({ error }) => error.code === code)) {
+    return new DmaBufError(withoutHint(first.error), { code, hint: first.error.hint, attempts });
+  }
   const lines = attempts.map(({ source, error }) => `\n  ${source}: ${error.message}`);
   return new DmaBufError(`ERR_DMABUF_NO_SOURCE: no source could serve ${size} bytes:${lines.join('')}`, {
     code: 'ERR_DMABUF_NO_SOURCE',

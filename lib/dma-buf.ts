@@ -128,7 +128,7 @@ export class DmaBuf implements Disposable {
    * @param memfd Sealed with F_SEAL_SHRINK and not with F_SEAL_WRITE; see {@link createMemfd}.
    * @param pieces One range or several, of this memfd or of others. Default: the whole memfd.
    * @throws DmaBufError `EINVAL` with the reason (seals, limits of the module), `ENOENT` without `/dev/udmabuf`,
-   *   `EACCES` with the rule that cures it
+   *   `EACCES` with the rule that cures it, `ERR_DMABUF_MEMORY_GUARD` (more pages are still to be found than are available)
    * @throws RangeError `ERR_OUT_OF_RANGE` for a range that leaves its memfd or does not consist of pages
    */
   static fromMemfd(memfd: number, pieces?: MemfdRange | readonly MemfdRange[]): DmaBuf {

@@ -21,7 +21,7 @@ import { withDeviceAdvice } from './device-advice.js';
 import type { DmaBuf } from './dma-buf.js';
 import { callSite, createError, DmaBufError } from './errors.js';
 import { describe as describeHandle, guard, noSentinel, type Sentinel, unguard } from './handle.js';
-import { guardMemory } from './memory-guard.js';
+import { guardMemory, kindOfHeapMemory, type MemoryKind, whileReserved } from './memory-guard.js';
 import { type NativeHandle, native } from './native.js';
 import { markUncloneable, showDetails } from './present.js';
 
@@ -183,7 +183,7 @@ const readWrite = accessModeOf('read-write');
 function checkRequest(
   size: number,
   options: BufferOptions | undefined,
-  kind: HeapKind,
+  memory: MemoryKind,
   names: readonly string[],
 ): number {
   checkSize(size);
@@ -195,7 +195,7 @@ function checkRequest(
     if (options.name !== undefined) checkName(options.name);
     unchecked = checkFlag(options.unchecked, 'unchecked');
   }
-  if (!unchecked) guardMemory(size, kind === 'cma');
+  if (!unchecked) guardMemory(size, memory);
   return accessMode;
 }
 
@@ -219,7 +219,7 @@ export class DmaHeap implements Disposable {
   #sentinel: Sentinel;
   readonly #path: string;
   readonly #name: string;
-  readonly #kind: HeapKind;
+  readonly #memory: MemoryKind;
 
   private constructor(path: string, token: symbol) {
     if (token !== construct) throw illegalConstructor('DmaHeap', 'DmaHeap.open()');
@@ -227,7 +227,7 @@ export class DmaHeap implements Disposable {
     this.#handle = handle;
     this.#path = realPathOf(path);
     this.#name = basename(this.#path);
-    this.#kind = kindOf(this.#name);
+    this.#memory = kindOf(this.#name) === 'cma' ? 'contiguous' : kindOfHeapMemory();
     this.#sentinel = guard(handle, 'DmaHeap');
     markUncloneable?.(this);
   }
@@ -298,12 +298,12 @@ export class DmaHeap implements Disposable {
     options?: BufferOptions & { signal?: AbortSignal | undefined },
   ): Promise<DmaBuf> {
     const heap = DmaHeap.#openOf(this);
-    const accessMode = checkRequest(size, options, heap.#kind, cancellableOptions);
+    const accessMode = checkRequest(size, options, heap.#memory, cancellableOptions);
     const signal = checkSignal(options?.signal);
     throwIfAborted(signal);
     const site = callSite(DmaHeap.prototype.allocate);
     return await runAllocation(
-      (done) => native.allocateAsync(heap.#handle, size, accessMode, done),
+      whileReserved(size, heap.#memory, (done) => native.allocateAsync(heap.#handle, size, accessMode, done)),
       { name: options?.name, signal },
       heap.#name,
       site,
@@ -319,7 +319,7 @@ export class DmaHeap implements Disposable {
    */
   allocateSync(size: number, options?: BufferOptions): DmaBuf {
     const heap = DmaHeap.#openOf(this);
-    const accessMode = checkRequest(size, options, heap.#kind, bufferOptions);
+    const accessMode = checkRequest(size, options, heap.#memory, bufferOptions);
     return finishAllocation(native.allocateSync(heap.#handle, size, accessMode), options?.name, heap.#name);
   }
 

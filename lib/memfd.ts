@@ -1,4 +1,4 @@
-import { readFileSync } from 'node:fs';
+import { fstatSync, readFileSync, statfsSync } from 'node:fs';
 import {
   checkFd,
   checkInteger,
@@ -10,6 +10,7 @@ import {
 } from './check.js';
 import { withDeviceAdvice } from './device-advice.js';
 import { DmaBufError } from './errors.js';
+import { guardMemory } from './memory-guard.js';
 import { type NativeHandle, native } from './native.js';
 
 /** A range of a memfd, for {@link DmaBuf.fromMemfd}. */
@@ -106,6 +107,34 @@ function checkPiece(piece: MemfdRange, first: number, sizes: Map<number, number>
   return [fd, piece.offset, piece.size];
 }
 
+const hugetlbfs = 0x958458f6;
+
+/**
+ * Bytes of pages that the kernel has to find when it pins these pieces: a memfd has none where nothing was written. Huge
+ * pages were set aside before.
+ */
+function missingPages(
+  pieces: readonly [number, number, number][],
+  sizes: ReadonlyMap<number, number>,
+): number {
+  let missing = 0;
+  for (const [fd, size] of sizes) {
+    const wanted = pieces.reduce((sum, [memfd, , bytes]) => sum + (memfd === fd ? bytes : 0), 0);
+    if (wanted === 0) continue;
+    const absent = Math.min(wanted, Math.max(0, size - fstatSync(fd).blocks * 512));
+    if (absent > 0 && !isOfHugePages(fd)) missing += absent;
+  }
+  return missing;
+}
+
+function isOfHugePages(memfd: number): boolean {
+  try {
+    return statfsSync(`/proc/self/fd/${memfd}`).type === hugetlbfs;
+  } catch {
+    return false;
+  }
+}
+
 /** The handle of a dma-buf over pieces of memfds. */
 export function createFromMemfd(
   memfd: number,
@@ -131,6 +160,7 @@ export function createFromMemfd(
     refuse(`${checked.length} pieces exceed the module's limit of ${limit} (parameter list_limit)`);
   }
   checkTotal(checked.reduce((total, [, , size]) => total + size, 0));
+  guardMemory(missingPages(checked, sizes), 'charged', 'Ask for less, or free some');
   return withDeviceAdvice(udmabufDevice, () => native.createUdmabuf(Float64Array.from(checked.flat())));
 }
 

@@ -1,38 +1,142 @@
+import type { AllocationDone } from './allocation.js';
 import { DmaBufError } from './errors.js';
-import { native } from './native.js';
+import {
+  chargesHeaps,
+  exceedsAllMemory,
+  groupLimit,
+  isSurelyAvailable,
+  type MemoryLimit,
+  machineLimit,
+} from './memory-limits.js';
 
-/** Bytes that may pass between two looks at the machine's memory. */
+/**
+ * What a source's memory is taken from. `'contiguous'`: from CMA, which answers ENOMEM by itself, and whose free pages are
+ * no limit, since page cache and programs make way. `'machine'`: from all other memory. `'charged'`: from that too, and
+ * counted by the control groups of the process.
+ */
+export type MemoryKind = 'contiguous' | 'machine' | 'charged';
+
+/** The memory of a heap that is no contiguous one. */
+export function kindOfHeapMemory(): MemoryKind {
+  return chargesHeaps() ? 'charged' : 'machine';
+}
+
+/** Bytes that may pass between two looks at the counters. */
 const grain = 1 << 20;
-let passed = grain;
 
-function refuse(size: number, available: number, counter: string): never {
-  throw new DmaBufError(
-    `ERR_DMABUF_MEMORY_GUARD: ${size} bytes were asked for and ${available} are available (${counter} in ` +
-      '/proc/meminfo). The kernel would not refuse but kill processes to find the memory',
-    { code: 'ERR_DMABUF_MEMORY_GUARD', hint: 'Ask for less, free some, or pass unchecked: true' },
+/** What this thread's requests take of one store of memory, beside what the kernel counts already. */
+class Ledger {
+  /** Bytes that have passed since the last look. */
+  private passed = grain;
+  /** Bytes of requests on their way. The kernel takes their memory bit by bit. */
+  private reserved = 0;
+  /** What there was before the requests on their way began, less what has been served since. */
+  private budget = 0;
+
+  /** Whether it is time to look at the counters again. */
+  pass(size: number): boolean {
+    // With nothing on its way, what was once counted says nothing any more.
+    if (this.reserved === 0) this.budget = 0;
+    this.passed += size;
+    return this.passed >= grain;
+  }
+
+  looked(): void {
+    this.passed = 0;
+  }
+
+  reserve(size: number): void {
+    this.reserved += size;
+  }
+
+  settle(size: number, isServed: boolean): void {
+    this.reserved -= size;
+    if (isServed) this.budget -= size;
+  }
+
+  get onTheirWay(): number {
+    return this.reserved;
+  }
+
+  /** What is left of so many bytes for one more request. */
+  leftOf(available: number): number {
+    this.budget = Math.max(this.budget, available);
+    return Math.max(0, Math.min(available, this.budget - this.reserved));
+  }
+
+  /** Refuses what exceeds the limit. */
+  check(size: number, { available, counter }: MemoryLimit, hint: string): void {
+    const left = this.leftOf(available);
+    if (size > left) throw refusal(size, left, counter, this.reserved, hint);
+    this.budget -= size;
+    this.looked();
+  }
+}
+
+// Each thread has its own: workers do not know of each other's requests, as processes do not.
+const machine = new Ledger();
+const groups = new Ledger();
+
+const askForLess = 'Ask for less, free some, or pass unchecked: true';
+
+function refusal(size: number, left: number, counter: string, reserved: number, hint: string): DmaBufError {
+  const others = reserved === 0 ? '' : `, less ${reserved} bytes of requests that are on their way`;
+  return new DmaBufError(
+    `ERR_DMABUF_MEMORY_GUARD: ${size} bytes were asked for and ${left} are available (${counter}${others}). The kernel ` +
+      'would not refuse but kill processes to find the memory',
+    { code: 'ERR_DMABUF_MEMORY_GUARD', hint },
   );
 }
 
 /**
- * Refuses what the machine cannot give: the kernel does not, and its OOM killer takes other people's processes
- * first. Small requests are let through until they add up to a mebibyte.
- *
- * @param contiguous Whether the memory comes from the CMA region, which is counted on its own.
+ * Refuses what cannot be had: the kernel does not, and its OOM killer takes other people's processes first. Small requests
+ * are let through until they add up to a mebibyte.
  */
-export function guardMemory(size: number, contiguous: boolean): void {
-  passed += size;
-  if (passed >= grain || contiguous) checkMemory(size, contiguous);
-}
-
-function checkMemory(size: number, contiguous: boolean): void {
-  if (!contiguous && size <= native.freeMemory() / 2) {
-    passed = 0;
+export function guardMemory(size: number, kind: MemoryKind, hint: string = askForLess): void {
+  if (kind === 'contiguous') {
+    if (size >= grain) guardAllMemory(size);
     return;
   }
-  native.availableMemory();
-  const available = native.registers[0] as number;
-  const cmaFree = native.registers[1] as number;
-  if (size > available) refuse(size, available, 'MemAvailable');
-  if (contiguous && cmaFree >= 0 && size > cmaFree) refuse(size, cmaFree, 'CmaFree');
-  passed = 0;
+  if (machine.pass(size)) {
+    if (isSurelyAvailable(size + machine.onTheirWay)) machine.looked();
+    else machine.check(size, machineLimit(), hint);
+  }
+  if (kind === 'charged' && groups.pass(size)) {
+    const limit = groupLimit();
+    if (limit === undefined) groups.looked();
+    else groups.check(size, limit, hint);
+  }
+}
+
+/** Refuses what no source of this machine could serve. */
+export function guardAllMemory(size: number): void {
+  if (size >= grain && exceedsAllMemory(size)) {
+    const { available, counter } = machineLimit();
+    throw refusal(size, available, counter, 0, askForLess);
+  }
+}
+
+/** Has an allocation on the thread pool count, until it is done, for all requests of this thread that come meanwhile. */
+export function whileReserved(
+  size: number,
+  kind: MemoryKind,
+  start: (done: AllocationDone) => void,
+): (done: AllocationDone) => void {
+  if (kind === 'contiguous') return start;
+  const ledgers = kind === 'charged' ? [machine, groups] : [machine];
+  return (done) => {
+    const settle = (isServed: boolean): void => {
+      for (const ledger of ledgers) ledger.settle(size, isServed);
+    };
+    for (const ledger of ledgers) ledger.reserve(size);
+    try {
+      start((handleOrErrno, syscall) => {
+        settle(handleOrErrno >= 0);
+        done(handleOrErrno, syscall);
+      });
+    } catch (error) {
+      settle(false);
+      throw error;
+    }
+  };
 }

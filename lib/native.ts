@@ -168,9 +168,9 @@ export interface Native {
   /** Removes them, and the folder when nothing is left in it. Returns the names of what is left. */
   unpinIterators(folder: string): string[];
 
-  /** Bytes, by sysinfo(2). */
+  /** Bytes, by sysinfo(2). [0] = all memory */
   freeMemory(): number;
-  /** [0] = MemAvailable, [1] = CmaFree or -1, in bytes */
+  /** [0] = MemAvailable, [1] = page cache of files, [2] = CmaTotal, [3] = CmaFree, in bytes; 0 where it is not counted */
   availableMemory(): void;
 }
 

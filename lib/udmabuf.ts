@@ -4,7 +4,7 @@ import { withDeviceAdvice } from './device-advice.js';
 import type { DmaBuf } from './dma-buf.js';
 import { callSite, DmaBufError } from './errors.js';
 import { checkTotal, udmabufDevice } from './memfd.js';
-import { guardMemory } from './memory-guard.js';
+import { guardMemory, whileReserved } from './memory-guard.js';
 import { native } from './native.js';
 
 /** What the source `'udmabuf'` is asked for. */
@@ -22,7 +22,7 @@ function checkRequest(size: number, options: UdmabufRequest | undefined): number
     });
   }
   const whole = Math.ceil(size / native.pageSize) * native.pageSize;
-  if (options?.unchecked !== true) guardMemory(whole, false);
+  if (options?.unchecked !== true) guardMemory(whole, 'charged');
   checkTotal(whole);
   return whole;
 }
@@ -35,7 +35,9 @@ export async function allocateUdmabuf(
   const whole = checkRequest(size, options);
   const site = callSite(allocateUdmabuf);
   return await runAllocation(
-    (done) => withDeviceAdvice(udmabufDevice, () => native.allocateUdmabufAsync(whole, done)),
+    whileReserved(whole, 'charged', (done) =>
+      withDeviceAdvice(udmabufDevice, () => native.allocateUdmabufAsync(whole, done)),
+    ),
     options,
     'udmabuf',
     site,

@@ -75,7 +75,7 @@ constexpr Export kExports[] = {
     {"readWhole", Entry<ReadWhole, 2>},
     {"pinIterators", Entry<PinIterators, 4>},
     {"unpinIterators", Entry<UnpinIterators, 1>},
-    {"freeMemory", Entry<FreeMemoryBytes, 0>},
+    {"freeMemory", Entry<FreeMemory, 0>},
     {"availableMemory", Entry<AvailableMemory, 0>},
 };
 

@@ -5,6 +5,13 @@ import { gunzipSync } from 'node:zlib';
 import { adviceForNoHeaps } from '../device-advice.js';
 import { DmaBufError, withoutHint } from '../errors.js';
 import { udmabufLimit } from '../memfd.js';
+import {
+  chargesHeaps,
+  contiguousTotal,
+  groupLimit,
+  type MemoryLimit,
+  machineLimit,
+} from '../memory-limits.js';
 import { native } from '../native.js';
 import { defaultPinFolder, surveyBpf, surveyPinned } from './bpf.js';
 import { surveyDebugfs } from './debugfs.js';
@@ -134,6 +141,24 @@ function examineUdmabufLimits(): Finding[] {
   const bytes = size === Number.POSITIVE_INFINITY ? 'any size' : `${size} MiB`;
   const pieces = list === Number.POSITIVE_INFINITY ? 'any number of pieces' : `at most ${list} pieces`;
   return [ok('udmabuf limits', `${bytes} a buffer (${folder}/size_limit_mb), of ${pieces} (list_limit)`)];
+}
+
+/** Which limit the memory guard goes by. */
+function examineMemory(): Finding[] {
+  const describe = ({ available, counter }: MemoryLimit): string =>
+    `${Math.floor(available / 2 ** 20)} MiB are available (${counter})`;
+  const machine = machineLimit();
+  const group = groupLimit();
+  const charged = group !== undefined && group.available < machine.available ? group : machine;
+  const findings = [
+    ok('memory of the system heap', describe(chargesHeaps() ? charged : machine)),
+    ok('memory of udmabuf', describe(charged)),
+  ];
+  if (contiguousTotal() > 0) {
+    const text = `${contiguousTotal() / 2 ** 20} MiB (CmaTotal); what programs and page cache have of it makes way`;
+    findings.push(ok('contiguous memory', text));
+  }
+  return findings;
 }
 
 /** The kernel's refusal, and what to do about it. */
@@ -274,6 +299,7 @@ export async function examine(): Promise<Finding[]> {
   const looks: [string, () => Finding[] | Promise<Finding[]>][] = [
     ['heaps', () => examineDevices(listDevices())],
     ['udmabuf limits', examineUdmabufLimits],
+    ['memory', examineMemory],
     ['bpf', () => examineBpf(defaultPinFolder)],
     ['debugfs', async () => [await examineDebugfs()]],
     ['processes', examineProcesses],

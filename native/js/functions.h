@@ -92,7 +92,8 @@ napi_value UnpinIterators(Call& call);  // (folder: string) => names of what is 
 napi_value ReadWhole(Call& call);  // (path: string, done: (Buffer | -errno, call) => void) => void
 
 // memory_functions.cc
-napi_value FreeMemoryBytes(Call& call);  // () => bytes
-napi_value AvailableMemory(Call& call);  // () => void; [0] = MemAvailable, [1] = CmaFree or -1
+napi_value FreeMemory(Call& call);  // () => bytes; [0] = all memory
+// () => void; [0] = MemAvailable, [1] = page cache of files, [2] = CmaTotal, [3] = CmaFree, in bytes
+napi_value AvailableMemory(Call& call);
 
 }  // namespace dmabuf

@@ -27,10 +27,11 @@ std::optional<uint64_t> ValueOf(std::string_view text, std::string_view key) {
 
 }  // namespace
 
-uint64_t FreeMemory() {
+MachineMemory ReadMachineMemory() {
   struct sysinfo info;
-  if (::sysinfo(&info) < 0) return 0;
-  return static_cast<uint64_t>(info.freeram) * info.mem_unit;
+  if (::sysinfo(&info) < 0) return {};
+  const uint64_t unit = info.mem_unit;
+  return {info.freeram * unit, info.totalram * unit};
 }
 
 Result<MemoryInfo> ReadMemoryInfo() {
@@ -41,7 +42,9 @@ Result<MemoryInfo> ReadMemoryInfo() {
   const std::string_view view(text, *length);
   const std::optional<uint64_t> available = ValueOf(view, "MemAvailable:");
   if (!available) return SystemError{ENODATA, "read"};
-  return MemoryInfo{*available, ValueOf(view, "CmaFree:")};
+  const uint64_t file_cache =
+      ValueOf(view, "Active(file):").value_or(0) + ValueOf(view, "Inactive(file):").value_or(0);
+  return MemoryInfo{*available, file_cache, ValueOf(view, "CmaTotal:"), ValueOf(view, "CmaFree:")};
 }
 
 }  // namespace dmabuf

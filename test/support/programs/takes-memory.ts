@@ -1,0 +1,97 @@
+// Runs in a control group with little memory. DMABUF_TEST_TASK: what to do there.
+
+import { closeSync, openSync, readdirSync, readSync, writeFileSync, writeSync } from 'node:fs';
+import { join } from 'node:path';
+import { allocate, allocateSync, createMemfd, DmaBuf } from 'dmabuf';
+import { examine, type Finding } from 'dmabuf/inspect';
+import { type ReportedError, reportError } from '../expect.js';
+import { packageRoot, report } from '../programs.js';
+
+export interface Outcome {
+  source?: string | undefined;
+  attempts?: string[];
+  error?: ReportedError;
+}
+
+export interface MemoryReport {
+  outcomes: Outcome[];
+  findings?: Finding[];
+}
+
+const MiB = 1 << 20;
+
+async function outcomeOf(make: () => DmaBuf | Promise<DmaBuf>): Promise<Outcome> {
+  try {
+    using buffer = await make();
+    return { source: buffer.source, attempts: buffer.attempts.map(({ error }) => error.code) };
+  } catch (error) {
+    return { error: reportError(error) };
+  }
+}
+
+/** Has so many bytes of files in the page cache that nobody has read before, charged to this group. */
+function fillPageCache(size: number): void {
+  writeFileSync('/proc/sys/vm/drop_caches', '1');
+  const piece = Buffer.alloc(MiB);
+  let left = size;
+  for (const entry of readdirSync(`${packageRoot}/node_modules`, { recursive: true, withFileTypes: true })) {
+    if (!entry.isFile() || left <= 0) continue;
+    const file = openSync(join(entry.parentPath, entry.name), 'r');
+    for (let count = 1; count > 0; left -= count) count = readSync(file, piece);
+    closeSync(file);
+  }
+}
+
+const from = 'udmabuf';
+const tasks: Record<string, () => Promise<MemoryReport>> = {
+  large: async () => ({
+    outcomes: [
+      await outcomeOf(() => allocate(400 * MiB, { from })),
+      await outcomeOf(() => allocateSync(400 * MiB, { from })),
+      await outcomeOf(() => allocate(400 * MiB, { from: ['udmabuf', 'system'] })),
+    ],
+  }),
+  small: async () => ({ outcomes: [await outcomeOf(() => allocate(32 * MiB, { from }))] }),
+  many: async () => {
+    // Each is below what the guard looks at by itself.
+    const held: DmaBuf[] = [];
+    const outcome = await outcomeOf(() => {
+      for (;;) held.push(allocateSync(256 * 1024, { from }));
+    });
+    for (const buffer of held) buffer.close();
+    return { outcomes: [outcome] };
+  },
+  atOnce: async () => ({
+    outcomes: await Promise.all([96, 96].map((size) => outcomeOf(() => allocate(size * MiB, { from })))),
+  }),
+  afterEachOther: async () => ({
+    outcomes: [
+      await outcomeOf(() => allocate(96 * MiB, { from })),
+      await outcomeOf(() => allocate(96 * MiB, { from })),
+    ],
+  }),
+  memfd: async () => {
+    const sparse = createMemfd(400 * MiB);
+    const outcomes = [
+      await outcomeOf(() => DmaBuf.fromMemfd(sparse)),
+      await outcomeOf(() => DmaBuf.fromMemfd(sparse, { offset: 0, size: 8 * MiB })),
+    ];
+    closeSync(sparse);
+    return { outcomes };
+  },
+  writtenMemfd: async () => {
+    // More than half of the limit: once written, its pages are there and need no second place.
+    const memfd = createMemfd(96 * MiB);
+    for (let place = 0; place < 96; place++) writeSync(memfd, Buffer.alloc(MiB, 1), 0, MiB, place * MiB);
+    const outcomes = [await outcomeOf(() => DmaBuf.fromMemfd(memfd))];
+    closeSync(memfd);
+    return { outcomes };
+  },
+  cache: async () => {
+    fillPageCache(Number(process.env.DMABUF_TEST_CACHE));
+    return { outcomes: [await outcomeOf(() => allocate(96 * MiB, { from }))] };
+  },
+  doctor: async () => ({ outcomes: [], findings: await examine() }),
+};
+
+report(await (tasks[process.env.DMABUF_TEST_TASK as string] as () => Promise<MemoryReport>)());
