@@ -30,7 +30,7 @@ class Ledger {
   private passed = grain;
   /** Bytes of requests on their way. The kernel takes their memory bit by bit. */
   private reserved = 0;
-  /** What there was before the requests on their way began, less what has been served since. */
+  /** What is left for further requests, by the counts so far and what has been let through since. */
   private budget = 0;
 
   /** Whether it is time to look at the counters again. */
@@ -41,35 +41,34 @@ class Ledger {
     return this.passed >= grain;
   }
 
-  looked(): void {
-    this.passed = 0;
-  }
-
   reserve(size: number): void {
     this.reserved += size;
   }
 
-  settle(size: number, isServed: boolean): void {
+  settle(size: number): void {
     this.reserved -= size;
-    if (isServed) this.budget -= size;
   }
 
   get onTheirWay(): number {
     return this.reserved;
   }
 
-  /** What is left of so many bytes for one more request. */
-  leftOf(available: number): number {
-    this.budget = Math.max(this.budget, available);
-    return Math.max(0, Math.min(available, this.budget - this.reserved));
+  /** Lets through what fits into so many bytes, of which requests on their way may have taken some already. */
+  take(size: number, available: number): void {
+    this.budget = this.leftOf(available) - size;
+    this.passed = 0;
   }
 
   /** Refuses what exceeds the limit. */
   check(size: number, { available, counter }: MemoryLimit, hint: string): void {
-    const left = this.leftOf(available);
+    const left = Math.max(0, Math.min(available, this.leftOf(available)));
     if (size > left) throw refusal(size, left, counter, this.reserved, hint);
-    this.budget -= size;
-    this.looked();
+    this.take(size, available);
+  }
+
+  /** Never less than without what is on its way, and as much as before it began to be served. */
+  private leftOf(available: number): number {
+    return Math.max(this.budget, available - this.reserved);
   }
 }
 
@@ -98,12 +97,14 @@ export function guardMemory(size: number, kind: MemoryKind, hint: string = askFo
     return;
   }
   if (machine.pass(size)) {
-    if (isSurelyAvailable(size + machine.onTheirWay)) machine.looked();
+    const asked = size + machine.onTheirWay;
+    // Then twice as much is free.
+    if (isSurelyAvailable(asked)) machine.take(size, 2 * asked);
     else machine.check(size, machineLimit(), hint);
   }
   if (kind === 'charged' && groups.pass(size)) {
     const limit = groupLimit();
-    if (limit === undefined) groups.looked();
+    if (limit === undefined) groups.take(size, Number.POSITIVE_INFINITY);
     else groups.check(size, limit, hint);
   }
 }
@@ -125,17 +126,17 @@ export function whileReserved(
   if (kind === 'contiguous') return start;
   const ledgers = kind === 'charged' ? [machine, groups] : [machine];
   return (done) => {
-    const settle = (isServed: boolean): void => {
-      for (const ledger of ledgers) ledger.settle(size, isServed);
+    const settle = (): void => {
+      for (const ledger of ledgers) ledger.settle(size);
     };
     for (const ledger of ledgers) ledger.reserve(size);
     try {
       start((handleOrErrno, syscall) => {
-        settle(handleOrErrno >= 0);
+        settle();
         done(handleOrErrno, syscall);
       });
     } catch (error) {
-      settle(false);
+      settle();
       throw error;
     }
   };

@@ -1,7 +1,8 @@
 // Runs in a control group with little memory. DMABUF_TEST_TASK: what to do there.
 
-import { closeSync, openSync, readdirSync, readSync, writeFileSync, writeSync } from 'node:fs';
+import { closeSync, openSync, readdirSync, readFileSync, readSync, writeFileSync, writeSync } from 'node:fs';
 import { join } from 'node:path';
+import { setImmediate } from 'node:timers/promises';
 import { allocate, allocateSync, createMemfd, DmaBuf } from 'dmabuf';
 import { examine, type Finding } from 'dmabuf/inspect';
 import { type ReportedError, reportError } from '../expect.js';
@@ -42,6 +43,13 @@ function fillPageCache(size: number): void {
   }
 }
 
+/** What this process's group is charged with. */
+function chargedBytes(): number {
+  const mount = /^\S+ (\S+) cgroup2 /m.exec(readFileSync('/proc/mounts', 'utf8'))?.[1];
+  const group = /^0::(.*)$/m.exec(readFileSync('/proc/self/cgroup', 'utf8'))?.[1];
+  return Number(readFileSync(`${mount}${group}/memory.current`, 'utf8'));
+}
+
 const from = 'udmabuf';
 const tasks: Record<string, () => Promise<MemoryReport>> = {
   large: async () => ({
@@ -64,6 +72,14 @@ const tasks: Record<string, () => Promise<MemoryReport>> = {
   atOnce: async () => ({
     outcomes: await Promise.all([96, 96].map((size) => outcomeOf(() => allocate(size * MiB, { from })))),
   }),
+  halfServed: async () => {
+    const start = chargedBytes();
+    let isPending = true;
+    const first = outcomeOf(() => allocate(96 * MiB, { from }).finally(() => (isPending = false)));
+    while (isPending && chargedBytes() < start + 72 * MiB) await setImmediate();
+    if (!isPending) throw new Error('the first request was done before anybody saw it half served');
+    return { outcomes: [await outcomeOf(() => allocateSync(32 * MiB, { from })), await first] };
+  },
   afterEachOther: async () => ({
     outcomes: [
       await outcomeOf(() => allocate(96 * MiB, { from })),
