@@ -66,9 +66,12 @@ class Ledger {
     this.take(size, available);
   }
 
-  /** Never less than without what is on its way, and as much as before it began to be served. */
+  /**
+   * Never less than without what is on its way, and as much as before it began to be served. With nothing on its way the
+   * counters say it all: others may have taken memory since.
+   */
   private leftOf(available: number): number {
-    return Math.max(this.budget, available - this.reserved);
+    return this.reserved === 0 ? available : Math.max(this.budget, available - this.reserved);
   }
 }
 
