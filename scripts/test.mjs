@@ -9,6 +9,7 @@ import { PassThrough } from 'node:stream';
 import { parseArgs } from 'node:util';
 import { nodeBinary } from './cached.mjs';
 import { prometheus } from './prometheus.mjs';
+import { mark } from './reporter.mjs';
 import { reported, sanitized, setupSanitized } from './sanitized.mjs';
 import { root, setup } from './setup.mjs';
 
@@ -60,21 +61,85 @@ function files(...folders) {
 
 const summary = { tests: 0, suites: 0, pass: 0, fail: 0, cancelled: 0, skipped: 0, todo: 0 };
 const failures = [];
+/** How long each file took in each run, in ms. */
+const durations = [];
+/** How many tests were skipped for each reason. */
+const skipped = new Map();
 
-/** Passes a run's output on, as soon as it is its turn, and adds its summary lines up. */
+/** Counts what the reporter tells (scripts/reporter.mjs), and passes on what else comes on standard error. */
+class Listener {
+  #rest = '';
+  #title;
+  #missing;
+  #hasEnded = false;
+  stream = new PassThrough();
+
+  constructor(title, list) {
+    this.#title = title;
+    this.#missing = new Set(list);
+    this.stream.setEncoding('utf8').on('data', (text) => {
+      const lines = (this.#rest + text).split('\n');
+      this.#rest = lines.pop();
+      for (const line of lines) this.#read(line);
+    });
+  }
+
+  #read(line) {
+    const start = line.indexOf(mark);
+    if (start !== 0) process.stderr.write(`${start < 0 ? line : line.slice(0, start)}\n`);
+    if (start < 0) return;
+    const event = JSON.parse(line.slice(start + mark.length));
+    if (event.outcome === 'end') this.#hasEnded = true;
+    else if (event.outcome === 'file') this.#end(pathOf(event.file), event);
+    else this.#count(event);
+  }
+
+  #end(file, { ms, left }) {
+    this.#missing.delete(file);
+    durations.push({ ms, file, title: this.#title });
+    if (left.length === 0) return;
+    failures.push(`${this.#title}: ${file} left behind:${left.map((one) => `\n    ${one}`).join('')}`);
+  }
+
+  #count({ outcome, name, file = '', kind, skip, todo, failure }) {
+    if (kind === 'suite') {
+      summary.suites++;
+      return;
+    }
+    summary.tests++;
+    if (skip !== undefined && skip !== false) {
+      summary.skipped++;
+      const reason = typeof skip === 'string' && skip !== '' ? skip : 'no reason given';
+      skipped.set(reason, (skipped.get(reason) ?? 0) + 1);
+    } else if (todo !== undefined && todo !== false) summary.todo++;
+    else if (failure === 'cancelledByParent') summary.cancelled++;
+    else summary[outcome]++;
+    if (outcome !== 'fail' || todo) return;
+    // A file as a whole is a test where it fails. What it is called otherwise may come from test/support.
+    const where = file.endsWith('.test.js') && !name.endsWith(file) ? `${pathOf(file)}: ` : '';
+    failures.push(`${this.#title}: ${where}${name.includes('dist/test/') ? pathOf(name) : name}`);
+  }
+
+  /** The run is over: whether all that was planned has come. */
+  finish() {
+    if (this.#rest !== '') this.#read(this.#rest);
+    if (!this.#hasEnded) failures.push(`${this.#title}: the run was cut off`);
+    for (const file of this.#missing) failures.push(`${this.#title}: ${file} did not come to its end`);
+  }
+}
+
+/** A test file as it was planned, of wherever the package lies. */
+function pathOf(file) {
+  return file.slice(file.lastIndexOf('dist/test/'));
+}
+
+/** Passes a run's output on, as soon as it is its turn. */
 function reader() {
   const stream = new PassThrough();
-  let rest = '';
   let early = [];
   stream.setEncoding('utf8').on('data', (text) => {
     if (early === undefined) process.stdout.write(text);
     else early.push(text);
-    const lines = (rest + text).split('\n');
-    rest = lines.pop();
-    for (const line of lines) {
-      const match = /^ℹ (\w+) (\d+)$/.exec(line);
-      if (match && match[1] in summary) summary[match[1]] += Number(match[2]);
-    }
   });
   const show = () => {
     for (const text of early) process.stdout.write(text);
@@ -91,10 +156,12 @@ async function runAll(runs, jobs) {
     const run = waiting.shift();
     if (run === undefined) return;
     const output = reader();
+    const listener = new Listener(run.title, run.list);
     const end = run
-      .start(output.stream)
+      .start(output.stream, listener.stream)
       .then((code) => judge(run.title, code))
       .catch((error) => void failures.push(`${run.title}: ${error.message}`))
+      .then(() => listener.finish())
       .finally(start);
     started.set(run, { show: output.show, end });
   };
@@ -112,7 +179,14 @@ const needsPrometheus = (file) => file.includes('prometheus');
 
 /** A run of test files: command, folder and environment. */
 function testRun(list, node = process.execPath) {
-  const command = [node, '--test', '--test-reporter=spec', ...list];
+  const command = [
+    node,
+    '--import=./dist/test/support/end-of-file.js',
+    '--test',
+    ...['--test-reporter=spec', '--test-reporter-destination=stdout'],
+    ...['--test-reporter=./scripts/reporter.mjs', '--test-reporter-destination=stderr'],
+    ...list,
+  ];
   return options.asan ? sanitized(command) : { command, cwd: root };
 }
 
@@ -124,17 +198,18 @@ function judge(title, code) {
 }
 
 function onHost(title, list) {
-  const start = (output) => {
+  const start = (output, errors) => {
     const { command, ...where } = testRun(list);
-    const child = spawn(command[0], command.slice(1), { ...where, stdio: ['ignore', 'pipe', 'inherit'] });
+    const child = spawn(command[0], command.slice(1), { ...where, stdio: ['ignore', 'pipe', 'pipe'] });
     child.stdout.pipe(output, { end: false });
+    child.stderr.pipe(errors, { end: false });
     return new Promise((resolve) => child.on('close', resolve));
   };
-  return list.length === 0 ? [] : [{ title, start }];
+  return list.length === 0 ? [] : [{ title, list, start }];
 }
 
 function onKernel(title, kernel, list, { cpus = 2, node = process.execPath } = {}) {
-  const start = async (output) => {
+  const start = async (output, errors) => {
     const { runInVm } = await import('dmabuf/vm');
     const { exitCode } = await runInVm({
       ...testRun(list, node),
@@ -144,11 +219,12 @@ function onKernel(title, kernel, list, { cpus = 2, node = process.execPath } = {
       memory: options.asan ? 8000 : 4096,
       timeout: 1800,
       stdout: output,
+      stderr: errors,
       progress: (text) => process.stderr.write(`test: ${title}: ${text}\n`),
     });
     return exitCode;
   };
-  return list.length === 0 ? [] : [{ title, start }];
+  return list.length === 0 ? [] : [{ title, list, start }];
 }
 
 try {
@@ -193,6 +269,13 @@ try {
 } catch (error) {
   failures.push(error.message);
 }
+
+say('the files that took longest');
+for (const { ms, file, title } of durations.toSorted((a, b) => b.ms - a.ms).slice(0, 10)) {
+  console.log(`${(ms / 1000).toFixed(1).padStart(7)} s  ${file}, ${title}`);
+}
+if (skipped.size > 0) say('skipped');
+for (const [reason, count] of skipped) console.log(`${String(count).padStart(7)}  ${reason}`);
 
 say('all runs together');
 for (const [name, count] of Object.entries(summary)) console.log(`ℹ ${name} ${count}`);

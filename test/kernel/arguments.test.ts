@@ -1,4 +1,5 @@
 import assert from 'node:assert/strict';
+import { after } from 'node:test';
 import { allocateSync, DmaHeap } from 'dmabuf';
 import { type ArgumentRow, allocationRows, testArguments } from '../support/argument-tests.js';
 import {
@@ -17,6 +18,10 @@ import { cannotRecord, recordCalls } from '../support/kernel-trace.js';
 
 const heap = hasKernel ? DmaHeap.open('system') : (undefined as never);
 const buffer = hasKernel ? heap.allocateSync(8192) : (undefined as never);
+after(() => {
+  buffer?.close();
+  heap?.close();
+});
 const small = new Uint8Array(16);
 const nothing = (): void => {};
 

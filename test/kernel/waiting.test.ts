@@ -416,6 +416,7 @@ fenceTest('cpuAccess does not block when a fence comes between the wait and STAR
 
 fenceTest('cpuAccess whose START sleeps can be aborted', async () => {
   using buffer = allocateSync(4096);
+  const fds = openFds().size;
   const controller = new AbortController();
   await inSecondPhase(buffer, { signal: controller.signal }, async (fence, access) => {
     controller.abort('late');
@@ -425,21 +426,24 @@ fenceTest('cpuAccess whose START sleeps can be aborted', async () => {
     await buffer.ready('write');
     await buffer.withCpuAccess('write', () => {});
   });
-  await ticks(5); // The thread that slept holds a descriptor until it is back.
+  await until(() => openFds().size === fds); // The thread that slept holds a descriptor until it is back.
 });
 
 fenceTest('cpuAccess whose START sleeps times out', async () => {
   using buffer = allocateSync(4096);
-  await inSecondPhase(buffer, { timeout: 1500 }, async (fence, _access, promise) => {
+  const fds = openFds().size;
+  // Longer than a busy machine takes to get there; the kernel gives fences up after 10 s.
+  await inSecondPhase(buffer, { timeout: 4000 }, async (fence, _access, promise) => {
     const error = await promise.catch((reason: unknown) => reason);
     assertCode(error, 'ETIMEDOUT');
     fence.signal();
   });
-  await ticks(5);
+  await until(() => openFds().size === fds);
 });
 
 for (const method of ['close', 'release'] as const) {
   fenceTest(`cpuAccess whose START sleeps rejects when its buffer is ${method}d`, async () => {
+    const fds = openFds().size;
     const buffer = allocateSync(4096);
     await inSecondPhase(buffer, {}, async (fence, access) => {
       const fd = buffer[method]();
@@ -449,7 +453,7 @@ for (const method of ['close', 'release'] as const) {
       fence.signal();
       if (fd !== undefined) closeSync(fd);
     });
-    await ticks(5);
+    await until(() => openFds().size === fds);
   });
 }
 

@@ -1,7 +1,8 @@
 import assert from 'node:assert/strict';
+import { closeSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { join } from 'node:path';
-import { workerData } from 'node:worker_threads';
+import { isMainThread, workerData } from 'node:worker_threads';
 import type { DmaBuf } from 'dmabuf';
 import { kernelTest, type TestBody } from './kernel-test.js';
 import { packageRoot } from './programs.js';
@@ -43,10 +44,18 @@ export function loadFences(): FencesAddon {
   return addon;
 }
 
+/** Until the process ends, before end-of-file.ts looks. */
+function openForProcess(fences: FencesAddon): number {
+  const device = fences.open();
+  if (isMainThread) process.prependListener('exit', () => closeSync(device));
+  return device;
+}
+
 function open(): FencesAddon {
   const fences = loadFences();
   // A worker uses the device of whoever started it: that may then signal the worker's fences.
-  if (opened < 0) opened = (workerData as { fenceDevice?: number } | null)?.fenceDevice ?? fences.open();
+  if (opened < 0)
+    opened = (workerData as { fenceDevice?: number } | null)?.fenceDevice ?? openForProcess(fences);
   return fences;
 }
 

@@ -1,0 +1,118 @@
+// Loaded before every test file (scripts/test.mjs): a file that leaves descriptors, mappings of dma-bufs or threads behind
+// fails, whatever its tests say. What the process has for good is there before the first look, by warming it up.
+
+import { once } from 'node:events';
+import { readdirSync, readFileSync, readlinkSync, writeFileSync } from 'node:fs';
+import { stat } from 'node:fs/promises';
+import { createServer } from 'node:net';
+import { setFlagsFromString } from 'node:v8';
+import { runInNewContext } from 'node:vm';
+import { isMainThread } from 'node:worker_threads';
+
+/** Descriptors by number, and how many of each kind of mapping and thread. */
+interface Belongings {
+  readonly fds: ReadonlyMap<string, string>;
+  readonly mappings: ReadonlyMap<string, string>;
+  readonly threads: ReadonlyMap<string, string>;
+}
+
+/** The main thread of a test file: not `node --test` itself, nor what a test starts. */
+function isTestFile(): boolean {
+  return (
+    isMainThread &&
+    process.env.NODE_TEST_CONTEXT !== undefined &&
+    /\.test\.js$/.test(process.argv[1] ?? '') &&
+    process.env.DMABUF_TEST_FILE === undefined
+  );
+}
+
+function entries(folder: string, describe: (entry: string) => string): Map<string, string> {
+  const found = new Map<string, string>();
+  for (const entry of readdirSync(folder)) {
+    try {
+      found.set(entry, describe(`${folder}/${entry}`));
+    } catch {
+      // It has gone: the descriptor that the listing used, or a thread.
+    }
+  }
+  return found;
+}
+
+function belongings(): Belongings {
+  const maps = readFileSync('/proc/self/maps', 'latin1').split('\n');
+  return {
+    // Which file it is, too: a number that now stands for another was lost and left.
+    fds: entries('/proc/self/fd', (path) => {
+      const target = readlinkSync(path);
+      // The buffer of a dma-buf by its inode, since its name may change.
+      if (!target.startsWith('/dmabuf:')) return target;
+      return `/dmabuf: inode ${/^ino:\t(\d+)$/m.exec(readFileSync(path.replace('/fd/', '/fdinfo/'), 'latin1'))?.[1]}`;
+    }),
+    mappings: new Map(
+      maps.filter((line) => line.includes('/dmabuf:')).map((line) => [line.split(' ', 1)[0] as string, line]),
+    ),
+    threads: entries('/proc/self/task', (path) => readFileSync(`${path}/comm`, 'latin1').trim()),
+  };
+}
+
+function leftBehind(before: Belongings, now: Belongings): string[] {
+  const left: string[] = [];
+  for (const [fd, target] of now.fds) {
+    if (before.fds.get(fd) !== target) left.push(`descriptor ${fd}: ${target}`);
+  }
+  for (const [fd, target] of before.fds) {
+    if (!now.fds.has(fd)) left.push(`descriptor ${fd}, closed though it is not the file's: ${target}`);
+  }
+  for (const [range, line] of now.mappings) if (!before.mappings.has(range)) left.push(`mapping ${line}`);
+  for (const [id, name] of now.threads) {
+    if (!before.threads.has(id)) left.push(`thread ${id}: ${name}`);
+  }
+  return left;
+}
+
+/** Has libuv make what it keeps: its threads, its pipe for signals, the descriptor that it spares for accept(2). */
+async function warmUp(): Promise<void> {
+  const onSignal = (): void => {};
+  process.on('SIGUSR2', onSignal).off('SIGUSR2', onSignal);
+  const server = createServer().listen(`\0dmabuf-test-${process.pid}`);
+  await once(server, 'listening');
+  await once(server.close(), 'close');
+  const jobs = 2 * Number(process.env.UV_THREADPOOL_SIZE ?? 4);
+  await Promise.all(Array.from({ length: jobs }, () => stat('/')));
+}
+
+async function watch(): Promise<void> {
+  // Not for what a test starts with fork(), which loads this as well.
+  process.env.DMABUF_TEST_FILE = process.argv[1];
+  await warmUp();
+  const before = belongings();
+  setFlagsFromString('--expose-gc');
+  const collect = runInNewContext('gc') as () => void;
+
+  // The loop is empty: the last hook is over. What closes asynchronously gets some turns, which bring this event again.
+  let turns = 0;
+  const onBeforeExit = (): void => {
+    if (turns === 0) collect();
+    if (turns > 500 || leftBehind(before, belongings()).length === 0) return;
+    turns++;
+    setTimeout(() => {}, turns < 20 ? 0 : 5);
+  };
+  process.on('beforeExit', onBeforeExit);
+  process.on('exit', () => {
+    const left = leftBehind(before, belongings());
+    tell(left);
+    if (left.length === 0) return;
+    process.exitCode ||= 1;
+    process.stderr.write(`left behind at the end of ${process.argv[1]}:\n  ${left.join('\n  ')}\n`);
+  });
+}
+
+/** Says to scripts/reporter.mjs that the file has come to its end, and how. */
+function tell(left: readonly string[]): void {
+  const folder = process.env.DMABUF_TEST_FILES;
+  if (folder === undefined) return;
+  const what = { file: process.argv[1], ms: performance.now(), left };
+  writeFileSync(`${folder}/${process.pid}`, JSON.stringify(what));
+}
+
+if (isTestFile()) await watch();
