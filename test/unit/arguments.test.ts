@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict';
-import { describe, test } from 'node:test';
+import { after, describe, test } from 'node:test';
 import {
   allocate,
   allocateSync,
@@ -39,6 +39,9 @@ import { rejectsCode, throwsCode, unsound } from '../support/expect.js';
 const nobody = `@dmabuf-unit-${process.pid}`;
 const [channel, peer] = DmaBufChannel.pair();
 const server = DmaBufChannel.listen(`${nobody}-server`);
+after(() => {
+  for (const object of [channel, peer, server]) object.close();
+});
 
 interface OptionsRow {
   /** The function's name. */
