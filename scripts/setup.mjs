@@ -70,6 +70,7 @@ function bringUpToDate() {
     join('test/fences', file),
   );
   build("the tests' fences", 'test/fences', 'fences', fences);
+  build('the fault injection', 'test/inject', 'inject', ['test/inject/inject.cc', 'test/inject/binding.gyp']);
   const stamp = 'dist/.compiled';
   if (
     changed(stamp) < changed('lib', 'test', 'bench', 'examples', 'tsconfig.json', 'scripts/rollup.config.mjs')

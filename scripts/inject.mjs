@@ -1,0 +1,39 @@
+// npm run inject [-- options] [scripts]: every system call of the addon fails, with every errno that it may have, in
+// scripts that use every public function (test/inject), on a real kernel.
+
+import { parseArgs } from 'node:util';
+import { root, setup } from './setup.mjs';
+
+const help = `npm run inject                     every call that fails once, and from then on, on Linux 7.2; a table of what became of it
+npm run inject -- --kernel 6.12    on another kernel
+npm run inject -- --quick          each call and errno once in each script, as npm test has it
+npm run inject -- --rules          also which ways round and which documented codes there were, and how often
+npm run inject -- DmaBufChannel    the scripts whose name contains this`;
+
+const { values: options, positionals } = parseArgs({
+  allowPositionals: true,
+  options: {
+    kernel: { type: 'string', default: '7.2' },
+    quick: { type: 'boolean' },
+    rules: { type: 'boolean' },
+    help: { type: 'boolean', short: 'h' },
+  },
+});
+
+if (options.help) {
+  console.log(help);
+  process.exit();
+}
+
+setup();
+const { runInVm } = await import('dmabuf/vm');
+const flags = ['quick', 'rules'].filter((name) => options[name]).map((name) => `--${name}`);
+const { exitCode } = await runInVm({
+  command: [process.execPath, 'dist/test/inject/main.js', ...flags, ...positionals],
+  cwd: root,
+  kernel: options.kernel,
+  modules: ['vgem'],
+  timeout: 7200,
+  progress: (text) => process.stderr.write(`inject: ${text}\n`),
+});
+process.exitCode = exitCode;

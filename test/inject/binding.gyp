@@ -1,0 +1,10 @@
+{
+  "targets": [
+    {
+      "target_name": "inject",
+      "sources": ["inject.cc"],
+      "defines": ["NAPI_VERSION=8"],
+      "cflags_cc": ["-std=c++17", "-O1", "-fno-exceptions", "-Wall", "-Wextra", "-Werror"]
+    }
+  ]
+}

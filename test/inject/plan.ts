@@ -1,0 +1,35 @@
+import { type Call, errnosOf, type Injection } from './calls.js';
+
+/** How thorough: how many of a script's calls of a kind fail, and whether also "from then on". */
+export interface Thoroughness {
+  readonly most: number;
+  readonly forms: readonly Injection['form'][];
+}
+
+/** Each distinct call and errno once for each script: what CI has time for. */
+export const reduced: Thoroughness = { most: 1, forms: ['once'] };
+export const thorough: Thoroughness = { most: 40, forms: ['once', 'from then on'] };
+
+/** Which of `count` calls, from 1: all, or the first, the last and others at equal distances. */
+export function chosen(count: number, most: number): number[] {
+  if (count <= most) return Array.from({ length: count }, (_, index) => index + 1);
+  if (most === 1) return [1];
+  return Array.from({ length: most }, (_, index) => 1 + Math.round((index * (count - 1)) / (most - 1)));
+}
+
+/** All injections for the calls that a script makes. */
+export function planFor(
+  calls: readonly (Call & { count: number })[],
+  { most, forms }: Thoroughness,
+): Injection[] {
+  const injections: Injection[] = [];
+  for (const call of calls) {
+    const { function: name, detail, count } = call;
+    for (const nth of chosen(count, most)) {
+      for (const errno of errnosOf(call)) {
+        for (const form of forms) injections.push({ function: name, detail, nth, errno, form });
+      }
+    }
+  }
+  return injections;
+}

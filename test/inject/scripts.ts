@@ -1,0 +1,8 @@
+import type { Scripts } from './script.js';
+import { channels } from './scripts/channels.js';
+import { fences } from './scripts/fences.js';
+import { inspection } from './scripts/inspection.js';
+import { memory } from './scripts/memory.js';
+
+/** All of them. */
+export const scripts: Scripts = { ...memory, ...fences, ...channels, ...inspection };

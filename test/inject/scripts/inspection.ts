@@ -1,0 +1,87 @@
+// dmabuf/inspect and dmabuf/metrics, by each of their sources.
+
+import { existsSync } from 'node:fs';
+import type { Snapshot, SnapshotOptions } from 'dmabuf/inspect';
+import { Registry } from 'prom-client';
+import type { Script, Scripts } from '../script.js';
+
+/** What of a snapshot is the same each time: what this process holds. */
+function shown(snapshot: Snapshot): unknown {
+  const own = snapshot.processes.find(({ pid }) => pid === process.pid);
+  return [
+    snapshot.source.join(),
+    snapshot.total.buffers,
+    snapshot.total.size,
+    own?.buffers,
+    own?.fds,
+    snapshot.buffers.map(({ exporter, name }) => `${exporter} ${name}`).join(),
+    snapshot.unreadable.map(({ error }) => error).join(),
+    snapshot.attempts.map(({ source, error }) => `${source} ${error.code}`).join(),
+  ];
+}
+
+const taken =
+  (options: SnapshotOptions): Script =>
+  async ({ inspect, begin }) => {
+    begin();
+    return shown(await inspect.snapshot(options));
+  };
+
+const folder = '/sys/fs/bpf/inject';
+
+export const inspection: Scripts = {
+  'snapshot by procfs': taken({ source: 'procfs' }),
+  'snapshot of this process': taken({ source: 'procfs', pids: [process.pid] }),
+  'snapshot by BPF': taken({ source: 'bpf' }),
+  'snapshot by debugfs': taken({ source: 'debugfs' }),
+  'snapshot by sysfs': taken({ source: 'sysfs' }),
+  'snapshot by any': taken({}),
+  'snapshot with devices': taken({ devices: true }),
+  'pinSync, snapshot, unpinSync': async ({ inspect, begin, end, after }) => {
+    after(() => {
+      if (existsSync(folder)) inspect.unpinSync(folder);
+    });
+    begin();
+    const files = inspect.pinSync({ folder, holders: true });
+    const result = shown(await inspect.snapshot({ source: 'bpf', pinned: folder }));
+    inspect.unpinSync(folder);
+    end();
+    return [files.length, result];
+  },
+  examine: async ({ inspect, begin }) => {
+    begin();
+    return (await inspect.examine()).length > 0;
+  },
+  readFdInfo: ({ inspect, buffer, begin }) => {
+    begin();
+    return inspect.readFdInfo('self', buffer.fd)?.size;
+  },
+  'parseFdInfo, diff': async ({ inspect, begin }) => {
+    const before = await inspect.snapshot({ source: 'procfs', pids: [process.pid] });
+    begin();
+    const { appeared } = inspect.diff(before, before);
+    return [appeared.length, inspect.parseFdInfo('size:\t1\ncount:\t1\nexp_name:\tsystem\n')?.size];
+  },
+  watch: async ({ inspect, begin }) => {
+    begin();
+    for await (const snapshot of inspect.watch({ interval: 100, source: 'procfs', pids: [process.pid] }))
+      return shown(snapshot);
+    return 'nothing';
+  },
+  registerMetrics: async ({ metrics, begin, after }) => {
+    const register = new Registry();
+    const errors: unknown[] = [];
+    const { unregister } = metrics.registerMetrics({
+      register,
+      pids: [process.pid],
+      source: 'procfs',
+      onError: (error) => errors.push(error),
+    });
+    after(unregister);
+    begin();
+    const text = await register.metrics();
+    await new Promise((resolve) => setImmediate(resolve));
+    if (errors.length > 0) throw errors[0];
+    return text.match(/^dmabuf_(total_bytes|unreadable_processes) .*$/gm);
+  },
+};

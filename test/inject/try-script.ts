@@ -1,0 +1,67 @@
+// One script, all its injections.
+
+import type { Injection } from './calls.js';
+import { type Judgement, judge, type Verdict } from './judge.js';
+import { describe } from './perform.js';
+import type { Performers } from './performers.js';
+import { planFor, type Thoroughness } from './plan.js';
+
+/** A script's line in the table. */
+export interface Row {
+  readonly script: string;
+  /** Kinds of calls that it makes, and how many calls in all. */
+  readonly kinds: number;
+  readonly calls: number;
+  readonly counts: Record<Verdict, number>;
+  /** What is wrong, each once. */
+  readonly wrongs: readonly string[];
+  /** By which rules what else happened is right, and how often. */
+  readonly allowed: ReadonlyMap<string, number>;
+}
+
+/** libuv's pool and the addon's own threads have a bound; what grows with each failure has none. */
+const moreThreads = 8;
+
+/** Runs a script with each of its calls failing. */
+export async function tryScript(
+  script: string,
+  performers: Performers,
+  thoroughness: Thoroughness,
+  onWrong: (text: string) => void = () => {},
+): Promise<Row> {
+  const wrongs = new Set<string>();
+  const allowed = new Map<string, number>();
+  const counts = { errno: 0, code: 0, survived: 0, 'not reached': 0, WRONG: 0 };
+  const wrong = (text: string): void => {
+    if (!wrongs.has(text)) onWrong(text);
+    wrongs.add(text);
+  };
+  const rehearsal = await performers.perform({ script });
+  if ('death' in rehearsal || rehearsal.outcome === undefined) {
+    wrong(`though nothing fails: ${JSON.stringify(rehearsal)}`);
+    return { script, kinds: 0, calls: 0, counts, wrongs: [...wrongs], allowed };
+  }
+  const { outcome: normal, calls = [] } = rehearsal;
+  for (const flaw of [...normal.stray, ...normal.changes, ...(normal.hangs ? ['hangs'] : [])]) {
+    wrong(`though nothing fails: ${flaw}`);
+  }
+  const settle = (injection: Injection, { verdict, why }: Judgement): void => {
+    counts[verdict]++;
+    if (verdict === 'WRONG') wrong(`${describe(injection)}: ${why}`);
+    else if (why !== '') allowed.set(why, (allowed.get(why) ?? 0) + 1);
+  };
+  let threads = normal.threads;
+  const processes = performers.started;
+  for (const injection of planFor(calls, thoroughness)) {
+    const reply = await performers.perform({ script, injection });
+    const outcome = 'death' in reply ? reply : reply.outcome;
+    if (outcome === undefined) continue;
+    settle(injection, judge(script, injection, outcome, normal));
+    if ('threads' in outcome) threads = outcome.threads;
+  }
+  if (performers.started === processes && threads > normal.threads + moreThreads) {
+    wrong(`${threads - normal.threads} threads more than before`);
+  }
+  const total = calls.reduce((sum, { count }) => sum + count, 0);
+  return { script, kinds: calls.length, calls: total, counts, wrongs: [...wrongs], allowed };
+}
