@@ -607,9 +607,12 @@ Result<Survey> ScanProcesses() {
   Result<UniqueFd> proc = OpenAt(AT_FDCWD, "/proc", O_RDONLY | O_DIRECTORY);
   if (!proc) return proc.error();
   struct statfs system;
-  if (::fstatfs(proc->get(), &system) < 0 || system.f_type != PROC_SUPER_MAGIC) {
-    return SystemError{ENODEV, "/proc"};
-  }
+  int result;
+  do {
+    result = ::fstatfs(proc->get(), &system);
+  } while (result < 0 && errno == EINTR);
+  if (result < 0) return SystemError{errno, "fstatfs"};
+  if (system.f_type != PROC_SUPER_MAGIC) return SystemError{ENODEV, "/proc"};
   const auto scanner = std::make_shared<Scanner>(std::move(*proc));
   const Result<void> listed = scanner->ListAll();
   if (!listed) return listed.error();
