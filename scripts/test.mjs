@@ -4,12 +4,12 @@
 import { spawn } from 'node:child_process';
 import { readdirSync } from 'node:fs';
 import { availableParallelism } from 'node:os';
-import { join, relative } from 'node:path';
+import { join } from 'node:path';
 import { PassThrough } from 'node:stream';
 import { parseArgs } from 'node:util';
 import { nodeBinary } from './cached.mjs';
 import { prometheus } from './prometheus.mjs';
-import { mark } from './reporter.mjs';
+import { Results } from './results.mjs';
 import { reported, sanitized, setupSanitized } from './sanitized.mjs';
 import { root, setup } from './setup.mjs';
 
@@ -59,79 +59,7 @@ function files(...folders) {
     .map((name) => join('dist/test', name));
 }
 
-const summary = { tests: 0, suites: 0, pass: 0, fail: 0, cancelled: 0, skipped: 0, todo: 0 };
-const failures = [];
-/** How long each file took in each run, in ms. */
-const durations = [];
-/** How many tests were skipped for each reason. */
-const skipped = new Map();
-
-/** Counts what the reporter tells (scripts/reporter.mjs), and passes on what else comes on standard error. */
-class Listener {
-  #rest = '';
-  #title;
-  #missing;
-  #hasEnded = false;
-  stream = new PassThrough();
-
-  constructor(title, list) {
-    this.#title = title;
-    this.#missing = new Set(list);
-    this.stream.setEncoding('utf8').on('data', (text) => {
-      const lines = (this.#rest + text).split('\n');
-      this.#rest = lines.pop();
-      for (const line of lines) this.#read(line);
-    });
-  }
-
-  #read(line) {
-    const start = line.indexOf(mark);
-    if (start !== 0) process.stderr.write(`${start < 0 ? line : line.slice(0, start)}\n`);
-    if (start < 0) return;
-    const event = JSON.parse(line.slice(start + mark.length));
-    if (event.outcome === 'end') this.#hasEnded = true;
-    else if (event.outcome === 'file') this.#end(pathOf(event.file), event);
-    else this.#count(event);
-  }
-
-  #end(file, { ms, left }) {
-    this.#missing.delete(file);
-    durations.push({ ms, file, title: this.#title });
-    if (left.length === 0) return;
-    failures.push(`${this.#title}: ${file} left behind:${left.map((one) => `\n    ${one}`).join('')}`);
-  }
-
-  #count({ outcome, name, file = '', kind, skip, todo, failure }) {
-    if (kind === 'suite') {
-      summary.suites++;
-      return;
-    }
-    summary.tests++;
-    if (skip !== undefined && skip !== false) {
-      summary.skipped++;
-      const reason = typeof skip === 'string' && skip !== '' ? skip : 'no reason given';
-      skipped.set(reason, (skipped.get(reason) ?? 0) + 1);
-    } else if (todo !== undefined && todo !== false) summary.todo++;
-    else if (failure === 'cancelledByParent') summary.cancelled++;
-    else summary[outcome]++;
-    if (outcome !== 'fail' || todo) return;
-    // A file as a whole is a test where it fails. What it is called otherwise may come from test/support.
-    const where = file.endsWith('.test.js') && !name.endsWith(file) ? `${pathOf(file)}: ` : '';
-    failures.push(`${this.#title}: ${where}${name.includes('dist/test/') ? pathOf(name) : name}`);
-  }
-
-  /** The run is over: whether all that was planned has come. */
-  finish() {
-    if (this.#rest !== '') this.#read(this.#rest);
-    if (!this.#hasEnded) failures.push(`${this.#title}: the run was cut off`);
-    for (const file of this.#missing) failures.push(`${this.#title}: ${file} did not come to its end`);
-  }
-}
-
-/** A test file as it was planned, of wherever the package lies. */
-function pathOf(file) {
-  return file.slice(file.lastIndexOf('dist/test/'));
-}
+const results = new Results();
 
 /** Passes a run's output on, as soon as it is its turn. */
 function reader() {
@@ -156,11 +84,11 @@ async function runAll(runs, jobs) {
     const run = waiting.shift();
     if (run === undefined) return;
     const output = reader();
-    const listener = new Listener(run.title, run.list);
+    const listener = results.listen(run.title, run.list);
     const end = run
       .start(output.stream, listener.stream)
       .then((code) => judge(run.title, code))
-      .catch((error) => void failures.push(`${run.title}: ${error.message}`))
+      .catch((error) => results.fail(run.title, error.message))
       .then(() => listener.finish())
       .finally(start);
     started.set(run, { show: output.show, end });
@@ -194,7 +122,7 @@ function judge(title, code) {
   if (code === 0) return;
   const why =
     options.asan && code === reported ? 'a sanitizer has reported errors, see above' : `exit status ${code}`;
-  failures.push(`${title}: ${why}`);
+  results.fail(title, why);
 }
 
 function onHost(title, list) {
@@ -236,7 +164,7 @@ try {
   // The sanitizers watch the addon, and would watch Prometheus too.
   if (process.env.DMABUF_PROMETHEUS === undefined && !options.asan && files('kernel').some(needsPrometheus)) {
     process.env.DMABUF_PROMETHEUS = await prometheus(say).catch((error) => {
-      failures.push(error.message);
+      results.fail('Prometheus', error.message);
       return '';
     });
   }
@@ -267,18 +195,7 @@ try {
   }
   await runAll(guests, Number(options.jobs));
 } catch (error) {
-  failures.push(error.message);
+  results.fail('npm test itself', String(error?.stack ?? error));
 }
 
-say('the files that took longest');
-for (const { ms, file, title } of durations.toSorted((a, b) => b.ms - a.ms).slice(0, 10)) {
-  console.log(`${(ms / 1000).toFixed(1).padStart(7)} s  ${file}, ${title}`);
-}
-if (skipped.size > 0) say('skipped');
-for (const [reason, count] of skipped) console.log(`${String(count).padStart(7)}  ${reason}`);
-
-say('all runs together');
-for (const [name, count] of Object.entries(summary)) console.log(`ℹ ${name} ${count}`);
-for (const failure of failures) console.log(`✖ ${relative(root, failure)}`);
-if (summary.tests === 0 && failures.length === 0) failures.push('no test matched');
-process.exitCode = failures.length === 0 ? 0 : 1;
+process.exitCode = results.print(say) ? 0 : 1;

@@ -1,6 +1,7 @@
 import { closeSync, openSync } from 'node:fs';
 import { type TestContext, test } from 'node:test';
 import { leavesNoBuffer } from './descriptors.js';
+import { madeHere } from './made-here.js';
 
 function whyNot(): string | false {
   try {
@@ -20,6 +21,7 @@ export type TestBody = (t: TestContext) => void | Promise<void>;
  * asserts, it also fails when it leaves a dma-buf, a heap or a mapping behind.
  */
 export function kernelTest(name: string, body: TestBody, unless: string | false = false): void {
+  madeHere.push(name);
   test(name, { skip: skip || unless }, (t) => leavesNoBuffer(async () => body(t)));
 }
 

@@ -15,7 +15,7 @@ interface End {
 }
 
 /** Runs a test file of this text as scripts/test.mjs does. */
-function run(text: string): End {
+function run(text: string, more: Readonly<Record<string, string>> = {}): End {
   const folder = mkdtempSync(join(tmpdir(), 'dmabuf-end-of-file-'));
   try {
     const file = join(folder, 'a.test.js');
@@ -26,7 +26,7 @@ function run(text: string): End {
     // Not what tells a child of node:test that it is one, nor what the hook of this very file has set.
     const { NODE_TEST_CONTEXT: _context, DMABUF_TEST_FILE: _file, ...environment } = process.env;
     const args = [`--import=${hook}`, '--test', '--test-reporter=spec', file];
-    const env = { ...environment, DMABUF_TEST_FILES: reports };
+    const env = { ...environment, DMABUF_TEST_FILES: reports, DMABUF_TEST_TURNS: '40', ...more };
     const { status, stdout, stderr } = spawnSync(process.execPath, args, { env, encoding: 'utf8' });
     const [report] = readdirSync(reports).map((name) => readFileSync(join(reports, name), 'utf8'));
     return { status, output: stdout + stderr, left: report === undefined ? [] : JSON.parse(report).left };
@@ -107,4 +107,19 @@ test('a file that is killed does not report its end', () => {
   const { status, left } = run(`test('it', () => process.kill(process.pid, 'SIGKILL'));`);
   assert.equal(status, 1);
   assert.deepEqual(left, []);
+});
+
+test('the thread that waits, and what it waits with, may stay', () => {
+  const waiting = `
+    import { DmaBufChannel } from ${JSON.stringify(import.meta.resolve('dmabuf'))};
+    test('it', async () => {
+      const [here, there] = DmaBufChannel.pair();
+      const message = there.receive();
+      await here.send('x');
+      await message;
+      here.close();
+      there.close();
+    });`;
+  const { status, output } = run(waiting, { DMABUF_TEST_WAITING: 'thread' });
+  assert.equal(status, 0, output);
 });
