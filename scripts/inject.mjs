@@ -7,6 +7,7 @@ import { root, setup } from './setup.mjs';
 const help = `npm run inject                     every call that fails once, and from then on, on Linux 7.2; a table of what became of it
 npm run inject -- --kernel 6.12    on another kernel
 npm run inject -- --quick          each call and errno once in each script, as npm test has it
+npm run inject -- --most 3         of each kind of call so many in each script, at equal distances; the default is 40
 npm run inject -- --rules          also which ways round and which documented codes there were, and how often
 npm run inject -- DmaBufChannel    the scripts whose name contains this`;
 
@@ -15,6 +16,7 @@ const { values: options, positionals } = parseArgs({
   options: {
     kernel: { type: 'string', default: '7.2' },
     quick: { type: 'boolean' },
+    most: { type: 'string' },
     rules: { type: 'boolean' },
     help: { type: 'boolean', short: 'h' },
   },
@@ -28,12 +30,13 @@ if (options.help) {
 setup();
 const { runInVm } = await import('dmabuf/vm');
 const flags = ['quick', 'rules'].filter((name) => options[name]).map((name) => `--${name}`);
+if (options.most !== undefined) flags.push(`--most=${options.most}`);
 const { exitCode } = await runInVm({
   command: [process.execPath, 'dist/test/inject/main.js', ...flags, ...positionals],
   cwd: root,
   kernel: options.kernel,
   modules: ['vgem'],
-  timeout: 7200,
+  timeout: 6 * 3600,
   progress: (text) => process.stderr.write(`inject: ${text}\n`),
 });
 process.exitCode = exitCode;

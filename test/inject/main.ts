@@ -5,11 +5,11 @@ import type { Verdict } from './judge.js';
 import { Performers } from './performers.js';
 import { reduced, thorough } from './plan.js';
 import { scripts } from './scripts.js';
-import { type Row, tryScript } from './try-script.js';
+import { none, type Row, tryScript } from './try-script.js';
 
 const { values: options, positionals } = parseArgs({
   allowPositionals: true,
-  options: { quick: { type: 'boolean' }, rules: { type: 'boolean' } },
+  options: { quick: { type: 'boolean' }, rules: { type: 'boolean' }, most: { type: 'string' } },
 });
 const wanted = Object.keys(scripts).filter(
   (name) => positionals.length === 0 || positionals.some((text) => name.includes(text)),
@@ -19,7 +19,9 @@ const columns = ['errno', 'code', 'survived', 'not reached', 'WRONG'] as const;
 const totalOf = (counts: Record<Verdict, number>): number =>
   columns.reduce((sum, column) => sum + counts[column], 0);
 
-const performers = new Performers();
+const form = options.quick ? reduced : thorough;
+const thoroughness = { ...form, most: Number(options.most ?? form.most) };
+const performers = new Performers(thoroughness);
 const wrongs: string[] = [];
 if (positionals.length === 0) {
   const reply = await performers.perform({});
@@ -30,9 +32,7 @@ if (positionals.length === 0) {
 const rows: Row[] = [];
 for (const script of wanted) {
   const start = performance.now();
-  const row = await tryScript(script, performers, options.quick ? reduced : thorough, (text) =>
-    say(`✖ ${script}: ${text}`),
-  );
+  const row = await tryScript(script, performers, thoroughness, (text) => say(`✖ ${script}: ${text}`));
   rows.push(row);
   wrongs.push(...row.wrongs.map((text) => `${script}: ${text}`));
   const seconds = ((performance.now() - start) / 1000).toFixed(1);
@@ -40,7 +40,18 @@ for (const script of wanted) {
 }
 performers.end();
 
-const width = Math.max(...rows.map(({ script }) => script.length), 10);
+const byCall = new Map<string, Record<Verdict, number>>();
+for (const row of rows) {
+  for (const [label, counts] of row.byCall) {
+    const sums = byCall.get(label) ?? none();
+    byCall.set(label, sums);
+    for (const column of columns) sums[column] += counts[column];
+  }
+}
+const width = Math.max(
+  ...rows.map(({ script }) => script.length),
+  ...[...byCall.keys()].map(({ length }) => length),
+);
 const print = (first: string, cells: readonly (string | number)[]): void =>
   console.log(first.padEnd(width) + cells.map((cell) => String(cell).padStart(12)).join(''));
 const sum = (of: (row: Row) => number): number => rows.reduce((total, row) => total + of(row), 0);
@@ -54,6 +65,11 @@ print(`${rows.length} scripts`, [
   sum(({ counts }) => totalOf(counts)),
   ...columns.map((column) => sum(({ counts }) => counts[column])),
 ]);
+console.log('');
+print('system call', ['', '', 'injections', ...columns]);
+for (const [label, counts] of [...byCall].sort(([a], [b]) => (a < b ? -1 : 1))) {
+  print(label, ['', '', totalOf(counts), ...columns.map((column) => counts[column])]);
+}
 console.log(
   "\nerrno: the call's own errno; code: a documented code; survived: a way round, such as trying again",
 );

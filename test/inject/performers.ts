@@ -5,6 +5,7 @@ import { createInterface } from 'node:readline';
 import type { Readable, Writable } from 'node:stream';
 import { fileURLToPath } from 'node:url';
 import type { Command, Reply } from './performer.js';
+import type { Thoroughness } from './plan.js';
 
 /** Who has not answered by then hangs: more than what a script takes to notice by itself. */
 const endless = 150_000;
@@ -22,11 +23,17 @@ export class Performers {
   #answer: ((reply: Reply | Death) => void) | undefined;
   /** How many processes there have been. */
   started = 0;
+  readonly #patience: number;
+
+  constructor({ patience }: Pick<Thoroughness, 'patience'>) {
+    this.#patience = patience;
+  }
 
   #start(): ChildProcess {
     const program = fileURLToPath(new URL('./performer.js', import.meta.url));
     const child = spawn(process.execPath, ['--expose-gc', '--no-warnings', program], {
       stdio: ['pipe', 'pipe', 'pipe', 'pipe'],
+      env: { ...process.env, DMABUF_INJECT_PATIENCE: String(this.#patience) },
     });
     this.started++;
     this.#said = '';

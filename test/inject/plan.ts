@@ -4,11 +4,16 @@ import { type Call, errnosOf, type Injection } from './calls.js';
 export interface Thoroughness {
   readonly most: number;
   readonly forms: readonly Injection['form'][];
+  /** How long a script waits for what a failure may have made endless, in ms. */
+  readonly patience: number;
 }
 
-/** Each distinct call and errno once for each script: what CI has time for. */
-export const reduced: Thoroughness = { most: 1, forms: ['once'] };
-export const thorough: Thoroughness = { most: 40, forms: ['once', 'from then on'] };
+/**
+ * Each distinct call and errno once for each script: what CI has time for. Nothing that fails once makes a wait endless, so
+ * that no clock has a say in it.
+ */
+export const reduced: Thoroughness = { most: 1, forms: ['once'], patience: 30_000 };
+export const thorough: Thoroughness = { most: 40, forms: ['once', 'from then on'], patience: 2500 };
 
 /** Which of `count` calls, from 1: all, or the first, the last and others at equal distances. */
 export function chosen(count: number, most: number): number[] {

@@ -27,8 +27,8 @@ export type Script = (tools: Tools) => unknown;
 /** Scripts by their names. */
 export type Scripts = Readonly<Record<string, Script>>;
 
-/** A limit for waits that a failure makes endless; none comes near it when nothing fails, emulated or not. */
-export const patience = 1500;
+/** A limit for waits that a failure makes endless, in ms; none comes near it when nothing fails, emulated or not. */
+export const patience = Number(process.env.DMABUF_INJECT_PATIENCE);
 
 /** What was received, recognised. */
 export const kindsOf = (handles: readonly unknown[]): string =>

@@ -1,6 +1,6 @@
 // One script, all its injections.
 
-import type { Injection } from './calls.js';
+import { type Injection, namesOf } from './calls.js';
 import { type Judgement, judge, type Verdict } from './judge.js';
 import { describe } from './perform.js';
 import type { Performers } from './performers.js';
@@ -13,11 +13,21 @@ export interface Row {
   readonly kinds: number;
   readonly calls: number;
   readonly counts: Record<Verdict, number>;
+  /** The same for each kind of call, by its label. */
+  readonly byCall: ReadonlyMap<string, Record<Verdict, number>>;
   /** What is wrong, each once. */
   readonly wrongs: readonly string[];
   /** By which rules what else happened is right, and how often. */
   readonly allowed: ReadonlyMap<string, number>;
 }
+
+export const none = (): Record<Verdict, number> => ({
+  errno: 0,
+  code: 0,
+  survived: 0,
+  'not reached': 0,
+  WRONG: 0,
+});
 
 /** libuv's pool and the addon's own threads have a bound; what grows with each failure has none. */
 const moreThreads = 8;
@@ -31,7 +41,8 @@ export async function tryScript(
 ): Promise<Row> {
   const wrongs = new Set<string>();
   const allowed = new Map<string, number>();
-  const counts = { errno: 0, code: 0, survived: 0, 'not reached': 0, WRONG: 0 };
+  const counts = none();
+  const byCall = new Map<string, Record<Verdict, number>>();
   const wrong = (text: string): void => {
     if (!wrongs.has(text)) onWrong(text);
     wrongs.add(text);
@@ -39,7 +50,7 @@ export async function tryScript(
   const rehearsal = await performers.perform({ script });
   if ('death' in rehearsal || rehearsal.outcome === undefined) {
     wrong(`though nothing fails: ${JSON.stringify(rehearsal)}`);
-    return { script, kinds: 0, calls: 0, counts, wrongs: [...wrongs], allowed };
+    return { script, kinds: 0, calls: 0, counts, byCall, wrongs: [...wrongs], allowed };
   }
   const { outcome: normal, calls = [] } = rehearsal;
   for (const flaw of [...normal.stray, ...normal.changes, ...(normal.hangs ? ['hangs'] : [])]) {
@@ -47,6 +58,10 @@ export async function tryScript(
   }
   const settle = (injection: Injection, { verdict, why }: Judgement): void => {
     counts[verdict]++;
+    const { label } = namesOf(injection);
+    const ofCall = byCall.get(label) ?? none();
+    byCall.set(label, ofCall);
+    ofCall[verdict]++;
     if (verdict === 'WRONG') wrong(`${describe(injection)}: ${why}`);
     else if (why !== '') allowed.set(why, (allowed.get(why) ?? 0) + 1);
   };
@@ -63,5 +78,5 @@ export async function tryScript(
     wrong(`${threads - normal.threads} threads more than before`);
   }
   const total = calls.reduce((sum, { count }) => sum + count, 0);
-  return { script, kinds: calls.length, calls: total, counts, wrongs: [...wrongs], allowed };
+  return { script, kinds: calls.length, calls: total, counts, byCall, wrongs: [...wrongs], allowed };
 }

@@ -9,7 +9,7 @@ import { tryScript } from '../inject/try-script.js';
 import { noFences } from '../support/fences.js';
 import { kernelTest } from '../support/kernel-test.js';
 
-const performers = new Performers();
+const performers = new Performers(reduced);
 after(() => performers.end());
 
 kernelTest(

@@ -2,7 +2,7 @@
 
 import { closeSync } from 'node:fs';
 import type { DmaBuf } from 'dmabuf';
-import type { Scripts, Tools } from '../script.js';
+import { patience, type Scripts, type Tools } from '../script.js';
 
 /** A buffer of the script's own. */
 function aBuffer({ core, own }: Tools, size = 8192): DmaBuf {
@@ -254,10 +254,10 @@ export const memory: Scripts = {
   'DmaBufPool.acquire': async ({ core, begin, own }) => {
     const pool = own(new core.DmaBufPool(4096, { from: 'system', max: 2 }));
     begin();
-    const one = await pool.acquire({ timeout: 1500 });
-    const two = await pool.acquire({ timeout: 1500 });
+    const one = await pool.acquire({ timeout: patience });
+    const two = await pool.acquire({ timeout: patience });
     one.release();
-    const three = await pool.acquire({ timeout: 1500 });
+    const three = await pool.acquire({ timeout: patience });
     const released = one.released;
     two.release();
     three.release();
@@ -269,7 +269,7 @@ export const memory: Scripts = {
     loan.buffer.write(new Uint8Array([7]));
     begin();
     loan.release();
-    const again = await pool.acquire({ timeout: 1500 });
+    const again = await pool.acquire({ timeout: patience });
     end();
     const byte = first(again.buffer);
     again.release();
