@@ -51,6 +51,38 @@ int64_t TrailerOf(uint32_t kind, uint32_t count) {
 
 constexpr SystemError kNotUnderstood{EPROTO, "/sys/kernel/btf/vmlinux"};
 
+// How long the kinds are that a file has and this library may not know: <linux/btf.h> of Linux 7.2.
+struct Layout {
+  uint8_t of_type;
+  uint8_t of_each;
+  uint16_t flags;
+};
+static_assert(sizeof(Layout) == 4);
+
+// Where the header says that it is, behind what every header has.
+struct LayoutSection {
+  uint32_t offset;
+  uint32_t length;
+};
+
+std::string_view LayoutIn(std::string_view all, const btf_header& header) {
+  constexpr size_t kStart = 24;
+  LayoutSection section;
+  if (header.hdr_len < kStart + sizeof section || header.hdr_len > all.size()) return {};
+  std::memcpy(&section, all.data() + kStart, sizeof section);
+  const uint64_t start = uint64_t{header.hdr_len} + section.offset;
+  if (start + section.length > all.size()) return {};
+  return all.substr(start, section.length);
+}
+
+// The same as TrailerOf(), by the file's own word.
+int64_t TrailerBy(std::string_view layouts, uint32_t kind, uint32_t count) {
+  Layout layout;
+  if ((kind + size_t{1}) * sizeof layout > layouts.size()) return -1;
+  std::memcpy(&layout, layouts.data() + kind * sizeof layout, sizeof layout);
+  return layout.of_type + int64_t{layout.of_each} * count;
+}
+
 }  // namespace
 
 Result<Btf> Btf::Load() {
@@ -84,12 +116,15 @@ Result<void> Btf::Index() {
   strings_ = all.substr(strings_start, header.str_len);
   if (strings_.empty() || strings_.back() != '\0') return kNotUnderstood;
 
+  const std::string_view layouts = LayoutIn(all, header);
   offsets_.reserve(types_.size() / 24);
   offsets_.push_back(0);  // void
   for (size_t at = 0; at + sizeof(Type) <= types_.size();) {
     Type type;
     std::memcpy(&type, types_.data() + at, sizeof type);
-    const int64_t trailer = TrailerOf(KindOf(type.info), CountOf(type.info));
+    const uint32_t kind = KindOf(type.info);
+    int64_t trailer = TrailerOf(kind, CountOf(type.info));
+    if (trailer < 0) trailer = TrailerBy(layouts, kind, CountOf(type.info));
     const size_t next = at + sizeof type + static_cast<size_t>(trailer);
     if (trailer < 0 || next > types_.size()) return kNotUnderstood;
     offsets_.push_back(static_cast<uint32_t>(at));
@@ -104,7 +139,9 @@ const Btf::Type* Btf::At(uint32_t type) const {
 }
 
 bool Btf::HasName(uint32_t name, std::string_view wanted) const {
-  return name < strings_.size() && std::strcmp(strings_.data() + name, wanted.data()) == 0;
+  // The strings end with a NUL, so that what follows a name that fits is theirs, too.
+  return name < strings_.size() && wanted.size() < strings_.size() - name &&
+         strings_.compare(name, wanted.size(), wanted) == 0 && strings_[name + wanted.size()] == '\0';
 }
 
 std::optional<uint32_t> Btf::FindByName(uint32_t kind, std::string_view name) const {
