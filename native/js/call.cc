@@ -6,6 +6,12 @@
 namespace dmabuf {
 
 bool Call::Read(size_t index, char* text, size_t capacity) {
+  size_t length = 0;
+  if (napi_get_value_string_utf8(env_, arguments_[index], nullptr, 0, &length) != napi_ok) {
+    return WrongType(index);
+  }
+  // All texts but paths have been measured before.
+  if (length >= capacity) return Fail(SystemError{ENAMETOOLONG, "open"});
   return napi_get_value_string_utf8(env_, arguments_[index], text, capacity, nullptr) == napi_ok ||
          WrongType(index);
 }

@@ -50,7 +50,7 @@ class Call {
   bool Read(size_t index, bool* value) {
     return napi_get_value_bool(env_, arguments_[index], value) == napi_ok || WrongType(index);
   }
-  // UTF-8 with a terminating NUL, cut off at `capacity`.
+  // UTF-8 with a terminating NUL; throws ENAMETOOLONG when it does not fit.
   bool Read(size_t index, char* text, size_t capacity);
   // The bytes of a Uint8Array.
   bool Read(size_t index, uint8_t** bytes, size_t* length);

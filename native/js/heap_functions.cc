@@ -9,7 +9,7 @@
 
 namespace dmabuf {
 napi_value OpenHeap(Call& call) {
-  char path[PATH_MAX + 1];  // one more: the kernel itself shall say ENAMETOOLONG
+  char path[PATH_MAX];
   if (!call.Read(0, path, sizeof path)) return nullptr;
   Result<UniqueFd> fd = OpenForReading(path);
   if (!fd) return call.Fail(fd.error(), path), nullptr;

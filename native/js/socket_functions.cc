@@ -156,7 +156,7 @@ napi_value MarkCloseOnExec(Call& call) {
 }
 
 napi_value LockSocketFolder(Call& call) {
-  char path[PATH_MAX + 1];
+  char path[PATH_MAX];
   if (!call.Read(0, path, sizeof path)) return nullptr;
   return ReturnSocket(call, HandleKind::kLock, LockFolder(path));
 }

@@ -1,4 +1,7 @@
 import assert from 'node:assert/strict';
+import { mkdirSync, mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { dirname, join } from 'node:path';
 import { describe, test } from 'node:test';
 import { diff, pinSync, type Snapshot, snapshot, unpinSync, watch } from 'dmabuf/inspect';
 import { type ArgumentRow, testArguments } from '../support/argument-tests.js';
@@ -88,6 +91,20 @@ describe('arguments of inspection', () => {
 
   test('files that others may write are not pinned', () => {
     for (const mode of [0o464, 0o446, 0o777]) throwsCode(() => pinSync({ mode }), range);
+  });
+
+  test('a folder whose whole path is too long is refused, not cut off', (t) => {
+    const home = process.cwd();
+    const deep = join(mkdtempSync(join(tmpdir(), 'dmabuf-')), 'x'.repeat(200));
+    t.after(() => {
+      process.chdir(home);
+      rmSync(dirname(deep), { recursive: true });
+    });
+    mkdirSync(deep);
+    process.chdir(deep);
+    const folder = 'x/'.repeat(1990);
+    throwsCode(() => unpinSync(folder), 'ENAMETOOLONG');
+    throwsCode(() => pinSync({ folder }), 'ENAMETOOLONG');
   });
 
   test('diff takes snapshots', async () => {
