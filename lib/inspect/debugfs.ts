@@ -2,7 +2,7 @@ import { constants } from 'node:os';
 import { createError, DmaBufError } from '../errors.js';
 import { native } from '../native.js';
 import type { BufferUsage } from './snapshot.js';
-import { onThreadPool, type Survey } from './survey.js';
+import { figure, onThreadPool, type Survey } from './survey.js';
 
 const path = '/sys/kernel/debug/dma_buf/bufinfo';
 
@@ -51,10 +51,10 @@ function nameIn(text: string, isUnsetWhenEmpty: boolean): string | undefined {
 function objectOf(match: RegExpExecArray, rest: string, isUnsetWhenEmpty: boolean): BufferUsage {
   const [, size, references, exporter, inode] = match as unknown as [string, string, string, string, string];
   const usage: BufferUsage = {
-    inode: Number(inode),
-    size: Number(size),
+    inode: figure(inode, path),
+    size: figure(size, path),
     exporter: Buffer.from(exporter, 'latin1').toString(),
-    references: Number(references),
+    references: figure(references, path),
     devices: [],
     holders: [],
   };
@@ -71,7 +71,11 @@ function objectOf(match: RegExpExecArray, rest: string, isUnsetWhenEmpty: boolea
   return usage;
 }
 
-/** The buffers in the text of debugfs' bufinfo, of which every byte is one character. */
+/**
+ * The buffers in the text of debugfs' bufinfo, of which every byte is one character.
+ *
+ * @throws DmaBufError `EOVERFLOW` for a figure beyond 2^53 − 1
+ */
 export function parseBufferInfo(text: string): BufferUsage[] {
   const matches = [...text.matchAll(objectLine)];
   const isUnsetWhenEmpty = headingsWithoutName.test(text);

@@ -32,7 +32,8 @@ export function toInfo(strings: [string, string?]): DmaBufInfo {
 }
 
 /**
- * Parses the text of an fdinfo file; `undefined` when it is not a dma-buf's.
+ * Parses the text of an fdinfo file; `undefined` when it is not a dma-buf's, or a figure in it is 2^53 or more, which no number
+ * tells from its neighbours.
  *
  * The kernel prints names unescaped, newlines included, so a name can contain lines that look like the
  * kernel's own. This parser takes everything after the first `name:` as the name; nothing in it can change

@@ -76,7 +76,7 @@ export interface Unreadable {
   pid: number;
   /**
    * The errno's name: `'EACCES'` (another user's process), `'ESRCH'` (asked for by `pids`, and not there), `'ETIMEDOUT'` (it
-   * keeps its memory map locked), or another.
+   * keeps its memory map locked), `'EOVERFLOW'` (a figure of 2^53 or more, which no dma-buf of the kernel's has), or another.
    */
   error: string;
   /** What could not be read. */

@@ -1,3 +1,4 @@
+import { constants } from 'node:os';
 import { createError, type DmaBufError } from '../errors.js';
 import type { RawSurvey } from '../native.js';
 import type { BufferHolder, BufferUsage, SnapshotSource, Unreadable } from './snapshot.js';
@@ -10,6 +11,17 @@ export interface Survey {
   /** The commands of the processes that hold any, by their ids. */
   commands: Map<number, string>;
   unreadable: Unreadable[];
+}
+
+/**
+ * A figure that a file of the kernel has in decimal digits.
+ *
+ * @throws DmaBufError `EOVERFLOW` when it is more than a number can tell from its neighbours
+ */
+export function figure(digits: string, path: string): number {
+  const value = Number(digits);
+  if (value <= Number.MAX_SAFE_INTEGER) return value;
+  throw createError(-constants.errno.EOVERFLOW, 'read', path);
 }
 
 /** How many columns the rows of a RawSurvey have. */

@@ -2,7 +2,7 @@ import { readdir } from 'node:fs/promises';
 import { createError, DmaBufError } from '../errors.js';
 import { native } from '../native.js';
 import type { BufferUsage } from './snapshot.js';
-import { onThreadPool, type Survey } from './survey.js';
+import { figure, onThreadPool, type Survey } from './survey.js';
 
 const folder = '/sys/kernel/dmabuf/buffers';
 
@@ -21,7 +21,8 @@ async function read(inode: string, file: string): Promise<string | undefined> {
 async function bufferOf(inode: string): Promise<BufferUsage | undefined> {
   const [size, exporter] = await Promise.all([read(inode, 'size'), read(inode, 'exporter_name')]);
   if (size === undefined || !/^\d+$/.test(size)) return undefined;
-  const usage: BufferUsage = { inode: Number(inode), size: Number(size), holders: [] };
+  const path = `${folder}/${inode}`;
+  const usage: BufferUsage = { inode: figure(inode, path), size: figure(size, path), holders: [] };
   if (exporter !== undefined) usage.exporter = exporter;
   return usage;
 }

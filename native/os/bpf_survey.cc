@@ -16,6 +16,7 @@
 #include "os/bpf.h"
 #include "os/bpf_folder.h"
 #include "os/btf.h"
+#include "os/fdinfo.h"
 #include "os/file.h"
 #include "os/process_scan.h"
 #include "os/uapi.h"
@@ -320,16 +321,16 @@ std::optional<std::string_view> TextOf(const char (&text)[capacity], int32_t len
 }
 
 bool MakesSense(const BufferRecord& record) {
-  constexpr uint64_t kMost = uint64_t{1} << 53;  // what a JavaScript number tells apart
-  return record.inode != 0 && record.size < kMost && record.references >= 0 &&
-         static_cast<uint64_t>(record.references) < kMost &&
+  return record.inode != 0 && record.inode <= kMaxFigure && record.size <= kMaxFigure &&
+         record.references >= 0 && static_cast<uint64_t>(record.references) <= kMaxFigure &&
          TextOf(record.exporter, record.exporter_length) &&
          (record.name_length <= 0 || TextOf(record.name, record.name_length));
 }
 
 bool MakesSense(const HolderRecord& record) {
   constexpr int32_t kMostPids = 1 << 22;  // PID_MAX_LIMIT
-  return record.inode != 0 && record.pid > 0 && record.pid <= kMostPids && record.unused == 0;
+  return record.inode != 0 && record.inode <= kMaxFigure && record.pid > 0 && record.pid <= kMostPids &&
+         record.unused == 0;
 }
 
 template <typename Record>

@@ -7,9 +7,6 @@
 namespace dmabuf {
 namespace {
 
-// JavaScript's largest safe integer; nothing that the kernel prints here comes near it.
-constexpr uint64_t kMaxNumber = (uint64_t{1} << 53) - 1;
-
 bool ParseNumber(std::string_view text, unsigned base, uint64_t* value) {
   if (text.empty()) return false;
   uint64_t number = 0;
@@ -17,7 +14,7 @@ bool ParseNumber(std::string_view text, unsigned base, uint64_t* value) {
     const auto digit = static_cast<unsigned>(character - '0');
     if (digit >= base) return false;
     number = number * base + digit;
-    if (number > kMaxNumber) return false;
+    if (number > kMaxFigure) return false;
   }
   *value = number;
   return true;

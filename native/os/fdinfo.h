@@ -20,7 +20,11 @@ struct FdInfo {
   std::optional<std::string_view> name;  // untrusted bytes, newlines included
 };
 
-// Nothing when the text is not a dma-buf's.
+// JavaScript's largest safe integer: whoever gets a larger figure may get another one's. Nothing that the
+// kernel counts here comes near it.
+constexpr uint64_t kMaxFigure = (uint64_t{1} << 53) - 1;
+
+// Nothing when the text is not a dma-buf's, or has a larger figure.
 std::optional<FdInfo> ParseFdInfo(std::string_view text);
 
 // The text of a file's fdinfo. A dma-buf's has fixed keys, an exporter's name and a name of 31 bytes; but the

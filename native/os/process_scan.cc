@@ -400,6 +400,9 @@ Result<void> Scanner::AddPath(int pid, int folder, const char* name) {
     return UnlessGone({errno, "statx"});
   }
   if ((status.stx_mode & S_IFMT) != 0 || status.stx_dev_major != 0) return {};
+  if (status.stx_ino > kMaxFigure || status.stx_size > kMaxFigure) {
+    return Refuse(pid, {EOVERFLOW, "statx"}, Survey::Secret::kDescriptors);
+  }
   Held held{pid, makedev(0, status.stx_dev_minor), status.stx_ino, status.stx_size, false, true, {}};
   if (device_ == 0) {
     undecided_.push_back(std::move(held));
@@ -417,7 +420,12 @@ Result<void> Scanner::AddDescriptor(int pid, int folder, int fd, const char* nam
   const Result<std::string_view> read = ReadFdInfo(file->get(), &text);
   if (!read) return UnlessGone(read.error());
   const std::optional<FdInfo> info = ParseFdInfo(*read);
-  if (!info) return IsPath(*read) ? AddPath(pid, folder, name) : Result<void>();
+  if (!info) {
+    if (IsPath(*read)) return AddPath(pid, folder, name);
+    // A dma-buf's, with what cannot be told: no other file has this key.
+    if (read->find("\nexp_name:\t") == std::string_view::npos) return {};
+    return Refuse(pid, {EOVERFLOW, "read"}, Survey::Secret::kDescriptors);
+  }
 
   uint64_t inode = info->inode;
   if (inode == 0 || device_ == 0) {
@@ -484,6 +492,7 @@ Result<void> Scanner::ScanMappings(Watch* watch, int pid, int thread, bool* has_
   }
 }
 
+// What is too large for 64 bits reads as at least 2^64 - 16.
 uint64_t ParseDigits(const char** at, const char* end, unsigned base) {
   uint64_t value = 0;
   for (; *at < end; ++*at) {
@@ -491,7 +500,10 @@ uint64_t ParseDigits(const char** at, const char* end, unsigned base) {
     const unsigned digit = character <= '9' ? static_cast<unsigned>(character - '0')
                                             : static_cast<unsigned>(character - 'a') + 10;
     if (digit >= base) break;
-    value = value * base + digit;
+    if (__builtin_mul_overflow(value, uint64_t{base}, &value) ||
+        __builtin_add_overflow(value, uint64_t{digit}, &value)) {
+      value = UINT64_MAX;
+    }
   }
   return value;
 }
@@ -536,9 +548,14 @@ Result<void> Scanner::ScanLine(Watch* watch, int pid, int thread, const char* li
     const Result<void> looked = LookBehind(watch, thread, range_start, range_end, &mapping);
     if (!looked) return looked;
   }
+  if (device_ != 0 ? device != device_ : IsOtherDevice(device)) return {};
+  // None of the kernel's; but a server of files gives them what numbers it likes.
+  if (inode > kMaxFigure || offset > kMaxFigure - (range_end - range_start)) {
+    return Refuse(pid, {EOVERFLOW, "read"}, Survey::Secret::kMappings);
+  }
   if (device_ == 0) {
-    if (!IsOtherDevice(device)) undecided_.push_back(std::move(mapping));
-  } else if (device == device_) {
+    undecided_.push_back(std::move(mapping));
+  } else {
     Add(mapping);
   }
   return {};

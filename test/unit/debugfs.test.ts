@@ -145,4 +145,23 @@ describe("debugfs' list of buffers", () => {
       );
     });
   }
+
+  for (const figure of ['size', 'references', 'inode'] as const) {
+    it(`is refused with a figure that no number tells from its neighbours: ${figure}`, () => {
+      const text = (digits: string): string => {
+        const of = (what: string): string => (what === figure ? digits : '00000001');
+        const row = [of('size'), '00000002', '00080007', of('references'), 'system', of('inode'), 'name'];
+        return `\nDma-buf Objects:\n${headings}\tname\n${row.join('\t')}\n\tAttached Devices:\n\nTotal 1 objects, 1 bytes\n`;
+      };
+      assert.equal(parseBufferInfo(text('9007199254740991'))[0]?.[figure], Number.MAX_SAFE_INTEGER);
+      for (const digits of [
+        '9007199254740992',
+        '9007199254740993',
+        '18446744073709551616',
+        '9'.repeat(400),
+      ]) {
+        assert.throws(() => parseBufferInfo(text(digits)), { code: 'EOVERFLOW' });
+      }
+    });
+  }
 });

@@ -113,6 +113,8 @@ describe('the fdinfo of anything else', () => {
     ['a size in hexadecimal', header.replace('8192', '0x2000')],
     ['a size with a unit', header.replace('8192', '8 kB')],
     ['a size beyond 2^53', header.replace('8192', String(2 ** 53))],
+    ['a count beyond 2^53', header.replace('count:\t1', `count:\t${2 ** 53}`)],
+    ['an inode beyond 2^53', header.replace('ino:\t1', 'ino:\t9007199254740993')],
     ['a size beyond 2^64', header.replace('8192', '18446744073709559808')],
     ['a negative count', header.replace('count:\t1', 'count:\t-1')],
     ['flags that are not octal', header.replace('02000002', '09')],
