@@ -17,6 +17,8 @@ export interface PinOptions {
   holders?: boolean | undefined;
 }
 
+const pinOptions: readonly (keyof PinOptions)[] = ['folder', 'mode', 'gid', 'holders'];
+
 /** What stands for the group of the process. */
 const unchanged = 2 ** 32 - 1;
 
@@ -36,11 +38,11 @@ const writableByOthers = 0o022;
  *   when the folder is in no BPF file system; `ENOTDIR` for a symbolic link; `ENOENT` when its parent does not exist; `EEXIST`
  *   when somebody has pinned something else under the name; `ERR_DMABUF_UNSUPPORTED_KERNEL` when the kernel has no such
  *   iterator
- * @throws TypeError `ERR_INVALID_ARG_TYPE`
+ * @throws TypeError `ERR_INVALID_ARG_TYPE`; `ERR_INVALID_ARG_VALUE` for an option that does not exist
  * @throws RangeError `ERR_OUT_OF_RANGE`
  */
 export function pinSync(options: PinOptions = {}): string[] {
-  checkOptions(options);
+  checkOptions(options, pinOptions);
   const { folder = defaultPinFolder, mode = 0o444, gid, holders = false } = options;
   checkSnapshotOptions({ pinned: folder });
   checkInteger(mode, 'option mode', 0, 0o777);

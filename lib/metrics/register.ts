@@ -8,7 +8,13 @@ import {
 } from 'prom-client';
 import { checkInteger, checkOptions, invalidType, isObject, outOfRange } from '../check.js';
 import { DmaBufError } from '../errors.js';
-import { checkSnapshotOptions, type Snapshot, type SnapshotOptions, snapshot } from '../inspect/snapshot.js';
+import {
+  checkSnapshotOptions,
+  optionNames,
+  type Snapshot,
+  type SnapshotOptions,
+  snapshot,
+} from '../inspect/snapshot.js';
 import { type Family, families, type Sample, toFigures } from './families.js';
 
 /** Where the metrics go, and what they look at. */
@@ -32,6 +38,14 @@ export interface DmaBufMetrics extends Disposable {
   unregister(): void;
 }
 
+const metricsOptions: readonly string[] = [
+  ...optionNames.filter((name) => name !== 'devices'),
+  'register',
+  'prefix',
+  'processes',
+  'onError',
+];
+
 const defaultProcesses = 20;
 
 interface CheckedOptions {
@@ -48,7 +62,7 @@ function isRegistry(value: unknown): value is Registry<RegistryContentType> {
 }
 
 function checkMetricsOptions(options: MetricsOptions): CheckedOptions {
-  checkOptions(options);
+  checkOptions(options, metricsOptions);
   const { register = globalRegistry, prefix = 'dmabuf_', processes = defaultProcesses, onError } = options;
   if (!isRegistry(register)) throw invalidType('option register', 'a Registry of prom-client', register);
   if (typeof prefix !== 'string') throw invalidType('option prefix', 'a string', prefix);
@@ -168,11 +182,11 @@ export function registerMetricsOf(
  * ```
  *
  * @throws DmaBufError `ERR_DMABUF_METRIC_EXISTS` when the registry has a metric of one of the names
- * @throws TypeError `ERR_INVALID_ARG_TYPE`
+ * @throws TypeError `ERR_INVALID_ARG_TYPE`; `ERR_INVALID_ARG_VALUE` for an option that does not exist
  * @throws RangeError `ERR_OUT_OF_RANGE`
  */
 export function registerMetrics(options: MetricsOptions = {}): DmaBufMetrics {
-  checkOptions(options);
+  checkOptions(options, metricsOptions);
   const { source, pids, pinned } = options;
   checkSnapshotOptions({ source, pids, pinned });
   const what: SnapshotOptions = { source, pids: pids && [...pids], pinned };

@@ -1,5 +1,6 @@
 import { isAbsolute } from 'node:path';
 import type { Writable } from 'node:stream';
+import { checkOptions } from '../check.js';
 import { VmError } from './errors.js';
 
 /** How QEMU executes the guest's instructions: `'kvm'` by the CPU, `'tcg'` by emulation. */
@@ -74,8 +75,32 @@ export interface VmSettings {
 /** The kernel taken when none is named. */
 export const DEFAULT_KERNEL = '7.2';
 
-/** Checks the options and fills in the defaults; throws a `VmError` with `ERR_DMABUF_VM_OPTION`. */
+const optionNames: readonly (keyof VmOptions)[] = [
+  'command',
+  'kernel',
+  'modulesDir',
+  'modules',
+  'kernelArguments',
+  'icount',
+  'accel',
+  'cpus',
+  'memory',
+  'timeout',
+  'cwd',
+  'env',
+  'stdout',
+  'stderr',
+  'console',
+  'progress',
+  'signal',
+];
+
+/**
+ * Checks the options and fills in the defaults; throws a `VmError` with `ERR_DMABUF_VM_OPTION`, and a TypeError
+ * `ERR_INVALID_ARG_VALUE` for an option that does not exist.
+ */
 export function resolveOptions(options: VmOptions): VmSettings {
+  checkOptions(options, optionNames);
   const icount = options.icount ?? false;
   const accel = options.accel ?? 'auto';
   const cwd = options.cwd ?? process.cwd();

@@ -29,6 +29,7 @@ export interface VmResult {
  * does not count against the time limit.
  *
  * @throws VmError when the runner or the guest fails, as opposed to the command; its `code` says in what way
+ * @throws TypeError `ERR_INVALID_ARG_VALUE` for an option that does not exist
  *
  * ```js
  * const { exitCode } = await runInVm({ command: ['node', '--test'], modules: ['vgem'] });

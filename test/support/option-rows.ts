@@ -1,0 +1,90 @@
+// Every public function that takes options, by what its declaration calls it.
+
+import {
+  allocate,
+  allocateSync,
+  createMemfd,
+  type DmaBuf,
+  DmaBufChannel,
+  DmaBufPool,
+  DmaHeap,
+  type SyncFile,
+} from 'dmabuf';
+import { pinSync, snapshot, watch } from 'dmabuf/inspect';
+import { registerMetrics } from 'dmabuf/metrics';
+import { runInVm } from 'dmabuf/vm';
+import { unsound } from './expect.js';
+
+/** Calls the function with these options; what it gives or opens is let go of. */
+export type CallWith = (options: never) => unknown;
+
+/** What needs no dma-buf. */
+export const optionRows: Readonly<Record<string, CallWith>> = {
+  allocate: (options) => allocate(4096, options),
+  allocateSync: (options) => allocateSync(4096, options),
+  createMemfd: (options) => createMemfd(4096, options),
+  'DmaBufPool.constructor': (options) => new DmaBufPool(4096, options).close(),
+  'DmaBufPool.acquire': async (options) => {
+    using pool = new DmaBufPool(4096);
+    (await pool.acquire(options)).release();
+  },
+  'DmaBufChannel.pair': (options) => {
+    for (const end of DmaBufChannel.pair(options)) end.close();
+  },
+  'DmaBufChannel.adopt': (options) => {
+    const [one, other] = DmaBufChannel.pair();
+    const fd = one.release();
+    try {
+      DmaBufChannel.adopt(fd, options).close();
+    } catch (error) {
+      // Still the caller's.
+      DmaBufChannel.adopt(fd).close();
+      throw error;
+    } finally {
+      other.close();
+    }
+  },
+  'DmaBufChannel.connect': (options) => DmaBufChannel.connect(`@dmabuf-options-${process.pid}`, options),
+  'DmaBufChannel.listen': (options) =>
+    DmaBufChannel.listen(`@dmabuf-options-${process.pid}`, options).close(),
+  'DmaBufChannel.send': async (options) => {
+    const [one, other] = DmaBufChannel.pair();
+    using _one = one;
+    using _other = other;
+    await one.send('x', [], options);
+  },
+  'DmaBufChannel.receive': async (options) => {
+    const [one, other] = DmaBufChannel.pair();
+    using _one = one;
+    other.close();
+    await one.receive(options);
+  },
+  'DmaBufServer.accept': async (options) => {
+    using server = DmaBufChannel.listen(`@dmabuf-options-${process.pid}`);
+    await server.accept(options);
+  },
+  snapshot,
+  watch: (options) => watch(options).return(),
+  pinSync: (options: object) => pinSync(unsound({ folder: '/nowhere', ...options })),
+  registerMetrics: (options) => registerMetrics(options).unregister(),
+  runInVm: (options: object) => runInVm(unsound({ command: ['true'], kernel: '/nowhere', ...options })),
+};
+
+/** What needs a buffer; `file` is a sync_file. */
+export const bufferOptionRows: Readonly<
+  Record<string, (buffer: DmaBuf, options: never, file: SyncFile) => unknown>
+> = {
+  'DmaHeap.allocate': async (_buffer, options) => {
+    using heap = DmaHeap.open('system');
+    (await heap.allocate(4096, options)).close();
+  },
+  'DmaHeap.allocateSync': (_buffer, options) => {
+    using heap = DmaHeap.open('system');
+    heap.allocateSync(4096, options).close();
+  },
+  'DmaBuf.map': (buffer, options) => buffer.map(options).unmap(),
+  'DmaBuf.cpuAccess': async (buffer, options) => (await buffer.cpuAccess('read', options)).end(),
+  'DmaBuf.withCpuAccess': (buffer, options) => buffer.withCpuAccess('read', () => {}, options),
+  'DmaBuf.ready': (buffer, options) => buffer.ready('read', options),
+  'SyncFile.wait': (_buffer, options, file) => file.wait(options),
+};
