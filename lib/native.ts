@@ -106,6 +106,12 @@ export interface Native {
   syncFileInfoOfMany(handle: NativeHandle, numbers: Float64Array): string;
   /** Two or more; [0] = the negative errno of a fence that has ended in error, else 0 */
   mergeSyncFiles(name: string, handles: Float64Array): NativeHandle;
+  /** The same on the thread pool, with copies of their descriptors. */
+  mergeSyncFilesAsync(
+    name: string,
+    handles: Float64Array,
+    done: (handleOrErrno: number, syscall: string | undefined) => void,
+  ): void;
   setDeadline(handle: NativeHandle, deadline: bigint): void;
 
   /** [0], [1] = the handles */

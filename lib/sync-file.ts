@@ -11,6 +11,7 @@ import {
 import { describeErrno } from './errnos.js';
 import { callSite, DmaBufError, unsupportedKernel } from './errors.js';
 import { describe, guard, noSentinel, type Sentinel, unguard } from './handle.js';
+import { Merge } from './merge.js';
 import { type NativeHandle, native } from './native.js';
 import { markUncloneable, showDetails } from './present.js';
 import { checkWaitOptions, PendingWaits, type WaitOptions } from './wait.js';
@@ -149,6 +150,9 @@ export class SyncFile implements Disposable {
    * The kernel leaves out fences that have signalled, also those that ended in error. The new object remembers that one did,
    * and so do its duplicates by `dup()`; its descriptor alone, sent to another process or released, cannot tell.
    *
+   * The event loop waits for the kernel, which takes the longer the more files there are: for more than a few dozen, use
+   * {@link SyncFile.mergeAsync}.
+   *
    * @param name For debugging tools: at most 31 bytes of UTF-8, without NUL.
    *
    * @example
@@ -172,6 +176,57 @@ export class SyncFile implements Disposable {
     const merged = createSyncFile(handle);
     merged.#failure = failure || known;
     return merged;
+  }
+
+  /**
+   * The same as {@link SyncFile.merge} for any number of files, on the thread pool and a few at a time, so that the event loop
+   * goes on whatever their number. A file that is closed before its turn ends it.
+   *
+   * @param name For debugging tools: at most 31 bytes of UTF-8, without NUL.
+   * @param files One or more. They stay open and unchanged.
+   * @throws DmaBufError `EMFILE` (it takes up to 16 descriptors for a while, and one for every 16 files), `ENOMEM`,
+   *   `ETIMEDOUT`, `ERR_DMABUF_CLOSED` when one of the files is closed; or the signal's reason
+   *
+   * @example
+   * const all = await SyncFile.mergeAsync('frame', files, { signal });
+   */
+  static async mergeAsync(
+    name: string,
+    files: readonly SyncFile[],
+    options?: WaitOptions,
+  ): Promise<SyncFile> {
+    checkName(name);
+    if (!Array.isArray(files)) throw invalidType('files', 'an array of SyncFiles', files);
+    const length = files.length;
+    if (length === 0) throw outOfRange('files', 'one SyncFile or more', 'an empty array');
+    const own: SyncFile[] = [];
+    for (let index = 0; index < length; index++) {
+      const file: unknown = files[index];
+      if (!isObject(file) || !(#handle in file)) throw invalidType('files', 'an array of SyncFiles', file);
+      own[index] = SyncFile.#openOf(file);
+    }
+    const limits = checkWaitOptions(options);
+    let known = 0;
+    return await new PendingWaits().run<SyncFile>(
+      (done, fail) =>
+        new Merge(name, own.length, {
+          handleAt: (place) => {
+            const file = SyncFile.#openOf(own[place] as SyncFile);
+            known ||= file.#failure;
+            return file.#handle;
+          },
+          done: (handle, failure) => {
+            const merged = createSyncFile(handle);
+            merged.#failure = failure || known;
+            if (!done(0, merged)) merged.close();
+          },
+          refuse: (errno, syscall) => void done(errno, undefined as never, syscall),
+          fail,
+        }).start(),
+      limits,
+      callSite(SyncFile.mergeAsync),
+      'merging sync_files',
+    );
   }
 
   /** The state that the kernel tells, and what it has left out. */

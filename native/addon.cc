@@ -47,6 +47,7 @@ constexpr Export kExports[] = {
     {"syncFileInfo", Entry<InfoOfSyncFile, 1>},
     {"syncFileInfoOfMany", Entry<ManyFencesOfSyncFile, 2>},
     {"mergeSyncFiles", Entry<MergeFences, 2>},
+    {"mergeSyncFilesAsync", Entry<MergeFencesAsync, 3>},
     {"setDeadline", Entry<SetFenceDeadline, 2>},
     {"createChannelPair", Entry<CreateChannelPair, 0>},
     {"connect", Entry<ConnectChannel, 1>},

@@ -1,5 +1,9 @@
 #include <cerrno>
 #include <cstring>
+#include <memory>
+#include <optional>
+#include <string>
+#include <utility>
 #include <vector>
 
 #include "js/functions.h"
@@ -181,6 +185,20 @@ napi_value ManyFencesOfSyncFile(Call& call) {
   return call.Text({names.data(), Flatten(info, fences.data(), count, numbers, names.data())});
 }
 
+namespace {
+
+// The errno of a fence that has ended in error, negative, else 0. The kernel leaves out of a merge what has
+// signalled, in error too. To be asked after merging, so that what ended meanwhile counts.
+Result<int32_t> FirstError(const std::vector<int>& files) {
+  for (const int file : files) {
+    const Result<int32_t> error = ErrorOfSyncFile(file);
+    if (!error || *error != 0) return error;
+  }
+  return 0;
+}
+
+}  // namespace
+
 napi_value MergeFences(Call& call) {
   char name[256];
   double* handles = nullptr;
@@ -201,17 +219,80 @@ napi_value MergeFences(Call& call) {
     }
     return call.Fail(merged.error()), nullptr;
   }
-  // The kernel leaves out what has signalled, in error too. Looked at only now, so that what ended meanwhile
-  // counts.
-  int32_t failure = 0;
-  for (size_t index = 0; index < count && failure == 0; index++) {
-    const Result<int32_t> error = ErrorOfSyncFile(files[index]);
-    if (!error) return call.Fail(error.error()), nullptr;
-    failure = *error;
-  }
+  const Result<int32_t> failure = FirstError(files);
+  if (!failure) return call.Fail(failure.error()), nullptr;
   const napi_value handle = AddSyncFile(call, std::move(*merged));
-  call.addon().registers[0] = failure;
+  call.addon().registers[0] = *failure;
   return handle;
+}
+
+namespace {
+
+// Merges copies of descriptors, since the files may be closed meanwhile.
+class MergeJob : public Job {
+ public:
+  MergeJob(AddonData* addon, std::string name, std::vector<UniqueFd> files)
+      : addon_(addon), name_(std::move(name)), files_(std::move(files)) {}
+
+  void Run() override { outcome_.emplace(Merge()); }
+
+  void Finish(napi_env env, napi_value* first, napi_value* second) override {
+    if (!*outcome_) return FinishWith(env, outcome_->error(), first, second);
+    Merged& merged = **outcome_;
+    const uint32_t handle =
+        addon_->handles->Add(HandleKind::kSyncFile, std::move(merged.file), merged.status);
+    addon_->unclaimed->Reclaim();
+    addon_->unclaimed->AddHandle(handle);
+    addon_->registers[0] = merged.failure;
+    napi_create_uint32(env, handle, first);
+    napi_get_undefined(env, second);
+  }
+
+ private:
+  struct Merged {
+    UniqueFd file;
+    FileStatus status;
+    int32_t failure;
+  };
+
+  Result<Merged> Merge() const {
+    std::vector<int> files;
+    for (const UniqueFd& file : files_) files.push_back(file.get());
+    Result<UniqueFd> merged = MergeSyncFiles(name_.c_str(), files.data(), files.size());
+    if (!merged) return merged.error();
+    const Result<int32_t> failure = FirstError(files);
+    if (!failure) return failure.error();
+    const Result<FileStatus> status = StatusOf(merged->get());
+    if (!status) return status.error();
+    return Merged{std::move(*merged), *status, *failure};
+  }
+
+  AddonData* addon_;
+  std::string name_;
+  std::vector<UniqueFd> files_;
+  std::optional<Result<Merged>> outcome_;
+};
+
+}  // namespace
+
+napi_value MergeFencesAsync(Call& call) {
+  char name[256];
+  double* handles = nullptr;
+  size_t count = 0;
+  if (!call.Read(0, name, sizeof name) || !call.Read(1, &handles, &count)) return nullptr;
+  if (count < 2) return call.Fail(SystemError{EINVAL, "SYNC_IOC_MERGE"}), nullptr;
+  std::vector<UniqueFd> files;
+  for (size_t index = 0; index < count; index++) {
+    Handle* file = call.addon().handles->Find(static_cast<uint32_t>(handles[index]), HandleKind::kSyncFile);
+    if (file == nullptr) return call.Fail("ERR_DMABUF_CLOSED"), nullptr;
+    if (!call.CheckIdentity(*file)) return nullptr;
+    Result<UniqueFd> copy = Duplicate(file->fd.get());
+    if (!copy) return call.Fail(copy.error()), nullptr;
+    files.push_back(std::move(*copy));
+  }
+  QueueJob(call, "dmabuf.merge", std::make_unique<MergeJob>(&call.addon(), name, std::move(files)),
+           call.argument(2));
+  return nullptr;
 }
 
 napi_value SetFenceDeadline(Call& call) {

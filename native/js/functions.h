@@ -49,6 +49,8 @@ napi_value ImportFences(Call& call);          // (buffer: handle, file: handle, 
 napi_value StatusOfSyncFile(Call& call);      // (handle) => 1 | 0 | -errno
 napi_value InfoOfSyncFile(Call& call);        // (handle) => string; see lib/native.ts
 napi_value ManyFencesOfSyncFile(Call& call);  // (handle, Float64Array) => string
+napi_value MergeFencesAsync(
+    Call& call);  // (name: string, handles: Float64Array, done: (handle | -errno, syscall))
 napi_value MergeFences(Call& call);       // (name: string, handles: Float64Array) => handle; [0] = 0 | -errno
 napi_value SetFenceDeadline(Call& call);  // (handle, deadline: bigint) => void
 

@@ -8,7 +8,7 @@ import {
   DmaBufChannel,
   DmaBufPool,
   DmaHeap,
-  type SyncFile,
+  SyncFile,
 } from 'dmabuf';
 import { pinSync, snapshot, watch } from 'dmabuf/inspect';
 import { registerMetrics } from 'dmabuf/metrics';
@@ -86,5 +86,6 @@ export const bufferOptionRows: Readonly<
   'DmaBuf.cpuAccess': async (buffer, options) => (await buffer.cpuAccess('read', options)).end(),
   'DmaBuf.withCpuAccess': (buffer, options) => buffer.withCpuAccess('read', () => {}, options),
   'DmaBuf.ready': (buffer, options) => buffer.ready('read', options),
+  'SyncFile.mergeAsync': (_buffer, options, file) => SyncFile.mergeAsync('x', [file], options),
   'SyncFile.wait': (_buffer, options, file) => file.wait(options),
 };

@@ -176,6 +176,7 @@ export async function wait(buffer: DmaBuf, options: WaitOptions): Promise<bigint
   using fences: SyncFile = buffer.exportSyncFile('write');
   using merged = SyncFile.merge('both', fences, fences.dup());
   await merged.wait({ timeout: length });
+  (await SyncFile.mergeAsync('many', [fences, merged], { signal: AbortSignal.timeout(length) })).close();
   merged.setDeadline(process.hrtime.bigint());
   const info: SyncFileInfo = merged.info();
   buffer.importSyncFile(merged, access.access);
