@@ -37,6 +37,14 @@ export const fences: Scripts = {
     tools.end();
     return merged.info().fences.length;
   },
+  'SyncFile.mergeAsync': async (tools) => {
+    const { file } = activeFile(tools);
+    const files = Array<SyncFile>(18).fill(file); // two jobs, and one for what they make
+    tools.begin();
+    const merged = tools.own(await tools.core.SyncFile.mergeAsync('m', files));
+    tools.end();
+    return merged.info().fences.length;
+  },
   'SyncFile.info, status, fd': (tools) => {
     const { file } = activeFile(tools);
     tools.begin();
