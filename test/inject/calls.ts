@@ -42,6 +42,7 @@ const socketOptions: Readonly<Record<number, string>> = {
   16: 'SO_PASSCRED',
   17: 'SO_PEERCRED',
   32: 'SO_SNDBUFFORCE',
+  35: 'SO_TIMESTAMPNS',
   39: 'SO_DOMAIN',
 };
 
@@ -171,6 +172,10 @@ const errnos: Readonly<Record<string, string>> = {
   accept4: 'EMFILE ENFILE ENOBUFS ENOMEM ECONNABORTED EINTR EAGAIN EPERM',
   getsockopt: 'ENOBUFS ENOPROTOOPT',
   setsockopt: 'EPERM ENOMEM',
+  // Where seccomp forbids it.
+  getrlimit: 'EPERM',
+  shutdown: 'ENOTCONN ENOBUFS',
+  recv: 'ENOMEM EINTR EAGAIN',
   getpeername: 'ENOTCONN ENOBUFS',
   eventfd: 'EMFILE ENFILE ENOMEM',
   flock: 'EINTR EAGAIN ENOLCK',
@@ -233,6 +238,7 @@ function isPassing({ errno, ...call }: Injection): boolean {
 
 /** How often in a row. */
 export function timesOf(injection: Injection): number {
-  if (injection.form === 'once') return 1;
+  // Room is kept back for munmap(2), and given up when it fails (native/os/mapping_room.cc).
+  if (injection.form === 'once' || injection.function === 'munmap') return 1;
   return isPassing(injection) ? 20 : 2 ** 32 - 1;
 }

@@ -67,8 +67,8 @@ export const rules: readonly Rule[] = [
     why: 'room that was kept back for the limit on mappings',
   },
   {
-    calls: /^(fstat|fstatfs|SYNC_IOC_FILE_INFO)$/,
-    scripts: /close|, the end$|waiting$/i,
+    calls: /^(fstat|fstatfs|statx|SYNC_IOC_FILE_INFO)$/,
+    scripts: /close|, the end$|waiting$|^allocate(Sync)? from a heap$/i,
     survives: true,
     why: 'a look that fails keeps nothing from closing',
   },
@@ -111,10 +111,41 @@ export const rules: readonly Rule[] = [
     why: 'a folder that may not be listed cannot be locked, and one that is gone is looked for again',
   },
   {
-    calls: /^statx$/,
+    calls: /^(statx|fstatfs)$/,
     scripts: /^DmaBuf(Channel|Server)/,
     survives: 'differently',
     why: 'a file that cannot be looked at arrives by its number',
+  },
+  {
+    calls: /^statx$/,
+    scripts: /^importFrom$/,
+    errnos: /^EACCES$/,
+    code: /^ERR_DMABUF_NOT_DMABUF /,
+    why: "so does somebody else's FUSE refuse to be looked at, which a dma-buf never does",
+  },
+  {
+    calls: /^setsockopt SO_TIMESTAMPNS$/,
+    survives: true,
+    why: 'without a mark on messages, the end is told from an empty one by other means',
+  },
+  { calls: /^getrlimit$/, survives: true, why: 'without a figure, no number is taken to be free' },
+  {
+    calls: /^DMA_BUF_IOCTL_SYNC$/,
+    scripts: /whose function throws$/,
+    survives: true,
+    why: "the function's own error is what counts",
+  },
+  {
+    calls: /^(shutdown|recvmsg|recvmsg, peeking|recv|accept4|poll)$/,
+    scripts: /^DmaBuf(Channel|Server)(\.close|\.adopt|, the end)/,
+    survives: true,
+    why: 'what cannot be received before a socket is closed, the kernel closes',
+  },
+  {
+    calls: /^pthread_create$/,
+    scripts: /^(DmaBufChannel|closeHandles)/,
+    survives: true,
+    why: 'closed later',
   },
   // Documented codes.
   {

@@ -163,6 +163,12 @@ export const channels: Scripts = {
     core.closeHandles(message?.handles ?? []);
     return kindsOf(message?.handles ?? []);
   },
+  'closeHandles of numbers': ({ core, begin }) => {
+    const fds = ['/etc/hostname', '/dev/null', '/tmp'].map((path) => openSync(path, 'r'));
+    begin();
+    core.closeHandles(fds);
+    return fds.length;
+  },
   'DmaBufServer at a path': (tools) => exchange(tools, aPath(tools)),
   'DmaBufServer with an abstract name': (tools) => exchange(tools, tools.name()),
   'DmaBufServer over a dead one': (tools) => {

@@ -1,7 +1,7 @@
 // Heaps, buffers, mappings, CPU access, memfds.
 
 import { closeSync } from 'node:fs';
-import type { DmaBuf } from 'dmabuf';
+import type { DmaBuf, PooledBuffer } from 'dmabuf';
 import { patience, type Scripts, type Tools } from '../script.js';
 
 /** A buffer of the script's own. */
@@ -251,13 +251,18 @@ export const memory: Scripts = {
     core.setHandleTracking(false);
     return count;
   },
-  'DmaBufPool.acquire': async ({ core, begin, own }) => {
+  'DmaBufPool.acquire': async ({ core, begin, own, after }) => {
     const pool = own(new core.DmaBufPool(4096, { from: 'system', max: 2 }));
+    const acquire = async (): Promise<PooledBuffer> => {
+      const loan = await pool.acquire({ timeout: patience });
+      after(() => loan.release());
+      return loan;
+    };
     begin();
-    const one = await pool.acquire({ timeout: patience });
-    const two = await pool.acquire({ timeout: patience });
+    const one = await acquire();
+    const two = await acquire();
     one.release();
-    const three = await pool.acquire({ timeout: patience });
+    const three = await acquire();
     const released = one.released;
     two.release();
     three.release();
