@@ -122,5 +122,9 @@ export const installers = [
   },
 ];
 
-/** The oldest and the newest npm. */
-export const quickInstallers = [npms.at(0), npms.at(-1)];
+/** The oldest and the newest npm, and those that make up scripts for what looks as if it were to be built. */
+export const quickInstallers = [
+  npms.at(0),
+  npms.at(-1),
+  ...installers.filter(({ title }) => /^(Yarn 1|pnpm 9, isolated)$/.test(title)),
+];

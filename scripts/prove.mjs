@@ -1,6 +1,6 @@
 // npm run prove: the package as npm publishes it, installed into empty projects by all package managers and several versions
 // of Node, from empty caches and without a compiler; used by import and by require, and on a real kernel.
-// npm run prove -- --quick: by the oldest and the newest npm; that is what CI runs.
+// npm run prove -- --quick: by the oldest and the newest npm, Yarn 1 and pnpm 9; that is what CI runs.
 // npm run prove -- yarn: by those whose names have that in them.
 
 import { spawn } from 'node:child_process';
@@ -43,6 +43,12 @@ const table = new Map();
 function proven(title, what) {
   say(`${title}: ${what}`);
   table.set(title, [...(table.get(title) ?? []), what]);
+}
+
+function failed({ message }) {
+  say(`FAILED: ${message}`);
+  table.set('FAILED', [...(table.get('FAILED') ?? []), message.split('\n', 1)[0]]);
+  process.exitCode = 1;
 }
 
 /** The end of a program, and all that it has said. The registry answers meanwhile. */
@@ -257,14 +263,20 @@ try {
   if (existsSync(join(root, '.git'))) await checkRefusals();
   registry = await localRegistry();
   await publish(registry);
-  for (const installer of wanted) installed.push(await install(installer, registry.url));
+  for (const installer of wanted) {
+    try {
+      installed.push(await install(installer, registry.url));
+    } catch (error) {
+      failed(error); // What the others do is worth knowing, too.
+    }
+  }
   const npm = installed.find(({ project }) => existsSync(join(project, 'package-lock.json')));
   if (npm) checkContents(npm);
-  for (const kernel of quick ? ['7.2'] : ['6.12', '7.2']) await runDemos(installed, kernel);
+  const kernels = quick ? ['7.2'] : ['6.12', '7.2'];
+  for (const kernel of installed.length > 0 ? kernels : []) await runDemos(installed, kernel);
   if (npm && !quick) await buildFromSource(npm);
 } catch (error) {
-  say(`FAILED: ${error.message}`);
-  process.exitCode = 1;
+  failed(error);
 } finally {
   registry?.close();
 }
