@@ -134,7 +134,16 @@ function namesOf(heaps: Map<string, HeapInfo>): string[] {
       accessible: false,
       error: errorCode(error),
     });
-    return ['system', ...contiguousNames].filter((heap) => existsSync(`${directory}/${heap}`));
+    return ['system', ...contiguousNames].filter((heap) => mayExist(`${directory}/${heap}`));
+  }
+}
+
+/** Deno throws where it does not allow a look; a folder that may not be listed stands for what cannot be seen. */
+function mayExist(path: string): boolean {
+  try {
+    return existsSync(path);
+  } catch {
+    return false;
   }
 }
 

@@ -24,13 +24,32 @@ export function packageFolder(): string | undefined {
   }
 }
 
+/** Whether the file is there, and a look at it is allowed. */
+function maySee(path: string): boolean {
+  try {
+    return existsSync(path);
+  } catch {
+    return false;
+  }
+}
+
 /** What was built in a clone, or in the package where it is installed. */
 function ownBuild(folder: string): string[] | undefined {
   const places = [
     ['build', 'Release', 'dmabuf.node'],
     ['native', 'build', 'Release', 'dmabuf.node'],
   ];
-  return places.find((place) => existsSync(join(folder, ...place)));
+  return places.find((place) => maySee(join(folder, ...place)));
+}
+
+/** What Node.js says of itself, which takes long. */
+function libcOfReport(): 'glibc' | 'musl' {
+  try {
+    const { header } = process.report.getReport() as { header: { glibcVersionRuntime?: string } };
+    return header.glibcVersionRuntime === undefined ? 'musl' : 'glibc';
+  } catch {
+    return 'glibc'; // Most are.
+  }
 }
 
 /** Every program names the loader of its C library in its first bytes. */
@@ -42,25 +61,56 @@ function libc(): 'glibc' | 'musl' {
     readSync(fd, start, 0, start.length, 0);
     return start.includes('/ld-musl-') ? 'musl' : 'glibc';
   } catch {
-    return 'glibc'; // It may not be read; most are.
+    return libcOfReport(); // The permission model does not allow it to be read.
   } finally {
     if (fd !== undefined) closeSync(fd);
   }
 }
 
 /** The binaries that the package brings. Bundlers look for URLs like these, and take the files along that they name. */
-function prebuilt(): string | undefined {
-  switch (`${process.arch} ${libc()}`) {
-    case 'x64 glibc':
-      return fileURLToPath(new URL('../../prebuilds/linux-x64/dmabuf.glibc.node', import.meta.url));
-    case 'x64 musl':
-      return fileURLToPath(new URL('../../prebuilds/linux-x64/dmabuf.musl.node', import.meta.url));
-    case 'arm64 glibc':
-      return fileURLToPath(new URL('../../prebuilds/linux-arm64/dmabuf.glibc.node', import.meta.url));
-    case 'arm64 musl':
-      return fileURLToPath(new URL('../../prebuilds/linux-arm64/dmabuf.musl.node', import.meta.url));
-    default:
-      return undefined;
+function prebuilt(arch: 'x64' | 'arm64'): string {
+  const musl = libc() === 'musl';
+  if (arch === 'x64') {
+    return fileURLToPath(
+      musl
+        ? new URL('../../prebuilds/linux-x64/dmabuf.musl.node', import.meta.url)
+        : new URL('../../prebuilds/linux-x64/dmabuf.glibc.node', import.meta.url),
+    );
+  }
+  return fileURLToPath(
+    musl
+      ? new URL('../../prebuilds/linux-arm64/dmabuf.musl.node', import.meta.url)
+      : new URL('../../prebuilds/linux-arm64/dmabuf.glibc.node', import.meta.url),
+  );
+}
+
+/**
+ * The binary beside a bundle, or beside a single executable: users copy `prebuilds` there, and so does ncc, which puts
+ * JavaScript into the file that the code names.
+ */
+function besideBundle(named: string | undefined): string | undefined {
+  const own = import.meta.url as string | undefined;
+  const files = [named, own?.startsWith('file:') ? fileURLToPath(own) : undefined, process.execPath];
+  for (const file of files) {
+    if (file === undefined) continue;
+    const path = join(dirname(file), 'prebuilds', `linux-${process.arch}`, `dmabuf.${libc()}.node`);
+    if (maySee(path)) return path;
+  }
+  return undefined;
+}
+
+/** Whether the file is there. What a runtime forbids to look at is told apart from what is missing. */
+function isThere(path: string): boolean {
+  if (process.permission?.has('fs.read', path) === false) {
+    throw refusal([
+      `Node.js's permission model does not allow ${path} to be read`,
+      `Start Node.js with --allow-fs-read='${dirname(path)}/*'`,
+    ]);
+  }
+  try {
+    return existsSync(path);
+  } catch (cause) {
+    throw refusal([`Deno does not allow ${path} to be read`, 'Start Deno with --allow-read'], cause);
   }
 }
 
@@ -155,8 +205,8 @@ function whyMissing(path: string | undefined): Reason {
   }
   return [
     'the code of dmabuf was bundled without its binary',
-    'Keep the package out of the bundle (external), or ship the file prebuilds/linux-' +
-      `${process.arch}/dmabuf.${libc()}.node of the package beside it and have DMABUF_BINARY name it. ${guide}`,
+    "Keep the package out of the bundle (external), or copy the package's folder prebuilds beside it, or have DMABUF_BINARY " +
+      `name a copy of prebuilds/linux-${process.arch}/dmabuf.${libc()}.node. ${guide}`,
   ];
 }
 
@@ -181,16 +231,18 @@ function loadPrebuilt(): unknown {
       'In Termux, use a Node.js for Linux, in proot-distro. Nobody has tried it, and Android lets few apps open /dev/dma_heap',
     ]);
   }
-  let path: string | undefined;
-  try {
-    path = prebuilt();
-  } catch (cause) {
-    throw refusal(whyMissing(undefined), cause); // CommonJS out of a bundler knows no import.meta.url.
-  }
-  if (path === undefined) {
+  if (process.arch !== 'x64' && process.arch !== 'arm64') {
     throw refusal([`the package has no binary for linux-${process.arch}`, fromSource(packageFolder())]);
   }
-  if (!existsSync(path)) throw refusal(whyMissing(path));
+  let path: string | undefined;
+  let cause: unknown;
+  try {
+    path = prebuilt(process.arch);
+  } catch (error) {
+    cause = error; // CommonJS out of a bundler knows no import.meta.url.
+  }
+  if (packageFolder() === undefined) path = besideBundle(path) ?? path;
+  if (path === undefined || !isThere(path)) throw refusal(whyMissing(path), cause);
   return openOrExplain(path);
 }
 
@@ -221,7 +273,7 @@ function loadAny(): unknown {
   const chosen = chosenBinary();
   if (chosen) {
     const path = resolve(chosen);
-    if (!existsSync(path)) throw refusal([`DMABUF_BINARY names ${path}, which is not there`]);
+    if (!isThere(path)) throw refusal([`DMABUF_BINARY names ${path}, which is not there`]);
     return openOrExplain(path);
   }
   const folder = packageFolder();

@@ -59,9 +59,17 @@ const firstUse = `
 /** What comes of importing the package and using it: in a process of its own, after shell commands. */
 export function useInstalled(
   { project }: Installed,
-  how: { flags?: string[]; env?: Record<string, string>; before?: string; code?: string; uid?: number } = {},
+  how: {
+    flags?: string[];
+    env?: Record<string, string>;
+    before?: string;
+    code?: string;
+    uid?: number;
+    /** Instead of this Node.js. */
+    program?: string;
+  } = {},
 ): Outcome {
-  const { flags = [], env = {}, before, code = '', uid } = how;
+  const { flags = [], env = {}, before, code = '', uid, program = process.execPath } = how;
   const args = [...flags, '--input-type=module', '-e', code + firstUse];
   const options = {
     cwd: project,
@@ -71,10 +79,10 @@ export function useInstalled(
   };
   const { status, stdout, stderr } =
     before === undefined
-      ? spawnSync(process.execPath, args, options)
+      ? spawnSync(program, args, options)
       : spawnSync(
           'unshare',
-          ['--mount', 'sh', '-ec', `${before}; exec "$@"`, 'sh', process.execPath, ...args],
+          ['--mount', 'sh', '-ec', `${before}; exec "$@"`, 'sh', program, ...args],
           options,
         );
   if (status !== 0) throw new Error(`${stdout}${stderr}`);

@@ -123,6 +123,26 @@ describe('an addon that cannot be loaded says why', () => {
     assertRefused(outcome, /permission model does not allow addons/, /with --allow-addons/);
   });
 
+  test('the permission model does not allow it to be read', () => {
+    const known = process.allowedNodeEnvironmentFlags;
+    const flag = known.has('--permission') ? '--permission' : '--experimental-permission';
+    // The code has to be readable, or nothing says anything.
+    const code = join(installed.folder, 'dist');
+    const reads = [code, join(installed.folder, 'package.json'), '/proc'].map(
+      (path) => `--allow-fs-read=${path}*`,
+    );
+    const outcome = useInstalled(installed, {
+      flags: [
+        flag,
+        '--allow-addons',
+        ...reads,
+        `--allow-fs-read=${installed.project}/package.json`,
+        '--no-warnings',
+      ],
+    });
+    assertRefused(outcome, /does not allow \S+\.glibc\.node to be read/, /--allow-fs-read/);
+  });
+
   test('its file system is mounted noexec', asRoot, () => {
     const { folder, project } = installed;
     const before = `
@@ -220,6 +240,25 @@ describe('an addon that cannot be loaded says why', () => {
 });
 
 describe('the code out of a bundler', () => {
+  /** Has the bundle stand in the place of the package. */
+  function putInPlace(path: string): void {
+    rmSync(installed.folder, { recursive: true });
+    mkdirSync(installed.folder);
+    writeFileSync(
+      join(installed.folder, 'package.json'),
+      JSON.stringify({ exports: { '.': './i.mjs', './inspect': './i.mjs' } }),
+    );
+    writeFileSync(join(installed.folder, 'i.mjs'), `export * from '${path}';`);
+  }
+
+  /** The binary in a folder `prebuilds`. */
+  function putPrebuilds(folder: string): string {
+    const path = join(folder, `prebuilds/linux-${process.arch}/dmabuf.glibc.node`);
+    mkdirSync(dirname(path), { recursive: true });
+    copyFileSync(ownBuild, path);
+    return path;
+  }
+
   /** The package's core as one file, in which import.meta.url is what the bundler makes of it. */
   function bundle(url: string, format: 'cjs' | 'es'): string {
     const config = join(installed.project, 'rollup.config.mjs');
@@ -246,16 +285,32 @@ describe('the code out of a bundler', () => {
   ] as const) {
     test(`is imported, and says at the first use what to do: ${title}`, () => {
       const path = bundle(url, format);
-      rmSync(installed.folder, { recursive: true });
-      mkdirSync(installed.folder);
-      writeFileSync(
-        join(installed.folder, 'package.json'),
-        JSON.stringify({ exports: { '.': './i.mjs', './inspect': './i.mjs' } }),
-      );
-      writeFileSync(join(installed.folder, 'i.mjs'), `export * from '${path}';`);
+      putInPlace(path);
       const outcome = useInstalled(installed);
       assertRefused(outcome, /was bundled without its binary/, /DMABUF_BINARY/);
       assert.deepEqual(useInstalled(installed, { env: { DMABUF_BINARY: ownBuild } }), { loaded: ownBuild });
     });
   }
+
+  test('loads the binary of a folder prebuilds beside it', () => {
+    putInPlace(bundle('import.meta.url', 'es'));
+    const binary = putPrebuilds(installed.project);
+    assert.deepEqual(useInstalled(installed), { loaded: binary });
+  });
+
+  test('loads the binary beside the file that it names, into which ncc has put JavaScript', () => {
+    const url = new URL('a/b/core.js', `file://${installed.project}/`).href;
+    putInPlace(bundle(JSON.stringify(url), 'cjs'));
+    writeFileSync(putPrebuilds(installed.project), 'module.exports = 1'); // what ../../prebuilds names
+    const beside = putPrebuilds(join(installed.project, `prebuilds/linux-${process.arch}`));
+    assert.deepEqual(useInstalled(installed), { loaded: beside });
+  });
+
+  test('loads the binary of a folder prebuilds beside the program, as single executables have it', () => {
+    putInPlace(bundle('undefined', 'cjs'));
+    const program = join(installed.project, 'bin/program');
+    const binary = putPrebuilds(dirname(program));
+    copyFileSync(process.execPath, program);
+    assert.deepEqual(useInstalled(installed, { program }), { loaded: binary });
+  });
 });
