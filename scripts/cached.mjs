@@ -22,14 +22,14 @@ export async function cached(name, progress, fill) {
   return folder;
 }
 
-/** A folder whose node_modules has a package of the npm registry, with its dependencies: 'name@version'. */
+/** A folder whose node_modules has packages of the npm registry, with their dependencies: 'name@version', or several of them. */
 export function npmPackage(what, progress) {
   return cached(`npm/${what.replace(/[^\w.@-]/g, '-')}`, progress, async (folder) => {
     const { run } = await import('../dist/lib/vm/process.js');
     progress(`fetching ${what} from the npm registry`);
     // --force: npm refuses packages for another machine, which QEMU runs.
     const args = ['install', '--prefix', folder, '--ignore-scripts', '--no-audit', '--no-fund', '--force'];
-    const { status, stderr } = await run('npm', [...args, what]);
+    const { status, stderr } = await run('npm', [...args, ...what.split(' ')]);
     if (status !== 0) throw new Error(`npm could not install ${what}: ${stderr.trim()}`);
   });
 }

@@ -3,11 +3,11 @@
 import assert from 'node:assert/strict';
 import { spawnSync } from 'node:child_process';
 import { test } from 'node:test';
-import { allBlocks, notInGuest } from '../support/documents.js';
+import { allBlocks, notInGuest, runByTools } from '../support/documents.js';
 import { packageRoot } from '../support/programs.js';
 
 for (const { document, line, language, code } of allBlocks()) {
-  if (language !== 'js' || notInGuest.has(document)) continue;
+  if (language !== 'js' || notInGuest.has(document) || runByTools.has(document)) continue;
   test(`${document}:${line}: the JavaScript runs`, () => {
     const { status, signal, stderr } = spawnSync(process.execPath, ['--input-type=module', '-e', code], {
       cwd: packageRoot,

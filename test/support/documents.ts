@@ -17,6 +17,9 @@ export const documents: readonly string[] = [
 /** Documents whose JavaScript boots a guest itself and cannot run in one: it is compiled instead. */
 export const notInGuest: ReadonlySet<string> = new Set(['docs/vm.md']);
 
+/** Documents whose JavaScript and commands are other tools', which scripts/prove-bundlers.mjs runs: a look at their syntax is had. */
+export const runByTools: ReadonlySet<string> = new Set(['docs/bundlers.md']);
+
 /** A fenced code block. */
 export interface Block {
   document: string;

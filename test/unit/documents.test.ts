@@ -15,12 +15,21 @@ import {
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { describe, it } from 'node:test';
+import { pathToFileURL } from 'node:url';
 import { parseArgs } from 'node:util';
 import { CommanderError } from 'commander';
 import { parse as parseYaml } from 'yaml';
 import { createProgram } from '../../lib/cli/program.js';
 import { SUBCOMMANDS } from '../../lib/cli/subcommands.js';
-import { allBlocks, type Block, blocksIn, documents, notInGuest, textOf } from '../support/documents.js';
+import {
+  allBlocks,
+  type Block,
+  blocksIn,
+  documents,
+  notInGuest,
+  runByTools,
+  textOf,
+} from '../support/documents.js';
 import { packageRoot } from '../support/programs.js';
 import { commandsOf } from '../support/shell-lines.js';
 
@@ -189,22 +198,25 @@ function compile(blocks: readonly Block[]): string {
   return status === 0 ? '' : `${stdout}${stderr}`;
 }
 
+/** What a program that reads code from its standard input thinks of it. */
+function checkSyntax(program: string, args: readonly string[], code: string): void {
+  const { status, stderr } = spawnSync(program, args, { input: code, encoding: 'utf8' });
+  assert.equal(status, 0, stderr);
+}
+
 const checks: Record<string, (block: Block) => void | Promise<void>> = {
   js: (block) => {
+    if (runByTools.has(block.document)) {
+      return checkSyntax(process.execPath, ['--check', '--input-type=module', '-'], block.code);
+    }
     // The others are run.
     if (notInGuest.has(block.document)) assert.equal(compile([block]), '');
   },
   ts: (block) => assert.equal(compile([block]), ''),
-  sh: ({ code }) => checkShell(code),
+  sh: ({ document, code }) => (runByTools.has(document) ? checkSyntax('sh', ['-n'], code) : checkShell(code)),
   json: ({ code }) => void JSON.parse(code),
   yaml: ({ code }) => assert.equal(typeof parseYaml(code), 'object'),
-  python: ({ code }) => {
-    const { status, stderr } = spawnSync('python3', ['-c', 'import ast, sys; ast.parse(sys.stdin.read())'], {
-      input: code,
-      encoding: 'utf8',
-    });
-    assert.equal(status, 0, stderr);
-  },
+  python: ({ code }) => checkSyntax('python3', ['-c', 'import ast, sys; ast.parse(sys.stdin.read())'], code),
   ini: ({ code }) => {
     const path = /^# (\S+)\n/.exec(code)?.[1] ?? '';
     if (path.startsWith('/etc/udev/rules.d/')) return checkRules(code);
@@ -298,6 +310,17 @@ describe('a list', () => {
     }
   });
 
+  it('of recipes for tools is the one that npm run prove:bundlers goes through: docs/bundlers.md', async () => {
+    const path = pathToFileURL(here('scripts/bundlers/tools.mjs')).href;
+    const { tools } = (await import(path)) as { tools: Record<string, unknown> };
+    const sections = textOf('docs/bundlers.md').split(/^#{2,3} /m);
+    const withRecipe = sections.filter((section) => /^```(js|sh)$/m.test(section));
+    assert.deepEqual(
+      withRecipe.map((section) => section.split('\n', 1)[0]),
+      Object.keys(tools),
+    );
+  });
+
   it('of error codes is complete: README.md, and the doc comment of DmaBufError', () => {
     const folder = here('lib');
     const sources = readdirSync(folder, { recursive: true, encoding: 'utf8' }).filter((name) =>
@@ -373,6 +396,12 @@ describe('these checks', () => {
       /pni/,
     ],
     ['a rule with a fault', block('ini', '# /etc/udev/rules.d/a.rules\nSUBSYSTEM="dma_heap"\n'), /SUBSYSTEM/],
+    [
+      'a recipe with a fault, in JavaScript',
+      block('js', 'export default {;\n', 'docs/bundlers.md'),
+      /SyntaxError/,
+    ],
+    ['a recipe with a fault, in shell', block('sh', 'npx a &&\n', 'docs/bundlers.md'), /./],
     ['a table that no command prints', block('text', 'PID  SIZE\n'), /columns/],
     ['a folder that there is not', block('text', 'src/  all\n', 'CONTRIBUTING.md'), /src\//],
   ];
