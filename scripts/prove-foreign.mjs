@@ -2,7 +2,7 @@
 // arm64 under QEMU, musl under musl's loader. What is proven is what foreign/program.mjs checks.
 
 import { spawn, spawnSync } from 'node:child_process';
-import { chmodSync, copyFileSync, mkdirSync, readdirSync, readFileSync, rmSync } from 'node:fs';
+import { chmodSync, readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { PassThrough } from 'node:stream';
 import { checkBinaries } from './binaries.mjs';
@@ -11,9 +11,9 @@ import { folderEntries, runInArm64 } from './foreign/arm64-guest.mjs';
 import { arm64KernelWithHeap } from './foreign/arm64-heap.mjs';
 import { debianPackages } from './foreign/debian.mjs';
 import { muslBun, muslLibraries, muslLoader, muslNode } from './foreign/musl.mjs';
-import { pack } from './pack.mjs';
+import { installProgram, report } from './foreign/proof.mjs';
 import { prebuildAll } from './prebuild.mjs';
-import { root, run, setup } from './setup.mjs';
+import { root, setup } from './setup.mjs';
 
 const help = `npm run prove:foreign              all of it
 npm run prove:foreign -- arm64     some of it: arm64-user, arm64, arm64-heap, musl`;
@@ -21,15 +21,6 @@ npm run prove:foreign -- arm64     some of it: arm64-user, arm64, arm64-heap, mu
 const say = (text) => process.stderr.write(`prove: ${text}\n`);
 const build = join(root, 'build/foreign');
 const installed = join(build, 'installed');
-
-/** Packs the package and installs it as a user would, with the program beside it. */
-function install() {
-  rmSync(build, { recursive: true, force: true });
-  mkdirSync(installed, { recursive: true });
-  const args = ['install', '--prefix', installed, '--ignore-scripts', '--no-audit', '--no-fund'];
-  run('installing the packed package', 'npm', [...args, pack(build).tarball]);
-  copyFileSync(join(root, 'scripts/foreign/program.mjs'), join(installed, 'program.mjs'));
-}
 
 function requireTools(tools) {
   const missing = Object.keys(tools).filter((tool) => spawnSync(tool, ['--version']).status !== 0);
@@ -55,22 +46,6 @@ function output(command, args, options) {
       code === 0 ? resolve(text) : reject(new Error(`${command} ended with ${signal ?? code}:\n${text}`)),
     );
   });
-}
-
-/** Prints what the program has proven in its runs, after a look whether these were the runs that were meant. */
-function report(text, expected) {
-  const found = [...text.matchAll(/^proven: (.*)$/gm)].map(([, json]) => JSON.parse(json));
-  for (const { runtime, arch, libc, sources = [] } of expected) {
-    const proof = found.shift();
-    const right =
-      proof?.runtime.startsWith(runtime) &&
-      proof.arch === arch &&
-      proof.addon === `dmabuf/prebuilds/linux-${arch}/dmabuf.${libc}.node` &&
-      sources.every((source) => proof.buffers[source]?.seenBy.join() === 'procfs,bpf');
-    if (!right) throw new Error(`not proven for ${runtime} on ${arch} with ${libc}:\n${text}`);
-    const buffers = sources.length === 0 ? 'no buffers' : `buffers from ${sources.join(' and ')}`;
-    console.log(`linux-${arch} ${libc}: ${proof.runtime}, Linux ${proof.kernel}, ${buffers}`);
-  }
 }
 
 const arm64Libraries = () =>
@@ -198,7 +173,7 @@ try {
   setup();
   await prebuildAll();
   checkBinaries();
-  install();
+  installProgram(build);
   checkBinaries(join(installed, 'node_modules/dmabuf'));
   for (const [name, prove] of Object.entries(proofs)) {
     if (wanted.length === 0 || wanted.includes(name)) await prove();

@@ -12,8 +12,9 @@ import { parseFdInfo, snapshot } from 'dmabuf/inspect';
 
 const { DMABUF_SOURCES = '', DMABUF_CHILD } = process.env;
 const sources = DMABUF_SOURCES.split(' ').filter((name) => name !== '');
-/** Bun has no libuv: waiting for a descriptor would end the process. */
-const mayWait = process.versions.bun === undefined;
+const { versions } = process;
+/** How this runtime starts a program; its path and arguments follow. */
+const execArgv = versions.deno ? ['run', '--allow-all'] : process.execArgv;
 const size = 1 << 20;
 const pattern = (index) => (index * 7 + (index >> 8)) & 0xff;
 const bytesMatch = (bytes) => bytes.length === size && bytes.every((byte, index) => byte === pattern(index));
@@ -44,12 +45,10 @@ async function withoutBuffers() {
   const [here, there] = DmaBufChannel.pair();
   await here.send('one');
   assert.equal(Buffer.from((await there.receive()).data).toString(), 'one');
-  if (mayWait) {
-    const message = there.receive();
-    await new Promise((resolve) => setTimeout(resolve, 20));
-    await here.send('two');
-    assert.equal(Buffer.from((await message).data).toString(), 'two');
-  }
+  const message = there.receive();
+  await new Promise((resolve) => setTimeout(resolve, 20));
+  await here.send('two');
+  assert.equal(Buffer.from((await message).data).toString(), 'two');
   here.close();
   await assert.rejects(here.send('three'), { code: 'ERR_DMABUF_CLOSED' });
   there.close();
@@ -71,17 +70,18 @@ async function withBuffers(source) {
   const { inode, name, exporter, ...info } = buffer.info();
   assert.deepEqual([name, info.size, inode], [`proof-${source}`, size, buffer.inode]);
   assert.equal(buffer.isReady('write'), true);
-  if (mayWait) await buffer.ready('read', { timeout: 1000 });
+  await buffer.ready('read', { timeout: 1000 });
 
   const [mine, yours] = DmaBufChannel.pair();
   await mine.send('look', [buffer]);
-  const child = spawn(process.execPath, process.argv.slice(1), {
+  const child = spawn(process.execPath, [...execArgv, ...process.argv.slice(1)], {
     env: { ...process.env, DMABUF_CHILD: '1' },
     stdio: ['ignore', 'inherit', 'inherit', yours.fd],
   });
+  const ended = once(child, 'exit');
   yours.close();
-  if (mayWait) assert.equal(Buffer.from((await mine.receive()).data).toString(), 'right');
-  assert.deepEqual(await once(child, 'exit'), [0, null]);
+  assert.equal(Buffer.from((await mine.receive()).data).toString(), 'right');
+  assert.deepEqual(await ended, [0, null]);
   mine.close();
   assert.equal(mapping.bytes[0], 255, 'what the child wrote');
 
@@ -121,8 +121,12 @@ async function all() {
   const buffers = {};
   for (const source of sources) buffers[source] = await withBuffers(source);
   assert.deepEqual(openHandles(), []);
-  const { arch, versions } = process;
-  const runtime = versions.bun ? `Bun ${versions.bun}` : `Node ${versions.node}`;
+  const { arch } = process;
+  const runtime = versions.deno
+    ? `Deno ${versions.deno}`
+    : versions.bun
+      ? `Bun ${versions.bun}`
+      : `Node ${versions.node}`;
   const heaps = DmaHeap.list().map(({ path }) => path);
   console.log(
     `proven: ${JSON.stringify({ arch, runtime, kernel: release(), addon: loaded(), heaps, buffers })}`,
