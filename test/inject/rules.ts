@@ -46,7 +46,7 @@ export const rules: readonly Rule[] = [
     calls: /^(sendmsg|recvmsg|accept4|connect)$/,
     errnos: /^EAGAIN$/,
     form: 'from then on',
-    code: /^ETIMEDOUT/,
+    code: /^(ETIMEDOUT|ERR_DMABUF_CLOSED) /,
     why: "waited for, until the script's own limit",
   },
   { calls: /^readlink$/, survives: true, why: 'without sysfs a device is taken for a heap until it refuses' },
@@ -111,7 +111,7 @@ export const rules: readonly Rule[] = [
     why: 'a folder that may not be listed cannot be locked, and one that is gone is looked for again',
   },
   {
-    calls: /^(statx|fstatfs)$/,
+    calls: /^(statx|fstatfs|SYNC_IOC_FILE_INFO)$/,
     scripts: /^DmaBuf(Channel|Server)/,
     survives: 'differently',
     why: 'a file that cannot be looked at arrives by its number',
@@ -143,7 +143,7 @@ export const rules: readonly Rule[] = [
   },
   {
     calls: /^pthread_create$/,
-    scripts: /^(DmaBufChannel|closeHandles)/,
+    scripts: /^(DmaBuf(Channel|Server)|closeHandles)/,
     survives: true,
     why: 'closed later',
   },

@@ -47,6 +47,19 @@ async function exchange(tools: Tools, path: string): Promise<unknown> {
   ];
 }
 
+/** Ends an iteration, which has no limit of its own, by closing what it is over; returns what throws when it had to. */
+function limited({ after }: Tools, iterated: { close(): void }): () => void {
+  let isLate = false;
+  const timer = setTimeout(() => {
+    isLate = true;
+    iterated.close();
+  }, patience);
+  after(() => clearTimeout(timer));
+  return () => {
+    if (isLate) throw Object.assign(new Error('the script is out of patience'), { code: 'ETIMEDOUT' });
+  };
+}
+
 /** A path whose file goes with the script. */
 function aPath({ after }: Tools): string {
   const path = `/tmp/inject-${process.pid}.sock`;
@@ -125,7 +138,9 @@ export const channels: Scripts = {
     here.close();
     tools.begin();
     const texts: string[] = [];
+    const check = limited(tools, there);
     for await (const { data } of there) texts.push(Buffer.from(data).toString());
+    check();
     return texts.join();
   },
   'DmaBufChannel.close with messages in its queue': async (tools) => {
@@ -210,10 +225,12 @@ export const channels: Scripts = {
     const server = own(core.DmaBufChannel.listen(path));
     own(await core.DmaBufChannel.connect(path, { timeout: patience }));
     begin();
+    const check = limited(tools, server);
     for await (const channel of server) {
       own(channel);
       break;
     }
+    check();
     return server.closed;
   },
   'DmaBufServer.close': ({ core, begin, name }) => {
