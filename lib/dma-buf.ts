@@ -113,6 +113,22 @@ export class DmaBuf implements Disposable {
   }
 
   /**
+   * Copies a dma-buf out of another process (pidfd_getfd(2), Linux 5.6), which the caller must be allowed to trace
+   * (ptrace(2)): a process of the same user where the ptrace scope allows it, any with CAP_SYS_PTRACE. That process does
+   * not notice, and keeps its own.
+   *
+   * @param pid The process, as numbered in this PID namespace.
+   * @param fd Its descriptor's number there.
+   * @throws DmaBufError `ERR_DMABUF_NOT_DMABUF`, `ESRCH` (no such process), `EBADF` (it has no such descriptor), `EPERM` with
+   *   the right that is missing, `EMFILE`, `ERR_DMABUF_UNSUPPORTED_KERNEL` before Linux 5.6
+   */
+  static importFrom(pid: number, fd: number): DmaBuf {
+    checkInteger(pid, 'pid', 1, 2 ** 31 - 1);
+    checkFd(fd);
+    return createDmaBuf(importFromProcess(pid, fd));
+  }
+
+  /**
    * Whether an open descriptor is a dma-buf's. Has no side effect (fstatfs(2), Linux 5.3).
    *
    * @throws DmaBufError `EBADF` when the descriptor is not open
@@ -498,19 +514,13 @@ export class DmaBuf implements Disposable {
 type Constructor = new (buffer: OpenBuffer, source: string | undefined) => DmaBuf;
 
 /**
- * Copies a dma-buf out of another process (pidfd_getfd(2), Linux 5.6), which the caller must be allowed to trace
- * (ptrace(2)): a process of the same user where the ptrace scope allows it, any with CAP_SYS_PTRACE. That process does
- * not notice, and keeps its own.
+ * The same as {@link DmaBuf.importFrom}.
  *
  * @param pid The process, as numbered in this PID namespace.
  * @param fd Its descriptor's number there.
- * @throws DmaBufError `ERR_DMABUF_NOT_DMABUF`, `ESRCH` (no such process), `EBADF` (it has no such descriptor), `EPERM` with
- *   the right that is missing, `EMFILE`, `ERR_DMABUF_UNSUPPORTED_KERNEL` before Linux 5.6
  */
 export function importFrom(pid: number, fd: number): DmaBuf {
-  checkInteger(pid, 'pid', 1, 2 ** 31 - 1);
-  checkFd(fd);
-  return createDmaBuf(importFromProcess(pid, fd));
+  return DmaBuf.importFrom(pid, fd);
 }
 
 /** Makes the DmaBuf of a handle that the addon has just yielded, at `place` in a message. */

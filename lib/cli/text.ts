@@ -1,4 +1,5 @@
 import prettyBytes from 'pretty-bytes';
+import type { DmaBufError } from '../errors.js';
 
 /** Controls (C0, DEL, C1), what changes the direction of text or cannot be seen, and what ends a line elsewhere. */
 const unprintable = /[\p{Cc}\p{Cf}\p{Zl}\p{Zp}\p{Cs}]/gu;
@@ -37,7 +38,8 @@ export function toJson(value: unknown, indent?: number): string {
 function errorsAsObjects(this: Record<string, unknown>, key: string, value: unknown): unknown {
   const original = this[key];
   if (!(original instanceof Error)) return value;
-  return { code: (original as NodeJS.ErrnoException).code, message: original.message };
+  const { code, hint } = original as Partial<DmaBufError>;
+  return { code, message: original.message, hint };
 }
 
 const exponents: Readonly<Record<string, number>> = { '': 0, k: 1, m: 2, g: 3, t: 4 };

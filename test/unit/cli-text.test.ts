@@ -44,9 +44,15 @@ describe('JSON', () => {
     );
   });
 
-  it('has errors as code and message', () => {
+  it('has errors as code and message, and what to do where that is known', () => {
     const error = new DmaBufError('EACCES: no', { code: 'EACCES', errno: -13 });
-    assert.deepEqual(JSON.parse(toJson([error])), [{ code: 'EACCES', message: 'EACCES: no' }]);
+    const other = new DmaBufError('EPERM: no', { code: 'EPERM', hint: 'Be root' });
+    assert.deepEqual(JSON.parse(toJson({ attempts: [{ source: 'bpf', error }, { error: other }] })), {
+      attempts: [
+        { source: 'bpf', error: { code: 'EACCES', message: 'EACCES: no' } },
+        { error: { code: 'EPERM', message: 'EPERM: no. Be root.', hint: 'Be root.' } },
+      ],
+    });
   });
 });
 

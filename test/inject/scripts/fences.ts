@@ -37,7 +37,7 @@ export const fences: Scripts = {
     tools.end();
     return merged.info().fences.length;
   },
-  'SyncFile.mergeAsync': async (tools) => {
+  'SyncFile.mergeAsync, which closes what it has made': async (tools) => {
     const { file } = activeFile(tools);
     const files = Array<SyncFile>(18).fill(file); // two jobs, and one for what they make
     tools.begin();

@@ -244,6 +244,10 @@ export const memory: Scripts = {
     begin();
     return own(await core.importFrom(process.pid, buffer.fd)).size;
   },
+  'DmaBuf.importFrom': ({ core, buffer, begin, own }) => {
+    begin();
+    return own(core.DmaBuf.importFrom(process.pid, buffer.fd)).size;
+  },
   openHandles: ({ core, begin }) => {
     begin();
     core.setHandleTracking(true);
