@@ -118,8 +118,9 @@ export const rules: readonly Rule[] = [
   },
   {
     calls: /^statx$/,
-    scripts: /^importFrom$/,
+    scripts: /^(importFrom|DmaBuf\.(import|importFrom|adopt|isDmaBuf|importSyncFile))$/,
     errnos: /^EACCES$/,
+    survives: 'differently',
     code: /^ERR_DMABUF_NOT_DMABUF /,
     why: "so does somebody else's FUSE refuse to be looked at, which a dma-buf never does",
   },
