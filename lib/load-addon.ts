@@ -117,7 +117,7 @@ function isThere(path: string): boolean {
 function open(path: string): unknown {
   const module = { exports: {} };
   process.dlopen(module, path);
-  return module.exports;
+  return Object.assign(module.exports, { path }); // as `bindings` does
 }
 
 function fromSource(folder: string | undefined): string {

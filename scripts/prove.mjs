@@ -91,7 +91,10 @@ const firstUse = `
   } catch (error) {
     if (!(error instanceof DmaBufError)) throw error;
   }
-  console.log(/\\S+dmabuf[\\w.]*\\.node$/m.exec(readFileSync('/proc/self/maps', 'utf8'))[0]);
+  const loaded = /\\S+dmabuf[\\w.]*\\.node$/m.exec(readFileSync('/proc/self/maps', 'utf8'))[0];
+  const { text } = (await (await import('dmabuf/inspect')).examine()).find(({ subject }) => subject === 'addon');
+  if (text !== 'loaded from ' + loaded) throw new Error('the doctor says ' + text);
+  console.log(loaded);
 `;
 
 /** A PATH with Node and nothing else, a home without settings, and where the registry is. */

@@ -56,6 +56,15 @@ describe('the addon', () => {
     assert.deepEqual(useInstalled(installed), { loaded: installed.binary });
   });
 
+  test('is named by the doctor, with its path', () => {
+    const code = `
+      import { examine } from 'dmabuf/inspect';
+      const { text } = (await examine()).find(({ subject }) => subject === 'addon');
+      console.log(JSON.stringify({ loaded: text }));
+      process.exit();`;
+    assert.deepEqual(useInstalled(installed, { code }), { loaded: `loaded from ${installed.binary}` });
+  });
+
   test('is the one that was built in the package, where there is one', () => {
     const built = join(installed.folder, 'native/build/Release/dmabuf.node');
     mkdirSync(dirname(built), { recursive: true });
