@@ -43,7 +43,8 @@ export const tools = {
   '@vercel/nft': { packages: ['@vercel/nft@1.11.5'], ...out('node', 'program.mjs') },
   "Bun's bundler": { packages: [bun], ...out('bun', 'program.mjs') },
   "Bun's single executables": { packages: [bun], ...out('./program') },
-  // Nothing comes out of test runners: their recipes fail or do not.
+  // Nothing comes out of these: their recipes fail or do not.
   Jest: { packages: ['jest@30.5.2'] },
   Vitest: { packages: ['vitest@5.1.1'] },
+  tsx: { packages: ['tsx@4.23.15'] },
 };
