@@ -169,6 +169,13 @@ export const rules: readonly Rule[] = [
     why: 'so do epolls refuse it: no sync_file',
   },
   {
+    calls: /^statx$/,
+    scripts: /^SyncFile.(import|adopt)$/,
+    errnos: /^EACCES$/,
+    code: /^ENOTTY SYNC_IOC_FILE_INFO$/,
+    why: "so does somebody else's FUSE refuse to be looked at, which a sync_file never does",
+  },
+  {
     calls: /^fcntl F_GET_SEALS$/,
     errnos: /^EINVAL$/,
     code: /^EINVAL UDMABUF_CREATE$/,
