@@ -1,4 +1,4 @@
-import { closeSync } from 'node:fs';
+import { constants } from 'node:os';
 import {
   checkFd,
   checkInteger,
@@ -12,7 +12,7 @@ import {
   outOfRange,
 } from './check.js';
 import { createDmaBuf, DmaBuf, handleOfDmaBuf } from './dma-buf.js';
-import { atCallSite, callSite, DmaBufError, fromNode } from './errors.js';
+import { atCallSite, callSite, DmaBufError } from './errors.js';
 import { describe, guard, noSentinel, type Sentinel, unguard } from './handle.js';
 import { type NativeHandle, native } from './native.js';
 import { markUncloneable, showDetails } from './present.js';
@@ -24,7 +24,7 @@ import {
   serverOptions,
   socketAddress,
 } from './server.js';
-import { again, SocketLine } from './socket-line.js';
+import { again, later, SocketLine } from './socket-line.js';
 import { createSyncFile, handleOfSyncFile, SyncFile } from './sync-file.js';
 import { checkWaitOptions, PendingWaits, type WaitOptions, waitOptions } from './wait.js';
 
@@ -73,12 +73,25 @@ const maxHandles = 253;
 /** Above this the kernel refuses whatever the limit is. */
 const maxMessageBytes = 4 << 20;
 
+const { EMSGSIZE, EPERM } = constants.errno;
+
+// Taken at load: the memory where messages arrive must never be in the hands of a function that somebody has put in
+// their place. (Its species decides only which class the copy is of.)
+const Bytes = Uint8Array;
+const copyOf = Function.prototype.call.bind(Uint8Array.prototype.slice) as (
+  bytes: Uint8Array,
+  start: number,
+  end: number,
+) => Uint8Array;
+
 /** Where messages arrive, until they are copied: as large as the largest of any channel of this thread. */
-let arrivals = new Uint8Array(0);
+let arrivals = new Bytes(0);
+let room = 0;
 
 function makeRoom(bytes: number): void {
-  if (arrivals.length >= bytes) return;
-  arrivals = new Uint8Array(bytes);
+  if (room >= bytes) return;
+  arrivals = new Bytes(bytes);
+  room = bytes;
   native.setArrivals(arrivals);
 }
 
@@ -310,8 +323,9 @@ export class DmaBufChannel implements Disposable, AsyncIterable<ChannelMessage> 
    * order; a pending one keeps the process alive. What cannot be received whole is dropped, with its descriptors.
    *
    * @throws DmaBufError `ERR_DMABUF_MESSAGE_TRUNCATED` (the message was larger than `maxMessageSize`, or this process has
-   *   no descriptor left for its handles), `ETIMEDOUT`, `ERR_DMABUF_CLOSED` when the channel is closed meanwhile; or the
-   *   signal's reason
+   *   no descriptor left for its handles), `ERR_DMABUF_PEER_DROPPED` (the peer has sent more descriptors that cannot be
+   *   closed than one peer may: nothing more is received from it), `ETIMEDOUT`, `ERR_DMABUF_CLOSED` when the channel is
+   *   closed meanwhile; or the signal's reason
    */
   receive(options?: WaitOptions): Promise<ChannelMessage | undefined> {
     try {
@@ -319,10 +333,11 @@ export class DmaBufChannel implements Disposable, AsyncIterable<ChannelMessage> 
       const limits = checkWaitOptions(options);
       if (self.#receiving.mayTry(limits)) {
         const message = self.#receiveNow();
-        if (message !== again) {
+        if (message !== again && message !== later) {
           self.#receiving.spend(message?.handles.length ?? 0);
           return Promise.resolve(message);
         }
+        if (message === later) self.#receiving.delay();
       }
       return self.#receiving.run(() => self.#receiveNow(), limits, 'waiting for a message');
     } catch (error) {
@@ -412,16 +427,18 @@ export class DmaBufChannel implements Disposable, AsyncIterable<ChannelMessage> 
     }
   }
 
-  #receiveNow(): ChannelMessage | undefined | typeof again {
+  #receiveNow(): ChannelMessage | undefined | typeof again | typeof later {
     const length = native.receive(this.#handle, this.#maxMessageSize);
     if (length >= 0) {
-      const message = { data: arrivals.slice(0, length), handles: readHandles() };
+      const message = { data: copyOf(arrivals, 0, length), handles: readHandles() };
       // The numbers of other files are the receiver's from here on.
       for (let index = 0; index < message.handles.length; index++) native.unclaimed[index] = 0;
       return message;
     }
     if (length === -1) return again;
     if (length === -2) return undefined;
+    if (length === -5) return later;
+    if (length === -6) throw dropped();
     throw truncated(length === -3, this.#maxMessageSize);
   }
 }
@@ -451,7 +468,7 @@ function limitMessages(handle: NativeHandle, wanted = 0): number {
   if (limit >= wanted) return wanted === 0 ? limit : wanted;
   throw new DmaBufError(`EPERM: this socket sends at most ${limit} bytes at a time, not ${wanted}`, {
     code: 'EPERM',
-    errno: -1,
+    errno: -EPERM,
     syscall: 'setsockopt',
     hint: `Raise the limit, as root: sysctl -w net.core.wmem_max=${Math.ceil(wanted / 2) + 16}`,
   });
@@ -478,7 +495,7 @@ function checkSendables(handles: readonly Sendable[], most = maxHandles): void {
     throw outOfRange('handles', `at most ${most}`, handles.length);
   }
   for (const item of handles) {
-    if (item instanceof DmaBuf || item instanceof SyncFile) continue;
+    if (item instanceof DmaBuf || item instanceof SyncFile || fdOfCopy(item) >= 0) continue;
     if (typeof item !== 'number') {
       throw invalidType('handles', 'DmaBufs, SyncFiles or numbers of descriptors', item);
     }
@@ -487,38 +504,58 @@ function checkSendables(handles: readonly Sendable[], most = maxHandles): void {
 }
 
 /**
- * Closes whatever messages brought: buffers, sync_files and plain descriptors. Closes all of them whatever happens, then
- * throws the first error.
+ * Closes whatever messages brought: buffers, sync_files and plain descriptors. It is also the way to close the numbers that
+ * {@link createMemfd} and `release()` return, in every thread and without a warning of Node's; what `node:fs` has opened,
+ * `node:fs` closes. Closes all of them whatever happens, then throws the first error.
+ *
+ * A stranger's file may keep whoever closes it waiting (FUSE, NFS, a socket that lingers). Such files are closed by a thread
+ * of their own; this waits for it for some milliseconds at most, and not always. Until then the number stays taken.
  *
  * @throws DmaBufError `EBADF` for a number that is not open
  */
 export function closeHandles(handles: readonly Sendable[]): void {
   checkSendables(handles, Number.POSITIVE_INFINITY);
+  const numbers: number[] = [];
   let failure: unknown;
   for (const item of handles) {
-    try {
-      if (typeof item === 'number') closeSync(item);
-      else item.close();
-    } catch (error) {
-      failure ??= fromNode(error);
+    if (typeof item === 'number') numbers.push(item);
+    else {
+      try {
+        item.close();
+      } catch (error) {
+        failure ??= error;
+      }
     }
   }
+  if (numbers.length > 0) native.closeNumbers(Float64Array.from(numbers));
   if (failure !== undefined) throw failure;
 }
+
+/** The descriptor of an object of another copy of this package (another version, or loaded twice); -1 for anything else. */
+function fdOfCopy(item: unknown): number {
+  if (!isObject(item)) return -1;
+  const { constructor: type, fd } = item as { constructor?: { name?: unknown }; fd?: unknown };
+  if (type?.name !== 'DmaBuf' && type?.name !== 'SyncFile') return -1;
+  if (typeof fd === 'number' && fd < 0) throw closedError(type.name);
+  return typeof fd === 'number' && Number.isInteger(fd) ? fd : -1;
+}
+
+/** The addon's handle of an object, -1 where only a number is known. */
+function handleOf(item: Sendable): NativeHandle {
+  if (item instanceof DmaBuf) return handleOfDmaBuf(item);
+  return item instanceof SyncFile ? handleOfSyncFile(item) : -1;
+}
+
+const numberOf = (item: Sendable): number => (typeof item === 'number' ? item : fdOfCopy(item));
 
 /** Puts the handles where the addon looks for them. */
 function writeSendables(handles: readonly Sendable[]): void {
   const { registers } = native;
   for (let index = 0; index < handles.length; index++) {
     const item = handles[index] as Sendable;
-    if (typeof item === 'number') {
-      registers[2 * index] = 0;
-      registers[2 * index + 1] = item;
-    } else {
-      const handle = item instanceof DmaBuf ? handleOfDmaBuf(item) : handleOfSyncFile(item);
-      registers[2 * index] = 1;
-      registers[2 * index + 1] = handle;
-    }
+    const handle = handleOf(item);
+    registers[2 * index] = handle < 0 ? 0 : 1;
+    registers[2 * index + 1] = handle < 0 ? numberOf(item) : handle;
   }
 }
 
@@ -528,10 +565,8 @@ function hold(handles: readonly Sendable[]): NativeHandle[] {
   try {
     for (let index = 0; index < handles.length; index++) {
       const item = handles[index] as Sendable;
-      held[index] =
-        typeof item === 'number'
-          ? native.hold(false, item)
-          : native.hold(true, item instanceof DmaBuf ? handleOfDmaBuf(item) : handleOfSyncFile(item));
+      const handle = handleOf(item);
+      held[index] = native.hold(handle >= 0, handle >= 0 ? handle : numberOf(item));
       native.unclaimed[0] = 0;
     }
     return held;
@@ -560,13 +595,21 @@ function readHandles(): Sendable[] {
 function tooLarge(length: number, limit: number): DmaBufError {
   const message = `EMSGSIZE: the message has ${length} bytes, and this channel sends at most ${limit} at a time`;
   const hint = 'Put large data into a dma-buf, or raise maxMessageSize';
-  return new DmaBufError(message, { code: 'EMSGSIZE', errno: -90, syscall: 'sendmsg', hint });
+  return new DmaBufError(message, { code: 'EMSGSIZE', errno: -EMSGSIZE, syscall: 'sendmsg', hint });
+}
+
+function dropped(): DmaBufError {
+  return new DmaBufError(
+    'ERR_DMABUF_PEER_DROPPED: nothing more is received on this channel, since the peer has sent too many descriptors of ' +
+      'files that keep whoever closes them waiting',
+    { code: 'ERR_DMABUF_PEER_DROPPED', hint: 'Close the channel' },
+  );
 }
 
 function truncated(data: boolean, limit: number): DmaBufError {
   const { registers } = native;
   const why = data
-    ? `it has ${registers[1]} bytes, and this channel receives at most ${limit}`
+    ? `it has ${registers[1]} bytes, and this channel receives at most ${limit} bytes`
     : `only ${registers[0]} of its descriptors could be received: this process has none left, or may not have them`;
   return new DmaBufError(`ERR_DMABUF_MESSAGE_TRUNCATED: a message was dropped, since ${why}`, {
     code: 'ERR_DMABUF_MESSAGE_TRUNCATED',

@@ -46,6 +46,18 @@ export interface MapOptions {
 
 const mapOptions: readonly string[] = ['access', 'offset', 'length', 'faultOnWrite'];
 
+/** What {@link DmaBuf.text} decodes, and how. */
+export interface TextOptions {
+  /** Where to start in the buffer, in bytes. Default 0. */
+  position?: number | undefined;
+  /** Bytes; fewer are decoded at the end of the buffer. Default: up to the end of the buffer. */
+  length?: number | undefined;
+  /** Default `'utf8'`; what is not UTF-8 becomes U+FFFD. */
+  encoding?: 'utf8' | 'latin1' | undefined;
+}
+
+const textOptions = ['position', 'length', 'encoding'] as const;
+
 /** The addon's handle of an open DmaBuf. */
 export let handleOfDmaBuf: (buffer: DmaBuf) => NativeHandle;
 
@@ -129,7 +141,8 @@ export class DmaBuf implements Disposable {
   }
 
   /**
-   * Whether an open descriptor is a dma-buf's. Has no side effect (fstatfs(2), Linux 5.3).
+   * Whether an open descriptor is a dma-buf's that can be used. Has no side effect, and asks no file system, which may belong
+   * to whoever sent the descriptor and never answer (statx(2), fstatfs(2), Linux 5.3).
    *
    * @throws DmaBufError `EBADF` when the descriptor is not open
    */
@@ -442,6 +455,32 @@ export class DmaBuf implements Disposable {
     const length = Math.min(bytes.length, buffer.size - start);
     native.read(buffer.handle, bytes, start, length);
     return length;
+  }
+
+  /**
+   * Reads text: copies the bytes as {@link DmaBuf.read} does, then decodes the copy. Bytes that another process may change
+   * must never be decoded where they are mapped (`Buffer.toString()`, `TextDecoder`): the engine reads them twice, and was
+   * seen to crash when they change between.
+   *
+   * @throws DmaBufError what {@link DmaBuf.read} throws
+   * @throws RangeError `ERR_OUT_OF_RANGE` for another encoding; `ERR_STRING_TOO_LONG`
+   *
+   * @example
+   * const header = JSON.parse(buffer.text({ length: 200 }));
+   */
+  text(options?: TextOptions): string {
+    const buffer = DmaBuf.#openOf(this);
+    checkOptions(options, textOptions);
+    const { position = 0, length = Number.MAX_SAFE_INTEGER, encoding = 'utf8' } = options ?? {};
+    checkInteger(position, 'position', 0, Number.MAX_SAFE_INTEGER);
+    checkInteger(length, 'length', 0, Number.MAX_SAFE_INTEGER);
+    if (encoding !== 'utf8' && encoding !== 'latin1') {
+      throw outOfRange('encoding', "'utf8' or 'latin1'", encoding);
+    }
+    const start = Math.min(position, buffer.size);
+    const copy = Buffer.allocUnsafeSlow(Math.min(length, buffer.size - start));
+    native.read(buffer.handle, copy, start, copy.length);
+    return copy.toString(encoding);
   }
 
   /**

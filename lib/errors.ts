@@ -43,6 +43,8 @@ export interface DmaBufErrorDetails {
  * - `ERR_DMABUF_MESSAGE_TRUNCATED`: a message could not be received whole, and was dropped with its descriptors.
  * - `ERR_DMABUF_LOST`: the exporter no longer has the buffer's memory, and answered an access with SIGBUS; its bytes read
  *   zeros from then on.
+ * - `ERR_DMABUF_PEER_DROPPED`: the peer has sent too many descriptors of files that cannot be closed (of a file system that
+ *   does not answer); nothing more is received from it.
  * - `ERR_DMABUF_NO_EXTERNAL_BUFFERS`: the runtime allows no mapped memory (Electron); `read()` and `write()` work.
  * - `ERR_DMABUF_METRIC_EXISTS`: the registry has a metric of that name already.
  * - `ERR_DMABUF_UNSUPPORTED_KERNEL`: this kernel does not offer what was asked for; where one version of Linux

@@ -26,7 +26,7 @@ export {
 } from './channel.js';
 export type { Access } from './check.js';
 export { CpuAccess } from './cpu-access.js';
-export { DmaBuf, importFrom, type MapOptions } from './dma-buf.js';
+export { DmaBuf, importFrom, type MapOptions, type TextOptions } from './dma-buf.js';
 export { type BufferOptions, DmaHeap, type HeapInfo, type HeapKind } from './dma-heap.js';
 export { type AllocationAttempt, DmaBufError, type DmaBufErrorDetails } from './errors.js';
 export { type HandleType, type OpenHandle, openHandles, setHandleTracking } from './handle.js';

@@ -1,4 +1,5 @@
 import { fstatSync, readFileSync, statfsSync } from 'node:fs';
+import { constants } from 'node:os';
 import {
   checkFd,
   checkInteger,
@@ -36,7 +37,7 @@ const sealFutureWrite = 0x10;
 function refuse(why: string, hint?: string): never {
   throw new DmaBufError(`EINVAL: invalid argument, UDMABUF_CREATE: ${why}`, {
     code: 'EINVAL',
-    errno: -22,
+    errno: -constants.errno.EINVAL,
     syscall: 'UDMABUF_CREATE',
     hint,
   });

@@ -1,3 +1,4 @@
+import { isMainThread } from 'node:worker_threads';
 import { createError } from './errors.js';
 import { loadAddon } from './load-addon.js';
 import { adviceForMapping } from './mapping-limits.js';
@@ -37,6 +38,8 @@ export interface Native {
   readonly unclaimed: Float64Array;
   readonly pageSize: number;
   setErrorFactory(factory: typeof createError): void;
+  /** This is a worker: what receive() and createMemfd() give it to close is closed when it ends. */
+  setWorker(): void;
 
   openHeap(path: string): NativeHandle;
   allocateSync(heap: NativeHandle, size: number, accessMode: number): NativeHandle;
@@ -134,6 +137,8 @@ export interface Native {
   limitMessages(channel: NativeHandle, bytes: number): number;
   /** 0, or -EAGAIN when the socket is full. [2i] = whether handle i is one of ours, [2i + 1] = it or a descriptor. */
   send(channel: NativeHandle, data: Uint8Array, count: number): number;
+  /** Closes numbers of descriptors; what may keep it waiting, on another thread. */
+  closeNumbers(numbers: Float64Array): void;
   /** A copy of a handle's descriptor, or of a descriptor, for `send()`. */
   hold(isHandle: boolean, handleOrFd: number): NativeHandle;
   /** Where messages are received from now on; nobody else writes there. */
@@ -141,7 +146,8 @@ export interface Native {
   /**
    * The length of the next message, [0] = how many handles it has, [2 + 2i] = what each is (0 any other descriptor,
    * 1 a dma-buf, 2 a sync_file), [3 + 2i] = the descriptor or handle. Or: -1 nothing there, -2 the peer is gone, -3
-   * the message of [1] bytes did not fit, -4 only [0] descriptors could be received.
+   * the message of [1] bytes did not fit, -4 only [0] descriptors could be received, -5 a message is being thrown away:
+   * ask again later, -6 nothing more is received from this peer.
    */
   receive(channel: NativeHandle, capacity: number): number;
   importFromProcess(pid: number, fd: number): NativeHandle;
@@ -216,6 +222,7 @@ export let native: Native = new Proxy({} as Native, {
       createError(code, syscall, path, adviceOf(loaded, code, syscall)),
     );
     if (mustWaitOnThread()) loaded.waitOnThread();
+    if (!isMainThread) loaded.setWorker();
     native = loaded;
     return loaded[name];
   },

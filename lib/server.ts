@@ -1,4 +1,13 @@
-import { chmodSync, closeSync, constants, fstatSync, lstatSync, openSync, unlinkSync } from 'node:fs';
+import {
+  chmodSync,
+  closeSync,
+  constants as fileConstants,
+  fstatSync,
+  lstatSync,
+  openSync,
+  unlinkSync,
+} from 'node:fs';
+import { constants } from 'node:os';
 import { dirname, resolve } from 'node:path';
 import type { DmaBufChannel } from './channel.js';
 import {
@@ -58,7 +67,7 @@ function inUse(path: string, why: string): DmaBufError {
   return new DmaBufError(`EADDRINUSE: address already in use, bind '${path}'`, {
     hint: why,
     code: 'EADDRINUSE',
-    errno: -98,
+    errno: -constants.errno.EADDRINUSE,
     syscall: 'bind',
     path,
   });
@@ -159,7 +168,7 @@ interface SocketFile {
 /** Gives the socket's file the permissions that the umask took, and says which file it is. */
 function finishFile(path: string, mode: number): SocketFile {
   const pathOnly = 0o10000000; // O_PATH
-  const fd = openSync(path, pathOnly | constants.O_NOFOLLOW);
+  const fd = openSync(path, pathOnly | fileConstants.O_NOFOLLOW);
   try {
     const stats = fstatSync(fd);
     if (!stats.isSocket()) throw inUse(path, 'Somebody replaced the socket');

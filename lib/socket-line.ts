@@ -6,6 +6,12 @@ import { type Limits, PendingWaits } from './wait.js';
 /** What an attempt returns that has to wait. */
 export const again: unique symbol = Symbol('again');
 
+/** What an attempt returns that has to wait for something that no descriptor tells. */
+export const later: unique symbol = Symbol('later');
+
+/** Milliseconds until such an attempt is made again. */
+const pause = 2;
+
 /**
  * Lets the event loop turn when no descriptor was left, and passes the error on: who tries again must let those run who
  * could close one.
@@ -47,6 +53,7 @@ export class SocketLine {
   #watch: number | undefined;
   #atOnce = 0;
   #turn: NodeJS.Immediate | undefined;
+  #pause: NodeJS.Timeout | undefined;
   #turnFirst = false;
 
   constructor(handle: NativeHandle, direction: 1 | 2) {
@@ -68,8 +75,16 @@ export class SocketLine {
     this.#atOnce += handles;
   }
 
+  /** The next attempt is made a little later. */
+  delay(): void {
+    this.#pause ??= setTimeout(() => {
+      this.#pause = undefined;
+      this.#advance(0);
+    }, pause);
+  }
+
   /** Makes the attempt when it is its turn and the socket is ready, and again as long as it has to wait. */
-  async run<T>(attempt: () => T | typeof again, limits: Limits, what: string): Promise<T> {
+  async run<T>(attempt: () => T | typeof again | typeof later, limits: Limits, what: string): Promise<T> {
     const site = placeOfCall();
     try {
       return await this.#waits.run<T>(
@@ -78,6 +93,10 @@ export class SocketLine {
             advance: () => {
               const result = askedForAt(site, attempt);
               if (result === again) return false;
+              if (result === later) {
+                this.delay();
+                return false;
+              }
               this.#remove(place);
               done(0, result);
               return true;
@@ -115,14 +134,16 @@ export class SocketLine {
     this.#places.delete(place);
     if (this.#places.size > 0) return;
     clearImmediate(this.#turn);
+    clearTimeout(this.#pause);
     this.#turn = undefined;
+    this.#pause = undefined;
     if (this.#watch === undefined) return;
     native.cancelPoll(this.#watch);
     this.#watch = undefined;
   }
 
   #start(): void {
-    if (this.#turn !== undefined) return;
+    if (this.#turn !== undefined || this.#pause !== undefined) return;
     if (this.#turnFirst) {
       this.#turnFirst = false;
       this.#turn = setImmediate(() => {

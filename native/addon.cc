@@ -1,6 +1,7 @@
 // The one list of everything that JavaScript sees of the addon.
 
 #include "js/functions.h"
+#include "os/entrusted.h"
 
 namespace dmabuf {
 namespace {
@@ -60,6 +61,7 @@ constexpr Export kExports[] = {
     {"describePeer", Entry<DescribePeer, 1>},
     {"limitMessages", Entry<LimitMessages, 2>},
     {"send", Entry<SendOnChannel, 3>},
+    {"closeNumbers", Entry<CloseNumbers, 1>},
     {"hold", Entry<HoldForSending, 2>},
     {"setArrivals", Entry<SetArrivals, 1>},
     {"receive", Entry<ReceiveOnChannel, 2>},
@@ -88,9 +90,16 @@ napi_value SetErrorFactory(Call& call) {
   return nullptr;
 }
 
+// This environment is a worker's.
+napi_value SetWorker(Call& call) {
+  call.addon().is_worker = true;
+  return nullptr;
+}
+
 void DeleteAddonData(napi_env env, void* data, void* /*hint*/) {
   auto* addon = static_cast<AddonData*>(data);
   addon->unclaimed->Reclaim();
+  CloseEntrusted(addon->worker());
   if (addon->registers_reference != nullptr) napi_delete_reference(env, addon->registers_reference);
   if (addon->unclaimed_reference != nullptr) napi_delete_reference(env, addon->unclaimed_reference);
   if (addon->arrivals_reference != nullptr) napi_delete_reference(env, addon->arrivals_reference);
@@ -119,6 +128,7 @@ Napi::Object Init(Napi::Env env, Napi::Object exports) {
   exports.Set("pageSize", Napi::Number::New(env, static_cast<double>(PageSize())));
 
   Define(env, exports, "setErrorFactory", Entry<SetErrorFactory, 1>, addon);
+  Define(env, exports, "setWorker", Entry<SetWorker, 0>, addon);
   for (const Export& function : kExports) Define(env, exports, function.name, function.callback, addon);
   return exports;
 }

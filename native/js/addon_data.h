@@ -9,6 +9,13 @@
 
 namespace dmabuf {
 
+// How many descriptors may be received without looking again whether there are numbers for them.
+struct DescriptorRoom {
+  int64_t looked = 0;  // when, in milliseconds
+  size_t left = 0;
+  bool ample = false;  // whether there were enough when it was looked
+};
+
 // Everything that the addon keeps for one environment (the main thread or one worker).
 struct AddonData {
   explicit AddonData(napi_env env) : polls(env) {}
@@ -26,6 +33,10 @@ struct AddonData {
   uint8_t* arrivals = nullptr;
   size_t arrivals_length = 0;
   napi_ref arrivals_reference = nullptr;
+  DescriptorRoom room;
+  // Whether this is a worker's environment: what JavaScript was given there to close goes with it.
+  bool is_worker = false;
+  [[nodiscard]] const void* worker() const { return is_worker ? this : nullptr; }
   // The library's function that makes a DmaBufError.
   napi_ref create_error = nullptr;
 

@@ -1,6 +1,8 @@
 #include "js/functions.h"
 #include "os/dma_buf.h"
+#include "os/entrusted.h"
 #include "os/file.h"
+#include "os/file_kind.h"
 
 namespace dmabuf {
 namespace {
@@ -22,27 +24,26 @@ napi_value ImportFd(Call& call) {
   int32_t fd = -1;
   bool take = false;
   if (!call.Read(0, &fd) || !call.Read(1, &take)) return nullptr;
-  const Result<bool> is_dma_buf = IsDmaBuf(fd);
-  if (!is_dma_buf) return call.Fail(is_dma_buf.error()), nullptr;
-  if (!*is_dma_buf) return call.Fail("ERR_DMABUF_NOT_DMABUF"), nullptr;
-  const Result<FileStatus> status = StatusOf(fd);
-  if (!status) return call.Fail(status.error()), nullptr;
+  const Result<FileDescription> file = DescribeForeignFile(fd);
+  if (!file) return call.Fail(file.error()), nullptr;
+  if (file->kind != FileKind::kDmaBuf) return call.Fail("ERR_DMABUF_NOT_DMABUF"), nullptr;
   if (take) {
     const Result<void> marked = SetCloseOnExec(fd);
     if (!marked) return call.Fail(marked.error()), nullptr;
-    return call.YieldTaken(call.addon().handles->Add(HandleKind::kDmaBuf, UniqueFd(fd), *status));
+    (void)Redeem(fd);
+    return call.YieldTaken(call.addon().handles->Add(HandleKind::kDmaBuf, UniqueFd(fd), file->status));
   }
   Result<UniqueFd> copy = Duplicate(fd);
   if (!copy) return call.Fail(copy.error()), nullptr;
-  return AddBuffer(call, std::move(*copy), *status);
+  return AddBuffer(call, std::move(*copy), file->status);
 }
 
 napi_value IsDmaBufFd(Call& call) {
   int32_t fd = -1;
   if (!call.Read(0, &fd)) return nullptr;
-  const Result<bool> is_dma_buf = IsDmaBuf(fd);
-  if (!is_dma_buf) return call.Fail(is_dma_buf.error()), nullptr;
-  return call.Boolean(*is_dma_buf);
+  const Result<FileDescription> file = DescribeForeignFile(fd);
+  if (!file) return call.Fail(file.error()), nullptr;
+  return call.Boolean(file->kind == FileKind::kDmaBuf);
 }
 
 napi_value DescribeHandle(Call& call) {
@@ -50,7 +51,7 @@ napi_value DescribeHandle(Call& call) {
   uint32_t slot = 0;
   if (!call.ReadAny(0, &slot, &handle) || (!handle->identified && !call.CheckIdentity(*handle)))
     return nullptr;
-  handle->lent = true;
+  Lend(*handle);
   Describe(call.addon(), *handle);
   return nullptr;
 }

@@ -9,7 +9,9 @@
 #include "js/functions.h"
 #include "js/job.h"
 #include "os/dma_buf.h"
+#include "os/entrusted.h"
 #include "os/file.h"
+#include "os/file_kind.h"
 #include "os/sync_file.h"
 
 namespace dmabuf {
@@ -76,6 +78,13 @@ napi_value ImportSyncFileFd(Call& call) {
   int32_t fd = -1;
   bool take = false;
   if (!call.Read(0, &fd) || !call.Read(1, &take)) return nullptr;
+  const Result<ForeignStatus> known = StatusWithoutServer(fd);
+  // EACCES: somebody else's FUSE, which may not even be looked at.
+  if (!known && known.error().number != EACCES) return call.Fail(known.error()), nullptr;
+  // Somebody may serve a file that has a type, and never answer; with O_PATH no file is asked anything.
+  const Result<bool> path_only = IsPathOnly(fd);
+  const bool is_asked = (known && known->type == 0) || (path_only && *path_only);
+  if (!is_asked) return call.Fail(SystemError{ENOTTY, "SYNC_IOC_FILE_INFO"}), nullptr;
   const Result<bool> is_sync_file = IsSyncFile(fd);
   if (!is_sync_file) return call.Fail(is_sync_file.error()), nullptr;
   if (!*is_sync_file) return call.Fail(SystemError{ENOTTY, "SYNC_IOC_FILE_INFO"}), nullptr;
@@ -84,6 +93,7 @@ napi_value ImportSyncFileFd(Call& call) {
     if (!status) return call.Fail(status.error()), nullptr;
     const Result<void> marked = SetCloseOnExec(fd);
     if (!marked) return call.Fail(marked.error()), nullptr;
+    (void)Redeem(fd);
     return call.YieldTaken(call.addon().handles->Add(HandleKind::kSyncFile, UniqueFd(fd), *status));
   }
   Result<UniqueFd> copy = Duplicate(fd);

@@ -4,8 +4,10 @@
 #include <utility>
 
 #include "os/dma_buf.h"
+#include "os/entrusted.h"
 #include "os/file_kind.h"
 #include "os/sync_file.h"
+#include "os/unix_socket.h"
 
 namespace dmabuf {
 namespace {
@@ -15,24 +17,39 @@ namespace {
 bool IsStranger(const Handle& handle, const SystemError& error) {
   if (error.number == EBADF) return true;
   if (!handle.identified) return false;
-  const Result<FileStatus> status = CachedStatusOf(handle.fd.get());
-  return status && !(status->identity == handle.identity);
+  const Result<ForeignStatus> status = StatusWithoutServer(handle.fd.get());
+  return status && !(status->file.identity == handle.identity);
+}
+
+void CloseChannel(Handle& handle) {
+  const Connection& connection = *handle.connection;
+  if (connection.discarding) {
+    (void)handle.fd.release();
+    CloseAfter(connection.discarding);
+    return;
+  }
+  const bool alone = !handle.lent && connection.marked;
+  CloseConnection(std::move(handle.fd), {connection.marked, true}, alone, connection.ended);
 }
 
 // Closes what is still ours. Somebody may have closed the number behind our back and got it for another
 // file; that one is left alone.
 void CloseOwned(Handle& handle) {
   if (handle.kind == HandleKind::kMessage) {
-    CloseForeignFiles({handle.fd.release()});  // nobody ever learned its number
+    (void)CloseForeignFiles({{handle.fd.release(), nullptr}});  // nobody ever learned its number
     return;
   }
   // Of a buffer whose number nobody was told, the cheaper look suffices.
   const bool told = handle.kind != HandleKind::kDmaBuf || handle.lent;
   const Result<bool> ours = told ? CheckIdentity(handle) : IsDmaBuf(handle.fd.get());
-  if (ours ? *ours : !IsStranger(handle, ours.error())) {
-    handle.fd.Reset();
-  } else {
+  if (ours ? !*ours : IsStranger(handle, ours.error())) {
     (void)handle.fd.release();
+  } else if (handle.kind == HandleKind::kServer) {
+    CloseListener(std::move(handle.fd), !handle.lent);
+  } else if (handle.connection) {
+    CloseChannel(handle);
+  } else {
+    handle.fd.Reset();
   }
 }
 
@@ -97,7 +114,8 @@ void Unclaimed::Drop(size_t index) {
   const double entry = entries_[index];
   entries_[index] = 0;
   if (entry < 0) {
-    CloseForeignFiles({static_cast<int>(-entry - 1)});
+    const auto fd = static_cast<int>(-entry - 1);
+    (void)CloseForeignFiles({{fd, Redeem(fd)}});
     return;
   }
   const auto slot = static_cast<uint32_t>(entry - 1);
@@ -107,6 +125,13 @@ void Unclaimed::Drop(size_t index) {
   } else {
     (void)handles_.Close(slot);
   }
+}
+
+void Lend(Handle& handle) {
+  handle.lent = true;
+  if (!handle.connection || !handle.connection->marked) return;
+  handle.connection->marked = false;
+  (void)MarkMessages(handle.fd.get(), false);
 }
 
 Result<bool> CheckIdentity(Handle& handle) {
@@ -149,6 +174,7 @@ void Handles::Abandon(uint32_t slot) {
 Result<int> Handles::Release(uint32_t slot) {
   const Result<void> let_go = LetGoOfAll(handles_[slot]);
   if (!let_go) return let_go.error();
+  Lend(handles_[slot]);
   const int fd = handles_[slot].fd.release();
   Clear(slot);
   return fd;
@@ -156,6 +182,7 @@ Result<int> Handles::Release(uint32_t slot) {
 
 void Handles::Clear(uint32_t slot) {
   Handle& handle = handles_[slot];
+  handle.connection.reset();
   handle.kind = HandleKind::kFree;
   free_.push_back(slot);
 }

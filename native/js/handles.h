@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "js/napi_setup.h"
+#include "os/closer.h"
 #include "os/file.h"
 #include "os/mapping.h"
 #include "os/unique_fd.h"
@@ -35,6 +36,16 @@ struct SharedMapping {
   bool exposed = false;            // an ArrayBuffer shows it; only its finalizer may unmap
 };
 
+// What is known of an end of a connection.
+struct Connection {
+  bool marked = false;  // MarkMessages() is on
+  bool ended = false;   // the peer is gone, and everything was received
+  std::shared_ptr<Sender> sender = std::make_shared<Sender>();
+  std::shared_ptr<Discarding> discarding;  // a message that is being thrown away
+  int64_t discarding_since = 0;            // milliseconds
+  size_t delivered = 0;                    // how many of its descriptors could have been received
+};
+
 // An open file that belongs to one JavaScript object.
 struct Handle {
   HandleKind kind = HandleKind::kFree;
@@ -50,6 +61,7 @@ struct Handle {
   uint64_t size = 0;                     // bytes, of a dma-buf
   std::shared_ptr<SharedMapping> whole;  // of the whole buffer, from the first CPU access until close
   std::unordered_map<uint64_t, std::shared_ptr<SharedMapping>> mappings;  // made by map(), by id
+  std::unique_ptr<Connection> connection;                                 // of a channel
 };
 
 // Every open handle of one environment, so that a worker that is terminated leaves no descriptor behind.
@@ -137,6 +149,8 @@ class Unclaimed {
   size_t count_ = 0;
   bool taken_ = false;
 };
+// JavaScript is told the descriptor's number: from now on others may hold the file.
+void Lend(Handle& handle);
 
 // Whether the descriptor still refers to the file that it was taken for; false for a stranger's. Looks at a
 // new buffer for the first time.

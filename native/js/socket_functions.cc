@@ -1,7 +1,14 @@
+#include <sys/socket.h>
+
+#include <algorithm>
 #include <cerrno>
 #include <climits>
+#include <ctime>
+#include <vector>
 
 #include "js/functions.h"
+#include "os/closer.h"
+#include "os/entrusted.h"
 #include "os/file_kind.h"
 #include "os/process.h"
 #include "os/unix_socket.h"
@@ -15,7 +22,14 @@ static_assert(kRegisterCount >= 2 + 2 * kMaxHandles, "a message's handles go thr
 Result<uint32_t> AddSocket(Call& call, HandleKind kind, UniqueFd socket) {
   const Result<FileStatus> status = StatusOf(socket.get());
   if (!status) return status.error();
-  return call.addon().handles->Add(kind, std::move(socket), *status);
+  Handles& handles = *call.addon().handles;
+  const uint32_t slot = handles.Add(kind, std::move(socket), *status);
+  if (kind != HandleKind::kChannel) return slot;
+  Handle& channel = *handles.Find(slot);
+  channel.connection = std::make_unique<Connection>();
+  // Nobody else has it: the marks are seen by nobody else.
+  channel.connection->marked = static_cast<bool>(MarkMessages(channel.fd.get(), true));
+  return slot;
 }
 
 napi_value ReturnSocket(Call& call, HandleKind kind, Result<UniqueFd> socket) {
@@ -55,53 +69,82 @@ bool ReadSendable(Call& call, double is_handle, double value, int* fd) {
 }
 
 // Hands a descriptor that a message brought to JavaScript: as a handle where it is one of our kinds.
-void AddArrival(Call& call, UniqueFd fd, const FileDescription& file, double* registers) {
+void AddArrival(Call& call, UniqueFd fd, const Connection& connection, double* registers) {
   Handles& handles = *call.addon().handles;
-  switch (file.kind) {
-    case FileKind::kDmaBuf:
-      registers[0] = 1;
-      registers[1] = handles.Add(HandleKind::kDmaBuf, std::move(fd), file.status);
-      return;
-    case FileKind::kSyncFile:
-      registers[0] = 2;
-      registers[1] = handles.Add(HandleKind::kSyncFile, std::move(fd), file.status);
-      return;
-    case FileKind::kOther:
-      registers[0] = 0;
-      registers[1] = fd.release();
+  const Result<FileDescription> file = DescribeForeignFile(fd.get());
+  const FileKind kind = file ? file->kind : FileKind::kOther;
+  if (kind == FileKind::kOther) {
+    if (file) Entrust(fd.get(), file->status.identity, connection.sender, call.addon().worker());
+    call.addon().unclaimed->AddFd(fd.get());
+    registers[0] = 0;
+    registers[1] = fd.release();
+    return;
   }
+  const bool is_buffer = kind == FileKind::kDmaBuf;
+  registers[0] = is_buffer ? 1 : 2;
+  const uint32_t slot =
+      handles.Add(is_buffer ? HandleKind::kDmaBuf : HandleKind::kSyncFile, std::move(fd), file->status);
+  call.addon().unclaimed->AddHandle(slot);
+  registers[1] = slot;
 }
 
-void CloseArrival(Call& call, const double* registers) {
-  if (registers[0] == 0) {
-    CloseForeignFiles({static_cast<int>(registers[1])});
-  } else {
-    (void)call.addon().handles->Close(static_cast<uint32_t>(registers[1]));
-  }
+int64_t Milliseconds() {
+  timespec time;
+  clock_gettime(CLOCK_MONOTONIC_COARSE, &time);
+  return time.tv_sec * 1000 + time.tv_nsec / 1'000'000;
 }
 
-// All of them, or none, when no descriptor is left that looking at them would take.
-bool ReturnArrivals(Call& call, Descriptors& fds) {
-  double* const registers = call.addon().registers;
-  for (size_t index = 0; index < fds.count(); index++) {
-    const Result<FileDescription> file = DescribeForeignFile(fds.get(index));
-    if (!file) {
-      while (index-- > 0) CloseArrival(call, registers + 2 + 2 * index);
-      return false;
-    }
-    AddArrival(call, fds.Take(index), *file, registers + 2 + 2 * index);
+// A message that takes longer to throw away brought what cannot be closed.
+constexpr int64_t kMostDiscarding = 2000;  // milliseconds
+
+constexpr int64_t kLookEvery = 10;  // milliseconds
+constexpr size_t kMostNumbers = kMaxHandles + 1;
+
+// Whether there are numbers for the descriptors of the largest message. Looked at every now and then, and
+// received against an eighth of what was free: the rest is for whatever else opens files meanwhile.
+bool HasRoom(DescriptorRoom& room) {
+  const int64_t now = Milliseconds();
+  if (now - room.looked >= kLookEvery || (room.ample && room.left < kMostNumbers)) {
+    room.looked = now;
+    room.left = FreeDescriptors() / 8;
+    room.ample = room.left >= kMostNumbers;
   }
-  Unclaimed& unclaimed = *call.addon().unclaimed;
-  unclaimed.Reclaim();
-  for (size_t index = 0; index < fds.count(); index++) {
-    const double value = registers[3 + 2 * index];
-    if (registers[2 + 2 * index] == 0) {
-      unclaimed.AddFd(static_cast<int>(value));
-    } else {
-      unclaimed.AddHandle(static_cast<uint32_t>(value));
-    }
+  return room.left >= kMostNumbers;
+}
+
+// What receiveOnChannel() says in place of a length.
+enum Outcome : int32_t {
+  kNothing = -1,
+  kEnd = -2,
+  kDataCut = -3,
+  kHandlesCut = -4,
+  kLater = -5,
+  kDropped = -6,
+};
+
+// Says what has become of a message that is being thrown away; 0 where there is none.
+int32_t Discarded(AddonData& addon, Connection& connection) {
+  if (!connection.discarding) return 0;
+  if (!connection.discarding->done) {
+    if (Milliseconds() - connection.discarding_since > kMostDiscarding) connection.sender->dropped = true;
+    return connection.sender->dropped ? kDropped : kLater;
   }
-  return true;
+  connection.discarding.reset();
+  addon.registers[0] = static_cast<double>(connection.delivered);
+  return kHandlesCut;
+}
+
+int32_t OutcomeOf(const Received& received) {
+  switch (received.kind) {
+    case Received::Kind::kNothing:
+      return kNothing;
+    case Received::Kind::kEnd:
+      return kEnd;
+    case Received::Kind::kDataTruncated:
+      return kDataCut;
+    default:
+      return kHandlesCut;
+  }
 }
 
 }  // namespace
@@ -137,7 +180,12 @@ napi_value AdoptChannel(Call& call) {
   if (!connected) return call.Fail(connected.error()), nullptr;
   const Result<FileStatus> status = StatusOf(fd);
   if (!status) return call.Fail(status.error()), nullptr;
-  return call.YieldTaken(call.addon().handles->Add(HandleKind::kChannel, UniqueFd(fd), *status));
+  const uint32_t slot = call.addon().handles->Add(HandleKind::kChannel, UniqueFd(fd), *status);
+  Handle& channel = *call.addon().handles->Find(slot);
+  channel.connection = std::make_unique<Connection>();
+  // Whoever named the number knows it, and so may others.
+  (void)Redeem(fd);
+  return call.YieldTaken(slot);
 }
 
 napi_value IsAddressAlive(Call& call) {
@@ -242,23 +290,50 @@ napi_value ReceiveOnChannel(Call& call) {
   if (!FindChannel(call, &channel) || !call.Read(1, &capacity)) return nullptr;
   AddonData& addon = call.addon();
   if (capacity > addon.arrivals_length) return call.Fail(SystemError{EINVAL, "recvmsg"}), nullptr;
-  Descriptors fds;
-  const Result<Received> received = ReceiveMessage(channel->fd.get(), addon.arrivals, capacity, &fds);
+  Connection& connection = *channel->connection;
+  if (connection.sender->dropped) {
+    ::shutdown(channel->fd.get(), SHUT_RD);
+    return call.Number(int32_t{kDropped});
+  }
+  if (const int32_t outcome = Discarded(addon, connection); outcome != 0) return call.Number(outcome);
+  Descriptors fds(connection.sender);
+  const ReceiveMode mode{connection.marked, HasRoom(addon.room)};
+  const Result<Received> received = ReceiveMessage(channel->fd.get(), mode, addon.arrivals, capacity, &fds);
   if (!received) return call.FailFor(*channel, received.error());
+  if (received->kind == Received::Kind::kNoRoom) {
+    connection.delivered = received->delivered;
+    connection.discarding_since = Milliseconds();
+    connection.discarding = DiscardMessage(channel->fd.get());
+    return call.Number(int32_t{kLater});
+  }
   addon.registers[0] = static_cast<double>(received->delivered);
   addon.registers[1] = static_cast<double>(received->length);
-  switch (received->kind) {
-    case Received::Kind::kMessage:
-      return call.Number(ReturnArrivals(call, fds) ? static_cast<double>(received->length) : -4.0);
-    case Received::Kind::kNothing:
-      return call.Number(int32_t{-1});
-    case Received::Kind::kEnd:
-      return call.Number(int32_t{-2});
-    case Received::Kind::kDataTruncated:
-      return call.Number(int32_t{-3});
-    default:
-      return call.Number(int32_t{-4});
+  if (received->kind != Received::Kind::kMessage) {
+    if (received->kind == Received::Kind::kEnd) connection.ended = true;
+    return call.Number(OutcomeOf(*received));
   }
+  // A kernel that marks nothing shows it by a message that must have been.
+  if (!received->marked && received->length > 0) connection.marked = false;
+  addon.room.left -= std::min(addon.room.left, fds.count());
+  addon.unclaimed->Reclaim();
+  for (size_t index = 0; index < fds.count(); index++) {
+    AddArrival(call, fds.Take(index), connection, addon.registers + 2 + 2 * index);
+  }
+  return call.Number(static_cast<double>(received->length));
+}
+
+napi_value CloseNumbers(Call& call) {
+  double* numbers = nullptr;
+  size_t count = 0;
+  if (!call.Read(0, &numbers, &count)) return nullptr;
+  std::vector<ForeignFile> files;
+  for (size_t index = 0; index < count; index++) {
+    const int fd = static_cast<int>(numbers[index]);
+    files.push_back({fd, Redeem(fd)});
+  }
+  const Result<void> closed = CloseForeignFiles(files, Wait::kAMoment);
+  if (!closed) call.Fail(closed.error());
+  return nullptr;
 }
 
 napi_value ImportFromProcess(Call& call) {
@@ -268,7 +343,7 @@ napi_value ImportFromProcess(Call& call) {
   Result<UniqueFd> copy = CopyFromProcess(pid, fd);
   if (!copy) return call.Fail(copy.error()), nullptr;
   const Result<FileDescription> file = DescribeForeignFile(copy->get());
-  if (!file || file->kind != FileKind::kDmaBuf) CloseForeignFiles({copy->release()});
+  if (!file || file->kind != FileKind::kDmaBuf) (void)CloseForeignFiles({{copy->release(), nullptr}});
   if (!file) return call.Fail(file.error()), nullptr;
   if (file->kind != FileKind::kDmaBuf) return call.Fail("ERR_DMABUF_NOT_DMABUF"), nullptr;
   return call.Yield(call.addon().handles->Add(HandleKind::kDmaBuf, std::move(*copy), file->status));

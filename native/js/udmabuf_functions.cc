@@ -4,6 +4,7 @@
 
 #include "js/functions.h"
 #include "js/job.h"
+#include "os/entrusted.h"
 #include "os/file.h"
 
 namespace dmabuf {
@@ -30,16 +31,20 @@ napi_value CreateSealedMemfd(Call& call) {
   }
   Result<UniqueFd> memfd = CreateMemfd(name, size, huge_page_size);
   if (!memfd) return call.Fail(memfd.error()), nullptr;
+  const Result<FileStatus> status = StatusOf(memfd->get());
+  if (!status) return call.Fail(status.error()), nullptr;
+  Entrust(memfd->get(), status->identity, nullptr, call.addon().worker());
   return call.Number(memfd->release());
 }
 
 napi_value SealsOfFd(Call& call) {
   int32_t fd = -1;
   if (!call.Read(0, &fd)) return nullptr;
-  const Result<FileStatus> status = StatusOf(fd);
-  if (!status) return call.Fail(status.error()), nullptr;
+  // The kernel knows by itself what no memfd is; a stranger's file may not even be looked at.
   const Result<int> seals = SealsOf(fd);
   if (!seals) return call.Fail(seals.error()), nullptr;
+  const Result<FileStatus> status = StatusOf(fd);
+  if (!status) return call.Fail(status.error()), nullptr;
   call.addon().registers[0] = static_cast<double>(status->size);
   return call.Number(*seals);
 }

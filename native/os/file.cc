@@ -1,6 +1,7 @@
 #include "os/file.h"
 
 #include <fcntl.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/sysmacros.h>
@@ -34,17 +35,6 @@ Result<FileStatus> StatusOf(int fd) {
                     status.st_rdev};
 }
 
-Result<FileStatus> CachedStatusOf(int fd) {
-  struct statx status;
-  if (Statx(fd, "", AT_EMPTY_PATH | AT_STATX_DONT_SYNC, STATX_BASIC_STATS, &status) < 0) {
-    return SystemError{errno, "statx"};
-  }
-  return FileStatus{{makedev(status.stx_dev_major, status.stx_dev_minor), status.stx_ino},
-                    status.stx_size,
-                    S_ISCHR(status.stx_mode),
-                    makedev(status.stx_rdev_major, status.stx_rdev_minor)};
-}
-
 int Statx(int folder, const char* path, int flags, unsigned mask, struct statx* status) {
   return static_cast<int>(::syscall(SYS_statx, folder, path, flags, mask, status));
 }
@@ -64,6 +54,21 @@ Result<int> AccessModeOf(int fd) {
   const int flags = ::fcntl(fd, F_GETFL);
   if (flags < 0) return SystemError{errno, "fcntl"};
   return flags & O_ACCMODE;
+}
+
+Result<bool> IsPathOnly(int fd) {
+  const int flags = ::fcntl(fd, F_GETFL);
+  if (flags < 0) return SystemError{errno, "fcntl"};
+  return (flags & O_PATH) != 0;
+}
+
+size_t FreeDescriptors() {
+  rlimit limit;
+  struct statx status;
+  if (::getrlimit(RLIMIT_NOFILE, &limit) < 0) return 0;
+  if (Statx(AT_FDCWD, "/proc/self/fd", AT_STATX_DONT_SYNC, STATX_SIZE, &status) < 0) return 0;
+  if (status.stx_size == 0 || status.stx_size >= limit.rlim_cur) return 0;
+  return static_cast<size_t>(limit.rlim_cur - status.stx_size);
 }
 
 Result<size_t> ReadAll(int fd, char* buffer, size_t capacity) {

@@ -31,8 +31,6 @@ struct FileStatus {
 Result<UniqueFd> OpenForReading(const char* path);
 // fstat(2).
 Result<FileStatus> StatusOf(int fd);
-// The same as the kernel remembers it (statx(2) with AT_STATX_DONT_SYNC): nobody's file system is asked.
-Result<FileStatus> CachedStatusOf(int fd);
 // statx(2), Linux 4.11. By its number: musl has a function for it only since 1.2.5.
 int Statx(int folder, const char* path, int flags, unsigned mask, struct statx* status);
 // fcntl(2) F_DUPFD_CLOEXEC.
@@ -41,6 +39,11 @@ Result<UniqueFd> Duplicate(int fd);
 Result<void> SetCloseOnExec(int fd);
 // fcntl(2) F_GETFL: the access mode, one of O_RDONLY, O_WRONLY, O_RDWR.
 Result<int> AccessModeOf(int fd);
+// fcntl(2) F_GETFL: whether it was opened with O_PATH, and so is a file's name alone.
+Result<bool> IsPathOnly(int fd);
+// How many more descriptors this process may open, by RLIMIT_NOFILE and the size of /proc/self/fd
+// (Linux 6.2); 0 where the kernel does not tell.
+size_t FreeDescriptors();
 // Reads at most `capacity` bytes from where the file is, up to its end.
 Result<size_t> ReadAll(int fd, char* buffer, size_t capacity);
 // Reads at most `capacity` bytes of the small file at `path` (procfs, sysfs) from its start.

@@ -1,108 +1,69 @@
 #include "os/file_kind.h"
 
 #include <fcntl.h>
-#include <pthread.h>
-#include <sys/eventfd.h>
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
+#include <sys/vfs.h>
 #include <unistd.h>
 
 #include <atomic>
 #include <cerrno>
-#include <memory>
 
-#include "os/dma_buf.h"
-#include "os/fdinfo.h"
 #include "os/sync_file.h"
+#include "os/uapi.h"
 
 namespace dmabuf {
 namespace {
 
-bool NoDescriptorLeft(int error) { return error == EMFILE || error == ENFILE; }
+#ifndef ANON_INODE_FS_MAGIC
+#define ANON_INODE_FS_MAGIC 0x09041934
+#endif
 
-// The file system of all dma-bufs is mounted at boot and never again, so its device number is a constant of
-// the running kernel; 0 until the first dma-buf was seen. Only the kernel writes `exp_name` into an fdinfo.
-Result<bool> IsOnDmaBufDevice(int fd, dev_t device) {
+// Of a file without a type: of the kernel's own, which answers.
+Result<FileKind> KindOf(int fd, dev_t device) {
+  // The file system of all dma-bufs is mounted at boot and never again, so its device number is a constant of
+  // the running kernel; 0 until the first dma-buf was seen.
   static std::atomic<dev_t> dma_buf_device{0};
-  const dev_t known = dma_buf_device.load(std::memory_order_relaxed);
-  if (known != 0) return device == known;
-  FdInfoText text;
-  const Result<std::string_view> fdinfo = ReadFdInfo(PathOfFdInfo(0, fd), &text);
-  if (!fdinfo && NoDescriptorLeft(fdinfo.error().number)) return fdinfo.error();
-  if (!fdinfo) return IsDmaBuf(fd);  // no procfs here
-  if (!ParseFdInfo(*fdinfo)) return false;
-  dma_buf_device.store(device, std::memory_order_relaxed);
-  return true;
-}
-
-// Of the files that have no file system: eventfds, epolls, sync_files, ...
-Result<bool> IsOnAnonymousDevice(dev_t device) {
-  static std::atomic<dev_t> anonymous_device{0};
-  dev_t known = anonymous_device.load(std::memory_order_relaxed);
-  if (known == 0) {
-    const UniqueFd any(::eventfd(0, EFD_CLOEXEC));
-    if (!any.valid()) return SystemError{errno, "eventfd"};
-    const Result<FileStatus> status = CachedStatusOf(any.get());
-    if (!status) return status.error();
-    known = status->identity.device;
-    anonymous_device.store(known, std::memory_order_relaxed);
+  if (device == dma_buf_device.load(std::memory_order_relaxed)) return FileKind::kDmaBuf;
+  struct statfs status;
+  if (::fstatfs(fd, &status) < 0) return SystemError{errno, "fstatfs"};
+  const auto magic = static_cast<uint32_t>(status.f_type);
+  if (magic == DMA_BUF_MAGIC) {
+    dma_buf_device.store(device, std::memory_order_relaxed);
+    return FileKind::kDmaBuf;
   }
-  return device == known;
-}
-
-// Whether the file may belong to a file system that somebody serves: sockets, pipes and what has no type do
-// not.
-bool MayHaveServer(int fd) {
-  struct statx status;
-  if (Statx(fd, "", AT_EMPTY_PATH | AT_STATX_DONT_SYNC, STATX_TYPE, &status) < 0) return true;
-  const unsigned type = status.stx_mode & S_IFMT;
-  return type != 0 && type != S_IFSOCK && type != S_IFIFO && type != S_IFCHR;
-}
-
-void* CloseAll(void* argument) {
-  const std::unique_ptr<std::vector<int>> fds(static_cast<std::vector<int>*>(argument));
-  for (const int fd : *fds) ::close(fd);
-  return nullptr;
+  return magic == ANON_INODE_FS_MAGIC && SyncFileStatus(fd) ? FileKind::kSyncFile : FileKind::kOther;
 }
 
 }  // namespace
 
-void CloseForeignFiles(const std::vector<int>& fds) {
-  auto elsewhere = std::make_unique<std::vector<int>>();
-  for (const int fd : fds) {
-    if (MayHaveServer(fd)) {
-      elsewhere->push_back(fd);
-    } else {
-      ::close(fd);
-    }
+Result<ForeignStatus> StatusWithoutServer(int fd) {
+  struct statx status;
+  if (Statx(fd, "", AT_EMPTY_PATH | AT_STATX_DONT_SYNC, STATX_BASIC_STATS, &status) < 0) {
+    return SystemError{errno, "statx"};
   }
-  if (elsewhere->empty()) return;
-  pthread_attr_t attributes;
-  pthread_attr_init(&attributes);
-  pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
-  pthread_t thread;
-  auto* argument = elsewhere.release();
-  if (pthread_create(&thread, &attributes, CloseAll, argument) != 0) CloseAll(argument);
-  pthread_attr_destroy(&attributes);
+  return ForeignStatus{{{makedev(status.stx_dev_major, status.stx_dev_minor), status.stx_ino},
+                        status.stx_size,
+                        S_ISCHR(status.stx_mode),
+                        makedev(status.stx_rdev_major, status.stx_rdev_minor)},
+                       static_cast<unsigned>(status.stx_mode) & S_IFMT,
+                       status.stx_blocks};
 }
 
 Result<FileDescription> DescribeForeignFile(int fd) {
-  const Result<FileStatus> status = CachedStatusOf(fd);
+  const Result<ForeignStatus> status = StatusWithoutServer(fd);
   // Somebody else's FUSE may not even be looked at; a dma-buf always may.
-  if (!status) return FileDescription{FileKind::kOther, {}};
-  const dev_t device = status->identity.device;
-  FileDescription description{FileKind::kOther, *status};
-  if (major(device) != 0) return description;
-  const Result<bool> is_anonymous = IsOnAnonymousDevice(device);
-  if (!is_anonymous) return is_anonymous.error();
-  if (*is_anonymous) {
-    if (SyncFileStatus(fd)) description.kind = FileKind::kSyncFile;
-    return description;
-  }
-  const Result<bool> is_dma_buf = IsOnDmaBufDevice(fd, device);
-  if (!is_dma_buf) return is_dma_buf.error();
+  if (!status && status.error().number == EACCES) return FileDescription{FileKind::kOther, {}};
+  if (!status) return status.error();
+  FileDescription description{FileKind::kOther, status->file};
+  // A file system that somebody serves has no files without a type.
+  if (status->type != 0) return description;
+  const Result<FileKind> kind = KindOf(fd, status->file.identity.device);
+  if (!kind) return kind.error();
+  description.kind = *kind;
   // With O_PATH it is a dma-buf's name, and nothing that can be used.
-  if (*is_dma_buf && (::fcntl(fd, F_GETFL) & O_PATH) == 0) description.kind = FileKind::kDmaBuf;
+  const Result<bool> path_only = IsPathOnly(fd);
+  if (!path_only || *path_only) description.kind = FileKind::kOther;
   return description;
 }
 

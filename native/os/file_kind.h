@@ -1,12 +1,20 @@
 #pragma once
 
 #include <cstdint>
-#include <vector>
 
 #include "os/file.h"
 #include "os/result.h"
 
 namespace dmabuf {
+
+// What statx(2) says without asking the file's server, which may be a stranger's (FUSE, CUSE, NFS) and never
+// answer (AT_STATX_DONT_SYNC, Linux 4.11).
+struct ForeignStatus {
+  FileStatus file;
+  unsigned type;    // S_IFMT's part of the mode; 0 for files of the kernel's own that have none
+  uint64_t blocks;  // of 512 bytes, in use
+};
+Result<ForeignStatus> StatusWithoutServer(int fd);
 
 enum class FileKind : uint8_t { kOther, kDmaBuf, kSyncFile };
 
@@ -15,14 +23,9 @@ struct FileDescription {
   FileStatus status;
 };
 
-// What a descriptor from another process is. Whoever sent it may serve its file system (FUSE, CUSE, NFS),
-// where fstat(2), fstatfs(2) or an ioctl waits for as long as the server likes; so this asks the kernel's own
-// memory only (statx(2) with AT_STATX_DONT_SYNC, Linux 4.11), and sends an ioctl to files without a file
-// system alone.
+// What a descriptor from another process is. Whoever sent it may serve its file system, where fstat(2),
+// fstatfs(2) or an ioctl waits for as long as the server likes; so this asks the kernel's own memory only,
+// and sends an ioctl to files without a file system alone. EBADF for what is not open.
 Result<FileDescription> DescribeForeignFile(int fd);
-
-// Closes strangers' descriptors. close(2) asks a file's file system (FUSE, NFS), which may never answer:
-// files that have one are closed on a thread of their own.
-void CloseForeignFiles(const std::vector<int>& fds);
 
 }  // namespace dmabuf

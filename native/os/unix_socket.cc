@@ -12,7 +12,8 @@
 #include <cstring>
 #include <vector>
 
-#include "os/file_kind.h"
+#include "os/closer.h"
+#include "os/file.h"
 
 namespace dmabuf {
 namespace {
@@ -59,17 +60,26 @@ Result<int> IntegerOption(int socket, int option) {
 // What unix_dgram_sendmsg() keeps of SO_SNDBUF for itself.
 constexpr size_t kSendReserve = 32;
 
-// Other control messages than ours: credentials, a security label, a pidfd, when an adopted socket has them
-// on.
+// Other control messages than ours: the mark, and credentials, a security label, a pidfd, when an adopted
+// socket has them on.
 constexpr size_t kOtherControl = 512;
 #ifndef SCM_PIDFD
 #define SCM_PIDFD 0x04
 #endif
 
+// What one recvmsg(2) has brought.
+struct Arrival {
+  ssize_t length = -1;  // of the whole message; -1 where there is none
+  bool marked = false;
+  bool data_cut = false;
+  bool control_cut = false;
+};
+
 // Takes the descriptors out of the control messages, so that each has an owner.
-void TakeDescriptors(msghdr* message, Descriptors* fds) {
+void TakeControl(msghdr* message, Descriptors* fds, Arrival* arrival) {
   for (cmsghdr* header = CMSG_FIRSTHDR(message); header != nullptr; header = CMSG_NXTHDR(message, header)) {
     if (header->cmsg_level != SOL_SOCKET) continue;
+    if (header->cmsg_type == SCM_TIMESTAMPNS) arrival->marked = true;
     if (header->cmsg_type != SCM_RIGHTS && header->cmsg_type != SCM_PIDFD) continue;
     const size_t arrived = (header->cmsg_len - CMSG_LEN(0)) / sizeof(int);
     for (size_t index = 0; index < arrived; index++) {
@@ -81,35 +91,127 @@ void TakeDescriptors(msghdr* message, Descriptors* fds) {
   }
 }
 
-// recv(2) yields 0 for an empty message as well as for the end. It is the end when the peer is gone and
-// nothing else is there either: every message has its sender's credentials, the end has none.
-bool IsEnd(int socket) {
+// recvmsg(2) that never waits. Without `fds` it asks for no control messages.
+Result<Arrival> Receive(int socket, int flags, uint8_t* data, size_t capacity, Descriptors* fds) {
+  alignas(cmsghdr) char control[CMSG_SPACE(kMaxHandles * sizeof(int)) + kOtherControl];
+  iovec bytes{data, capacity};
+  msghdr message;
+  Arrival arrival;
+  bool reset = false;
+  for (;;) {
+    message = {};
+    message.msg_iov = &bytes;
+    message.msg_iovlen = 1;
+    message.msg_control = fds == nullptr ? nullptr : control;
+    message.msg_controllen = fds == nullptr ? 0 : sizeof control;
+    // With MSG_TRUNC the length is the whole message's.
+    arrival.length = ::recvmsg(socket, &message, flags | MSG_DONTWAIT | MSG_CMSG_CLOEXEC | MSG_TRUNC);
+    if (arrival.length >= 0) break;
+    if (errno == EINTR) continue;
+    // The peer went without reading all of ours: said once, before what it had sent itself.
+    if (errno == ECONNRESET && !reset) {
+      reset = true;
+      continue;
+    }
+    if (errno == EAGAIN) return arrival;
+    return SystemError{errno, "recvmsg"};
+  }
+  if (fds != nullptr) TakeControl(&message, fds, &arrival);
+  arrival.data_cut = (message.msg_flags & MSG_TRUNC) != 0;
+  arrival.control_cut = (message.msg_flags & MSG_CTRUNC) != 0;
+  return arrival;
+}
+
+// Whether the peer is gone, or sends no more.
+Result<bool> IsPeerGone(int socket) {
   pollfd request{socket, POLLRDHUP, 0};
-  if (::poll(&request, 1, 0) < 1 || (request.revents & (POLLRDHUP | POLLHUP)) == 0) return false;
-  const Result<int> before = IntegerOption(socket, SO_PASSCRED);
-  const int on = 1;
-  ::setsockopt(socket, SOL_SOCKET, SO_PASSCRED, &on, sizeof on);
-  alignas(cmsghdr) char control[CMSG_SPACE(sizeof(ucred))];
-  msghdr message{};
-  message.msg_control = control;
-  message.msg_controllen = sizeof control;
-  ssize_t length;
+  int count;
   do {
-    length = ::recvmsg(socket, &message, MSG_PEEK | MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
-  } while (length < 0 && (errno == EINTR || errno == ECONNRESET));
-  if (before && *before == 0) ::setsockopt(socket, SOL_SOCKET, SO_PASSCRED, &*before, sizeof *before);
-  return length == 0 && message.msg_controllen == 0 && (message.msg_flags & MSG_CTRUNC) == 0;
+    count = ::poll(&request, 1, 0);
+  } while (count < 0 && errno == EINTR);
+  if (count < 0) return SystemError{errno, "poll"};
+  return (request.revents & (POLLRDHUP | POLLHUP)) != 0;
+}
+
+// Whether the queue of a peer that is gone is empty, where a look at it showed no bytes and no control
+// message: that is the end, or an empty message. Every message has its sender's credentials, the end has
+// none.
+Result<bool> IsQueueEmpty(int socket) {
+  for (;;) {
+    const Result<int> before = IntegerOption(socket, SO_PASSCRED);
+    if (!before) return before.error();
+    const int on = 1;
+    const int off = 0;
+    if (::setsockopt(socket, SOL_SOCKET, SO_PASSCRED, &on, sizeof on) < 0) {
+      return SystemError{errno, "setsockopt"};
+    }
+    const Result<Arrival> arrival = Receive(socket, MSG_PEEK, nullptr, 0, nullptr);
+    // Somebody else who holds this end may do the same and have turned it off.
+    const Result<int> after = IntegerOption(socket, SO_PASSCRED);
+    if (*before == 0) ::setsockopt(socket, SOL_SOCKET, SO_PASSCRED, &off, sizeof off);
+    if (!arrival) return arrival.error();
+    if (arrival->length != 0 || arrival->control_cut) return arrival->length < 0;
+    if (after && *after != 0) return true;
+  }
+}
+
+Result<bool> IsEnd(int socket) {
+  const Result<bool> gone = IsPeerGone(socket);
+  return gone && *gone ? IsQueueEmpty(socket) : gone;
+}
+
+// Receives what is there for certain, or, where messages are marked, may be.
+Result<Received> Take(int socket, uint8_t* data, size_t capacity, Descriptors* fds, bool is_message) {
+  const Result<Arrival> arrival = Receive(socket, 0, data, capacity, fds);
+  if (!arrival) return arrival.error();
+  if (arrival->length < 0) return Received{Received::Kind::kNothing, 0, 0, false};
+  Received received{Received::Kind::kMessage, static_cast<size_t>(arrival->length), fds->count(),
+                    arrival->marked};
+  if (arrival->data_cut || arrival->control_cut) {
+    fds->Clear();
+    received.kind = arrival->data_cut ? Received::Kind::kDataTruncated : Received::Kind::kHandlesTruncated;
+  } else if (arrival->length == 0 && fds->count() == 0 && !arrival->marked && !is_message) {
+    received.kind = Received::Kind::kEnd;
+  }
+  return received;
+}
+
+// Receives a message that brings descriptors while hardly any number is free. A look at it yields copies; as
+// long as there are these, nothing is closed when the message goes.
+Result<Received> TakeCopies(int socket, uint8_t* data, size_t capacity, Descriptors* fds) {
+  const Result<Arrival> arrival = Receive(socket, MSG_PEEK, data, capacity, fds);
+  if (!arrival) return arrival.error();
+  if (arrival->length < 0) return Received{Received::Kind::kNothing, 0, 0, false};
+  Received received{Received::Kind::kMessage, static_cast<size_t>(arrival->length), fds->count(),
+                    arrival->marked};
+  if (arrival->control_cut) {
+    fds->CloseCopies();
+    received.kind = Received::Kind::kNoRoom;
+    return received;
+  }
+  const Result<Arrival> gone = Receive(socket, 0, nullptr, 0, nullptr);
+  if (!gone) return gone.error();
+  if (arrival->data_cut) {
+    fds->Clear();
+    received.kind = Received::Kind::kDataTruncated;
+  }
+  return received;
 }
 
 }  // namespace
 
-void Descriptors::Clear() {
-  std::vector<int> fds;
+void Descriptors::Clear(Wait wait) {
+  std::vector<ForeignFile> files;
   for (size_t index = 0; index < count_; index++) {
-    if (fds_[index] >= 0) fds.push_back(fds_[index]);
+    if (fds_[index] >= 0) files.push_back({fds_[index], sender_});
   }
   count_ = 0;
-  CloseForeignFiles(fds);
+  if (!files.empty()) (void)CloseForeignFiles(files, wait);
+}
+
+void Descriptors::CloseCopies() {
+  for (size_t index = 0; index < count_; index++) ::close(fds_[index]);
+  count_ = 0;
 }
 
 Result<std::pair<UniqueFd, UniqueFd>> CreateSocketPair() {
@@ -240,40 +342,80 @@ Result<void> SendMessage(int socket, const uint8_t* data, size_t length, const i
   return {};
 }
 
-Result<Received> ReceiveMessage(int socket, uint8_t* data, size_t capacity, Descriptors* fds) {
-  alignas(cmsghdr) char control[CMSG_SPACE(kMaxHandles * sizeof(int)) + kOtherControl];
-  iovec bytes{data, capacity};
-  msghdr message;
-  ssize_t length;
-  bool reset = false;
-  for (;;) {
-    message = {};
-    message.msg_iov = &bytes;
-    message.msg_iovlen = 1;
-    message.msg_control = control;
-    message.msg_controllen = sizeof control;
-    // With MSG_TRUNC the length is the whole message's.
-    length = ::recvmsg(socket, &message, MSG_DONTWAIT | MSG_CMSG_CLOEXEC | MSG_TRUNC);
-    if (length >= 0) break;
-    if (errno == EINTR) continue;
-    // The peer went without reading all of ours: said once, before what it had sent itself.
-    if (errno == ECONNRESET && !reset) {
-      reset = true;
-      continue;
+Result<void> MarkMessages(int socket, bool on) {
+  const int value = on ? 1 : 0;
+  if (::setsockopt(socket, SOL_SOCKET, SO_TIMESTAMPNS, &value, sizeof value) == 0) return {};
+  return SystemError{errno, "setsockopt"};
+}
+
+Result<Received> ReceiveMessage(int socket, const ReceiveMode& mode, uint8_t* data, size_t capacity,
+                                Descriptors* fds) {
+  if (mode.room && mode.marked) return Take(socket, data, capacity, fds, false);
+  const Result<Arrival> next = Receive(socket, MSG_PEEK, nullptr, 0, nullptr);
+  if (!next) return next.error();
+  if (next->length < 0) return Received{Received::Kind::kNothing, 0, 0, false};
+  if (next->length == 0 && !next->control_cut) {
+    const Result<bool> end = mode.marked ? Result<bool>(true) : IsEnd(socket);
+    if (!end) return end.error();
+    if (*end) return Received{Received::Kind::kEnd, 0, 0, false};
+  }
+  if (!mode.room && next->control_cut) return TakeCopies(socket, data, capacity, fds);
+  return Take(socket, data, capacity, fds, true);
+}
+
+namespace {
+
+// The most that are received of a queue before the closer gets the rest.
+constexpr size_t kMostDrained = 64;
+
+// Receives what nobody will, so that its descriptors are closed as what they are. Nothing more may come.
+// Returns whether the queue is empty.
+bool Drain(int socket, bool marked) {
+  const std::shared_ptr<Sender> nobody;
+  for (size_t count = 0; count < kMostDrained && FreeDescriptors() > kMaxHandles; count++) {
+    Descriptors fds(nobody);
+    const Result<Arrival> arrival = Receive(socket, 0, nullptr, 0, &fds);
+    if (!arrival) return false;
+    if (arrival->length <= 0 && fds.count() == 0 && !arrival->marked) {
+      if (marked || arrival->length < 0) return true;
+      const Result<bool> empty = IsQueueEmpty(socket);
+      if (!empty || *empty) return empty && *empty;
     }
-    if (errno == EAGAIN) return Received{Received::Kind::kNothing, 0, 0};
-    return SystemError{errno, "recvmsg"};
+    fds.Clear(Wait::kAMoment);
   }
-  TakeDescriptors(&message, fds);
-  Received received{Received::Kind::kMessage, static_cast<size_t>(length), fds->count()};
-  if ((message.msg_flags & (MSG_TRUNC | MSG_CTRUNC)) != 0) {
-    fds->Clear();
-    received.kind = (message.msg_flags & MSG_TRUNC) != 0 ? Received::Kind::kDataTruncated
-                                                         : Received::Kind::kHandlesTruncated;
-  } else if (length == 0 && fds->count() == 0 && IsEnd(socket)) {
-    received.kind = Received::Kind::kEnd;
+  return false;
+}
+
+}  // namespace
+
+void CloseConnection(UniqueFd socket, const ReceiveMode& mode, bool alone, bool ended) {
+  if (ended) return;
+  if (alone) ::shutdown(socket.get(), SHUT_RD);
+  const Result<Arrival> next = Receive(socket.get(), MSG_PEEK, nullptr, 0, nullptr);
+  bool empty = next && next->length < 0;
+  if (next && next->length == 0 && !next->control_cut) {
+    const Result<bool> end = mode.marked ? Result<bool>(true) : IsQueueEmpty(socket.get());
+    empty = end && *end;
   }
-  return received;
+  if (empty || (alone && Drain(socket.get(), mode.marked))) return;
+  if (alone) ::shutdown(socket.get(), SHUT_RDWR);  // the peer sees the end at once
+  (void)CloseForeignFiles({{socket.release(), nullptr}}, Wait::kAMoment);
+}
+
+void CloseListener(UniqueFd socket, bool alone) {
+  std::vector<ForeignFile> files;
+  if (alone) {
+    // Nobody connects any more; EINVAL says that nobody has.
+    ::shutdown(socket.get(), SHUT_RD);
+    UniqueFd waiting(::accept4(socket.get(), nullptr, nullptr, SOCK_CLOEXEC));
+    if (!waiting.valid() && errno == EINVAL) return;
+    if (waiting.valid()) files.push_back({waiting.release(), nullptr});
+  } else {
+    pollfd request{socket.get(), POLLIN, 0};
+    if (::poll(&request, 1, 0) == 0) return;
+  }
+  files.push_back({socket.release(), nullptr});
+  (void)CloseForeignFiles(files, Wait::kAMoment);
 }
 
 }  // namespace dmabuf

@@ -4,9 +4,11 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <memory>
 #include <string_view>
 #include <utility>
 
+#include "os/closer.h"
 #include "os/result.h"
 #include "os/unique_fd.h"
 
@@ -56,12 +58,14 @@ Result<void> SendMessage(int socket, const uint8_t* data, size_t length, const i
 // The descriptors of a message, until each has found its owner.
 class Descriptors {
  public:
-  Descriptors() {}  // NOLINT(modernize-use-equals-default): leaves the array as it is
+  explicit Descriptors(const std::shared_ptr<Sender>& sender) : sender_(sender) {}
   Descriptors(const Descriptors&) = delete;
   Descriptors(Descriptors&&) = delete;
   Descriptors& operator=(const Descriptors&) = delete;
   Descriptors& operator=(Descriptors&&) = delete;
-  ~Descriptors() { Clear(); }
+  ~Descriptors() {
+    if (count_ > 0) Clear();
+  }
 
   [[nodiscard]] size_t count() const { return count_; }
   [[nodiscard]] int get(size_t index) const { return fds_[index]; }
@@ -69,23 +73,44 @@ class Descriptors {
   void Add(UniqueFd fd) {
     if (count_ < kMaxHandles) fds_[count_++] = fd.release();
   }
-  // Closes what was not taken, elsewhere.
-  void Clear();
+  // Closes what was not taken, by the closer.
+  void Clear(Wait wait = Wait::kNo);
+  // Closes them at once: the message that they are copies from is still in its socket.
+  void CloseCopies();
 
  private:
+  const std::shared_ptr<Sender>& sender_;
   int fds_[kMaxHandles];
   size_t count_ = 0;
 };
 
+// Has the kernel mark every message that this end receives (SO_TIMESTAMPNS), so that an empty message can be
+// told from the end without a second system call. Whoever else receives from this end sees the marks.
+Result<void> MarkMessages(int socket, bool on);
+
+struct ReceiveMode {
+  bool marked;  // MarkMessages() is on
+  bool room;    // whether as many numbers of descriptors are free as a message can bring
+};
+
 struct Received {
-  enum class Kind : uint8_t { kMessage, kNothing, kEnd, kDataTruncated, kHandlesTruncated };
+  enum class Kind : uint8_t { kMessage, kNothing, kEnd, kDataTruncated, kHandlesTruncated, kNoRoom };
   Kind kind;
   size_t length;     // bytes: of the whole message, even of one that did not fit
-  size_t delivered;  // how many descriptors arrived
+  size_t delivered;  // how many descriptors arrived, or could have
+  bool marked;
 };
-// recvmsg(2): the next message. Its descriptors, close-on-exec, go into `fds`, which has room for
-// kMaxHandles; of a truncated message they are closed. kNothing when there is none yet, kEnd when the peer is
-// gone and has left none.
-Result<Received> ReceiveMessage(int socket, uint8_t* data, size_t capacity, Descriptors* fds);
+// recvmsg(2): the next message. Its descriptors, close-on-exec, go into `fds`; of a truncated message they
+// are closed. kNothing when there is none yet, kEnd when the peer is gone and has left none. kNoRoom when too
+// few numbers are free for its descriptors: it is still there, and DiscardMessage() throws it away. (What the
+// kernel has no number for, it closes while it receives.)
+Result<Received> ReceiveMessage(int socket, const ReceiveMode& mode, uint8_t* data, size_t capacity,
+                                Descriptors* fds);
+
+// Close an end, or a socket that listens, and leave it to the closer unless its queue is certainly empty:
+// the kernel closes the descriptors in there. `alone`: nobody else holds it, so that what a peer may still
+// send can be refused first. `ended`: kEnd was received.
+void CloseConnection(UniqueFd socket, const ReceiveMode& mode, bool alone, bool ended);
+void CloseListener(UniqueFd socket, bool alone);
 
 }  // namespace dmabuf

@@ -277,20 +277,25 @@ for (const count of [1, 2, 5]) {
     },
   );
 
-  // The kernel shows no difference between an empty message and the end.
-  hostileTest(
-    `of ${count} empty messages before the end the last alone may be taken for it`,
-    async (channel, peer) => {
-      await peer.have(`empty ${count}`);
-      await peer.have('close');
-      let received = 0;
-      for await (const { data } of channel) {
-        assert.equal(data.length, 0);
-        received++;
-      }
-      assert.ok(received === count || received === count - 1, `${received}`);
-    },
-  );
+  for (const [whose, limit] of [
+    ['a channel of its own', undefined],
+    ['a channel whose number was told', 'told'],
+  ] as const) {
+    hostileTest(
+      `${count} empty messages before the end are all received, then the end, on ${whose}`,
+      async (channel, peer) => {
+        if (limit === 'told') assert.ok(channel.fd > 0);
+        await peer.have(`empty ${count}`);
+        await peer.have('close');
+        let received = 0;
+        for await (const { data } of channel) {
+          assert.equal(data.length, 0);
+          received++;
+        }
+        assert.equal(received, count);
+      },
+    );
+  }
 }
 
 hostileTest(

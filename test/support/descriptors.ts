@@ -39,10 +39,10 @@ function holdings(concerns: (target: string) => boolean): Holdings {
   return { fds: fds.map(([fd, target]) => `${fd} ${target}`), mappings: mappedRanges() };
 }
 
-/** Whether `now` has nothing more than `before` but files with a path, which the addon closes on a thread of its own. */
+/** Whether `now` has nothing more than `before` but files that the addon may be closing on threads of its own. */
 function isBeingClosed(before: Holdings, now: Holdings): boolean {
   const more = now.fds.filter((fd) => !before.fds.includes(fd));
-  return more.length > 0 && more.every((fd) => / \/(?!dmabuf:|dev\/dma_heap\/)/.test(fd));
+  return more.length > 0 && !more.some((fd) => / \/(dmabuf:|dev\/dma_heap\/)/.test(fd));
 }
 
 /** Where a thread waits, it stays, with the set of what is watched and how it is woken. */

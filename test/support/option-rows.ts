@@ -83,6 +83,7 @@ export const bufferOptionRows: Readonly<
     heap.allocateSync(4096, options).close();
   },
   'DmaBuf.map': (buffer, options) => buffer.map(options).unmap(),
+  'DmaBuf.text': (buffer, options) => buffer.text(options),
   'DmaBuf.cpuAccess': async (buffer, options) => (await buffer.cpuAccess('read', options)).end(),
   'DmaBuf.withCpuAccess': (buffer, options) => buffer.withCpuAccess('read', () => {}, options),
   'DmaBuf.ready': (buffer, options) => buffer.ready('read', options),

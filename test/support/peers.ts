@@ -4,7 +4,7 @@ import { existsSync, mkdtempSync, renameSync, rmSync, statSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import type { ChannelMessage, DmaBufChannel } from 'dmabuf';
+import { type ChannelMessage, DmaBufChannel } from 'dmabuf';
 import { turns } from '../lifecycle/observe.js';
 import { openFds } from './descriptors.js';
 import { kernelTest, type TestBody } from './kernel-test.js';
@@ -202,11 +202,15 @@ export function channelTest(name: string, body: TestBody, unless: string | false
 
 let warm = false;
 
-/** Has Node open what it opens once for child processes. */
+/** Has Node open what it opens once for child processes, and the library what it opens once for waiting. */
 async function warmUp(): Promise<void> {
   if (warm) return;
   warm = true;
   await using peer = new Peer('true', []);
   await peer.ended;
+  const [here, there] = DmaBufChannel.pair();
+  await here.receive({ timeout: 1 }).catch(() => {});
+  here.close();
+  there.close();
   await turns();
 }

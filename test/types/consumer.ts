@@ -42,6 +42,7 @@ import {
   SyncFile,
   type SyncFileInfo,
   setHandleTracking,
+  type TextOptions,
   type WaitOptions,
 } from 'dmabuf';
 import {
@@ -132,6 +133,8 @@ export async function use(signal: AbortSignal): Promise<number> {
   using four: Disposable = heap.allocateSync(4096);
 
   const range: MapOptions = { access: 'read', offset: 0, length: 4096, faultOnWrite: true };
+  const part: TextOptions = { position: 0, length: 5, encoding: 'latin1' };
+  const text: string = one.text(part);
   using mapping: DmaBufMapping = one.map(range);
   const memory: ArrayBuffer = mapping.buffer;
   using access: CpuAccess = two.cpuAccessSync('write');
@@ -165,7 +168,15 @@ export async function use(signal: AbortSignal): Promise<number> {
   await runInVm({ kernel: '7.2' });
   // @ts-expect-error A command is a list: no shell takes it apart.
   await runInVm({ command: 'true' });
-  return copied + copy.fd + (first ?? 0) + (source?.length ?? 0) + exitCode + Number(four !== undefined);
+  return (
+    text.length +
+    copied +
+    copy.fd +
+    (first ?? 0) +
+    (source?.length ?? 0) +
+    exitCode +
+    Number(four !== undefined)
+  );
 }
 
 export async function wait(buffer: DmaBuf, options: WaitOptions): Promise<bigint | undefined> {

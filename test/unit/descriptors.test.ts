@@ -67,7 +67,7 @@ describe('a number that is no open descriptor', () => {
   ] as const) {
     test(`${name} says EBADF`, () => {
       const error = leavesNothing(() => throwsCode(() => call(notOpen), 'EBADF'));
-      assert.deepEqual([error.errno, error.syscall], [-9, 'fstatfs']);
+      assert.deepEqual([error.errno, error.syscall], [-9, 'statx']);
     });
   }
 

@@ -161,6 +161,12 @@ export const memory: Scripts = {
     tools.begin();
     return [buffer.read(target), target[0]];
   },
+  'DmaBuf.text': (tools) => {
+    const buffer = aBuffer(tools);
+    buffer.write(Buffer.from('text'));
+    tools.begin();
+    return buffer.text({ length: 4 });
+  },
   'DmaBuf.write': (tools) => {
     const buffer = aBuffer(tools);
     tools.begin();

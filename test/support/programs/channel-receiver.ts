@@ -58,6 +58,7 @@ async function obey(text: string, handles: readonly Sendable[]): Promise<void> {
 }
 
 const channel = DmaBufChannel.adopt(3, channelOptions);
+await channel.receive({ timeout: 1 }).catch(() => {}); // the first wait of a thread makes what all use
 await report({ text: 'ready' });
 if (free !== undefined) leave(free);
 for (;;) {

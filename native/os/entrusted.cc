@@ -1,0 +1,78 @@
+#include "os/entrusted.h"
+
+#include <atomic>
+#include <mutex>
+#include <unordered_map>
+#include <vector>
+
+#include "os/file_kind.h"
+
+namespace dmabuf {
+namespace {
+
+struct Entry {
+  FileIdentity identity;
+  std::shared_ptr<Sender> sender;
+  const void* environment;
+};
+
+struct Table {
+  std::mutex mutex;
+  std::unordered_map<int, Entry> entries;
+  std::atomic<size_t> size{0};
+};
+
+// Never destroyed: workers may end while the process does.
+Table& TheTable() {
+  static auto* table = new Table();
+  return *table;
+}
+
+// Whether the number still stands for that file, as far as an inode says; those without a type share one.
+bool IsStill(int fd, const FileIdentity& identity, bool certainly) {
+  const Result<ForeignStatus> status = StatusWithoutServer(fd);
+  return status && status->file.identity == identity && !(certainly && status->type == 0);
+}
+
+}  // namespace
+
+void Entrust(int fd, const FileIdentity& identity, const std::shared_ptr<Sender>& sender,
+             const void* environment) {
+  if (environment == nullptr && !sender) return;
+  Table& table = TheTable();
+  const std::lock_guard<std::mutex> lock(table.mutex);
+  table.entries[fd] = Entry{identity, sender, environment};
+  table.size = table.entries.size();
+}
+
+std::shared_ptr<Sender> Redeem(int fd) {
+  Table& table = TheTable();
+  if (table.size == 0) return nullptr;
+  const std::lock_guard<std::mutex> lock(table.mutex);
+  const auto found = table.entries.find(fd);
+  if (found == table.entries.end()) return nullptr;
+  const Entry entry = std::move(found->second);
+  table.entries.erase(found);
+  table.size = table.entries.size();
+  return IsStill(fd, entry.identity, false) ? entry.sender : nullptr;
+}
+
+void CloseEntrusted(const void* environment) {
+  if (environment == nullptr) return;
+  std::vector<ForeignFile> files;
+  Table& table = TheTable();
+  const std::lock_guard<std::mutex> lock(table.mutex);
+  for (auto entry = table.entries.begin(); entry != table.entries.end();) {
+    const auto& [fd, what] = *entry;
+    if (what.environment != environment) {
+      ++entry;
+      continue;
+    }
+    if (IsStill(fd, what.identity, true)) files.push_back({fd, what.sender});
+    entry = table.entries.erase(entry);
+  }
+  table.size = table.entries.size();
+  (void)CloseForeignFiles(files);
+}
+
+}  // namespace dmabuf
