@@ -2,6 +2,7 @@ import { closeSync, openSync, readFileSync, type Stats, statSync } from 'node:fs
 import { userInfo } from 'node:os';
 import { basename, dirname } from 'node:path';
 import { createError, DmaBufError } from './errors.js';
+import { textOf } from './text-file.js';
 
 // Why a device that makes dma-bufs (a heap, /dev/udmabuf) cannot be opened, and what to do. open(2) has one errno for many
 // causes: what tells them apart is looked at here, after the failure, and without rights of its own.
@@ -301,14 +302,6 @@ function codeOf(call: () => void): string | undefined {
     return undefined;
   } catch (error) {
     return (error as NodeJS.ErrnoException).code;
-  }
-}
-
-function textOf(path: string): string | undefined {
-  try {
-    return readFileSync(path, 'utf8');
-  } catch {
-    return undefined;
   }
 }
 

@@ -1,4 +1,4 @@
-import { fstatSync, readFileSync, statfsSync } from 'node:fs';
+import { fstatSync, statfsSync } from 'node:fs';
 import { constants } from 'node:os';
 import {
   checkFd,
@@ -13,6 +13,7 @@ import { withDeviceAdvice } from './device-advice.js';
 import { DmaBufError } from './errors.js';
 import { guardMemory } from './memory-guard.js';
 import { type NativeHandle, native } from './native.js';
+import { textOf } from './text-file.js';
 
 /** A range of a memfd, for {@link DmaBuf.fromMemfd}. */
 export interface MemfdRange {
@@ -48,12 +49,8 @@ function refuse(why: string, hint?: string): never {
  * size_limit_mb since Linux 7.3 (the largest int), and where it cannot be read: the kernel will say.
  */
 export function udmabufLimit(name: 'size_limit_mb' | 'list_limit'): number {
-  try {
-    const value = Number.parseInt(readFileSync(`/sys/module/udmabuf/parameters/${name}`, 'utf8'), 10);
-    return value >= 0 && value < 2 ** 31 - 1 ? value : Number.POSITIVE_INFINITY;
-  } catch {
-    return Number.POSITIVE_INFINITY;
-  }
+  const value = Number.parseInt(textOf(`/sys/module/udmabuf/parameters/${name}`) ?? '', 10);
+  return value >= 0 && value < 2 ** 31 - 1 ? value : Number.POSITIVE_INFINITY;
 }
 
 /** The module's limit on one buffer: without it the kernel says EINVAL. */

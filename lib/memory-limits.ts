@@ -1,5 +1,6 @@
 import { readdirSync, readFileSync } from 'node:fs';
 import { native } from './native.js';
+import { textOf } from './text-file.js';
 
 // How much memory there is for a buffer, by the kernel's own counters: of the machine, and of the control groups that this
 // process is in.
@@ -14,14 +15,6 @@ export interface MemoryLimit {
 /** A file's first line; undefined where it cannot be read. */
 function lineOf(path: string): string | undefined {
   return textOf(path)?.split('\n', 1)[0];
-}
-
-function textOf(path: string): string | undefined {
-  try {
-    return readFileSync(path, 'utf8');
-  } catch {
-    return undefined;
-  }
 }
 
 /** A file with one number in it; infinity for 'max' and where it cannot be read. */

@@ -98,7 +98,7 @@ napi_value SetWorker(Call& call) {
 
 void DeleteAddonData(napi_env env, void* data, void* /*hint*/) {
   auto* addon = static_cast<AddonData*>(data);
-  addon->unclaimed->Reclaim();
+  if (addon->unclaimed != nullptr) addon->unclaimed->Reclaim();
   CloseEntrusted(addon->worker());
   if (addon->registers_reference != nullptr) napi_delete_reference(env, addon->registers_reference);
   if (addon->unclaimed_reference != nullptr) napi_delete_reference(env, addon->unclaimed_reference);
@@ -118,10 +118,12 @@ Napi::Object Init(Napi::Env env, Napi::Object exports) {
   napi_set_instance_data(env, addon, DeleteAddonData, nullptr);
 
   Napi::Float64Array registers = Napi::Float64Array::New(env, kRegisterCount);
+  Napi::Float64Array unclaimed = Napi::Float64Array::New(env, Unclaimed::kRoom);
+  // A worker that is being terminated makes no objects any more, and runs nothing that would miss them.
+  if (registers.IsEmpty() || unclaimed.IsEmpty()) return exports;
   addon->registers = registers.Data();
   napi_create_reference(env, registers, 1, &addon->registers_reference);
   exports.Set("registers", registers);
-  Napi::Float64Array unclaimed = Napi::Float64Array::New(env, Unclaimed::kRoom);
   addon->unclaimed = std::make_unique<Unclaimed>(*addon->handles, unclaimed.Data());
   napi_create_reference(env, unclaimed, 1, &addon->unclaimed_reference);
   exports.Set("unclaimed", unclaimed);

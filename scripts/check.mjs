@@ -56,6 +56,7 @@ check('C++: clang-tidy', 'clang-tidy', [
   ...(headers ? [`-isystem${headers}`] : []),
   '-DNAPI_VERSION=8',
   '-DNAPI_DISABLE_CPP_EXCEPTIONS',
+  '-DNODE_API_SWALLOW_UNTHROWABLE_EXCEPTIONS',
 ]);
 
 // A user's project: the package as npm would install it, by its name, with their own compiler and its options.
