@@ -176,7 +176,7 @@ kernelTest('another user learns what could not be read', () =>
     const { attempts, unreadable } = json<Snapshot>(['ls'], nobody);
     assert.ok(unreadable.some(({ pid, error }) => pid === process.pid && error === 'EACCES'));
     const bpf = attempts.find(({ source }) => source === 'bpf');
-    assert.deepEqual(Object.keys(bpf?.error ?? {}), ['code', 'message']);
+    assert.deepEqual(Object.keys(bpf?.error ?? {}), ['code', 'message', 'hint']);
   }),
 );
 
