@@ -66,6 +66,8 @@ bool ClosesAtOnce(int fd, const ForeignStatus& status) {
   const dev_t device = status.file.identity.device;
   if (status.file.is_character_device) return IsVoid(status.file.device_number);
   if (major(device) != 0) return false;
+  // The name alone of a file of the kernel's own.
+  if (const Result<bool> path_only = IsPathOnly(fd); status.type == 0 && path_only && *path_only) return true;
   if (IsOnMemfdDevice(device)) return status.blocks <= kFewBlocks;
   const Result<FileDescription> file = DescribeForeignFile(fd);
   return file && file->kind != FileKind::kOther;
