@@ -2,12 +2,26 @@
 
 import assert from 'node:assert/strict';
 import { after } from 'node:test';
+import { snapshot } from 'dmabuf/inspect';
 import { Performers } from '../inject/performers.js';
 import { reduced } from '../inject/plan.js';
 import { scripts } from '../inject/scripts.js';
 import { tryScript } from '../inject/try-script.js';
 import { noFences } from '../support/fences.js';
 import { kernelTest } from '../support/kernel-test.js';
+
+/** Why the scripts that go by the BPF iterator cannot run, which the rules take for there. */
+async function whyNoIterator(): Promise<string | false> {
+  try {
+    await snapshot({ source: 'bpf' });
+    return noFences;
+  } catch {
+    return 'needs the BPF iterator';
+  }
+}
+
+const noIterator = await whyNoIterator();
+const byIterator = /BPF|snapshot by any|with devices|pinSync/;
 
 const performers = new Performers(reduced);
 after(() => performers.end());
@@ -20,7 +34,7 @@ kernelTest(
     // It has replaced the package's methods by others that count.
     performers.end();
   },
-  noFences,
+  noIterator,
 );
 
 for (const script of Object.keys(scripts)) {
@@ -30,6 +44,6 @@ for (const script of Object.keys(scripts)) {
       const { wrongs } = await tryScript(script, performers, reduced);
       assert.deepEqual(wrongs, []);
     },
-    noFences,
+    byIterator.test(script) ? noIterator : noFences,
   );
 }
