@@ -24,7 +24,7 @@ import {
   serverOptions,
   socketAddress,
 } from './server.js';
-import { again, later, SocketLine } from './socket-line.js';
+import { again, later, SocketLine, spend } from './socket-line.js';
 import { createSyncFile, handleOfSyncFile, SyncFile } from './sync-file.js';
 import { checkWaitOptions, PendingWaits, type WaitOptions, waitOptions } from './wait.js';
 
@@ -307,10 +307,7 @@ export class DmaBufChannel implements Disposable, AsyncIterable<ChannelMessage> 
       const limits = checkWaitOptions(options);
       if (self.#sending.mayTry(limits)) {
         writeSendables(handles);
-        if (self.#sendNow(bytes, handles.length) !== again) {
-          self.#sending.spend(handles.length);
-          return sent;
-        }
+        if (self.#sendNow(bytes, handles.length) !== again) return sent;
       }
       return self.#sendLater(new Uint8Array(bytes), hold(handles), limits);
     } catch (error) {
@@ -333,10 +330,7 @@ export class DmaBufChannel implements Disposable, AsyncIterable<ChannelMessage> 
       const limits = checkWaitOptions(options);
       if (self.#receiving.mayTry(limits)) {
         const message = self.#receiveNow();
-        if (message !== again && message !== later) {
-          self.#receiving.spend(message?.handles.length ?? 0);
-          return Promise.resolve(message);
-        }
+        if (message !== again && message !== later) return Promise.resolve(message);
         if (message === later) self.#receiving.delay();
       }
       return self.#receiving.run(() => self.#receiveNow(), limits, 'waiting for a message');
@@ -408,7 +402,9 @@ export class DmaBufChannel implements Disposable, AsyncIterable<ChannelMessage> 
 
   /** The handles are in the addon's registers. */
   #sendNow(bytes: Uint8Array, count: number): undefined | typeof again {
-    return native.send(this.#handle, bytes, count) < 0 ? again : undefined;
+    if (native.send(this.#handle, bytes, count) < 0) return again;
+    spend(count, bytes.length);
+    return undefined;
   }
 
   /** Waits its turn, with a copy of the data and of the handles, which are closed when it is over. */
@@ -433,12 +429,14 @@ export class DmaBufChannel implements Disposable, AsyncIterable<ChannelMessage> 
       const message = { data: copyOf(arrivals, 0, length), handles: readHandles() };
       // The numbers of other files are the receiver's from here on.
       for (let index = 0; index < message.handles.length; index++) native.unclaimed[index] = 0;
+      spend(message.handles.length, length);
       return message;
     }
     if (length === -1) return again;
     if (length === -2) return undefined;
     if (length === -5) return later;
     if (length === -6) throw dropped();
+    spend(native.registers[0] as number);
     throw truncated(length === -3, this.#maxMessageSize);
   }
 }

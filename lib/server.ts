@@ -23,7 +23,7 @@ import { createError, DmaBufError, fromNode } from './errors.js';
 import { describe, guard, noSentinel, type Sentinel, unguard } from './handle.js';
 import { type NativeHandle, native } from './native.js';
 import { markUncloneable, showDetails } from './present.js';
-import { again, letTurn, SocketLine } from './socket-line.js';
+import { again, letTurn, SocketLine, spend } from './socket-line.js';
 import { checkWaitOptions, type WaitOptions } from './wait.js';
 
 /** How a server shall listen. */
@@ -209,6 +209,9 @@ function removeDead(path: string): void {
   }
 }
 
+/** What a new channel takes, in messages. */
+const costOfChannel = 16;
+
 /** Known to this module alone, so that nobody else constructs. */
 const construct = Symbol('DmaBufServer');
 
@@ -338,7 +341,9 @@ export class DmaBufServer implements Disposable, AsyncIterable<DmaBufChannel> {
 
   #acceptNow(): DmaBufChannel | typeof again {
     const handle = native.accept(this.#handle);
-    return handle < 0 ? again : this.#toChannel(handle);
+    if (handle < 0) return again;
+    spend(costOfChannel);
+    return this.#toChannel(handle);
   }
 }
 

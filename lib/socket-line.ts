@@ -38,10 +38,26 @@ interface Place {
 }
 
 /**
- * How much in a row may be done at once, in messages and handles. Then it waits in line, and so for the event loop: a
- * peer that is fast enough would otherwise keep everything else in this process from running.
+ * How much the lines of this thread may do in one turn of the event loop, all together: messages, handles, and every 4 KiB
+ * of data. Peers that are many or fast enough would otherwise keep everything else in this process from running.
  */
-const mostAtOnce = 1024;
+const mostInTurn = 1024;
+let left = mostInTurn;
+
+/** What was done is so much, besides a message. */
+export function spend(handles: number, bytes = 0): void {
+  left -= handles + (bytes >>> 12);
+}
+
+/** Lines that wait for the next turn, in the order in which they get it. */
+const overdue = new Set<SocketLine>();
+
+function nextTurn(): void {
+  left = mostInTurn;
+  const lines = [...overdue];
+  overdue.clear();
+  for (const line of lines) line.takeTurn();
+}
 
 /** Calls that wait in line for a socket, in one direction: first come, first served. */
 export class SocketLine {
@@ -51,28 +67,23 @@ export class SocketLine {
   readonly #places = new Set<Place>();
   readonly #waits = new PendingWaits();
   #watch: number | undefined;
-  #atOnce = 0;
-  #turn: NodeJS.Immediate | undefined;
   #pause: NodeJS.Timeout | undefined;
-  #turnFirst = false;
 
   constructor(handle: NativeHandle, direction: 1 | 2) {
     this.#handle = handle;
     this.#direction = direction;
   }
 
-  /** Whether nobody waits, and it is not time to let the event loop turn, or there is no time for it. */
+  /** Whether nobody waits, and there is something left to do in this turn of the event loop, or no time for another. */
   mayTry({ timeout }: Limits): boolean {
     if (this.#places.size > 0) return false;
-    if (this.#atOnce++ < mostAtOnce || timeout === 0) return true;
-    this.#atOnce = 0;
-    this.#turnFirst = true;
-    return false;
+    left--;
+    return left >= 0 || timeout === 0;
   }
 
-  /** What was done at once was more than a message. */
-  spend(handles: number): void {
-    this.#atOnce += handles;
+  /** Its turn has come, unless those before it have left nothing. */
+  takeTurn(): void {
+    this.#advance(0);
   }
 
   /** The next attempt is made a little later. */
@@ -133,9 +144,8 @@ export class SocketLine {
   #remove(place: Place): void {
     this.#places.delete(place);
     if (this.#places.size > 0) return;
-    clearImmediate(this.#turn);
+    overdue.delete(this);
     clearTimeout(this.#pause);
-    this.#turn = undefined;
     this.#pause = undefined;
     if (this.#watch === undefined) return;
     native.cancelPoll(this.#watch);
@@ -143,13 +153,10 @@ export class SocketLine {
   }
 
   #start(): void {
-    if (this.#turn !== undefined || this.#pause !== undefined) return;
-    if (this.#turnFirst) {
-      this.#turnFirst = false;
-      this.#turn = setImmediate(() => {
-        this.#turn = undefined;
-        this.#advance(0);
-      });
+    if (this.#pause !== undefined) return;
+    if (left <= 0) {
+      if (overdue.size === 0) setImmediate(nextTurn);
+      overdue.add(this);
       return;
     }
     this.#watch ??= native.poll(this.#handle, this.#direction, (errno) => {
@@ -162,6 +169,8 @@ export class SocketLine {
     // A pending error of the socket is told by the first attempt; where it is not, asking again would never end.
     let unexplained = errno < 0;
     for (const place of this.#places) {
+      if (left <= 0 && !unexplained) break;
+      left--;
       try {
         if (!place.advance()) {
           if (!unexplained) break;

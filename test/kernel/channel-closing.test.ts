@@ -4,12 +4,12 @@
 import assert from 'node:assert/strict';
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { chmodSync, mkdtempSync, rmSync } from 'node:fs';
+import { chmodSync, closeSync, mkdtempSync, openSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import type { TestContext } from 'node:test';
-import { DmaBufChannel } from 'dmabuf';
+import { closeHandles, DmaBufChannel } from 'dmabuf';
 import { channelTest, compiled, Peer, programFile } from '../support/peers.js';
 
 // A socket lingers for a minute, and the file system never answers; what is between is a busy machine's.
@@ -167,3 +167,43 @@ channelTest(
   },
   noRoot,
 );
+
+// ---------- how much at once
+
+for (const [what, bytes] of [
+  ['received', 1],
+  ['refused', 2],
+] as const) {
+  channelTest(`the event loop turns before all messages of 64 peers are ${what}`, async () => {
+    const [here, there] = pairs(64);
+    const receivers = here.map((channel) => DmaBufChannel.adopt(channel.release(), { maxMessageSize: 1 }));
+    const file = openSync('/dev/null', 'r');
+    const message = new Uint8Array(bytes);
+    for (const channel of there) {
+      for (let count = 0; count < 4; count++) await channel.send(message, new Array(64).fill(file));
+    }
+    let inTurn = 0;
+    let most = 0;
+    let over = false;
+    const turn = (): void => {
+      most = Math.max(most, inTurn);
+      inTurn = 0;
+      if (!over) setImmediate(turn);
+    };
+    setImmediate(turn);
+    const receive = async (channel: DmaBufChannel): Promise<void> => {
+      for (let count = 0; count < 4; count++) {
+        const received = await channel.receive().catch(() => undefined);
+        closeHandles(received?.handles ?? []);
+        inTurn += 64;
+      }
+    };
+    await Promise.all(receivers.map(receive));
+    over = true;
+    most = Math.max(most, inTurn);
+    closeSync(file);
+    for (const channel of [...receivers, ...there]) channel.close();
+    // Of 16 384 descriptors; what is done in a turn may come before and after the count.
+    assert.ok(most <= 2 * (1024 + 64), `${most} in a turn`);
+  });
+}
