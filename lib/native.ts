@@ -38,6 +38,10 @@ export interface Native {
   readonly unclaimed: Float64Array;
   readonly pageSize: number;
   setErrorFactory(factory: typeof createError): void;
+  /** Called when no thread could be made for what waits to be closed. */
+  setClosersTimer(awaitClosers: () => void): void;
+  /** Whether there still is none. */
+  startClosers(): boolean;
   /** This is a worker: what receive() and createMemfd() give it to close is closed when it ends. */
   setWorker(): void;
 
@@ -211,6 +215,14 @@ function mustWaitOnThread(): boolean {
   return versions.bun !== undefined || versions.deno !== undefined || env.DMABUF_TEST_WAITING === 'thread';
 }
 
+/** Tries every now and then to have the threads that could not be made. It keeps no process alive. */
+function awaitClosers(loaded: Native): void {
+  const timer = setInterval(() => {
+    if (!loaded.startClosers()) clearInterval(timer);
+  }, 50);
+  timer.unref();
+}
+
 /**
  * The addon of this environment. Importing the package loads nothing: the first use does, or throws an error that says why
  * it cannot. Until then a stand-in is here, whose place the addon takes.
@@ -221,6 +233,7 @@ export let native: Native = new Proxy({} as Native, {
     loaded.setErrorFactory((code, syscall, path) =>
       createError(code, syscall, path, adviceOf(loaded, code, syscall)),
     );
+    loaded.setClosersTimer(() => awaitClosers(loaded));
     if (mustWaitOnThread()) loaded.waitOnThread();
     if (!isMainThread) loaded.setWorker();
     native = loaded;

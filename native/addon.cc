@@ -1,6 +1,7 @@
 // The one list of everything that JavaScript sees of the addon.
 
 #include "js/functions.h"
+#include "os/closer.h"
 #include "os/entrusted.h"
 
 namespace dmabuf {
@@ -90,6 +91,20 @@ napi_value SetErrorFactory(Call& call) {
   return nullptr;
 }
 
+// (awaitClosers: () => void) => void; it calls startClosers() in a while, and again until that returns false
+napi_value SetClosersTimer(Call& call) {
+  if (call.addon().await_closers == nullptr) {
+    napi_create_reference(call.env(), call.argument(0), 1, &call.addon().await_closers);
+  }
+  return nullptr;
+}
+
+// () => boolean
+napi_value StartMissingClosers(Call& call) {
+  call.addon().awaits_closers = StartClosers();
+  return call.Boolean(call.addon().awaits_closers);
+}
+
 // This environment is a worker's.
 napi_value SetWorker(Call& call) {
   call.addon().is_worker = true;
@@ -104,6 +119,7 @@ void DeleteAddonData(napi_env env, void* data, void* /*hint*/) {
   if (addon->unclaimed_reference != nullptr) napi_delete_reference(env, addon->unclaimed_reference);
   if (addon->arrivals_reference != nullptr) napi_delete_reference(env, addon->arrivals_reference);
   if (addon->create_error != nullptr) napi_delete_reference(env, addon->create_error);
+  if (addon->await_closers != nullptr) napi_delete_reference(env, addon->await_closers);
   delete addon;
 }
 
@@ -130,6 +146,8 @@ Napi::Object Init(Napi::Env env, Napi::Object exports) {
   exports.Set("pageSize", Napi::Number::New(env, static_cast<double>(PageSize())));
 
   Define(env, exports, "setErrorFactory", Entry<SetErrorFactory, 1>, addon);
+  Define(env, exports, "setClosersTimer", Entry<SetClosersTimer, 1>, addon);
+  Define(env, exports, "startClosers", Entry<StartMissingClosers, 0>, addon);
   Define(env, exports, "setWorker", Entry<SetWorker, 0>, addon);
   for (const Export& function : kExports) Define(env, exports, function.name, function.callback, addon);
   return exports;

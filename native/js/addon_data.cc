@@ -39,4 +39,22 @@ void AddonData::Throw(napi_env env, const char* code) const {
   ThrowCreated(env, create_error, 1, &argument);
 }
 
+void AddonData::AskForClosers(napi_env env) {
+  if (awaits_closers || await_closers == nullptr) return;
+  // What the call itself throws goes on.
+  napi_value thrown = nullptr;
+  bool throws = false;
+  napi_is_exception_pending(env, &throws);
+  if (throws) napi_get_and_clear_last_exception(env, &thrown);
+  napi_value function = nullptr;
+  napi_value undefined = nullptr;
+  napi_get_reference_value(env, await_closers, &function);
+  napi_get_undefined(env, &undefined);
+  awaits_closers = napi_call_function(env, undefined, function, 0, nullptr, nullptr) == napi_ok;
+  // At the end of the stack it throws, too: the next call asks again.
+  napi_value failure = nullptr;
+  if (!awaits_closers) napi_get_and_clear_last_exception(env, &failure);
+  if (throws) napi_throw(env, thrown);
+}
+
 }  // namespace dmabuf

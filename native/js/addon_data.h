@@ -42,6 +42,11 @@ struct AddonData {
 
   void Throw(napi_env env, const SystemError& error, const char* path) const;
   void Throw(napi_env env, const char* code) const;
+
+  // The library's function that has startClosers() called in a while, and whether it does that already.
+  napi_ref await_closers = nullptr;
+  bool awaits_closers = false;
+  void AskForClosers(napi_env env);
 };
 
 // The registers have room for as many fences of a sync_file, and for the handles of the largest message.

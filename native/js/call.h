@@ -5,6 +5,7 @@
 
 #include "js/addon_data.h"
 #include "js/napi_setup.h"
+#include "os/closer.h"
 #include "os/result.h"
 
 namespace dmabuf {
@@ -136,7 +137,9 @@ template <napi_value (*function)(Call&), size_t count>
 napi_value Entry(napi_env env, napi_callback_info info) {
   static_assert(count <= Call::kMaxArguments);
   Call call(env, info, count);
-  return function(call);
+  const napi_value result = function(call);
+  if (closers_missing.load(std::memory_order_relaxed)) call.addon().AskForClosers(env);
+  return result;
 }
 
 }  // namespace dmabuf

@@ -29,7 +29,7 @@ void CloseChannel(Handle& handle) {
     return;
   }
   const bool alone = !handle.lent && connection.marked;
-  CloseConnection(std::move(handle.fd), {connection.marked, true}, alone, connection.ended);
+  CloseConnection(std::move(handle.fd), {connection.marked, alone, connection.ended}, connection.sender);
 }
 
 // Closes what is still ours. Somebody may have closed the number behind our back and got it for another

@@ -227,6 +227,7 @@ napi_value DescribePeer(Call& call) {
   if (!FindChannel(call, &channel)) return nullptr;
   const Result<PeerCredentials> peer = PeerOf(channel->fd.get());
   if (!peer) return call.Fail(peer.error()), nullptr;
+  channel->connection->sender->user = peer->uid;
   double* registers = call.addon().registers;
   registers[0] = peer->pid;
   registers[1] = peer->uid;
@@ -303,7 +304,7 @@ napi_value ReceiveOnChannel(Call& call) {
   if (received->kind == Received::Kind::kNoRoom) {
     connection.delivered = received->delivered;
     connection.discarding_since = Milliseconds();
-    connection.discarding = DiscardMessage(channel->fd.get());
+    connection.discarding = DiscardMessage(channel->fd.get(), connection.sender);
     return call.Number(int32_t{kLater});
   }
   addon.registers[0] = static_cast<double>(received->delivered);
@@ -329,7 +330,8 @@ napi_value CloseNumbers(Call& call) {
   std::vector<ForeignFile> files;
   for (size_t index = 0; index < count; index++) {
     const int fd = static_cast<int>(numbers[index]);
-    files.push_back({fd, Redeem(fd)});
+    const Result<ForeignStatus> status = StatusWithoutServer(fd);
+    files.push_back({fd, Redeem(fd, status), status});
   }
   const Result<void> closed = CloseForeignFiles(files, Wait::kAMoment);
   if (!closed) call.Fail(closed.error());

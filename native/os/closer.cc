@@ -15,24 +15,30 @@
 #include <deque>
 #include <list>
 #include <optional>
+#include <unordered_set>
 #include <utility>
 
 #include "os/file.h"
-#include "os/file_kind.h"
 
 namespace dmabuf {
 namespace {
 
 // How long the calling thread may wait for the closer, in all, in every second.
-constexpr int64_t kMostWaitNanoseconds = 30'000'000;
-constexpr int64_t kOneWaitNanoseconds = 20'000'000;
+constexpr int64_t kMostWaitNanoseconds = 15'000'000;
+constexpr int64_t kOneWaitNanoseconds = 10'000'000;
+// It does not wait for more files than these: closing them takes time enough.
+constexpr size_t kMostWaitedFor = 8;
 constexpr int64_t kSecond = 1'000'000'000;
-constexpr size_t kMostPerDevice = 2;
+// And how many descriptors of queues it may look at.
+constexpr size_t kMostLooks = 1024;
 // glibc takes the thread-local storage of the whole program out of it.
 constexpr size_t kStackBytes = 256 << 10;
 
 // Files of tmpfs that are freed within a moment. (The last holder of a memfd frees its pages.)
-constexpr uint64_t kFewBlocks = (64 << 20) / 512;
+constexpr uint64_t kFewBlocks = (4 << 20) / 512;
+
+// Of files that could not be looked at.
+constexpr dev_t kUnknownDevice = ~dev_t{0};
 
 int64_t Now() {
   timespec time;
@@ -69,8 +75,8 @@ bool ClosesAtOnce(int fd, const ForeignStatus& status) {
   // The name alone of a file of the kernel's own.
   if (const Result<bool> path_only = IsPathOnly(fd); status.type == 0 && path_only && *path_only) return true;
   if (IsOnMemfdDevice(device)) return status.blocks <= kFewBlocks;
-  const Result<FileDescription> file = DescribeForeignFile(fd);
-  return file && file->kind != FileKind::kOther;
+  const Result<FileKind> kind = KindOfForeignFile(fd, status);
+  return kind && *kind != FileKind::kOther;
 }
 
 struct Batch {
@@ -80,13 +86,38 @@ struct Batch {
 struct Task {
   int fd = -1;
   std::optional<FileIdentity> identity;  // none: a look at it has failed
+  dev_t device = kUnknownDevice;         // whose files may wait for one another; 0: for no other's
   std::shared_ptr<Sender> sender;
   std::shared_ptr<Batch> batch;            // that somebody waits for
   std::shared_ptr<Discarding> discarding;  // instead of closing
 };
 
-// Files that could not be looked at count as of one device.
-dev_t DeviceOf(const Task& task) { return task.identity ? task.identity->device : 0; }
+// All sockets are of one device, all pipes of another, and nobody serves these: what keeps one of them from
+// closing is its sender's doing.
+dev_t DeviceOf(const ForeignStatus& status, bool has_sender) {
+  const bool served = status.type != 0 && status.type != S_IFSOCK && status.type != S_IFIFO;
+  return served || !has_sender ? status.file.identity.device : 0;
+}
+
+Task TaskFor(int fd, const Result<ForeignStatus>& status, const std::shared_ptr<Sender>& sender) {
+  Task task;
+  task.fd = fd;
+  task.sender = sender;
+  if (status) {
+    task.identity = status->file.identity;
+    task.device = DeviceOf(*status, sender != nullptr);
+  }
+  return task;
+}
+
+// What waits of one sender on one device, in the order in which it came.
+struct Lane {
+  dev_t device;
+  std::shared_ptr<Sender> sender;
+  std::deque<Task> tasks;
+
+  [[nodiscard]] bool IsOf(const Task& task) const { return device == task.device && sender == task.sender; }
+};
 
 class Lock {
  public:
@@ -113,26 +144,21 @@ class Closer {
   // early in close(2), and it may be somebody's again.
   bool Owns(int fd) {
     const Lock lock(&mutex_);
-    return std::any_of(waiting_.begin(), waiting_.end(),
-                       [fd](const Task& task) { return task.fd == fd && !task.discarding; });
+    return numbers_.count(fd) > 0;
   }
 
   void Add(std::vector<Task>&& tasks, Wait wait) {
     if (tasks.empty()) return;
+    const bool waits = wait == Wait::kAMoment && tasks.size() <= kMostWaitedFor;
     const auto batch = std::make_shared<Batch>();
     const Lock lock(&mutex_);
     for (Task& task : tasks) {
-      if (wait == Wait::kAMoment) task.batch = batch;
-      if (task.sender) {
-        task.sender->waiting++;
-        if (task.sender->waiting > kMostWaitingOfOne || waiting_.size() >= kMostWaiting) {
-          task.sender->dropped = true;
-        }
-      }
-      waiting_.push_back(std::move(task));
+      if (waits) task.batch = batch;
+      Queue(std::move(task));
     }
+    DropTheHeaviest();
     StartThread();
-    if (wait == Wait::kAMoment) {
+    if (waits) {
       batch->left = tasks.size();
       WaitFor(*batch);
     }
@@ -140,16 +166,27 @@ class Closer {
 
   void CloseAfter(const std::shared_ptr<Discarding>& discarding) {
     const Lock lock(&mutex_);
-    if (discarding->done) {
-      Task task;
-      task.fd = discarding->socket;
-      const Result<ForeignStatus> status = StatusWithoutServer(task.fd);
-      if (status) task.identity = status->file.identity;
-      waiting_.push_back(std::move(task));
-      StartThread();
-    } else {
+    if (!discarding->done) {
       discarding->close_after = true;
+      return;
     }
+    Queue(TaskFor(discarding->socket, StatusWithoutServer(discarding->socket), discarding->sender));
+    StartThread();
+  }
+
+  // Returns whether there still is work for a thread that cannot be made.
+  bool StartMissing() {
+    const Lock lock(&mutex_);
+    StartThread();
+    return closers_missing;
+  }
+
+  bool MayLookAt(size_t count) {
+    const Lock lock(&mutex_);
+    BeginSecond(Now());
+    if (looked_ >= kMostLooks) return false;
+    looked_ += count;
+    return true;
   }
 
  private:
@@ -161,16 +198,71 @@ class Closer {
     pthread_condattr_destroy(&attributes);
   }
 
-  std::deque<Task>::iterator FindNext() {
-    return std::find_if(waiting_.begin(), waiting_.end(), [this](const Task& task) {
-      const auto same = [&task](const Task& other) { return DeviceOf(other) == DeviceOf(task); };
-      return static_cast<size_t>(std::count_if(running_.begin(), running_.end(), same)) < kMostPerDevice;
-    });
+  void Queue(Task&& task) {
+    if (!task.discarding) numbers_.insert(task.fd);
+    waiting_++;
+    if (task.sender && ++task.sender->waiting > kMostWaitingOfOne) task.sender->dropped = true;
+    // Mostly it is of the same lane as the one before.
+    if (lanes_.empty() || !lanes_.back().IsOf(task)) {
+      const auto same = [&task](const Lane& lane) { return lane.IsOf(task); };
+      const auto lane = std::find_if(lanes_.begin(), lanes_.end(), same);
+      if (lane == lanes_.end()) {
+        lanes_.push_back({task.device, task.sender, {}});
+      } else {
+        lane->tasks.push_back(std::move(task));
+        return;
+      }
+    }
+    lanes_.back().tasks.push_back(std::move(task));
   }
 
-  // One thread more, where there is work for it. EAGAIN: whoever comes next tries again.
+  void DropTheHeaviest() {
+    if (waiting_ <= kMostWaiting) return;
+    for (const Lane& lane : lanes_) {
+      if (lane.sender && lane.sender->waiting > kMostWaitingBeyond) lane.sender->dropped = true;
+    }
+  }
+
+  // Whether the lane has its share of the threads yet.
+  bool MayRun(const Lane& lane) {
+    size_t of_device = 0;
+    size_t of_sender = 0;
+    size_t of_user = 0;
+    for (const Task& task : running_) {
+      if (task.device == lane.device) of_device++;
+      if (task.sender == lane.sender) of_sender++;
+      if (task.sender && lane.sender && task.sender->user == lane.sender->user) of_user++;
+    }
+    if (lane.device != 0 && of_device >= kMostPerDevice) return false;
+    if (running_.size() >= kForEverybody && of_sender > 0) return false;
+    return !lane.sender || (of_sender < kMostPerSender && of_user < kMostPerUser);
+  }
+
+  std::list<Lane>::iterator FindNext() {
+    return std::find_if(lanes_.begin(), lanes_.end(), [this](const Lane& lane) { return MayRun(lane); });
+  }
+
+  // The next of a lane, which is the last then: each has its turn.
+  std::list<Task>::iterator Take(std::list<Lane>::iterator lane) {
+    const auto task = running_.insert(running_.end(), std::move(lane->tasks.front()));
+    lane->tasks.pop_front();
+    if (lane->tasks.empty()) {
+      lanes_.erase(lane);
+    } else {
+      lanes_.splice(lanes_.end(), lanes_, lane);
+    }
+    waiting_--;
+    if (!task->discarding) numbers_.erase(task->fd);
+    if (task->sender) task->sender->waiting--;
+    return task;
+  }
+
+  // One thread more, where there is work for it.
   void StartThread() {
-    if (threads_ >= kMostClosers || FindNext() == waiting_.end()) return;
+    if (threads_ >= kMostClosers || FindNext() == lanes_.end()) {
+      closers_missing = false;
+      return;
+    }
     sigset_t all;
     sigset_t before;
     sigfillset(&all);
@@ -180,7 +272,8 @@ class Closer {
     pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
     pthread_attr_setstacksize(&attributes, kStackBytes);
     pthread_t thread;
-    if (pthread_create(&thread, &attributes, Run, this) == 0) threads_++;
+    closers_missing = pthread_create(&thread, &attributes, Run, this) != 0;
+    if (!closers_missing) threads_++;
     pthread_attr_destroy(&attributes);
     pthread_sigmask(SIG_SETMASK, &before, nullptr);
   }
@@ -192,17 +285,14 @@ class Closer {
 
   void Work() {
     pthread_mutex_lock(&mutex_);
-    for (auto next = FindNext(); next != waiting_.end(); next = FindNext()) {
-      const auto current = running_.insert(running_.end(), std::move(*next));
-      waiting_.erase(next);
-      const Task& task = *current;
-      if (task.sender) task.sender->waiting--;
+    for (auto next = FindNext(); next != lanes_.end(); next = FindNext()) {
+      const auto current = Take(next);
       StartThread();  // this one may never come back
       pthread_mutex_unlock(&mutex_);
-      Do(task);
+      Do(*current);
       pthread_mutex_lock(&mutex_);
-      if (task.discarding) Finish(*task.discarding, task.identity);
-      if (task.batch && --task.batch->left == 0) pthread_cond_broadcast(&finished_);
+      if (current->discarding) Finish(*current);
+      if (current->batch && --current->batch->left == 0) pthread_cond_broadcast(&finished_);
       running_.erase(current);
     }
     threads_--;
@@ -222,21 +312,27 @@ class Closer {
     ::close(task.fd);
   }
 
-  void Finish(Discarding& discarding, const std::optional<FileIdentity>& identity) {
-    discarding.done = true;
-    if (!discarding.close_after) return;
-    Task task;
-    task.fd = discarding.socket;
-    task.identity = identity;
-    waiting_.push_back(std::move(task));
+  void Finish(const Task& task) {
+    task.discarding->done = true;
+    if (!task.discarding->close_after) return;
+    Task next;
+    next.fd = task.fd;
+    next.identity = task.identity;
+    next.device = task.device;
+    next.sender = task.sender;
+    Queue(std::move(next));
+  }
+
+  void BeginSecond(int64_t now) {
+    if (now - second_ <= kSecond) return;
+    second_ = now;
+    waited_ = 0;
+    looked_ = 0;
   }
 
   void WaitFor(const Batch& batch) {
     const int64_t start = Now();
-    if (start - second_ > kSecond) {
-      second_ = start;
-      waited_ = 0;
-    }
+    BeginSecond(start);
     const int64_t most = std::min(kOneWaitNanoseconds, kMostWaitNanoseconds - waited_);
     if (threads_ == 0 || most <= 0) return;
     const int64_t end = start + most;
@@ -249,32 +345,37 @@ class Closer {
 
   pthread_mutex_t mutex_ = PTHREAD_MUTEX_INITIALIZER;
   pthread_cond_t finished_;
-  std::deque<Task> waiting_;
+  std::list<Lane> lanes_;            // none of them is empty
+  std::unordered_set<int> numbers_;  // of those that wait
+  size_t waiting_ = 0;
   std::list<Task> running_;
   size_t threads_ = 0;
   int64_t second_ = 0;  // when it began
   int64_t waited_ = 0;  // in it
+  size_t looked_ = 0;   // in it
 };
 
 }  // namespace
 
+std::atomic<bool> closers_missing{false};
+
+bool StartClosers() { return Closer::Get().StartMissing(); }
+
+bool MayLookAt(size_t count) { return Closer::Get().MayLookAt(count); }
+
 Result<void> CloseForeignFiles(const std::vector<ForeignFile>& files, Wait wait) {
   std::vector<Task> tasks;
+  std::unordered_set<int> numbers;
   bool all_open = true;
   for (const ForeignFile& file : files) {
-    const Result<ForeignStatus> status = StatusWithoutServer(file.fd);
-    const auto same = [&file](const Task& task) { return task.fd == file.fd; };
-    Task task;
-    task.fd = file.fd;
-    if (status) task.identity = status->file.identity;
-    task.sender = file.sender;
-    if ((!status && status.error().number == EBADF) || std::any_of(tasks.begin(), tasks.end(), same) ||
-        Closer::Get().Owns(file.fd)) {
+    const bool twice = files.size() > 1 && !numbers.insert(file.fd).second;
+    const Result<ForeignStatus> status = file.status ? *file.status : StatusWithoutServer(file.fd);
+    if ((!status && status.error().number == EBADF) || twice || Closer::Get().Owns(file.fd)) {
       all_open = false;
     } else if (status && ClosesAtOnce(file.fd, *status)) {
       ::close(file.fd);
     } else {
-      tasks.push_back(std::move(task));
+      tasks.push_back(TaskFor(file.fd, status, file.sender));
     }
   }
   Closer::Get().Add(std::move(tasks), wait);
@@ -282,13 +383,12 @@ Result<void> CloseForeignFiles(const std::vector<ForeignFile>& files, Wait wait)
   return {};
 }
 
-std::shared_ptr<Discarding> DiscardMessage(int socket) {
+std::shared_ptr<Discarding> DiscardMessage(int socket, const std::shared_ptr<Sender>& sender) {
   auto discarding = std::make_shared<Discarding>();
   discarding->socket = socket;
-  std::vector<Task> tasks(1);
-  tasks[0].fd = socket;
-  const Result<ForeignStatus> status = StatusWithoutServer(socket);
-  if (status) tasks[0].identity = status->file.identity;
+  discarding->sender = sender;
+  std::vector<Task> tasks;
+  tasks.push_back(TaskFor(socket, StatusWithoutServer(socket), sender));
   tasks[0].discarding = discarding;
   Closer::Get().Add(std::move(tasks), Wait::kNo);
   return discarding;

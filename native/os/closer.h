@@ -1,10 +1,14 @@
 #pragma once
 
+#include <sys/types.h>
+
 #include <atomic>
 #include <cstddef>
 #include <memory>
+#include <optional>
 #include <vector>
 
+#include "os/file_kind.h"
 #include "os/result.h"
 
 namespace dmabuf {
@@ -13,13 +17,15 @@ namespace dmabuf {
 struct Sender {
   // It has sent more than can be closed, and nothing more is received from it.
   std::atomic<bool> dropped{false};
-  size_t waiting = 0;  // descriptors that wait to be closed; under the closer's lock
+  std::atomic<uid_t> user{0};  // whose process it is
+  size_t waiting = 0;          // descriptors that wait to be closed; under the closer's lock
 };
 
 // A message that a thread of the closer takes out of a socket and throws away, with its descriptors.
 struct Discarding {
   std::atomic<bool> done{false};
   int socket = -1;
+  std::shared_ptr<Sender> sender;
   bool close_after = false;  // under the closer's lock
 };
 
@@ -27,15 +33,21 @@ struct Discarding {
 // does not answer (FUSE, CUSE, NFS), a TCP socket that lingers, a pipe or a Unix socket whose lock or queue
 // depends on such a file. So a few threads of this process close them, and no other ever does.
 //
-// One for the whole process, since descriptors and threads are the process's own. At most kMostClosers
-// threads, of which no device's files occupy more than two: who serves a file system that never answers takes
-// two threads for ever, and the others go on. They end when nothing is left to do. What is more than they can
-// do stays open and waits (also when no thread can be made at all), until one has time.
+// One for the whole process, since descriptors and threads are the process's own. A thread may be lost for
+// ever to who serves a file system that never answers, so each has a share: of at most kMostClosers threads
+// two for files of one device, two for one sender, all but one for the peers of one user, and the last two
+// only for senders who have none. Threads end when nothing is left to do. What is more than they can do stays
+// open and waits, until one has time.
 constexpr size_t kMostClosers = 8;
-// Beyond these, whoever brought the descriptors is dropped: of one sender two full messages, of all together
-// about what processes that may open 1024 files can spare.
+constexpr size_t kMostPerDevice = 2;
+constexpr size_t kMostPerSender = 2;
+constexpr size_t kMostPerUser = kMostClosers - 1;
+constexpr size_t kForEverybody = kMostClosers - 2;
+// A sender with more that waits is dropped. While more than kMostWaiting wait in all (which is about what
+// processes that may open 1024 files can spare), that is who has more than one full message.
 constexpr size_t kMostWaitingOfOne = 512;
 constexpr size_t kMostWaiting = 768;
+constexpr size_t kMostWaitingBeyond = 253;
 
 enum class Wait : bool { kNo, kAMoment };
 
@@ -43,6 +55,7 @@ enum class Wait : bool { kNo, kAMoment };
 struct ForeignFile {
   int fd;
   std::shared_ptr<Sender> sender;
+  std::optional<Result<ForeignStatus>> status = std::nullopt;  // a look at it that has been taken
 };
 
 // Closes strangers' descriptors: at once what certainly does not sleep, the others by the closer's threads.
@@ -50,8 +63,18 @@ struct ForeignFile {
 // EBADF, after all the others were closed, for one that is not open or waits already.
 Result<void> CloseForeignFiles(const std::vector<ForeignFile>& files, Wait wait = Wait::kNo);
 
-// Has one of the closer's threads throw away the next message of a socket.
-std::shared_ptr<Discarding> DiscardMessage(int socket);
+// No thread could be made for what waits (EAGAIN). Whoever sees this calls StartClosers() a little later, and
+// again as long as that returns true.
+extern std::atomic<bool> closers_missing;
+bool StartClosers();
+
+// Whether the calling thread may go on to look at descriptors in somebody's queue, and counts so many. It may
+// look at some in every second, so that no queue holds it up.
+bool MayLookAt(size_t count);
+
+// Has one of the closer's threads throw away the next message of a socket, which its sender's files may keep
+// waiting.
+std::shared_ptr<Discarding> DiscardMessage(int socket, const std::shared_ptr<Sender>& sender);
 // Closes the socket that a message is being thrown away of, when that is over.
 void CloseAfter(const std::shared_ptr<Discarding>& discarding);
 

@@ -5,8 +5,6 @@
 #include <unordered_map>
 #include <vector>
 
-#include "os/file_kind.h"
-
 namespace dmabuf {
 namespace {
 
@@ -29,8 +27,7 @@ Table& TheTable() {
 }
 
 // Whether the number still stands for that file, as far as an inode says; those without a type share one.
-bool IsStill(int fd, const FileIdentity& identity, bool certainly) {
-  const Result<ForeignStatus> status = StatusWithoutServer(fd);
+bool IsStill(const Result<ForeignStatus>& status, const FileIdentity& identity, bool certainly) {
   return status && status->file.identity == identity && !(certainly && status->type == 0);
 }
 
@@ -46,6 +43,10 @@ void Entrust(int fd, const FileIdentity& identity, const std::shared_ptr<Sender>
 }
 
 std::shared_ptr<Sender> Redeem(int fd) {
+  return TheTable().size == 0 ? nullptr : Redeem(fd, StatusWithoutServer(fd));
+}
+
+std::shared_ptr<Sender> Redeem(int fd, const Result<ForeignStatus>& status) {
   Table& table = TheTable();
   if (table.size == 0) return nullptr;
   const std::lock_guard<std::mutex> lock(table.mutex);
@@ -54,7 +55,7 @@ std::shared_ptr<Sender> Redeem(int fd) {
   const Entry entry = std::move(found->second);
   table.entries.erase(found);
   table.size = table.entries.size();
-  return IsStill(fd, entry.identity, false) ? entry.sender : nullptr;
+  return IsStill(status, entry.identity, false) ? entry.sender : nullptr;
 }
 
 void CloseEntrusted(const void* environment) {
@@ -68,7 +69,7 @@ void CloseEntrusted(const void* environment) {
       ++entry;
       continue;
     }
-    if (IsStill(fd, what.identity, true)) files.push_back({fd, what.sender});
+    if (IsStill(StatusWithoutServer(fd), what.identity, true)) files.push_back({fd, what.sender});
     entry = table.entries.erase(entry);
   }
   table.size = table.entries.size();

@@ -4,6 +4,7 @@
 
 #include "os/closer.h"
 #include "os/file.h"
+#include "os/file_kind.h"
 
 namespace dmabuf {
 
@@ -16,6 +17,8 @@ void Entrust(int fd, const FileIdentity& identity, const std::shared_ptr<Sender>
              const void* environment);
 // Somebody closes the number or takes it over. Returns who sent it, if anybody did and it still is that file.
 std::shared_ptr<Sender> Redeem(int fd);
+// The same with a look at it that has been taken.
+std::shared_ptr<Sender> Redeem(int fd, const Result<ForeignStatus>& status);
 // The environment ends. Closes what still is the same file: its number may have been closed and be another
 // file's since. Files that share one inode (eventfds, timerfds, ...) cannot be told apart, and stay open.
 void CloseEntrusted(const void* environment);

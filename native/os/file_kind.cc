@@ -50,21 +50,24 @@ Result<ForeignStatus> StatusWithoutServer(int fd) {
                        status.stx_blocks};
 }
 
+Result<FileKind> KindOfForeignFile(int fd, const ForeignStatus& status) {
+  // A file system that somebody serves has no files without a type.
+  if (status.type != 0) return FileKind::kOther;
+  const Result<FileKind> kind = KindOf(fd, status.file.identity.device);
+  if (!kind || *kind == FileKind::kOther) return kind;
+  // With O_PATH it is a dma-buf's name, and nothing that can be used.
+  const Result<bool> path_only = IsPathOnly(fd);
+  return path_only && !*path_only ? *kind : FileKind::kOther;
+}
+
 Result<FileDescription> DescribeForeignFile(int fd) {
   const Result<ForeignStatus> status = StatusWithoutServer(fd);
   // Somebody else's FUSE may not even be looked at; a dma-buf always may.
   if (!status && status.error().number == EACCES) return FileDescription{FileKind::kOther, {}};
   if (!status) return status.error();
-  FileDescription description{FileKind::kOther, status->file};
-  // A file system that somebody serves has no files without a type.
-  if (status->type != 0) return description;
-  const Result<FileKind> kind = KindOf(fd, status->file.identity.device);
+  const Result<FileKind> kind = KindOfForeignFile(fd, *status);
   if (!kind) return kind.error();
-  description.kind = *kind;
-  // With O_PATH it is a dma-buf's name, and nothing that can be used.
-  const Result<bool> path_only = IsPathOnly(fd);
-  if (!path_only || *path_only) description.kind = FileKind::kOther;
-  return description;
+  return FileDescription{*kind, status->file};
 }
 
 }  // namespace dmabuf

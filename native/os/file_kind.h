@@ -27,5 +27,7 @@ struct FileDescription {
 // fstatfs(2) or an ioctl waits for as long as the server likes; so this asks the kernel's own memory only,
 // and sends an ioctl to files without a file system alone. EBADF for what is not open.
 Result<FileDescription> DescribeForeignFile(int fd);
+// The same of one that was looked at already.
+Result<FileKind> KindOfForeignFile(int fd, const ForeignStatus& status);
 
 }  // namespace dmabuf

@@ -365,15 +365,13 @@ Result<Received> ReceiveMessage(int socket, const ReceiveMode& mode, uint8_t* da
 
 namespace {
 
-// The most that are received of a queue before the closer gets the rest.
-constexpr size_t kMostDrained = 64;
-
-// Receives what nobody will, so that its descriptors are closed as what they are. Nothing more may come.
-// Returns whether the queue is empty.
-bool Drain(int socket, bool marked) {
-  const std::shared_ptr<Sender> nobody;
-  for (size_t count = 0; count < kMostDrained && FreeDescriptors() > kMaxHandles; count++) {
-    Descriptors fds(nobody);
+// Receives what nobody will, so that its descriptors are closed as what they are, as far as the calling
+// thread may look at them; the rest is the closer's. Nothing more may come. Returns whether the queue is
+// empty.
+bool Drain(int socket, bool marked, const std::shared_ptr<Sender>& sender) {
+  while (!sender->dropped && FreeDescriptors() > kMaxHandles) {
+    if (!MayLookAt(1)) return false;
+    Descriptors fds(sender);
     const Result<Arrival> arrival = Receive(socket, 0, nullptr, 0, &fds);
     if (!arrival) return false;
     if (arrival->length <= 0 && fds.count() == 0 && !arrival->marked) {
@@ -381,6 +379,7 @@ bool Drain(int socket, bool marked) {
       const Result<bool> empty = IsQueueEmpty(socket);
       if (!empty || *empty) return empty && *empty;
     }
+    (void)MayLookAt(fds.count());
     fds.Clear(Wait::kAMoment);
   }
   return false;
@@ -388,18 +387,18 @@ bool Drain(int socket, bool marked) {
 
 }  // namespace
 
-void CloseConnection(UniqueFd socket, const ReceiveMode& mode, bool alone, bool ended) {
-  if (ended) return;
-  if (alone) ::shutdown(socket.get(), SHUT_RD);
+void CloseConnection(UniqueFd socket, const Closing& how, const std::shared_ptr<Sender>& sender) {
+  if (how.ended) return;
+  if (how.alone) ::shutdown(socket.get(), SHUT_RD);
   const Result<Arrival> next = Receive(socket.get(), MSG_PEEK, nullptr, 0, nullptr);
   bool empty = next && next->length < 0;
   if (next && next->length == 0 && !next->control_cut) {
-    const Result<bool> end = mode.marked ? Result<bool>(true) : IsQueueEmpty(socket.get());
+    const Result<bool> end = how.marked ? Result<bool>(true) : IsQueueEmpty(socket.get());
     empty = end && *end;
   }
-  if (empty || (alone && Drain(socket.get(), mode.marked))) return;
-  if (alone) ::shutdown(socket.get(), SHUT_RDWR);  // the peer sees the end at once
-  (void)CloseForeignFiles({{socket.release(), nullptr}}, Wait::kAMoment);
+  if (empty || (how.alone && Drain(socket.get(), how.marked, sender))) return;
+  if (how.alone) ::shutdown(socket.get(), SHUT_RDWR);  // the peer sees the end at once
+  (void)CloseForeignFiles({{socket.release(), sender}}, Wait::kAMoment);
 }
 
 void CloseListener(UniqueFd socket, bool alone) {

@@ -110,7 +110,12 @@ Result<Received> ReceiveMessage(int socket, const ReceiveMode& mode, uint8_t* da
 // Close an end, or a socket that listens, and leave it to the closer unless its queue is certainly empty:
 // the kernel closes the descriptors in there. `alone`: nobody else holds it, so that what a peer may still
 // send can be refused first. `ended`: kEnd was received.
-void CloseConnection(UniqueFd socket, const ReceiveMode& mode, bool alone, bool ended);
+struct Closing {
+  bool marked;  // MarkMessages() is on
+  bool alone;
+  bool ended;
+};
+void CloseConnection(UniqueFd socket, const Closing& how, const std::shared_ptr<Sender>& sender);
 void CloseListener(UniqueFd socket, bool alone);
 
 }  // namespace dmabuf

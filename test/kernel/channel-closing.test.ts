@@ -10,7 +10,8 @@ import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import type { TestContext } from 'node:test';
 import { closeHandles, DmaBufChannel } from 'dmabuf';
-import { channelTest, compiled, Peer, programFile } from '../support/peers.js';
+import { channelTest, compiled, Peer, patience, programFile } from '../support/peers.js';
+import { runProgram } from '../support/programs.js';
 
 // A socket lingers for a minute, and the file system never answers; what is between is a busy machine's.
 const mostPause = 30_000; // milliseconds
@@ -102,37 +103,50 @@ channelTest(
 
 const noRoot: string | false = process.getuid?.() === 0 ? false : 'needs root';
 
+/** A program with so many peers that have a silent file system each, and one more at the other end of `innocent`. */
 async function withSilentFiles(
   how: string,
-  body: (fuse: Peer, program: Program) => Promise<void>,
+  count: number,
+  body: (fuses: [Peer, ...Peer[]], program: Program, innocent: DmaBufChannel) => Promise<void>,
 ): Promise<void> {
-  const folder = mkdtempSync(join(tmpdir(), 'dmabuf-test-'));
-  chmodSync(folder, 0o755);
-  const [here, there] = DmaBufChannel.pair();
-  const fuse = new Peer(compiled('silent-fuse'), [folder, '0'], there);
-  const program = startProgram(how, [here]);
-  here.close();
-  there.close();
+  const [here, there] = pairs(count + 1);
+  const innocent = there.pop() as DmaBufChannel;
+  const folders = there.map(() => mkdtempSync(join(tmpdir(), 'dmabuf-test-')));
+  const fuses = folders.map((folder, index) => {
+    chmodSync(folder, 0o755);
+    return new Peer(compiled('silent-fuse'), [folder, '0'], there[index] as DmaBufChannel);
+  });
+  const program = startProgram(how, here);
+  for (const channel of [...here, ...there]) channel.close();
   try {
-    assert.equal(await fuse.line(), 'mounted');
+    for (const fuse of fuses) assert.equal(await fuse.line(), 'mounted');
     await program.next();
-    await body(fuse, program);
+    await body(fuses as [Peer, ...Peer[]], program, innocent);
   } finally {
-    fuse.kill(); // first: whoever waits for it waits for its end
+    innocent.close();
+    for (const fuse of fuses) fuse.kill(); // first: whoever waits for them waits for their end
     await endAll(program.child);
-    await fuse.ended;
-    try {
-      rmSync(folder, { recursive: true });
-    } catch {
-      // It is a mount that nobody serves.
+    for (const fuse of fuses) await fuse.ended;
+    for (const folder of folders) {
+      try {
+        rmSync(folder, { recursive: true });
+      } catch {
+        // It is a mount that nobody serves.
+      }
     }
   }
+}
+
+/** More than can be closed of one peer, in messages that are refused. */
+function flood(fuse: Peer): void {
+  for (let count = 0; count < 9; count++) fuse.tell(`send 10001${' file'.repeat(70)}`);
 }
 
 channelTest(
   'a file of a file system that never answers is looked at and closed, twice, without waiting',
   async (t) => {
-    await withSilentFiles('look', async (fuse, program) => {
+    await withSilentFiles('look', 1, async ([fuse], program, innocent) => {
+      innocent.close();
       await fuse.have('send 10 file');
       program.child.stdin?.write('go\n');
       const reported = await program.next();
@@ -156,13 +170,36 @@ channelTest(
 channelTest(
   'a peer that sends more such files than can be closed is dropped',
   async (t) => {
-    await withSilentFiles('flood', async (fuse, program) => {
-      const files = ' file'.repeat(70);
+    await withSilentFiles('flood', 1, async ([fuse], program, innocent) => {
+      innocent.close();
       program.child.stdin?.write('go\n');
-      for (let count = 0; count < 9; count++) fuse.tell(`send 10001${files}`);
+      flood(fuse);
       const reported = await program.next();
       checkPause(t, reported);
-      assert.deepEqual(reported.results, ['ERR_DMABUF_PEER_DROPPED']);
+      assert.deepEqual(reported.results, ['ERR_DMABUF_PEER_DROPPED', null]);
+    });
+  },
+  noRoot,
+);
+
+channelTest(
+  'while three peers have everything wait that may wait, another one is received from, and what it sends is closed',
+  async (t) => {
+    await withSilentFiles('innocent', 3, async (fuses, program, innocent) => {
+      program.child.stdin?.write('go\n');
+      for (const fuse of fuses) flood(fuse);
+      const dropped = await program.next();
+      assert.deepEqual(dropped.results, new Array(3).fill('ERR_DMABUF_PEER_DROPPED'));
+      const file = openSync('/etc/hostname', 'r'); // of a kind that is not closed at once
+      try {
+        for (let count = 0; count < 300; count++) await innocent.send('x', [file], { timeout: patience });
+      } finally {
+        closeSync(file);
+      }
+      innocent.close();
+      const reported = await program.next();
+      checkPause(t, reported);
+      assert.deepEqual(reported.results, [300, 'the end', 'all closed']);
     });
   },
   noRoot,
@@ -207,3 +244,16 @@ for (const [what, bytes] of [
     assert.ok(most <= 2 * (1024 + 64), `${most} in a turn`);
   });
 }
+
+// ---------- no thread
+
+channelTest('what no thread could be made for is closed as soon as there can be one', () => {
+  assert.deepEqual(runProgram('no-threads'), { open: true, openLater: false });
+});
+
+channelTest('so it is in a worker', () => {
+  assert.deepEqual(runProgram('no-threads', { env: { ...process.env, IN_WORKER: '1' } }), {
+    open: true,
+    openLater: false,
+  });
+});

@@ -1,6 +1,7 @@
 // Closes, in the way that argv says, what peers have sent over the channels from descriptor 3 on, and reports as a line of
 // JSON how long the event loop stood still at most. argv: how, and how many channels.
 
+import { existsSync } from 'node:fs';
 import { closeHandles, createMemfd, DmaBuf, DmaBufChannel, SyncFile } from 'dmabuf';
 
 const [how, count] = [process.argv[2] as string, Number(process.argv[3])];
@@ -73,6 +74,24 @@ async function untilDropped(channel: DmaBufChannel): Promise<unknown> {
   }
 }
 
+/** Has the peers dropped, then receives what the last one sends until it goes, and closes that. */
+async function serveInnocent(): Promise<unknown[]> {
+  const innocent = channels.pop() as DmaBufChannel;
+  say({ worst: Math.round(worst), results: await Promise.all(channels.map(untilDropped)) });
+  const numbers: number[] = [];
+  const receive = async (): Promise<unknown> => {
+    for await (const { handles } of innocent) {
+      numbers.push(handles[0] as number);
+      closeHandles(handles);
+    }
+    return 'the end';
+  };
+  const end = await codeOf(receive);
+  const isOpen = (fd: number): boolean => existsSync(`/proc/self/fd/${fd}`);
+  for (let rounds = 0; rounds < 40 && numbers.some(isOpen); rounds++) await aWhile();
+  return [numbers.length, end, numbers.some(isOpen) ? 'some open' : 'all closed'];
+}
+
 /** Has everything run once, so that what is measured is no compiling. */
 async function warmUp(): Promise<void> {
   for (let round = 0; round < 20; round++) {
@@ -103,6 +122,7 @@ const commands: Record<string, () => Promise<unknown[]>> = {
     return [];
   },
   look: async () => lookAt(await receiveNumbers()),
+  innocent: serveInnocent,
   flood: () => Promise.all(channels.map(untilDropped)),
 };
 
