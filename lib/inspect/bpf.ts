@@ -75,7 +75,7 @@ function explainPinned(code: string, errno: number, syscall: string, path: strin
       );
     case 'openat ENOTDIR':
       return refuse(code, 'is a symbolic link or no folder', 'Give the real path of the folder');
-    case 'openat EIO':
+    case 'openat EPROTO':
     case 'openat ELOOP':
     case 'fstat EPROTO':
     case 'read EPROTO':

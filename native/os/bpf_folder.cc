@@ -124,6 +124,8 @@ Result<void> MakeBpfFolder(BpfFolder* folder) {
 
 Result<UniqueFd> OpenPinned(int folder, const char* name) {
   Result<UniqueFd> file = OpenAt(folder, name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
+  // So does a BPF file system refuse to open a program or a map, and nothing else.
+  if (!file && file.error().number == EIO) return SystemError{EPROTO, "openat"};
   if (!file) return file;
   const Result<void> is_bpf = CheckFileSystem(file->get());
   if (!is_bpf) return is_bpf.error();

@@ -26,8 +26,8 @@ Result<BpfFolder> FindBpfFolder(const std::string& path, std::string* where);
 Result<void> MakeBpfFolder(BpfFolder* folder);
 
 // Opens a file of the folder, which must be root's or this user's, writable by nobody else and really in a
-// BPF file system: fails with EPERM and EINVAL as above, ELOOP for a symbolic link, EIO for what can be
-// pinned and cannot be read (a program, a map), EPROTO for what is no file.
+// BPF file system: fails with EPERM and EINVAL as above, ELOOP for a symbolic link, EPROTO for what can
+// be pinned and cannot be read (a program, a map) and for what is no file.
 Result<UniqueFd> OpenPinned(int folder, const char* name);
 
 }  // namespace dmabuf

@@ -24,21 +24,34 @@ constexpr std::array kIterators = {BpfIterator::kBuffers, BpfIterator::kDescript
 // Whether the file is there, and reads as what PinIterators() places. Everything else is somebody's own.
 enum class Pin : uint8_t { kNone, kOurs, kForeign };
 
+// Whether OpenPinned() has found a file that PinIterators() does not place; other failures tell nothing of
+// it.
+bool IsForeign(const SystemError& error) {
+  const std::string_view call = error.call;
+  switch (error.number) {
+    case ELOOP:
+      return call == "openat";
+    case EINVAL:
+      return call == "fstatfs";
+    case EPERM:
+      return call == "fstat";
+    case EPROTO:
+      return true;
+    default:
+      return false;
+  }
+}
+
 Result<Pin> ExaminePin(int folder, const char* name, BpfIterator iterator) {
   const Result<UniqueFd> file = OpenPinned(folder, name);
-  if (file) return ReadsAs(iterator, file->get()) ? Pin::kOurs : Pin::kForeign;
-  switch (file.error().number) {
-    case ENOENT:
-      return Pin::kNone;
-    case EIO:
-    case ELOOP:
-    case EINVAL:
-    case EPERM:
-    case EPROTO:
-      return Pin::kForeign;
-    default:
-      return file.error();
+  if (file) {
+    const Result<bool> reads = ReadsAs(iterator, file->get());
+    if (!reads) return reads.error();
+    return *reads ? Pin::kOurs : Pin::kForeign;
   }
+  if (file.error().number == ENOENT) return Pin::kNone;
+  if (IsForeign(file.error())) return Pin::kForeign;
+  return file.error();
 }
 
 // A name that no other thread is using. BPF file systems allow no dot.

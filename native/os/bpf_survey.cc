@@ -333,11 +333,21 @@ bool MakesSense(const HolderRecord& record) {
          record.unused == 0;
 }
 
+// Whether its first records are such, or it has none.
 template <typename Record>
-bool StartsWith(int fd) {
-  const Result<bool> read =
-      RecordReader<Record>(fd).ReadSome([](const Record& record) { return MakesSense(record); });
-  return static_cast<bool>(read);
+Result<bool> StartsWith(int fd) {
+  RecordReader<Record> reader(fd);
+  bool is_over = false;
+  while (!is_over) {
+    const Result<bool> more = reader.ReadSome([&is_over](const Record& record) {
+      is_over = true;
+      return MakesSense(record);
+    });
+    if (!more && more.error().number == EPROTO) return false;
+    if (!more) return more.error();
+    is_over = is_over || !*more;
+  }
+  return true;
 }
 
 Result<void> ReadBuffers(const Origin& origin, Survey* survey) {
@@ -429,7 +439,7 @@ Result<UniqueFd> LinkSurvey(BpfIterator iterator) {
   return LinkIterator(HoldersProgram(*layout, iterator), static_cast<uint32_t>(layout->mappings_function));
 }
 
-bool ReadsAs(BpfIterator iterator, int fd) {
+Result<bool> ReadsAs(BpfIterator iterator, int fd) {
   return iterator == BpfIterator::kBuffers ? StartsWith<BufferRecord>(fd) : StartsWith<HolderRecord>(fd);
 }
 

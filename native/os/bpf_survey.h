@@ -26,7 +26,8 @@ const char* PinName(BpfIterator iterator);
 Result<UniqueFd> LinkSurvey(BpfIterator iterator);
 
 // Whether what a descriptor yields first could be from the iterator: nothing, or records that make sense.
-bool ReadsAs(BpfIterator iterator, int fd);
+// Fails where it cannot be read, which tells nothing of it.
+Result<bool> ReadsAs(BpfIterator iterator, int fd);
 
 struct BpfSurveyOptions {
   // Where the iterators are pinned, as an absolute path; empty to load them.
