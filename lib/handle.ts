@@ -105,12 +105,23 @@ export function askedForAt<T>(site: CallSite | undefined, make: () => T): T {
   }
 }
 
+/** Whether a check has failed without telling that the number is somebody else's by now. */
+function isUndecided(error: unknown): boolean {
+  const { code, errno } = error as { code?: string; errno?: number };
+  return errno !== undefined && code !== 'EBADF';
+}
+
 /** What an open handle is. Throws nothing: a descriptor may have been closed behind its owner's back. */
 export function describe(handle: NativeHandle, type: HandleType): OpenHandle {
   const open: OpenHandle = { type, fd: -1 };
+  let fd = -1;
   try {
-    native.describe(handle);
-    const [fd, inode, size] = native.registers as unknown as [number, number, number];
+    try {
+      native.describe(handle);
+    } finally {
+      fd = native.registers[0] as number;
+    }
+    const [, inode, size] = native.registers as unknown as [number, number, number];
     if (type === 'DmaBuf') Object.assign(open, { inode, size });
     native.verify(handle);
     open.fd = fd;
@@ -118,8 +129,9 @@ export function describe(handle: NativeHandle, type: HandleType): OpenHandle {
     const [exporter, name] = native.info(handle);
     open.exporter = exporter;
     if (name !== undefined) open.name = name;
-  } catch {
+  } catch (error) {
     // What is known so far has to do.
+    if (isUndecided(error)) open.fd = fd;
   }
   return open;
 }

@@ -49,9 +49,11 @@ napi_value IsDmaBufFd(Call& call) {
 napi_value DescribeHandle(Call& call) {
   Handle* handle = nullptr;
   uint32_t slot = 0;
-  if (!call.ReadAny(0, &slot, &handle) || (!handle->identified && !call.CheckIdentity(*handle)))
-    return nullptr;
+  if (!call.ReadAny(0, &slot, &handle)) return nullptr;
   Lend(*handle);
+  // The number is told even where nothing else of the file can be.
+  call.addon().registers[0] = handle->fd.get();
+  if (!handle->identified && !call.CheckIdentity(*handle)) return nullptr;
   Describe(call.addon(), *handle);
   return nullptr;
 }
