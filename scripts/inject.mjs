@@ -9,6 +9,7 @@ npm run inject -- --kernel 6.12    on another kernel
 npm run inject -- --quick          each call and errno once in each script, as npm test has it
 npm run inject -- --most 3         of each kind of call so many in each script, at equal distances; the default is 40
 npm run inject -- --rules          also which ways round and which documented codes there were, and how often
+npm run inject -- --outcomes       also what became of each, as a line of JSON on standard error, to judge it by other rules
 npm run inject -- DmaBufChannel    the scripts whose name contains this`;
 
 const { values: options, positionals } = parseArgs({
@@ -18,6 +19,7 @@ const { values: options, positionals } = parseArgs({
     quick: { type: 'boolean' },
     most: { type: 'string' },
     rules: { type: 'boolean' },
+    outcomes: { type: 'boolean' },
     help: { type: 'boolean', short: 'h' },
   },
 });
@@ -29,7 +31,7 @@ if (options.help) {
 
 setup();
 const { runInVm } = await import('dmabuf/vm');
-const flags = ['quick', 'rules'].filter((name) => options[name]).map((name) => `--${name}`);
+const flags = ['quick', 'rules', 'outcomes'].filter((name) => options[name]).map((name) => `--${name}`);
 if (options.most !== undefined) flags.push(`--most=${options.most}`);
 const { exitCode } = await runInVm({
   command: [process.execPath, 'dist/test/inject/main.js', ...flags, ...positionals],

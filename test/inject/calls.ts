@@ -226,6 +226,8 @@ export function errnosOf(call: Call): readonly string[] {
 /** What fails: the n-th of all calls of a kind that a script makes, once or it and all that follow. */
 export interface Injection extends Call {
   readonly nth: number;
+  /** How many of the kind the script makes when nothing fails. */
+  readonly of: number;
   readonly errno: string;
   readonly form: 'once' | 'from then on';
 }

@@ -36,7 +36,10 @@ export function judge(
   if (outcome.hangs) return wrong('hangs');
   if (outcome.stray.length > 0) return wrong(`unhandled: ${outcome.stray.join('; ')}`);
   if (outcome.changes.length > 0) return wrong(`${outcome.changes.join('; ')} (${shown(outcome)})`);
-  const same = outcome.result === normal.result && outcome.failure?.code === normal.failure?.code;
+  const same =
+    outcome.result === normal.result &&
+    outcome.failure?.code === normal.failure?.code &&
+    outcome.failure?.syscall === normal.failure?.syscall;
   if (outcome.hits === 0)
     return same ? { verdict: 'not reached', why: '' } : wrong(`unasked: ${shown(outcome)}`);
   const { label, syscall } = namesOf(injection);
@@ -52,17 +55,23 @@ export function judge(
     return { verdict: 'code', why: 'every source refused, this one with the errno' };
   }
   const mentions = ({ mentions: what }: Rule): boolean =>
-    same || what === undefined || (outcome.result ?? '').includes(what === true ? errno : what);
+    what === undefined || (outcome.result ?? '').includes(what === true ? errno : what);
+  const allows = (rule: Rule): boolean => {
+    if (same) return rule.survives === true;
+    if (failure === undefined) return rule.survives === 'differently' && mentions(rule);
+    return rule.code?.test(`${failure.code} ${failure.syscall}`) === true;
+  };
   const rule = rules.find(
     (one) =>
       one.calls.test(label) &&
       (one.scripts?.test(script) ?? true) &&
       (one.errnos?.test(errno) ?? true) &&
       (one.form === undefined || one.form === injection.form) &&
-      (failure === undefined
-        ? (one.survives === true && same) || (one.survives === 'differently' && mentions(one))
-        : one.code?.test(`${failure.code} ${failure.syscall}`) === true),
+      (one.last === undefined || injection.nth > injection.of - one.last) &&
+      allows(one),
   );
-  if (rule !== undefined) return { verdict: failure === undefined ? 'survived' : 'code', why: rule.why };
+  if (rule !== undefined) {
+    return { verdict: failure === undefined || same ? 'survived' : 'code', why: rule.why };
+  }
   return wrong(shown(outcome) + (failure === undefined && !same ? `, not ${normal.result}` : ''));
 }

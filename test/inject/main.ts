@@ -9,7 +9,12 @@ import { none, type Row, tryScript } from './try-script.js';
 
 const { values: options, positionals } = parseArgs({
   allowPositionals: true,
-  options: { quick: { type: 'boolean' }, rules: { type: 'boolean' }, most: { type: 'string' } },
+  options: {
+    quick: { type: 'boolean' },
+    rules: { type: 'boolean' },
+    outcomes: { type: 'boolean' },
+    most: { type: 'string' },
+  },
 });
 const wanted = Object.keys(scripts).filter(
   (name) => positionals.length === 0 || positionals.some((text) => name.includes(text)),
@@ -32,7 +37,13 @@ if (positionals.length === 0) {
 const rows: Row[] = [];
 for (const script of wanted) {
   const start = performance.now();
-  const row = await tryScript(script, performers, thoroughness, (text) => say(`✖ ${script}: ${text}`));
+  const row = await tryScript(
+    script,
+    performers,
+    thoroughness,
+    (text) => say(`✖ ${script}: ${text}`),
+    (recorded) => options.outcomes && process.stderr.write(`${JSON.stringify(recorded)}\n`),
+  );
   rows.push(row);
   wrongs.push(...row.wrongs.map((text) => `${script}: ${text}`));
   const seconds = ((performance.now() - start) / 1000).toFixed(1);

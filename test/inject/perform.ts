@@ -126,6 +126,9 @@ export async function perform(
     }
   };
   stray.length = 0;
+  // Of a script that ends before it begins, no calls are counted.
+  start();
+  stop();
   outcome = await Promise.race([run(), limit]);
   clearTimeout(timer);
   hits = Math.max(hits, stop());

@@ -32,7 +32,7 @@ export function planFor(
     const { function: name, detail, count } = call;
     for (const nth of chosen(count, most)) {
       for (const errno of errnosOf(call)) {
-        for (const form of forms) injections.push({ function: name, detail, nth, errno, form });
+        for (const form of forms) injections.push({ function: name, detail, nth, of: count, errno, form });
       }
     }
   }

@@ -30,6 +30,13 @@ export type Scripts = Readonly<Record<string, Script>>;
 /** A limit for waits that a failure makes endless, in ms; none comes near it when nothing fails, emulated or not. */
 export const patience = Number(process.env.DMABUF_INJECT_PATIENCE);
 
+/** As JSON, in which an open object always has its descriptor; numbers that differ from run to run are left out. */
+export function asJson(...objects: readonly object[]): string {
+  const text = JSON.stringify(objects);
+  if (text.includes('"fd":-1')) throw new Error(`an open object is told to be closed: ${text}`);
+  return text.replace(/"(fd|inode|pid|path)":("[^"]*"|\d+)/g, '"$1"');
+}
+
 /** What was received, recognised. */
 export const kindsOf = (handles: readonly unknown[]): string =>
   handles

@@ -1,10 +1,18 @@
 // One script, all its injections.
 
 import { type Injection, namesOf } from './calls.js';
-import { type Judgement, judge, type Verdict } from './judge.js';
-import { describe } from './perform.js';
-import type { Performers } from './performers.js';
+import { type Judgement, judge, type Normal, type Verdict } from './judge.js';
+import { describe, type Outcome } from './perform.js';
+import type { Death, Performers } from './performers.js';
 import { planFor, type Thoroughness } from './plan.js';
+
+/** What became of one injection, with all that is judged. */
+export interface Recorded {
+  readonly script: string;
+  readonly injection: Injection;
+  readonly outcome: Outcome | Death;
+  readonly normal: Normal;
+}
 
 /** A script's line in the table. */
 export interface Row {
@@ -38,6 +46,7 @@ export async function tryScript(
   performers: Performers,
   thoroughness: Thoroughness,
   onWrong: (text: string) => void = () => {},
+  onOutcome: (recorded: Recorded) => void = () => {},
 ): Promise<Row> {
   const wrongs = new Set<string>();
   const allowed = new Map<string, number>();
@@ -71,6 +80,7 @@ export async function tryScript(
     const reply = await performers.perform({ script, injection });
     const outcome = 'death' in reply ? reply : reply.outcome;
     if (outcome === undefined) continue;
+    onOutcome({ script, injection, outcome, normal });
     settle(injection, judge(script, injection, outcome, normal));
     if ('threads' in outcome) threads = outcome.threads;
   }

@@ -3,7 +3,7 @@
 import { closeSync, existsSync, openSync, unlinkSync, writeFileSync } from 'node:fs';
 import type { ChannelMessage, DmaBufChannel } from 'dmabuf';
 import { ForeignSocket } from '../../support/sockets.js';
-import { kindsOf, patience, type Scripts, type Tools } from '../script.js';
+import { asJson, kindsOf, patience, type Scripts, type Tools } from '../script.js';
 
 function aPair({ core, own }: Tools): [DmaBufChannel, DmaBufChannel] {
   const [here, there] = core.DmaBufChannel.pair();
@@ -161,6 +161,13 @@ export const channels: Scripts = {
     const channel = tools.own(tools.core.DmaBufChannel.adopt(fd));
     adopted = true;
     return channel.closed;
+  },
+  'DmaBufChannel and DmaBufServer as JSON': (tools) => {
+    const { core, own, begin, name } = tools;
+    const [here] = aPair(tools);
+    const server = own(core.DmaBufChannel.listen(name()));
+    begin();
+    return asJson(here, server);
   },
   'DmaBufChannel.release': (tools) => {
     const [here] = aPair(tools);

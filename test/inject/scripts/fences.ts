@@ -3,7 +3,7 @@
 import { closeSync } from 'node:fs';
 import type { DmaBuf, SyncFile } from 'dmabuf';
 import { addFence, type Fence } from '../../support/fences.js';
-import { patience, type Scripts, type Tools } from '../script.js';
+import { asJson, patience, type Scripts, type Tools } from '../script.js';
 
 /** A buffer that a device is still writing. */
 function busyBuffer({ core, own, after }: Tools): { buffer: DmaBuf; fence: Fence } {
@@ -49,6 +49,11 @@ export const fences: Scripts = {
     const { file } = activeFile(tools);
     tools.begin();
     return [file.info().status, file.status, file.fd > 0, file.closed];
+  },
+  'SyncFile as JSON': (tools) => {
+    const { file } = activeFile(tools);
+    tools.begin();
+    return asJson(file);
   },
   'SyncFile.import': ({ core, buffer, begin, own }) => {
     const file = own(buffer.exportSyncFile('write'));

@@ -48,6 +48,16 @@ export const inspection: Scripts = {
     end();
     return [files.length, result];
   },
+  unpinSync: ({ inspect, begin, end, after }) => {
+    inspect.pinSync({ folder });
+    after(() => {
+      if (existsSync(folder)) inspect.unpinSync(folder);
+    });
+    begin();
+    inspect.unpinSync(folder);
+    end();
+    return existsSync(folder);
+  },
   examine: async ({ inspect, begin }) => {
     begin();
     return (await inspect.examine()).length > 0;

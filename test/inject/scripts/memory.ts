@@ -2,7 +2,7 @@
 
 import { closeSync } from 'node:fs';
 import type { DmaBuf, PooledBuffer } from 'dmabuf';
-import { patience, type Scripts, type Tools } from '../script.js';
+import { asJson, patience, type Scripts, type Tools } from '../script.js';
 
 /** A buffer of the script's own. */
 function aBuffer({ core, own }: Tools, size = 8192): DmaBuf {
@@ -183,6 +183,18 @@ export const memory: Scripts = {
     begin();
     const { fd, size, inode, closed, source, lost, attempts } = buffer;
     return [fd > 0, size, inode > 0, closed, source, lost, attempts.length];
+  },
+  'DmaBuf, DmaHeap, DmaBufPool and what they lend, as JSON': async (tools) => {
+    const { core, own, after } = tools;
+    const buffer = aBuffer(tools);
+    const access = buffer.cpuAccessSync('read');
+    after(() => access.end());
+    const pool = own(new core.DmaBufPool(4096, { from: 'system', max: 1 }));
+    const loan = await pool.acquire();
+    after(() => loan.release());
+    const all = [own(core.DmaHeap.open('system')), buffer, buffer.map(), access, pool, loan];
+    tools.begin();
+    return asJson(...all);
   },
   'DmaBuf.pageSize': ({ core, begin }) => {
     begin();

@@ -14,7 +14,7 @@ if (isMainThread && process.env.IN_WORKER !== undefined) {
   closeHandles([createMemfd(4096)]); // loads the addon
   intercept();
   const fd = openSync('/etc/hostname', 'r');
-  start({ function: 'pthread_create', detail: 0, nth: 1, errno: 'EAGAIN', form: 'from then on' });
+  start({ function: 'pthread_create', detail: 0, nth: 1, of: 1, errno: 'EAGAIN', form: 'from then on' });
   closeHandles([fd]);
   const open = isOpen(fd);
   stop();
