@@ -45,4 +45,9 @@ export class VmError extends Error {
     this.code = code;
     this.consoleTail = tail;
   }
+
+  /** The message and the properties, for logs and as JSON: of other errors JSON has no message. */
+  toJSON(): object {
+    return { message: this.message, ...(this as object) };
+  }
 }
