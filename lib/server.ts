@@ -5,10 +5,11 @@ import {
   fstatSync,
   lstatSync,
   openSync,
+  type Stats,
   unlinkSync,
 } from 'node:fs';
 import { constants } from 'node:os';
-import { dirname, resolve } from 'node:path';
+import { basename, dirname, isAbsolute } from 'node:path';
 import type { DmaBufChannel } from './channel.js';
 import {
   checkInteger,
@@ -73,39 +74,85 @@ function inUse(path: string, why: string): DmaBufError {
   });
 }
 
+const folderOnly = 0o10000000 | fileConstants.O_DIRECTORY; // O_PATH
+const fileOnly = 0o10000000 | fileConstants.O_NOFOLLOW;
+
+/** A descriptor, and a path to its file that nobody can lead elsewhere. */
+interface Opened {
+  fd: number;
+  path: string;
+  stats: Stats;
+}
+
+function withOpen<T>(path: string, flags: number, use: (opened: Opened) => T): T {
+  const fd = openSync(path, flags);
+  try {
+    return use({ fd, path: `/proc/self/fd/${fd}`, stats: fstatSync(fd) });
+  } finally {
+    closeSync(fd);
+  }
+}
+
+/**
+ * A socket's place: its folder is looked up once, and its file within the folder. Whoever may write to a folder above
+ * could otherwise lead one step of several to other files than those that were looked at.
+ */
+interface Place {
+  folder: Opened;
+  /** The file, as a path through the folder's descriptor. */
+  file: string;
+}
+
+/** As the kernel reads the path: `resolve()` takes `link/..` for nothing. */
+function absolute(path: string): string {
+  return isAbsolute(path) ? path : `${process.cwd()}/${path}`;
+}
+
+function withPlace<T>(path: string, use: (place: Place) => T): T {
+  return withOpen(dirname(path), folderOnly, (folder) =>
+    use({ folder, file: `${folder.path}/${basename(path)}` }),
+  );
+}
+
 function isAlive(path: string): boolean {
   return native.isSocketAlive(Buffer.from(path));
 }
 
 /** Whether anybody listens at a socket's file of ours that nobody may write to: it takes the right to ask. */
-function isOwnAlive(path: string, mode: number): boolean {
+function isOwnAlive({ path, stats }: Opened): boolean {
   chmodSync(path, 0o600);
   const alive = isAlive(path);
-  if (alive) chmodSync(path, mode & 0o777);
+  if (alive) chmodSync(path, stats.mode & 0o777);
   return alive;
 }
 
-/** Throws unless the file is a socket that nobody listens on any more. */
-function checkStale(path: string): void {
-  const stats = lstatSync(path);
-  if (!stats.isSocket()) throw inUse(path, 'There is a file that is no socket; it was not touched');
-  let alive: boolean;
-  try {
-    alive = isAlive(path);
-  } catch (error) {
-    if (!isCode(error, 'EACCES')) throw error;
-    if (stats.uid !== process.geteuid?.()) throw inUse(path, "Somebody else's socket is there");
-    alive = isOwnAlive(path, stats.mode);
-  }
-  if (alive) throw inUse(path, 'Somebody listens there');
+/** Throws unless the file is a socket of ours that nobody listens on any more. */
+function checkStale({ file }: Place, path: string): void {
+  withOpen(file, fileOnly, (socket) => {
+    const { stats } = socket;
+    if (!stats.isSocket()) throw inUse(path, 'There is a file that is no socket; it was not touched');
+    const isOurs = stats.uid === process.geteuid?.();
+    let alive: boolean;
+    try {
+      alive = isAlive(socket.path);
+    } catch (error) {
+      if (!isCode(error, 'EACCES')) throw error;
+      if (!isOurs) throw inUse(path, "Somebody else's socket is there");
+      alive = isOwnAlive(socket);
+    }
+    if (alive) throw inUse(path, 'Somebody listens there');
+    if (isOurs) return;
+    const why = `A socket of the user ${stats.uid} is there, on which nobody listens: remove it, if it is not needed`;
+    throw inUse(path, why);
+  });
 }
 
 /** Locks the socket's folder, so that of servers that find the same dead file only one acts. */
-function lockFolder(path: string): NativeHandle | undefined {
+function lockFolder({ folder }: Place, path: string): NativeHandle | undefined {
   const pause = new Int32Array(new SharedArrayBuffer(4));
   for (let tries = 200; tries > 0; tries--) {
     try {
-      const lock = native.lockFolder(dirname(resolve(path)));
+      const lock = native.lockFolder(folder.path);
       if (lock >= 0) {
         native.unclaimed[0] = 0;
         return lock;
@@ -119,16 +166,29 @@ function lockFolder(path: string): NativeHandle | undefined {
   throw inUse(path, 'Another server starts there, or somebody keeps its folder locked (flock)');
 }
 
-/** Binds where a dead server has left its file. */
-function bindOverStale(address: Uint8Array, mode: number, path: string): NativeHandle {
-  checkStale(path);
-  const lock = lockFolder(path);
+function replaceIn<T>(place: Place, path: string, bind: () => T): T {
+  checkStale(place, path);
+  const lock = lockFolder(place, path);
   try {
-    checkStale(path);
-    unlinkSync(path);
-    return bindAt(address, mode, path);
+    checkStale(place, path);
+    unlinkSync(place.file);
+    return bind();
   } finally {
     if (lock !== undefined) native.close(lock);
+  }
+}
+
+/**
+ * Removes a dead server's file, if it was this user's and nobody listens there, and calls `bind` before another server can
+ * begin there.
+ *
+ * @throws DmaBufError `EADDRINUSE` when there is anything else; nothing was touched then
+ */
+export function replaceStale<T>(path: string, bind: () => T): T {
+  try {
+    return withPlace(path, (place) => replaceIn(place, path, bind));
+  } catch (error) {
+    throw fromPlace(error, path);
   }
 }
 
@@ -140,42 +200,84 @@ function bindAt(address: Uint8Array, mode: number, path: string): NativeHandle {
   }
 }
 
-/** Binds, over what a dead server left behind if need be. */
-function bind(address: Uint8Array, mode: number, path: string): NativeHandle {
+/** An error of Node's own about a file in the place, as one of the package's about the path that the user knows. */
+function fromPlace(error: unknown, path: string): unknown {
+  const { errno, syscall, path: where } = error as { errno?: number; syscall?: string; path?: string };
+  if (errno === undefined || where?.startsWith('/proc/self/fd/') !== true) return fromNode(error);
+  return createError(errno, syscall, path);
+}
+
+function exists(file: string): boolean {
+  return lstatSync(file, { throwIfNoEntry: false }) !== undefined;
+}
+
+/** Binds in the place, over what a dead server left behind if need be. */
+function bindIn(place: Place, address: Uint8Array, mode: number, path: string): NativeHandle {
   for (let tries = 3; ; tries--) {
     try {
-      return bindAt(address, mode, path);
+      // What is there already is never taken for what was bound, wherever the path leads by then.
+      if (!exists(place.file)) return bindAt(address, mode, path);
     } catch (error) {
       if (!isCode(error, 'EADDRINUSE') || tries === 0) throw error;
-      if (address[0] === 0) throw inUse(path.replace('\0', '@'), 'Somebody listens there');
     }
     try {
-      return bindOverStale(address, mode, path);
+      return replaceIn(place, path, () => bindAt(address, mode, path));
     } catch (error) {
       // ENOENT: somebody else has taken it away.
-      if (!isCode(error, 'ENOENT')) throw fromNode(error);
+      if (!isCode(error, 'ENOENT') || tries === 0) throw error;
     }
   }
 }
 
-/** The file of a listening socket. */
-interface SocketFile {
-  path: string;
+function bindName(address: Uint8Array, mode: number, path: string): NativeHandle {
+  try {
+    return bindAt(address, mode, path);
+  } catch (error) {
+    throw isCode(error, 'EADDRINUSE') ? inUse(path.replace('\0', '@'), 'Somebody listens there') : error;
+  }
+}
+
+/** A file or a folder, whatever its name. */
+interface Identity {
   dev: number;
   ino: number;
 }
 
+const identityOf = ({ dev, ino }: Stats): Identity => ({ dev, ino });
+const isSame = (one: Identity, other: Identity): boolean => one.dev === other.dev && one.ino === other.ino;
+
+/** The file of a listening socket. */
+interface SocketFile {
+  path: string;
+  folder: Identity;
+  file: Identity;
+}
+
 /** Gives the socket's file the permissions that the umask took, and says which file it is. */
-function finishFile(path: string, mode: number): SocketFile {
-  const pathOnly = 0o10000000; // O_PATH
-  const fd = openSync(path, pathOnly | fileConstants.O_NOFOLLOW);
-  try {
-    const stats = fstatSync(fd);
+function finishFile({ folder, file }: Place, path: string, mode: number): SocketFile {
+  return withOpen(file, fileOnly, (socket) => {
+    const { stats } = socket;
     if (!stats.isSocket()) throw inUse(path, 'Somebody replaced the socket');
-    if ((stats.mode & 0o777) !== mode) chmodSync(`/proc/self/fd/${fd}`, mode);
-    return { path: resolve(path), dev: stats.dev, ino: stats.ino };
-  } finally {
-    closeSync(fd);
+    if ((stats.mode & 0o777) !== mode) chmodSync(socket.path, mode);
+    return { path: absolute(path), folder: identityOf(folder.stats), file: identityOf(stats) };
+  });
+}
+
+/** What a folder that cannot be looked at keeps bind(2) from. */
+const folderErrors: readonly string[] = ['ENOENT', 'EACCES', 'ENOTDIR', 'ELOOP', 'ENAMETOOLONG'];
+
+/** Calls `use` with the place where a server shall listen. */
+function withPlaceToBind<T>(path: string, use: (place: Place) => T): T {
+  let isOpen = false;
+  try {
+    return withPlace(path, (place) => {
+      isOpen = true;
+      return use(place);
+    });
+  } catch (error) {
+    const { errno, code } = error as NodeJS.ErrnoException;
+    if (isOpen || errno === undefined || !folderErrors.includes(code ?? '')) throw fromPlace(error, path);
+    throw createError(errno, 'bind', path);
   }
 }
 
@@ -188,22 +290,30 @@ export function listenAt(
   const address = socketAddress(path);
   const { mode = 0o600 } = options ?? {};
   checkInteger(mode, 'mode', 0, 0o777);
-  const handle = bind(address, mode, path);
-  try {
-    const file = address[0] === 0 ? undefined : finishFile(path, mode);
-    return new DmaBufServer(handle, path, file, toChannel, construct);
-  } catch (error) {
-    native.close(handle);
-    if (address[0] !== 0) removeDead(path);
-    throw fromNode(error);
-  }
+  const serve = (handle: NativeHandle, toFile: () => SocketFile | undefined): DmaBufServer => {
+    try {
+      return new DmaBufServer(handle, path, toFile(), toChannel, construct);
+    } catch (error) {
+      native.close(handle);
+      throw error;
+    }
+  };
+  if (address[0] === 0) return serve(bindName(address, mode, path), () => undefined);
+  return withPlaceToBind(path, (place) => {
+    const handle = bindIn(place, address, mode, path);
+    try {
+      return serve(handle, () => finishFile(place, path, mode));
+    } catch (error) {
+      removeDead(place, path);
+      throw error;
+    }
+  });
 }
 
 /** Removes a socket's file that nobody listens on. */
-function removeDead(path: string): void {
+function removeDead(place: Place, path: string): void {
   try {
-    checkStale(path);
-    unlinkSync(path);
+    replaceIn(place, path, () => {});
   } catch {
     // The next server there replaces it.
   }
@@ -297,7 +407,7 @@ export class DmaBufServer implements Disposable, AsyncIterable<DmaBufChannel> {
         throw await letTurn(error);
       }
     }
-    return self.#accepting.run(() => self.#acceptNow(), limits, 'waiting for a connection');
+    return await self.#accepting.run(() => self.#acceptNow(), limits, 'waiting for a connection');
   }
 
   /**
@@ -356,10 +466,12 @@ async function* connectionsOf(server: DmaBufServer): AsyncGenerator<DmaBufChanne
 }
 
 /** Removes the server's own file, and no other that took its place. */
-function removeOwn(file: SocketFile): void {
+function removeOwn({ path, folder, file }: SocketFile): void {
   try {
-    const { dev, ino } = lstatSync(file.path);
-    if (ino === file.ino && dev === file.dev) unlinkSync(file.path);
+    withPlace(path, (place) => {
+      if (!isSame(place.folder.stats, folder) || !isSame(lstatSync(place.file), file)) return;
+      unlinkSync(place.file);
+    });
   } catch {
     // It is gone, or may not be removed any more: the next server there replaces it.
   }

@@ -2,6 +2,7 @@ import { createServer, type IncomingMessage, type Server, type ServerResponse } 
 import { type AddressInfo, isIPv4, isIPv6, type Socket } from 'node:net';
 import { InvalidArgumentError } from 'commander';
 import type { Registry } from 'prom-client';
+import { replaceStale } from '../server.js';
 
 /** Where to listen: a TCP port of this machine, or a Unix socket. */
 export type ListenAddress = { host: string; port: number } | { path: string };
@@ -289,18 +290,29 @@ export class MetricsServer {
   /** Listens, and resolves with where: as a URL, or as `unix:` and the path. */
   async listen(address: ListenAddress): Promise<string> {
     const server = this.#server;
-    await new Promise<void>((resolve, reject) => {
+    try {
+      await this.#bind(address);
+    } catch (error) {
+      if (!('path' in address) || (error as NodeJS.ErrnoException).code !== 'EADDRINUSE') throw error;
+      // Node.js binds before it returns.
+      await replaceStale(address.path, () => this.#bind(address));
+    }
+    if ('path' in address) return `unix:${address.path}`;
+    const named = hostOf(isIPv6(address.host) ? `[${address.host}]` : address.host);
+    if (named !== undefined) this.#service.allowedHosts.add(named);
+    const { address: host, port, family } = server.address() as AddressInfo;
+    return `http://${family === 'IPv6' ? `[${host}]` : host}:${port}/metrics`;
+  }
+
+  #bind(address: ListenAddress): Promise<void> {
+    const server = this.#server;
+    return new Promise<void>((resolve, reject) => {
       server.once('error', reject);
       server.listen(address, () => {
         server.off('error', reject);
         resolve();
       });
     });
-    if ('path' in address) return `unix:${address.path}`;
-    const named = hostOf(isIPv6(address.host) ? `[${address.host}]` : address.host);
-    if (named !== undefined) this.#service.allowedHosts.add(named);
-    const { address: host, port, family } = server.address() as AddressInfo;
-    return `http://${family === 'IPv6' ? `[${host}]` : host}:${port}/metrics`;
   }
 
   /** Lets answers on their way arrive, if they take no longer than a second, and resolves when all is closed. */
@@ -318,7 +330,8 @@ export class MetricsServer {
 /** Why nobody can listen there, on one line, with what to do where one cure is likely. */
 export function explainListen(error: NodeJS.ErrnoException, address: ListenAddress): string {
   const where = 'path' in address ? `unix:${address.path}` : `${address.host}:${address.port}`;
-  const advice = adviceFor(error.code, address);
+  const { hint } = error as { hint?: string };
+  const advice = hint === undefined ? adviceFor(error.code, address) : hint.replace(/\.$/, '');
   return `cannot listen on ${where}: ${error.code ?? error.message}${advice === undefined ? '' : `: ${advice}`}`;
 }
 
@@ -326,9 +339,7 @@ function adviceFor(code: string | undefined, address: ListenAddress): string | u
   const isPath = 'path' in address;
   switch (code) {
     case 'EADDRINUSE':
-      return isPath
-        ? 'the file exists; remove it if nobody listens there any more'
-        : 'another program listens there; choose another port with --listen';
+      return isPath ? undefined : 'another program listens there; choose another port with --listen';
     case 'EACCES':
       // libuv says so too of a folder that does not exist.
       return isPath ? 'the folder does not exist or may not be written' : 'ports below 1024 are for root';

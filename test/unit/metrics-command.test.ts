@@ -52,7 +52,7 @@ test('why it cannot listen on a Unix socket is said in one line', async () => {
   using folder = new Folder();
   writeFileSync(folder.file('file'), '');
   for (const [name, code, advice] of [
-    ['file', 'EADDRINUSE', 'the file exists; remove it if nobody listens there any more'],
+    ['file', 'EADDRINUSE', 'There is a file that is no socket; it was not touched'],
     ['none/socket', 'EACCES', 'the folder does not exist or may not be written'],
   ] as const) {
     await using service = metricsCommand(['--listen', `unix:${folder.file(name)}`]);
@@ -61,6 +61,26 @@ test('why it cannot listen on a Unix socket is said in one line', async () => {
       `dmabuf metrics: cannot listen on unix:${folder.file(name)}: ${code}: ${advice}`,
     ]);
   }
+});
+
+test('dmabuf metrics replaces the socket of one that was killed, and never that of one that lives', async () => {
+  using folder = new Folder();
+  const args = ['--listen', `unix:${folder.file()}`];
+  await using killed = metricsCommand(args);
+  await killed.says(/serving (.+)/);
+  assert.equal(await killed.end('SIGKILL'), 'SIGKILL');
+  assert.equal(existsSync(folder.file()), true);
+  await using service = metricsCommand(args);
+  await service.says(/serving (.+)/);
+  await using second = metricsCommand(args);
+  assert.equal(await second.ended, 2);
+  assert.deepEqual(second.said, [
+    `dmabuf metrics: cannot listen on unix:${folder.file()}: EADDRINUSE: Somebody listens there`,
+  ]);
+  const asked = request({ socketPath: folder.file(), path: '/metrics' }).end();
+  const [response] = (await once(asked, 'response')) as [IncomingMessage];
+  assert.match(await text(response), /dmabuf_scrape_success 1/);
+  assert.equal(await service.end('SIGTERM'), 0);
 });
 
 /** A connection to the server, which may break off at any time. */
