@@ -1,4 +1,4 @@
-import { closeSync, openSync, readFileSync, type Stats, statSync } from 'node:fs';
+import { closeSync, openSync, type Stats, statSync } from 'node:fs';
 import { userInfo } from 'node:os';
 import { basename, dirname } from 'node:path';
 import { createError, DmaBufError } from './errors.js';
@@ -226,8 +226,8 @@ function mountOf(path: string): { point: string; nodev: boolean } | undefined {
   let fd: number | undefined;
   try {
     fd = openSync(path, openPath);
-    const id = /^mnt_id:\t(\d+)$/m.exec(readFileSync(`/proc/self/fdinfo/${fd}`, 'utf8'))?.[1];
-    const lines = readFileSync('/proc/self/mountinfo', 'utf8').split('\n');
+    const id = /^mnt_id:\t(\d+)$/m.exec(textOf(`/proc/self/fdinfo/${fd}`) ?? '')?.[1];
+    const lines = (textOf('/proc/self/mountinfo') ?? '').split('\n');
     // mount id, parent, device, root, mount point, options
     const fields = lines.map((line) => line.split(' ')).find(([mount]) => mount === id);
     if (fields === undefined) return undefined;
@@ -290,7 +290,7 @@ function userName(): string {
 
 function statusOf(path: string): Stats | undefined {
   try {
-    return statSync(path);
+    return statSync(path, { throwIfNoEntry: false });
   } catch {
     return undefined;
   }

@@ -90,14 +90,19 @@ function errorCode(error: unknown): string {
 
 function describe(path: string): HeapInfo {
   const name = basename(path);
-  const info: HeapInfo = { name, path, kind: kindOf(name), accessible: true };
+  return { name, path, kind: kindOf(name), ...access(path) };
+}
+
+/** Whether a device can be opened, and if not, why. */
+export function access(path: string): Pick<HeapInfo, 'accessible' | 'error'> {
+  // A worker that is being terminated must not be told by an exception: see text-file.ts.
+  if (!mayExist(path)) return { accessible: false, error: 'ENOENT' };
   try {
     closeSync(openSync(path, constants.O_RDONLY | constants.O_NONBLOCK));
+    return { accessible: true };
   } catch (error) {
-    info.accessible = false;
-    info.error = errorCode(error);
+    return { accessible: false, error: errorCode(error) };
   }
-  return info;
 }
 
 /**
@@ -122,6 +127,7 @@ function listHeaps(): HeapInfo[] {
 }
 
 function namesOf(heaps: Map<string, HeapInfo>): string[] {
+  if (!mayExist(directory)) return [];
   try {
     return readdirSync(directory);
   } catch (error) {

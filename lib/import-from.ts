@@ -1,13 +1,9 @@
-import { readFileSync } from 'node:fs';
 import { createError, DmaBufError } from './errors.js';
 import { type NativeHandle, native } from './native.js';
+import { bytesOf } from './text-file.js';
 
 function readLine(path: string, pattern: RegExp): string | undefined {
-  try {
-    return pattern.exec(readFileSync(path, 'latin1'))?.[1];
-  } catch {
-    return undefined;
-  }
+  return pattern.exec(bytesOf(path)?.toString('latin1') ?? '')?.[1];
 }
 
 /** What keeps this process from tracing another, as far as /proc tells. */

@@ -3,6 +3,7 @@ import { createRequire } from 'node:module';
 import { dirname, join, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { DmaBufError } from './errors.js';
+import { textOf } from './text-file.js';
 
 type DlopenError = Error & { code?: string };
 
@@ -17,7 +18,7 @@ export function packageFolder(): string | undefined {
   if (!url?.startsWith('file:')) return undefined;
   const folder = dirname(dirname(dirname(fileURLToPath(url))));
   try {
-    const { name } = JSON.parse(readFileSync(join(folder, 'package.json'), 'utf8')) as { name?: string };
+    const { name } = JSON.parse(textOf(join(folder, 'package.json')) ?? '{}') as { name?: string };
     return name === 'dmabuf' ? folder : undefined;
   } catch {
     return undefined;

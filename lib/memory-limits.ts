@@ -1,6 +1,5 @@
-import { readdirSync, readFileSync } from 'node:fs';
 import { native } from './native.js';
-import { textOf } from './text-file.js';
+import { namesIn, textOf } from './text-file.js';
 
 // How much memory there is for a buffer, by the kernel's own counters: of the machine, and of the control groups that this
 // process is in.
@@ -97,15 +96,9 @@ function machineReserve(): number {
 /** Bytes of CMA that no device uses: free, or with pages in it that make way. All of it where sysfs does not say. */
 function unallocatedCma(total: number): number {
   const folder = '/sys/kernel/mm/cma';
-  try {
-    return readdirSync(folder).reduce(
-      (sum, area) =>
-        sum + Number(readFileSync(`${folder}/${area}/available_pages`, 'utf8')) * native.pageSize,
-      0,
-    );
-  } catch {
-    return total;
-  }
+  const areas = namesIn(folder)?.map((area) => textOf(`${folder}/${area}/available_pages`));
+  if (areas === undefined || areas.includes(undefined)) return total;
+  return areas.reduce((sum, pages) => sum + Number(pages) * native.pageSize, 0);
 }
 
 let accounting: boolean | undefined;

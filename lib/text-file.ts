@@ -1,12 +1,26 @@
-import { existsSync, readFileSync } from 'node:fs';
+import { existsSync, readdirSync, readFileSync } from 'node:fs';
 
-/**
- * The contents of a small file of the kernel's; undefined where it cannot be read. What is not there is not opened: Node.js
- * aborts the process where a worker that is being terminated would be told so by an exception (seen with 20.20).
- */
-export function textOf(path: string): string | undefined {
+// What may not be there is not asked for: Node.js aborts the process where a worker that is being terminated would be told so
+// by an exception (seen with 20.20, in readFileSync() and readdirSync()).
+
+/** The contents of a small file of the kernel's; undefined where it cannot be read. */
+export function bytesOf(path: string): Buffer | undefined {
   try {
-    return existsSync(path) ? readFileSync(path, 'utf8') : undefined;
+    return existsSync(path) ? readFileSync(path) : undefined;
+  } catch {
+    return undefined;
+  }
+}
+
+/** The same as text. */
+export function textOf(path: string): string | undefined {
+  return bytesOf(path)?.toString();
+}
+
+/** The names in a folder; undefined where they cannot be read. */
+export function namesIn(folder: string): string[] | undefined {
+  try {
+    return existsSync(folder) ? readdirSync(folder) : undefined;
   } catch {
     return undefined;
   }

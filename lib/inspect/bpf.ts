@@ -1,18 +1,14 @@
-import { readFileSync } from 'node:fs';
 import { resolve } from 'node:path';
 import { createError, DmaBufError } from '../errors.js';
 import { native } from '../native.js';
+import { textOf } from '../text-file.js';
 import { onThreadPool, type Survey, toSurvey } from './survey.js';
 
 /** Where `pinSync()` places iterators, and `snapshot()` looks for them, unless told otherwise. */
 export const defaultPinFolder = '/sys/fs/bpf/dmabuf';
 
 function isLockedDown(): boolean {
-  try {
-    return readFileSync('/sys/kernel/security/lockdown', 'latin1').includes('[confidentiality]');
-  } catch {
-    return false;
-  }
+  return textOf('/sys/kernel/security/lockdown')?.includes('[confidentiality]') === true;
 }
 
 function unsupported(text: string, syscall: string): DmaBufError {

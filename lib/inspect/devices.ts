@@ -1,6 +1,5 @@
-import { closeSync, constants, openSync } from 'node:fs';
 import { adviceForUnlistable, deviceAdvice } from '../device-advice.js';
-import { DmaHeap, type HeapInfo, type HeapKind } from '../dma-heap.js';
+import { access, DmaHeap, type HeapInfo, type HeapKind } from '../dma-heap.js';
 
 /** Stands among the heaps where it cannot be listed. */
 export const heapFolder = '/dev/dma_heap';
@@ -14,14 +13,7 @@ export interface MemoryDevice extends Omit<HeapInfo, 'kind'> {
 
 function describeUdmabuf(): MemoryDevice {
   const path = '/dev/udmabuf';
-  const device: MemoryDevice = { name: 'udmabuf', path, kind: 'udmabuf', accessible: true };
-  try {
-    closeSync(openSync(path, constants.O_RDONLY | constants.O_NONBLOCK));
-  } catch (error) {
-    device.accessible = false;
-    device.error = (error as NodeJS.ErrnoException).code ?? String(error);
-  }
-  return device;
+  return { name: 'udmabuf', path, kind: 'udmabuf', ...access(path) };
 }
 
 /** Every heap, and /dev/udmabuf whether it is there or not. */

@@ -1,4 +1,3 @@
-import { readFileSync } from 'node:fs';
 import { access, constants } from 'node:fs/promises';
 import { release } from 'node:os';
 import { gunzipSync } from 'node:zlib';
@@ -13,6 +12,7 @@ import {
   machineLimit,
 } from '../memory-limits.js';
 import { native } from '../native.js';
+import { bytesOf, textOf } from '../text-file.js';
 import { defaultPinFolder, surveyBpf, surveyPinned } from './bpf.js';
 import { surveyDebugfs } from './debugfs.js';
 import { heapFolder, listDevices, type MemoryDevice } from './devices.js';
@@ -34,18 +34,6 @@ const ok = (subject: string, text: string): Finding => ({ subject, status: 'ok',
 
 function bad(status: 'warn' | 'fail', subject: string, text: string, fix?: string): Finding {
   return fix === undefined ? { subject, status, text } : { subject, status, text, fix };
-}
-
-function read(path: string): Buffer | undefined {
-  try {
-    return readFileSync(path);
-  } catch {
-    return undefined;
-  }
-}
-
-function textOf(path: string): string | undefined {
-  return read(path)?.toString().trim();
 }
 
 function examineAddon(): Finding {
@@ -92,7 +80,7 @@ const configItems = [
 ] as const;
 
 function readConfig(version: string): { path: string; text: string } | undefined {
-  const packed = read('/proc/config.gz');
+  const packed = bytesOf('/proc/config.gz');
   if (packed !== undefined) return { path: '/proc/config.gz', text: gunzipSync(packed).toString() };
   for (const path of [`/boot/config-${version}`, `/lib/modules/${version}/config`]) {
     const text = textOf(path);
@@ -237,7 +225,7 @@ async function examineProcesses(): Promise<Finding[]> {
 function examinePtrace(): Finding[] {
   const subject = 'ptrace scope';
   const path = '/proc/sys/kernel/yama/ptrace_scope';
-  const scope = textOf(path);
+  const scope = textOf(path)?.trim();
   if (scope === undefined || scope === '0') {
     return [ok(subject, 'importFrom() may take buffers from processes of the same user')];
   }

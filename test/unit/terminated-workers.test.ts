@@ -1,0 +1,9 @@
+// Workers that are terminated while a call of theirs fails: an exception cannot tell them any more.
+
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { runProgram } from '../support/programs.js';
+
+test('workers that are terminated while they ask for what is not there end nothing but themselves', () => {
+  assert.ok(runProgram<number>('ends-workers') > 0);
+});
