@@ -152,7 +152,8 @@ export class DmaBuf implements Disposable {
 
   /**
    * Makes a dma-buf of a memfd's pages (udmabuf, Linux 4.20): what is written through one is read through the
-   * other. The memfd stays yours, and may be closed.
+   * other. The memfd stays yours, and may be closed. **Blocks** the thread while the kernel pins the pages, and while another
+   * process changes the memfd's size or pages.
    *
    * @param memfd Sealed with F_SEAL_SHRINK and not with F_SEAL_WRITE; see {@link createMemfd}.
    * @param pieces One range or several, of this memfd or of others. Default: the whole memfd.

@@ -51,6 +51,8 @@ napi_value ReadFdInfoOf(Call& call) {
   int32_t pid = 0;
   int32_t fd = 0;
   if (!call.Read(0, &pid) || !call.Read(1, &fd)) return nullptr;
+  // Not of any file: to print an epoll's, the kernel waits for a lock that somebody may hold.
+  if (const Result<bool> may_be = MayBeDmaBuf(pid, fd); may_be && !*may_be) return nullptr;
   FdInfoText buffer;
   const FdInfoPath path = PathOfFdInfo(pid, fd);
   const Result<std::string_view> text = ReadFdInfo(path, &buffer);

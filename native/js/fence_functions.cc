@@ -81,10 +81,10 @@ napi_value ImportSyncFileFd(Call& call) {
   const Result<ForeignStatus> known = StatusWithoutServer(fd);
   // EACCES: somebody else's FUSE, which may not even be looked at.
   if (!known && known.error().number != EACCES) return call.Fail(known.error()), nullptr;
-  // Somebody may serve a file that has a type, and never answer; with O_PATH no file is asked anything.
+  // Somebody may serve a file that has a type, and never answer.
   const Result<bool> path_only = IsPathOnly(fd);
-  const bool is_asked = (known && known->type == 0) || (path_only && *path_only);
-  if (!is_asked) return call.Fail(SystemError{ENOTTY, "SYNC_IOC_FILE_INFO"}), nullptr;
+  if (path_only && *path_only) return call.Fail(SystemError{EBADF, "SYNC_IOC_FILE_INFO"}), nullptr;
+  if (!known || known->type != 0) return call.Fail(SystemError{ENOTTY, "SYNC_IOC_FILE_INFO"}), nullptr;
   const Result<bool> is_sync_file = IsSyncFile(fd);
   if (!is_sync_file) return call.Fail(is_sync_file.error()), nullptr;
   if (!*is_sync_file) return call.Fail(SystemError{ENOTTY, "SYNC_IOC_FILE_INFO"}), nullptr;

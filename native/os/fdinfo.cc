@@ -1,5 +1,8 @@
 #include "os/fdinfo.h"
 
+#include <unistd.h>
+
+#include <cerrno>
 #include <cstdio>
 
 #include "os/file.h"
@@ -80,6 +83,16 @@ FdInfoPath PathOfFdInfo(int pid, int fd) {
     std::snprintf(path.text, sizeof path.text, "/proc/%d/fdinfo/%d", pid, fd);
   }
   return path;
+}
+
+Result<bool> MayBeDmaBuf(int pid, int fd) {
+  char path[64];
+  std::snprintf(path, sizeof path, "/proc/%d/fd/%d", pid, fd);
+  char target[32];
+  const ssize_t length = ::readlink(path, target, sizeof target);
+  if (length < 0) return SystemError{errno, "readlink"};
+  const std::string_view name(target, static_cast<size_t>(length));
+  return name.substr(0, 8) == "/dmabuf:" || name == "anon_inode:dmabuf";
 }
 
 Result<std::string_view> ReadFdInfo(int file, FdInfoText* text) {

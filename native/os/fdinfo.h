@@ -40,6 +40,9 @@ struct FdInfoPath {
 // /proc/<pid>/fdinfo/<fd>. `pid` 0 is the calling process.
 FdInfoPath PathOfFdInfo(int pid, int fd);
 
+// Whether the name of a process's file is a dma-buf's, or may be one's: before Linux 5.3 they have no prefix.
+Result<bool> MayBeDmaBuf(int pid, int fd);
+
 // Reads an open file, or the one at the path, from its start to its end.
 Result<std::string_view> ReadFdInfo(int file, FdInfoText* text);
 Result<std::string_view> ReadFdInfo(const FdInfoPath& path, FdInfoText* text);

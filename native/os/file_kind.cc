@@ -32,7 +32,9 @@ Result<FileKind> KindOf(int fd, dev_t device) {
     dma_buf_device.store(device, std::memory_order_relaxed);
     return FileKind::kDmaBuf;
   }
-  return magic == ANON_INODE_FS_MAGIC && SyncFileStatus(fd) ? FileKind::kSyncFile : FileKind::kOther;
+  if (magic != ANON_INODE_FS_MAGIC) return FileKind::kOther;
+  const Result<bool> is_sync_file = IsSyncFile(fd);
+  return is_sync_file && *is_sync_file ? FileKind::kSyncFile : FileKind::kOther;
 }
 
 }  // namespace

@@ -34,18 +34,17 @@ Result<void> ImportSyncFile(int buffer, int sync_file, CpuAccess access) {
 }
 
 Result<bool> IsSyncFile(int fd) {
-  const Result<int32_t> status = SyncFileStatus(fd);
-  if (status) return true;
-  if (status.error().number == ENOTTY) return false;
-  if (status.error().number != EINVAL) return status.error();
   char path[64];
   char target[64];
   std::snprintf(path, sizeof path, "/proc/self/fd/%d", fd);
   const ssize_t length = ::readlink(path, target, sizeof target);
-  const bool named =
-      length > 0 && std::string_view(target, static_cast<size_t>(length)) == "anon_inode:sync_file";
-  if (named) return status.error();
-  return false;
+  const std::string_view name(target, length > 0 ? static_cast<size_t>(length) : 0);
+  if (length >= 0 && name != "anon_inode:sync_file") return false;
+  const Result<int32_t> status = SyncFileStatus(fd);
+  if (status) return true;
+  if (status.error().number == ENOTTY) return false;
+  if (status.error().number == EINVAL && length < 0) return false;
+  return status.error();
 }
 
 Result<int32_t> SyncFileStatus(int sync_file) {

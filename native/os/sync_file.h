@@ -16,9 +16,10 @@ Result<UniqueFd> ExportSyncFile(int buffer, CpuAccess access);
 // DMA_BUF_IOCTL_IMPORT_SYNC_FILE (Linux 6.0): adds the fences to the buffer, as a reader's or a writer's.
 Result<void> ImportSyncFile(int buffer, int sync_file, CpuAccess access);
 
-// Whether a descriptor is a sync_file's. Files of other kinds may know a request of SYNC_IOC_FILE_INFO's
-// number and dislike its contents (EINVAL, as epoll does), which a sync_file does not: their name in procfs
-// tells.
+// Whether a descriptor is a sync_file's: its name in procfs tells, which is the kernel's own. Files of other
+// kinds are not asked for SYNC_IOC_FILE_INFO: a perf event takes its lock first, which somebody may hold for as
+// long as he likes. Only where there is no procfs is any file asked; some dislike the request's contents
+// (EINVAL, as epoll does), which a sync_file does not.
 Result<bool> IsSyncFile(int fd);
 
 // SYNC_IOC_FILE_INFO: the state of all fences together: 1 signalled, 0 active, negative errno.

@@ -177,7 +177,8 @@ Result<Received> Take(int socket, uint8_t* data, size_t capacity, Descriptors* f
 }
 
 // Receives a message that brings descriptors while hardly any number is free. A look at it yields copies; as
-// long as there are these, nothing is closed when the message goes.
+// long as there are these, nothing is released when the message goes. (close(2) of a copy asks a file system
+// as well: flush.)
 Result<Received> TakeCopies(int socket, uint8_t* data, size_t capacity, Descriptors* fds) {
   const Result<Arrival> arrival = Receive(socket, MSG_PEEK, data, capacity, fds);
   if (!arrival) return arrival.error();
@@ -185,7 +186,7 @@ Result<Received> TakeCopies(int socket, uint8_t* data, size_t capacity, Descript
   Received received{Received::Kind::kMessage, static_cast<size_t>(arrival->length), fds->count(),
                     arrival->marked};
   if (arrival->control_cut) {
-    fds->CloseCopies();
+    fds->Clear();
     received.kind = Received::Kind::kNoRoom;
     return received;
   }
@@ -207,11 +208,6 @@ void Descriptors::Clear(Wait wait) {
   }
   count_ = 0;
   if (!files.empty()) (void)CloseForeignFiles(files, wait);
-}
-
-void Descriptors::CloseCopies() {
-  for (size_t index = 0; index < count_; index++) ::close(fds_[index]);
-  count_ = 0;
 }
 
 Result<std::pair<UniqueFd, UniqueFd>> CreateSocketPair() {

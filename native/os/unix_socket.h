@@ -75,8 +75,6 @@ class Descriptors {
   }
   // Closes what was not taken, by the closer.
   void Clear(Wait wait = Wait::kNo);
-  // Closes them at once: the message that they are copies from is still in its socket.
-  void CloseCopies();
 
  private:
   const std::shared_ptr<Sender>& sender_;

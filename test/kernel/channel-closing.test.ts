@@ -2,7 +2,7 @@
 // seconds, or for ever. The programs run in processes of their own, since what goes wrong here cannot be ended.
 
 import assert from 'node:assert/strict';
-import { type ChildProcess, spawn } from 'node:child_process';
+import { type ChildProcess, spawn, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
 import { chmodSync, closeSync, mkdtempSync, openSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -11,7 +11,7 @@ import { createInterface } from 'node:readline';
 import type { TestContext } from 'node:test';
 import { closeHandles, DmaBufChannel } from 'dmabuf';
 import { channelTest, compiled, Peer, patience, programFile } from '../support/peers.js';
-import { runProgram } from '../support/programs.js';
+import { packageRoot, runProgram } from '../support/programs.js';
 
 // A socket lingers for a minute, and the file system never answers; what is between is a busy machine's.
 const mostPause = 30_000; // milliseconds
@@ -32,7 +32,9 @@ function start(command: string, args: string[], channels: readonly DmaBufChannel
 }
 
 function startProgram(how: string, channels: readonly DmaBufChannel[]): Program {
-  const child = start(process.execPath, [programFile('closes'), how, `${channels.length}`], channels);
+  const program = [process.execPath, programFile('closes'), how, `${channels.length}`];
+  const limit = how === 'few' ? 'ulimit -n 256; ' : '';
+  const child = start('sh', ['-c', `${limit}exec "$@"`, 'sh', ...program], channels);
   const lines = createInterface({ input: child.stdout as NodeJS.ReadableStream })[Symbol.asyncIterator]();
   return { child, next: async () => JSON.parse((await lines.next()).value) as Reported };
 }
@@ -103,6 +105,18 @@ channelTest(
 
 const noRoot: string | false = process.getuid?.() === 0 ? false : 'needs root';
 
+/** Another process's readFdInfo(), which is ended where it waits. */
+function readFdInfoBeside(pid: number, fd: number): string {
+  const code = `import { readFdInfo } from 'dmabuf/inspect'; console.log(JSON.stringify(readFdInfo(${pid}, ${fd}) ?? null));`;
+  const { stdout, signal } = spawnSync(process.execPath, ['--input-type=module', '-e', code], {
+    cwd: packageRoot,
+    encoding: 'utf8',
+    timeout: mostPause,
+    killSignal: 'SIGKILL',
+  });
+  return signal ?? stdout.trim();
+}
+
 /** A program with so many peers that have a silent file system each, and one more at the other end of `innocent`. */
 async function withSilentFiles(
   how: string,
@@ -137,6 +151,42 @@ async function withSilentFiles(
   }
 }
 
+for (const [kind, looked] of [
+  [
+    'perf',
+    [false, 'ERR_DMABUF_NOT_DMABUF', 'ERR_DMABUF_NOT_DMABUF', 'ENOTTY', 'ENOTTY', 'ENOTSOCK', 'EINVAL'],
+  ],
+  [
+    'epoll',
+    [false, 'ERR_DMABUF_NOT_DMABUF', 'ERR_DMABUF_NOT_DMABUF', 'ENOTTY', 'ENOTTY', 'ENOTSOCK', 'EINVAL'],
+  ],
+] as const) {
+  channelTest(
+    `a descriptor whose lock its sender holds (${kind}) is received, looked at and closed without waiting`,
+    async (t) => {
+      const [here, there] = DmaBufChannel.pair();
+      const holder = new Peer(compiled('holds-lock'), [kind], there);
+      const program = startProgram('look', [here]);
+      here.close();
+      there.close();
+      try {
+        const fd = await holder.line();
+        await program.next();
+        program.child.stdin?.write('go\n');
+        const reported = await program.next();
+        checkPause(t, reported);
+        assert.deepEqual(reported.results.slice(0, looked.length), looked);
+        assert.equal(readFdInfoBeside(holder.pid, Number(fd)), 'null');
+      } finally {
+        holder.kill(); // first: whoever waits for the lock waits for its end
+        await holder.ended;
+        await endAll(program.child);
+      }
+    },
+    noRoot,
+  );
+}
+
 /** More than can be closed of one peer, in messages that are refused. */
 function flood(fuse: Peer): void {
   for (let count = 0; count < 9; count++) fuse.tell(`send 10001${' file'.repeat(70)}`);
@@ -162,6 +212,21 @@ channelTest(
         null,
         'EBADF',
       ]);
+    });
+  },
+  noRoot,
+);
+
+channelTest(
+  'a message of such files for which too few descriptors are free holds nothing up, and its sender is dropped',
+  async (t) => {
+    await withSilentFiles('few', 1, async ([fuse], program, innocent) => {
+      innocent.close();
+      await fuse.have(`send 5${' file'.repeat(10)}`);
+      program.child.stdin?.write('go\n');
+      const reported = await program.next();
+      checkPause(t, reported);
+      assert.deepEqual(reported.results, ['ERR_DMABUF_PEER_DROPPED']);
     });
   },
   noRoot,
