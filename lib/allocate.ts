@@ -12,6 +12,7 @@ import {
 import { type DmaBuf, setAttempts } from './dma-buf.js';
 import { type BufferOptions, bufferOptions, checkHeapName, DmaHeap } from './dma-heap.js';
 import { type AllocationAttempt, atCallSite, callSite, DmaBufError, withoutHint } from './errors.js';
+import { isArray, itemsOf } from './intrinsics.js';
 import { guardAllMemory } from './memory-guard.js';
 import { allocateUdmabuf, allocateUdmabufSync } from './udmabuf.js';
 
@@ -52,9 +53,10 @@ function isRefusal(error: unknown): error is DmaBufError {
 
 function checkSources(from: unknown): readonly Source[] {
   if (from === undefined) return defaultSources;
-  const sources: unknown[] = Array.isArray(from) ? from : [from];
+  const sources: unknown[] = isArray(from) ? itemsOf(from) : [from];
   if (sources.length === 0) throw outOfRange('from', 'at least one source', 'an empty list');
-  for (const source of sources) {
+  for (let index = 0; index < sources.length; index++) {
+    const source = sources[index];
     if (typeof source === 'string') checkHeapName(source);
     else if (!(source instanceof DmaHeap)) {
       throw invalidType('from', "a heap's name or path, a DmaHeap, or a list of them", source);
@@ -104,8 +106,8 @@ async function allocateFrom(
   size: number,
   options: (BufferOptions & { signal?: AbortSignal | undefined }) | undefined,
 ): Promise<DmaBuf> {
-  if (source === 'udmabuf') return allocateUdmabuf(size, options);
-  if (source instanceof DmaHeap) return source.allocate(size, options);
+  if (source === 'udmabuf') return await allocateUdmabuf(size, options);
+  if (source instanceof DmaHeap) return await source.allocate(size, options);
   const heap = DmaHeap.open(source);
   try {
     return await heap.allocate(size, options);
@@ -179,7 +181,8 @@ export async function allocate(
   const site = callSite(allocate);
   const request = requestOf(options, signal);
   const attempts: AllocationAttempt[] = [];
-  for (const source of sources) {
+  for (let index = 0; index < sources.length; index++) {
+    const source = sources[index] as Source;
     try {
       return served(await allocateFrom(source, size, request), attempts);
     } catch (error) {
@@ -200,7 +203,8 @@ export function allocateSync(size: number, options?: AllocateOptions): DmaBuf {
   const sources = checkAll(size, options, allocateOptions);
   const request = requestOf(options);
   const attempts: AllocationAttempt[] = [];
-  for (const source of sources) {
+  for (let index = 0; index < sources.length; index++) {
+    const source = sources[index] as Source;
     try {
       return served(allocateFromSync(source, size, request), attempts);
     } catch (error) {

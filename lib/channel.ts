@@ -14,6 +14,7 @@ import {
 import { createDmaBuf, DmaBuf, handleOfDmaBuf } from './dma-buf.js';
 import { atCallSite, callSite, DmaBufError } from './errors.js';
 import { describe, guard, noSentinel, type Sentinel, unguard } from './handle.js';
+import { apply, isArray, isInteger, rejected, resolved } from './intrinsics.js';
 import { type NativeHandle, native } from './native.js';
 import { markUncloneable, showDetails } from './present.js';
 import {
@@ -66,7 +67,7 @@ const channelOptions: readonly string[] = ['maxMessageSize'];
 const connectOptions: readonly string[] = [...channelOptions, ...waitOptions];
 const listenOptions: readonly string[] = [...channelOptions, ...serverOptions];
 
-const sent: Promise<void> = Promise.resolve();
+const sent: Promise<void> = resolved(undefined);
 
 /** SCM_MAX_FD: most handles in a message. */
 const maxHandles = 253;
@@ -75,25 +76,9 @@ const maxMessageBytes = 4 << 20;
 
 const { EMSGSIZE, EPERM } = constants.errno;
 
-// Taken at load: the memory where messages arrive must never be in the hands of a function that somebody has put in
-// their place. (Its species decides only which class the copy is of.)
+// Taken when this is loaded: see intrinsics.ts.
 const Bytes = Uint8Array;
-const copyOf = Function.prototype.call.bind(Uint8Array.prototype.slice) as (
-  bytes: Uint8Array,
-  start: number,
-  end: number,
-) => Uint8Array;
-
-/** Where messages arrive, until they are copied: as large as the largest of any channel of this thread. */
-let arrivals = new Bytes(0);
-let room = 0;
-
-function makeRoom(bytes: number): void {
-  if (room >= bytes) return;
-  arrivals = new Bytes(bytes);
-  room = bytes;
-  native.setArrivals(arrivals);
-}
+const Numbers = Float64Array;
 
 /** Known to this module alone, so that nobody else constructs. */
 const construct = Symbol('DmaBufChannel');
@@ -142,10 +127,9 @@ export class DmaBufChannel implements Disposable, AsyncIterable<ChannelMessage> 
       throw illegalConstructor('DmaBufChannel', 'DmaBufChannel.pair(), connect(), listen() or adopt()');
     }
     this.#maxMessageSize = limitMessages(handle, options.maxMessageSize);
-    makeRoom(this.#maxMessageSize);
     native.describePeer(handle);
-    const [pid, uid, gid] = native.registers as unknown as [number, number, number];
-    this.#peer = { pid, uid, gid };
+    const { registers } = native;
+    this.#peer = { pid: registers[0] as number, uid: registers[1] as number, gid: registers[2] as number };
     this.#handle = handle;
     this.#sending = new SocketLine(handle, 2);
     this.#receiving = new SocketLine(handle, 1);
@@ -159,7 +143,8 @@ export class DmaBufChannel implements Disposable, AsyncIterable<ChannelMessage> 
   static pair(options?: ChannelOptions): [DmaBufChannel, DmaBufChannel] {
     checkChannelOptions(options);
     native.createChannelPair();
-    const [first, second] = native.registers as unknown as [NativeHandle, NativeHandle];
+    const first = native.registers[0] as NativeHandle;
+    const second = native.registers[1] as NativeHandle;
     let one: DmaBufChannel | undefined;
     try {
       one = createChannel(first, options);
@@ -299,19 +284,19 @@ export class DmaBufChannel implements Disposable, AsyncIterable<ChannelMessage> 
     try {
       const self = DmaBufChannel.#openOf(this);
       const bytes = typeof data === 'string' ? Buffer.from(data) : checkView(data, 'data');
-      checkSendables(handles);
-      if (bytes.length === 0 && handles.length === 0) {
+      const items = checkSendables(handles, maxHandles);
+      if (bytes.length === 0 && items.length === 0) {
         throw outOfRange('data', 'at least one byte when there are no handles', 'none');
       }
       if (bytes.length > self.#maxMessageSize) throw tooLarge(bytes.length, self.#maxMessageSize);
       const limits = checkWaitOptions(options);
       if (self.#sending.mayTry(limits)) {
-        writeSendables(handles);
-        if (self.#sendNow(bytes, handles.length) !== again) return sent;
+        writeSendables(items);
+        if (self.#sendNow(bytes, items.length) !== again) return sent;
       }
-      return self.#sendLater(new Uint8Array(bytes), hold(handles), limits);
+      return self.#sendLater(new Uint8Array(bytes), hold(items), limits);
     } catch (error) {
-      return Promise.reject(error);
+      return rejected(error);
     }
   }
 
@@ -330,12 +315,12 @@ export class DmaBufChannel implements Disposable, AsyncIterable<ChannelMessage> 
       const limits = checkWaitOptions(options);
       if (self.#receiving.mayTry(limits)) {
         const message = self.#receiveNow();
-        if (message !== again && message !== later) return Promise.resolve(message);
+        if (message !== again && message !== later) return resolved(message);
         if (message === later) self.#receiving.delay();
       }
       return self.#receiving.run(() => self.#receiveNow(), limits, 'waiting for a message');
     } catch (error) {
-      return Promise.reject(error);
+      return rejected(error);
     }
   }
 
@@ -386,7 +371,7 @@ export class DmaBufChannel implements Disposable, AsyncIterable<ChannelMessage> 
 
   /** The same as `close()`. */
   [Symbol.dispose](): void {
-    DmaBufChannel.prototype.close.call(this);
+    apply(DmaBufChannel.prototype.close, this, []);
   }
 
   #rejectAll(): void {
@@ -410,23 +395,26 @@ export class DmaBufChannel implements Disposable, AsyncIterable<ChannelMessage> 
   /** Waits its turn, with a copy of the data and of the handles, which are closed when it is over. */
   async #sendLater(data: Uint8Array, held: readonly NativeHandle[], limits: WaitOptions): Promise<void> {
     const attempt = (): undefined | typeof again => {
-      for (const [index, handle] of held.entries()) {
+      for (let index = 0; index < held.length; index++) {
         native.registers[2 * index] = 1;
-        native.registers[2 * index + 1] = handle;
+        native.registers[2 * index + 1] = held[index] as NativeHandle;
       }
       return this.#sendNow(data, held.length);
     };
     try {
       await this.#sending.run<undefined>(attempt, limits, 'sending a message');
     } finally {
-      for (const handle of held) native.close(handle);
+      closeAll(held);
     }
   }
 
   #receiveNow(): ChannelMessage | undefined | typeof again | typeof later {
     const length = native.receive(this.#handle, this.#maxMessageSize);
     if (length >= 0) {
-      const message = { data: copyOf(arrivals, 0, length), handles: readHandles() };
+      // Memory that nothing has had a hold of: the class was taken when this was loaded.
+      const data = new Bytes(length);
+      native.takeMessage(data);
+      const message = { data, handles: readHandles() };
       // The numbers of other files are the receiver's from here on.
       for (let index = 0; index < message.handles.length; index++) native.unclaimed[index] = 0;
       spend(message.handles.length, length);
@@ -487,18 +475,22 @@ function connectNow(
   return handle < 0 ? undefined : createChannel(handle, options);
 }
 
-function checkSendables(handles: readonly Sendable[], most = maxHandles): void {
-  if (!Array.isArray(handles)) throw invalidType('handles', 'an array', handles);
-  if (handles.length > most) {
-    throw outOfRange('handles', `at most ${most}`, handles.length);
-  }
-  for (const item of handles) {
+/** The handles, each read once. */
+function checkSendables(handles: readonly Sendable[], most: number): Sendable[] {
+  if (!isArray(handles)) throw invalidType('handles', 'an array', handles);
+  const { length } = handles;
+  if (length > most) throw outOfRange('handles', `at most ${most}`, length);
+  const items: Sendable[] = [];
+  for (let index = 0; index < length; index++) {
+    const item = handles[index] as Sendable;
+    items[index] = item;
     if (item instanceof DmaBuf || item instanceof SyncFile || fdOfCopy(item) >= 0) continue;
     if (typeof item !== 'number') {
       throw invalidType('handles', 'DmaBufs, SyncFiles or numbers of descriptors', item);
     }
     checkFd(item, 'handle');
   }
+  return items;
 }
 
 /**
@@ -512,11 +504,13 @@ function checkSendables(handles: readonly Sendable[], most = maxHandles): void {
  * @throws DmaBufError `EBADF` for a number that is not open
  */
 export function closeHandles(handles: readonly Sendable[]): void {
-  checkSendables(handles, Number.POSITIVE_INFINITY);
-  const numbers: number[] = [];
+  const items = checkSendables(handles, Number.POSITIVE_INFINITY);
+  const numbers = new Numbers(items.length);
+  let count = 0;
   let failure: unknown;
-  for (const item of handles) {
-    if (typeof item === 'number') numbers.push(item);
+  for (let index = 0; index < items.length; index++) {
+    const item = items[index] as Sendable;
+    if (typeof item === 'number') numbers[count++] = item;
     else {
       try {
         item.close();
@@ -525,7 +519,7 @@ export function closeHandles(handles: readonly Sendable[]): void {
       }
     }
   }
-  if (numbers.length > 0) native.closeNumbers(Float64Array.from(numbers));
+  if (count > 0) native.closeNumbers(numbers, count);
   if (failure !== undefined) throw failure;
 }
 
@@ -535,7 +529,7 @@ function fdOfCopy(item: unknown): number {
   const { constructor: type, fd } = item as { constructor?: { name?: unknown }; fd?: unknown };
   if (type?.name !== 'DmaBuf' && type?.name !== 'SyncFile') return -1;
   if (typeof fd === 'number' && fd < 0) throw closedError(type.name);
-  return typeof fd === 'number' && Number.isInteger(fd) ? fd : -1;
+  return typeof fd === 'number' && isInteger(fd) ? fd : -1;
 }
 
 /** The addon's handle of an object, -1 where only a number is known. */
@@ -569,24 +563,32 @@ function hold(handles: readonly Sendable[]): NativeHandle[] {
     }
     return held;
   } catch (error) {
-    for (const handle of held) native.close(handle);
+    closeAll(held);
     throw error;
   }
+}
+
+function closeAll(held: readonly NativeHandle[]): void {
+  for (let index = 0; index < held.length; index++) native.close(held[index] as NativeHandle);
 }
 
 /** The handles that the addon has left in its registers. */
 function readHandles(): Sendable[] {
   const { registers } = native;
   const handles: Sendable[] = [];
-  const syncFiles: number[] = [];
+  const kinds: number[] = [];
+  let hasSyncFiles = false;
   for (let index = 0, count = registers[0] as number; index < count; index++) {
     const kind = registers[2 + 2 * index];
     const value = registers[3 + 2 * index] as number;
     handles[index] = kind === 1 ? createDmaBuf(value, undefined, index) : value;
-    if (kind === 2) syncFiles.push(index);
+    kinds[index] = kind as number;
+    if (kind === 2) hasSyncFiles = true;
   }
   // Making one overwrites the registers.
-  for (const index of syncFiles) handles[index] = createSyncFile(handles[index] as number, index);
+  for (let index = 0; hasSyncFiles && index < handles.length; index++) {
+    if (kinds[index] === 2) handles[index] = createSyncFile(handles[index] as number, index);
+  }
   return handles;
 }
 

@@ -1,5 +1,6 @@
 import { constants } from 'node:buffer';
 import { DmaBufError } from './errors.js';
+import { assign, isInteger } from './intrinsics.js';
 
 /**
  * A direction of access: of the CPU to the bytes, of a device, or of a file descriptor. To wait for fences, `'read-write'`
@@ -28,18 +29,18 @@ function show(value: unknown): string {
 /** TypeError with code `ERR_INVALID_ARG_TYPE`. */
 export function invalidType(name: string, expected: string, value: unknown): TypeError {
   const error = new TypeError(`The ${name} must be ${expected}. Received ${show(value)}`);
-  return Object.assign(error, { code: 'ERR_INVALID_ARG_TYPE' });
+  return assign(error, { code: 'ERR_INVALID_ARG_TYPE' });
 }
 
 /** TypeError with code `ERR_INVALID_ARG_VALUE`. */
 export function invalidValue(message: string): TypeError {
-  return Object.assign(new TypeError(message), { code: 'ERR_INVALID_ARG_VALUE' });
+  return assign(new TypeError(message), { code: 'ERR_INVALID_ARG_VALUE' });
 }
 
 /** RangeError with code `ERR_OUT_OF_RANGE`. */
 export function outOfRange(name: string, expected: string, value: unknown): RangeError {
   const error = new RangeError(`The ${name} must be ${expected}. Received ${show(value)}`);
-  return Object.assign(error, { code: 'ERR_OUT_OF_RANGE' });
+  return assign(error, { code: 'ERR_OUT_OF_RANGE' });
 }
 
 /** `ERR_OUT_OF_RANGE` for bytes of a buffer that are more than an ArrayBuffer may have. */
@@ -54,7 +55,7 @@ export function tooLarge(length: number): RangeError {
 
 /** TypeError with code `ERR_INVALID_THIS`: a method was called on something else. */
 export function invalidThis(type: string): TypeError {
-  return Object.assign(new TypeError(`This method needs a ${type} as this`), { code: 'ERR_INVALID_THIS' });
+  return assign(new TypeError(`This method needs a ${type} as this`), { code: 'ERR_INVALID_THIS' });
 }
 
 /** Whether a value can have private members at all: `#member in value` throws for anything else. */
@@ -64,7 +65,7 @@ export function isObject(value: unknown): value is object {
 
 /** TypeError with code `ERR_ILLEGAL_CONSTRUCTOR`. */
 export function illegalConstructor(type: string, instead: string): TypeError {
-  return Object.assign(new TypeError(`${type} cannot be constructed; use ${instead}`), {
+  return assign(new TypeError(`${type} cannot be constructed; use ${instead}`), {
     code: 'ERR_ILLEGAL_CONSTRUCTOR',
   });
 }
@@ -76,13 +77,13 @@ export function closedError(type: string): DmaBufError {
 
 function badInteger(value: unknown, name: string, min: number, max: number): TypeError | RangeError {
   if (typeof value !== 'number') return invalidType(name, 'a number', value);
-  if (!Number.isInteger(value)) return outOfRange(name, 'a whole number', value);
+  if (!isInteger(value)) return outOfRange(name, 'a whole number', value);
   return outOfRange(name, `from ${min} to ${max}`, value);
 }
 
 /** A whole number from `min` to `max`, both included. */
 export function checkInteger(value: unknown, name: string, min: number, max: number): number {
-  if (Number.isInteger(value) && (value as number) >= min && (value as number) <= max) return value as number;
+  if (isInteger(value) && (value as number) >= min && (value as number) <= max) return value as number;
   throw badInteger(value, name, min, max);
 }
 

@@ -1,4 +1,5 @@
 import { type Access, illegalConstructor, invalidThis, isObject } from './check.js';
+import { apply } from './intrinsics.js';
 import { OpenBuffer } from './open-buffer.js';
 import { markUncloneable, showDetails } from './present.js';
 
@@ -58,6 +59,6 @@ export class CpuAccess implements Disposable {
 
   /** The same as `end()`. */
   [Symbol.dispose](): void {
-    CpuAccess.prototype.end.call(this);
+    apply(CpuAccess.prototype.end, this, []);
   }
 }

@@ -18,6 +18,7 @@ import { type AllocationAttempt, callSite, unsupportedKernel } from './errors.js
 import { describe } from './handle.js';
 import { importFromProcess } from './import-from.js';
 import { type DmaBufInfo, toInfo } from './inspect/fdinfo.js';
+import { assign, freeze, max, min } from './intrinsics.js';
 import { DmaBufMapping } from './mapping.js';
 import { createFromMemfd, type MemfdRange } from './memfd.js';
 import { type NativeHandle, native } from './native.js';
@@ -64,7 +65,7 @@ export let handleOfDmaBuf: (buffer: DmaBuf) => NativeHandle;
 /** Says which sources were passed over before one served. */
 export let setAttempts: (buffer: DmaBuf, attempts: readonly AllocationAttempt[]) => void;
 
-const noAttempts: readonly AllocationAttempt[] = Object.freeze([]);
+const noAttempts: readonly AllocationAttempt[] = freeze([]);
 
 /**
  * A dma-buf: memory behind a file descriptor, which devices and processes share (the kernel's document
@@ -87,7 +88,7 @@ export class DmaBuf implements Disposable {
   static {
     handleOfDmaBuf = (buffer) => DmaBuf.#openOf(buffer).handle;
     setAttempts = (buffer, attempts) => {
-      buffer.#attempts = Object.freeze(attempts);
+      buffer.#attempts = freeze(attempts);
     };
   }
 
@@ -315,7 +316,7 @@ export class DmaBuf implements Disposable {
     cpuAccess.end();
     if (isThenable(result)) {
       result.then(undefined, () => {});
-      throw Object.assign(
+      throw assign(
         new TypeError(
           'withCpuAccessSync() needs a function that is done when it returns; this one returned a promise',
         ),
@@ -345,7 +346,7 @@ export class DmaBuf implements Disposable {
       checkOpen(buffer);
       // A fence that came meanwhile would let START sleep, and waiting again and again might never end.
       if (!native.isReady(buffer.handle, direction)) {
-        if (timeout !== undefined) limits.timeout = Math.max(0, timeout - (performance.now() - start));
+        if (timeout !== undefined) limits.timeout = max(0, timeout - (performance.now() - start));
         const bytes = await buffer.beginOnThreadPool(direction, limits, site);
         return new CpuAccess(buffer, bytes, access, direction);
       }
@@ -452,8 +453,8 @@ export class DmaBuf implements Disposable {
     const buffer = DmaBuf.#openOf(this);
     const bytes = checkView(target, 'target');
     checkInteger(position, 'position', 0, Number.MAX_SAFE_INTEGER);
-    const start = Math.min(position, buffer.size);
-    const length = Math.min(bytes.length, buffer.size - start);
+    const start = min(position, buffer.size);
+    const length = min(bytes.length, buffer.size - start);
     native.read(buffer.handle, bytes, start, length);
     return length;
   }
@@ -478,8 +479,8 @@ export class DmaBuf implements Disposable {
     if (encoding !== 'utf8' && encoding !== 'latin1') {
       throw outOfRange('encoding', "'utf8' or 'latin1'", encoding);
     }
-    const start = Math.min(position, buffer.size);
-    const copy = Buffer.allocUnsafeSlow(Math.min(length, buffer.size - start));
+    const start = min(position, buffer.size);
+    const copy = Buffer.allocUnsafeSlow(min(length, buffer.size - start));
     native.read(buffer.handle, copy, start, copy.length);
     return copy.toString(encoding);
   }

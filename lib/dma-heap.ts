@@ -21,6 +21,7 @@ import { withDeviceAdvice } from './device-advice.js';
 import type { DmaBuf } from './dma-buf.js';
 import { callSite, createError, DmaBufError } from './errors.js';
 import { describe as describeHandle, guard, noSentinel, type Sentinel, unguard } from './handle.js';
+import { apply } from './intrinsics.js';
 import { guardMemory, kindOfHeapMemory, type MemoryKind, whileReserved } from './memory-guard.js';
 import { type NativeHandle, native } from './native.js';
 import { markUncloneable, showDetails } from './present.js';
@@ -359,6 +360,6 @@ export class DmaHeap implements Disposable {
 
   /** The same as `close()`. */
   [Symbol.dispose](): void {
-    DmaHeap.prototype.close.call(this);
+    apply(DmaHeap.prototype.close, this, []);
   }
 }

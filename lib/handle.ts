@@ -1,6 +1,7 @@
 import { debuglog } from 'node:util';
 import { invalidType } from './check.js';
 import { type CallSite, captureStack } from './errors.js';
+import { register } from './intrinsics.js';
 import { packageFolder } from './load-addon.js';
 import { type NativeHandle, native } from './native.js';
 
@@ -121,13 +122,17 @@ export function describe(handle: NativeHandle, type: HandleType): OpenHandle {
     } finally {
       fd = native.registers[0] as number;
     }
-    const [, inode, size] = native.registers as unknown as [number, number, number];
-    if (type === 'DmaBuf') Object.assign(open, { inode, size });
+    const { registers } = native;
+    if (type === 'DmaBuf') {
+      open.inode = registers[1] as number;
+      open.size = registers[2] as number;
+    }
     native.verify(handle);
     open.fd = fd;
     if (type !== 'DmaBuf') return open;
-    const [exporter, name] = native.info(handle);
-    open.exporter = exporter;
+    const info = native.info(handle);
+    const name = info[1];
+    open.exporter = info[0];
     if (name !== undefined) open.name = name;
   } catch (error) {
     // What is known so far has to do.
@@ -202,7 +207,7 @@ export function guard(handle: NativeHandle, type: HandleType, place = 0): Sentin
   if (sentinel === undefined) {
     sentinel = new Sentinel();
     registry ??= new FinalizationRegistry<OpenRecord>(closeCollected);
-    registry.register(sentinel, sentinel.record);
+    register(registry, sentinel, sentinel.record);
   }
   sentinel.record.handle = handle;
   sentinel.record.type = type;
@@ -244,10 +249,11 @@ const types: readonly (HandleType | undefined)[] = [
  * and what a test should find gone.
  */
 export function openHandles(): OpenHandle[] {
-  const numbers = new Float64Array(3 * native.listHandles(new Float64Array(0)));
+  const count = 3 * native.listHandles(new Float64Array(0));
+  const numbers = new Float64Array(count);
   native.listHandles(numbers);
   const handles: OpenHandle[] = [];
-  for (let index = 0; index < numbers.length; index += 3) {
+  for (let index = 0; index < count; index += 3) {
     const handle = numbers[index] as number;
     const type = types[numbers[index + 1] as number];
     if (type === undefined) continue;

@@ -1,10 +1,12 @@
 import { constants } from 'node:buffer';
 import { illegalConstructor, invalidThis, isObject, tooLarge } from './check.js';
+import { apply } from './intrinsics.js';
 import { native } from './native.js';
 import { OpenBuffer } from './open-buffer.js';
 import { markUncloneable, showDetails } from './present.js';
 
-const nothing = new Uint8Array(0);
+const nothing = new ArrayBuffer(0);
+const noBytes = new Uint8Array(nothing);
 
 /**
  * A range of a dma-buf in the process's memory, shared with everybody who holds the buffer; {@link DmaBuf.map} makes it.
@@ -23,6 +25,7 @@ export class DmaBufMapping implements Disposable {
   /** Bytes that were mapped; it stays what it was after `unmap()`. */
   readonly length: number;
   readonly #owner: OpenBuffer;
+  #buffer: ArrayBuffer;
   #bytes: Uint8Array;
   #id: number;
 
@@ -31,7 +34,8 @@ export class DmaBufMapping implements Disposable {
     if (!(owner instanceof OpenBuffer)) throw illegalConstructor('DmaBufMapping', 'DmaBuf.map()');
     // Above this the engine ends the process.
     if (length > constants.MAX_LENGTH) throw tooLarge(length);
-    this.#bytes = new Uint8Array(native.map(owner.handle, writable, offset, length));
+    this.#buffer = native.map(owner.handle, writable, offset, length);
+    this.#bytes = new Uint8Array(this.#buffer);
     this.#id = native.registers[0] as number;
     this.#owner = owner;
     this.offset = offset;
@@ -46,12 +50,12 @@ export class DmaBufMapping implements Disposable {
 
   /** The mapped memory, of `length` bytes; empty once unmapped. */
   get buffer(): ArrayBuffer {
-    return (DmaBufMapping.#closed(this) ? nothing : this.#bytes).buffer as ArrayBuffer;
+    return DmaBufMapping.#closed(this) ? nothing : this.#buffer;
   }
 
   /** All of `buffer`. */
   get bytes(): Uint8Array {
-    return DmaBufMapping.#closed(this) ? nothing : this.#bytes;
+    return DmaBufMapping.#closed(this) ? noBytes : this.#bytes;
   }
 
   /** Whether `unmap()` was called, or the DmaBuf was closed. */
@@ -78,7 +82,8 @@ export class DmaBufMapping implements Disposable {
     if (DmaBufMapping.#closed(this)) return;
     native.unmap(this.#owner.handle, this.#id);
     this.#id = 0;
-    this.#bytes = nothing;
+    this.#buffer = nothing;
+    this.#bytes = noBytes;
   }
 
   /** What is mapped, for logs and as JSON. */
@@ -89,6 +94,6 @@ export class DmaBufMapping implements Disposable {
 
   /** The same as `unmap()`. */
   [Symbol.dispose](): void {
-    DmaBufMapping.prototype.unmap.call(this);
+    apply(DmaBufMapping.prototype.unmap, this, []);
   }
 }

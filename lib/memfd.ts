@@ -11,6 +11,7 @@ import {
 } from './check.js';
 import { withDeviceAdvice } from './device-advice.js';
 import { DmaBufError } from './errors.js';
+import { isArray, itemsOf } from './intrinsics.js';
 import { guardMemory } from './memory-guard.js';
 import { type NativeHandle, native } from './native.js';
 import { textOf } from './text-file.js';
@@ -148,8 +149,8 @@ export function createFromMemfd(
   const ranges: readonly MemfdRange[] =
     pieces === undefined
       ? [{ offset: 0, size: whole }]
-      : Array.isArray(pieces)
-        ? pieces
+      : isArray(pieces)
+        ? itemsOf(pieces as readonly MemfdRange[])
         : [pieces as MemfdRange];
   if (ranges.length === 0) throw outOfRange('pieces', 'at least one range', 'an empty list');
   const checked = ranges.map((piece) => checkPiece(piece, memfd, sizes));

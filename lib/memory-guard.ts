@@ -127,12 +127,14 @@ export function whileReserved(
   start: (done: AllocationDone) => void,
 ): (done: AllocationDone) => void {
   if (kind === 'contiguous') return start;
-  const ledgers = kind === 'charged' ? [machine, groups] : [machine];
+  const isCharged = kind === 'charged';
   return (done) => {
     const settle = (): void => {
-      for (const ledger of ledgers) ledger.settle(size);
+      machine.settle(size);
+      if (isCharged) groups.settle(size);
     };
-    for (const ledger of ledgers) ledger.reserve(size);
+    machine.reserve(size);
+    if (isCharged) groups.reserve(size);
     try {
       start((handleOrErrno, syscall) => {
         settle();

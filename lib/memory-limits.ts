@@ -55,12 +55,11 @@ export function exceedsAllMemory(size: number): boolean {
  */
 export function machineLimit(): MemoryLimit {
   native.availableMemory();
-  const [available, fileCache, cmaTotal, cmaFree] = native.registers as unknown as [
-    number,
-    number,
-    number,
-    number,
-  ];
+  const { registers } = native;
+  const available = registers[0] as number;
+  const fileCache = registers[1] as number;
+  const cmaTotal = registers[2] as number;
+  const cmaFree = registers[3] as number;
   contiguous = cmaTotal;
   const kept = machineReserve();
   if (cmaTotal === 0) {

@@ -50,11 +50,12 @@ export class Merge {
 
   #mergeSome(): void {
     const left = (this.#isOfFiles ? this.#count : this.#level.length) - this.#next;
-    const count = Math.min(left, mostAtOnce);
+    const count = left < mostAtOnce ? left : mostAtOnce;
     // One alone is merged with itself.
-    const handles = new Float64Array(Math.max(count, 2));
-    for (let index = 0; index < handles.length; index++) {
-      const place = this.#next + Math.min(index, count - 1);
+    const length = count < 2 ? 2 : count;
+    const handles = new Float64Array(length);
+    for (let index = 0; index < length; index++) {
+      const place = this.#next + (index < count ? index : count - 1);
       handles[index] = this.#isOfFiles ? this.#user.handleAt(place) : (this.#level[place] as NativeHandle);
     }
     native.mergeSyncFilesAsync(this.#name, handles, (handleOrErrno, syscall) =>

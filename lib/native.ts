@@ -31,6 +31,8 @@ type SurveyDone = (surveyOrErrno: RawSurvey | number, syscall: string | undefine
 export interface Native {
   readonly path: string;
   readonly registers: Float64Array;
+  /** The same memory, for 64 bits as they are. */
+  readonly registerBits: BigUint64Array;
   /**
    * What was yielded last, by its place in a message or a pair, else at 0; what is claimed becomes 0. The addon closes what
    * has not been claimed when it yields the next: nobody else knows of it where making its object has failed.
@@ -141,12 +143,12 @@ export interface Native {
   limitMessages(channel: NativeHandle, bytes: number): number;
   /** 0, or -EAGAIN when the socket is full. [2i] = whether handle i is one of ours, [2i + 1] = it or a descriptor. */
   send(channel: NativeHandle, data: Uint8Array, count: number): number;
-  /** Closes numbers of descriptors; what may keep it waiting, on another thread. */
-  closeNumbers(numbers: Float64Array): void;
+  /** Closes so many numbers of descriptors; what may keep it waiting, on another thread. */
+  closeNumbers(numbers: Float64Array, count: number): void;
   /** A copy of a handle's descriptor, or of a descriptor, for `send()`. */
   hold(isHandle: boolean, handleOrFd: number): NativeHandle;
-  /** Where messages are received from now on; nobody else writes there. */
-  setArrivals(bytes: Uint8Array): void;
+  /** Copies the bytes of the message that has been received, as many as there is room for. */
+  takeMessage(data: Uint8Array): void;
   /**
    * The length of the next message, [0] = how many handles it has, [2 + 2i] = what each is (0 any other descriptor,
    * 1 a dma-buf, 2 a sync_file), [3 + 2i] = the descriptor or handle. Or: -1 nothing there, -2 the peer is gone, -3
@@ -196,14 +198,14 @@ const ENOMEM = -12;
 function adviceOf(native: Native, code: string | number, syscall: string | undefined): string | undefined {
   if (code !== ENOMEM || syscall !== 'mmap') return undefined;
   native.mappingLimits();
-  const [mappings, mostMappings, keptFree, addressSpace, mostAddressSpace] = native.registers as unknown as [
-    number,
-    number,
-    number,
-    number,
-    number,
-  ];
-  return adviceForMapping({ mappings, mostMappings, keptFree, addressSpace, mostAddressSpace });
+  const { registers } = native;
+  return adviceForMapping({
+    mappings: registers[0] as number,
+    mostMappings: registers[1] as number,
+    keptFree: registers[2] as number,
+    addressSpace: registers[3] as number,
+    mostAddressSpace: registers[4] as number,
+  });
 }
 
 /**

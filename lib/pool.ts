@@ -14,7 +14,9 @@ import {
 } from './check.js';
 import type { DmaBuf } from './dma-buf.js';
 import { callSite } from './errors.js';
+import { apply, register, unregister } from './intrinsics.js';
 import { markUncloneable, showDetails } from './present.js';
+import { Queue, type Queued } from './queue.js';
 import { checkWaitOptions, PendingWaits, type WaitOptions } from './wait.js';
 
 /** What a {@link DmaBufPool} holds and how many. */
@@ -95,7 +97,7 @@ export class PooledBuffer implements Disposable {
     const loan = PooledBuffer.#of(this);
     if (!loan.isOut) return;
     takeBack(loan);
-    lost.unregister(this);
+    unregister(lost as never, this);
   }
 
   /** What was lent, for logs and as JSON. */
@@ -106,7 +108,7 @@ export class PooledBuffer implements Disposable {
 
   /** The same as `release()`. */
   [Symbol.dispose](): void {
-    PooledBuffer.prototype.release.call(this);
+    apply(PooledBuffer.prototype.release, this, []);
   }
 }
 
@@ -120,46 +122,9 @@ interface Idle {
 }
 
 /** A call that waits. */
-interface Waiter {
+interface Waiter extends Queued<Waiter> {
   give(loan: PooledBuffer): boolean;
   fail(error: unknown): void;
-  isQueued: boolean;
-  previous: Waiter | undefined;
-  next: Waiter | undefined;
-}
-
-/** First come, first served; a call may leave from anywhere. */
-class Queue {
-  first: Waiter | undefined;
-  length = 0;
-  #last: Waiter | undefined;
-
-  add(waiter: Waiter): void {
-    waiter.previous = this.#last;
-    if (this.#last === undefined) this.first = waiter;
-    else this.#last.next = waiter;
-    this.#last = waiter;
-    waiter.isQueued = true;
-    this.length++;
-  }
-
-  remove(waiter: Waiter): void {
-    if (!waiter.isQueued) return;
-    if (waiter.previous === undefined) this.first = waiter.next;
-    else waiter.previous.next = waiter.next;
-    if (waiter.next === undefined) this.#last = waiter.previous;
-    else waiter.next.previous = waiter.previous;
-    waiter.previous = undefined;
-    waiter.next = undefined;
-    waiter.isQueued = false;
-    this.length--;
-  }
-
-  take(): Waiter | undefined {
-    const { first } = this;
-    if (first !== undefined) this.remove(first);
-    return first;
-  }
 }
 
 // Taken when this is loaded, for what programs put in its place later.
@@ -197,7 +162,7 @@ export class DmaBufPool implements Disposable {
   readonly #min: number;
   readonly #idleTimeout: number;
   readonly #idle: Idle[] = []; // the one that came back last at the end
-  readonly #queue = new Queue();
+  readonly #queue = new Queue<Waiter>();
   readonly #waits = new PendingWaits();
   #closed = false;
   #inUse = 0;
@@ -352,7 +317,7 @@ export class DmaBufPool implements Disposable {
 
   /** The same as `close()`. */
   [Symbol.dispose](): void {
-    DmaBufPool.prototype.close.call(this);
+    apply(DmaBufPool.prototype.close, this, []);
   }
 
   /** Every buffer that exists or is on its way. */
@@ -405,7 +370,7 @@ export class DmaBufPool implements Disposable {
   #makeLoan(buffer: DmaBuf): PooledBuffer {
     const loan: Loan = { pool: this, buffer, isOut: true };
     const pooled = new PooledBuffer(loan, construct);
-    lost.register(pooled, loan, pooled);
+    register(lost, pooled, loan, pooled);
     return pooled;
   }
 

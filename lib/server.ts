@@ -22,6 +22,7 @@ import {
 } from './check.js';
 import { createError, DmaBufError, fromNode } from './errors.js';
 import { describe, guard, noSentinel, type Sentinel, unguard } from './handle.js';
+import { apply } from './intrinsics.js';
 import { type NativeHandle, native } from './native.js';
 import { markUncloneable, showDetails } from './present.js';
 import { again, letTurn, SocketLine, spend } from './socket-line.js';
@@ -446,7 +447,7 @@ export class DmaBufServer implements Disposable, AsyncIterable<DmaBufChannel> {
 
   /** The same as `close()`. */
   [Symbol.dispose](): void {
-    DmaBufServer.prototype.close.call(this);
+    apply(DmaBufServer.prototype.close, this, []);
   }
 
   #acceptNow(): DmaBufChannel | typeof again {

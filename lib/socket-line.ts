@@ -1,6 +1,8 @@
 import { createError, withAwaitersStack } from './errors.js';
 import { askedForAt, placeOfCall } from './handle.js';
+import { OwnPromise } from './intrinsics.js';
 import { type NativeHandle, native } from './native.js';
+import { Queue, type Queued } from './queue.js';
 import { type Limits, PendingWaits } from './wait.js';
 
 /** What an attempt returns that has to wait. */
@@ -18,7 +20,7 @@ const pause = 2;
  */
 export async function letTurn(error: unknown): Promise<unknown> {
   const { code } = error as { code?: string };
-  if (code === 'EMFILE' || code === 'ENFILE') await new Promise((resolve) => setImmediate(resolve));
+  if (code === 'EMFILE' || code === 'ENFILE') await new OwnPromise<void>((resolve) => setImmediate(resolve));
   return error;
 }
 
@@ -31,7 +33,7 @@ function isReason({ signal }: Limits, error: unknown): boolean {
   }
 }
 
-interface Place {
+interface Place extends Queued<Place> {
   /** Tries; false when it has to wait. */
   advance(): boolean;
   fail(error: unknown): void;
@@ -50,21 +52,24 @@ export function spend(handles: number, bytes = 0): void {
 }
 
 /** Lines that wait for the next turn, in the order in which they get it. */
-const overdue = new Set<SocketLine>();
+const overdue = new Queue<SocketLine>();
+let isTurnDue = false;
 
 function nextTurn(): void {
   left = mostInTurn;
-  const lines = [...overdue];
-  overdue.clear();
-  for (const line of lines) line.takeTurn();
+  isTurnDue = false;
+  for (let { length } = overdue; length > 0; length--) overdue.take()?.takeTurn();
 }
 
 /** Calls that wait in line for a socket, in one direction: first come, first served. */
-export class SocketLine {
+export class SocketLine implements Queued<SocketLine> {
+  isQueued = false;
+  previous: SocketLine | undefined;
+  next: SocketLine | undefined;
   readonly #handle: NativeHandle;
   /** As in DMA_BUF_SYNC: 1 reads, 2 writes. */
   readonly #direction: number;
-  readonly #places = new Set<Place>();
+  readonly #places = new Queue<Place>();
   readonly #waits = new PendingWaits();
   #watch: number | undefined;
   #pause: NodeJS.Timeout | undefined;
@@ -76,7 +81,7 @@ export class SocketLine {
 
   /** Whether nobody waits, and there is something left to do in this turn of the event loop, or no time for another. */
   mayTry({ timeout }: Limits): boolean {
-    if (this.#places.size > 0) return false;
+    if (this.#places.length > 0) return false;
     left--;
     return left >= 0 || timeout === 0;
   }
@@ -116,6 +121,9 @@ export class SocketLine {
               this.#remove(place);
               fail(error);
             },
+            isQueued: false,
+            previous: undefined,
+            next: undefined,
           };
           this.#places.add(place);
           try {
@@ -142,9 +150,9 @@ export class SocketLine {
   }
 
   #remove(place: Place): void {
-    this.#places.delete(place);
-    if (this.#places.size > 0) return;
-    overdue.delete(this);
+    this.#places.remove(place);
+    if (this.#places.length > 0) return;
+    overdue.remove(this);
     clearTimeout(this.#pause);
     this.#pause = undefined;
     if (this.#watch === undefined) return;
@@ -155,8 +163,9 @@ export class SocketLine {
   #start(): void {
     if (this.#pause !== undefined) return;
     if (left <= 0) {
-      if (overdue.size === 0) setImmediate(nextTurn);
-      overdue.add(this);
+      if (!isTurnDue) setImmediate(nextTurn);
+      isTurnDue = true;
+      if (!this.isQueued) overdue.add(this);
       return;
     }
     this.#watch ??= native.poll(this.#handle, this.#direction, (errno) => {
@@ -168,7 +177,8 @@ export class SocketLine {
   #advance(errno: number): void {
     // A pending error of the socket is told by the first attempt; where it is not, asking again would never end.
     let unexplained = errno < 0;
-    for (const place of this.#places) {
+    // Whoever is served or refused leaves.
+    for (let place = this.#places.first; place !== undefined; place = this.#places.first) {
       if (left <= 0 && !unexplained) break;
       left--;
       try {
@@ -181,11 +191,11 @@ export class SocketLine {
       }
       unexplained = false;
     }
-    if (this.#places.size === 0) return;
+    if (this.#places.length === 0) return;
     try {
       this.#start();
     } catch (error) {
-      for (const place of this.#places) place.fail(error);
+      for (let place = this.#places.first; place !== undefined; place = this.#places.first) place.fail(error);
     }
   }
 }

@@ -11,6 +11,7 @@ import {
 import { describeErrno } from './errnos.js';
 import { callSite, DmaBufError, unsupportedKernel } from './errors.js';
 import { describe, guard, noSentinel, type Sentinel, unguard } from './handle.js';
+import { apply, isArray, itemsOf } from './intrinsics.js';
 import { Merge } from './merge.js';
 import { type NativeHandle, native } from './native.js';
 import { markUncloneable, showDetails } from './present.js';
@@ -54,7 +55,6 @@ function statusOf(value: number): FenceStatus {
 
 /** Most fences that the addon's registers have room for. */
 const fewFences = 8;
-let registerBits: BigUint64Array | undefined;
 
 /** Takes apart what the addon has laid out, from `first` in `numbers` on. */
 function toInfo(text: string, numbers: Float64Array, bits: BigUint64Array, first: number): SyncFileInfo {
@@ -160,8 +160,10 @@ export class SyncFile implements Disposable {
    */
   static merge(name: string, first: SyncFile, second: SyncFile, ...more: SyncFile[]): SyncFile {
     checkName(name);
-    const files: unknown[] = [first, second, ...more];
-    for (const file of files) {
+    const files: unknown[] = [first, second];
+    for (let index = 0; index < more.length; index++) files[index + 2] = more[index];
+    for (let index = 0; index < files.length; index++) {
+      const file = files[index];
       if (!(file instanceof SyncFile)) throw invalidType('files', 'SyncFiles', file);
     }
     const handles = new Float64Array(files.length);
@@ -196,14 +198,13 @@ export class SyncFile implements Disposable {
     options?: WaitOptions,
   ): Promise<SyncFile> {
     checkName(name);
-    if (!Array.isArray(files)) throw invalidType('files', 'an array of SyncFiles', files);
-    const length = files.length;
-    if (length === 0) throw outOfRange('files', 'one SyncFile or more', 'an empty array');
-    const own: SyncFile[] = [];
-    for (let index = 0; index < length; index++) {
-      const file: unknown = files[index];
+    if (!isArray(files)) throw invalidType('files', 'an array of SyncFiles', files);
+    const own = itemsOf(files as readonly SyncFile[]);
+    if (own.length === 0) throw outOfRange('files', 'one SyncFile or more', 'an empty array');
+    for (let index = 0; index < own.length; index++) {
+      const file: unknown = own[index];
       if (!isObject(file) || !(#handle in file)) throw invalidType('files', 'an array of SyncFiles', file);
-      own[index] = SyncFile.#openOf(file);
+      SyncFile.#openOf(file);
     }
     const limits = checkWaitOptions(options);
     let known = 0;
@@ -275,14 +276,14 @@ export class SyncFile implements Disposable {
     const text = native.syncFileInfo(handle);
     let count = native.registers[1] as number;
     if (count <= fewFences) {
-      registerBits ??= new BigUint64Array(native.registers.buffer);
-      return file.#withFailure(toInfo(text, native.registers, registerBits, 2));
+      return file.#withFailure(toInfo(text, native.registers, native.registerBits, 2));
     }
     for (;;) {
-      const numbers = new Float64Array(2 * count);
+      const room = count;
+      const numbers = new Float64Array(2 * room);
       const names = native.syncFileInfoOfMany(handle, numbers);
       count = native.registers[1] as number;
-      if (2 * count <= numbers.length) {
+      if (count <= room) {
         return file.#withFailure(toInfo(names, numbers, new BigUint64Array(numbers.buffer), 0));
       }
     }
@@ -385,7 +386,7 @@ export class SyncFile implements Disposable {
 
   /** The same as `close()`. */
   [Symbol.dispose](): void {
-    SyncFile.prototype.close.call(this);
+    apply(SyncFile.prototype.close, this, []);
   }
 
   #forget(handle: NativeHandle): void {

@@ -1,6 +1,8 @@
 import { onAbort, throwIfAborted } from './abort.js';
 import { checkDuration, checkOptions, checkSignal, closedError } from './check.js';
 import { atCallSite, type CallSite, createError, DmaBufError } from './errors.js';
+import { ceil, OwnPromise } from './intrinsics.js';
+import { Queue, type Queued } from './queue.js';
 
 /** How long to wait, and what else ends the wait. */
 export interface WaitOptions {
@@ -46,14 +48,9 @@ export type Done<T> = (errno: number, value: T, syscall?: string) => boolean;
 export type Start<T> = (done: Done<T>, fail: (error: unknown) => void) => () => void;
 
 /** A pending wait, in the list of those of its object. */
-interface Pending {
+interface Pending extends Queued<Pending> {
   close: (type: string) => void;
-  previous: Pending | undefined;
-  next: Pending | undefined;
 }
-
-// Taken when this is loaded, for what programs put in their place later.
-const OwnPromise = Promise;
 
 function errorOf(make: () => unknown): unknown {
   try {
@@ -73,8 +70,7 @@ function quietly(action: (() => void) | undefined): void {
 
 /** The waits of one object: they end when it is closed. */
 export class PendingWaits {
-  #first: Pending | undefined;
-  #last: Pending | undefined;
+  readonly #queue = new Queue<Pending>();
 
   /**
    * Runs a wait: settles when it is done, when the signal aborts, when the time is over, or when the object is closed,
@@ -89,7 +85,7 @@ export class PendingWaits {
       let ignoreSignal: (() => void) | undefined;
       const settle = (): void => {
         isSettled = true;
-        this.#remove(pending);
+        this.#queue.remove(pending);
         if (timer !== undefined) quietly(() => clearTimeout(timer));
         ignoreSignal?.();
       };
@@ -110,10 +106,11 @@ export class PendingWaits {
       };
       const pending: Pending = {
         close: (type) => fail(errorOf(() => atCallSite(closedError(type), site))),
+        isQueued: false,
         previous: undefined,
         next: undefined,
       };
-      this.#add(pending);
+      this.#queue.add(pending);
       try {
         if (signal !== undefined) {
           ignoreSignal = onAbort(signal, fail);
@@ -126,7 +123,7 @@ export class PendingWaits {
         timer = setTimeout(() => {
           const message = `ETIMEDOUT: ${what} was not over after ${timeout} ms`;
           fail(errorOf(() => atCallSite(new DmaBufError(message, { code: 'ETIMEDOUT' }), site)));
-        }, Math.ceil(timeout));
+        }, ceil(timeout));
       } catch (error) {
         fail(error);
       }
@@ -135,26 +132,8 @@ export class PendingWaits {
 
   /** The object of `type` is being closed: rejects every wait with `ERR_DMABUF_CLOSED`. */
   rejectAll(type: string): void {
-    while (this.#first !== undefined) {
-      const pending = this.#first;
-      this.#remove(pending);
+    for (let pending = this.#queue.take(); pending !== undefined; pending = this.#queue.take()) {
       pending.close(type);
     }
-  }
-
-  #add(pending: Pending): void {
-    pending.previous = this.#last;
-    if (this.#last === undefined) this.#first = pending;
-    else this.#last.next = pending;
-    this.#last = pending;
-  }
-
-  #remove(pending: Pending): void {
-    if (pending.previous !== undefined) pending.previous.next = pending.next;
-    else if (this.#first === pending) this.#first = pending.next;
-    if (pending.next !== undefined) pending.next.previous = pending.previous;
-    else if (this.#last === pending) this.#last = pending.previous;
-    pending.previous = undefined;
-    pending.next = undefined;
   }
 }

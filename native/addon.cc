@@ -62,9 +62,9 @@ constexpr Export kExports[] = {
     {"describePeer", Entry<DescribePeer, 1>},
     {"limitMessages", Entry<LimitMessages, 2>},
     {"send", Entry<SendOnChannel, 3>},
-    {"closeNumbers", Entry<CloseNumbers, 1>},
+    {"closeNumbers", Entry<CloseNumbers, 2>},
     {"hold", Entry<HoldForSending, 2>},
-    {"setArrivals", Entry<SetArrivals, 1>},
+    {"takeMessage", Entry<TakeMessage, 1>},
     {"receive", Entry<ReceiveOnChannel, 2>},
     {"importFromProcess", Entry<ImportFromProcess, 2>},
     {"createMemfd", Entry<CreateSealedMemfd, 3>},
@@ -117,7 +117,6 @@ void DeleteAddonData(napi_env env, void* data, void* /*hint*/) {
   CloseEntrusted(addon->worker());
   if (addon->registers_reference != nullptr) napi_delete_reference(env, addon->registers_reference);
   if (addon->unclaimed_reference != nullptr) napi_delete_reference(env, addon->unclaimed_reference);
-  if (addon->arrivals_reference != nullptr) napi_delete_reference(env, addon->arrivals_reference);
   if (addon->create_error != nullptr) napi_delete_reference(env, addon->create_error);
   if (addon->await_closers != nullptr) napi_delete_reference(env, addon->await_closers);
   delete addon;
@@ -140,6 +139,12 @@ Napi::Object Init(Napi::Env env, Napi::Object exports) {
   addon->registers = registers.Data();
   napi_create_reference(env, registers, 1, &addon->registers_reference);
   exports.Set("registers", registers);
+  napi_value memory = nullptr;
+  napi_value bits = nullptr;
+  napi_get_typedarray_info(env, registers, nullptr, nullptr, nullptr, &memory, nullptr);
+  napi_create_typedarray(env, napi_biguint64_array, kRegisterCount, memory, 0, &bits);
+  if (bits == nullptr) return exports;
+  napi_set_named_property(env, exports, "registerBits", bits);
   addon->unclaimed = std::make_unique<Unclaimed>(*addon->handles, unclaimed.Data());
   napi_create_reference(env, unclaimed, 1, &addon->unclaimed_reference);
   exports.Set("unclaimed", unclaimed);

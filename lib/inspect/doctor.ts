@@ -155,30 +155,30 @@ function refusal(subject: string, error: unknown, fallback?: string): Finding {
   return bad('warn', subject, withoutHint(error), error.hint ?? fallback);
 }
 
+async function failureOf(attempt: () => Promise<unknown>): Promise<unknown> {
+  try {
+    await attempt();
+    return undefined;
+  } catch (error) {
+    return error;
+  }
+}
+
 async function examineBpf(pinned: string): Promise<Finding[]> {
   const findings: Finding[] = [];
   const btf = '/sys/kernel/btf/vmlinux';
-  const hasBtf = await access(btf, constants.R_OK).then(
-    () => true,
-    () => false,
-  );
+  const hasBtf = (await failureOf(() => access(btf, constants.R_OK))) === undefined;
   findings.push(
     hasBtf
       ? ok('btf', `${btf} describes the kernel's types`)
       : bad('warn', 'btf', `${btf} cannot be read`, 'Run a kernel built with CONFIG_DEBUG_INFO_BTF'),
   );
-  const loaded = await surveyBpf({ buffers: true, holders: true }).catch((error: unknown) => error);
-  const isLoaded = !(loaded instanceof Error);
+  const refused = await failureOf(() => surveyBpf({ buffers: true, holders: true }));
+  const isLoaded = refused === undefined;
   if (isLoaded) findings.push(ok('bpf', 'the iterators over dma-bufs and their holders can be loaded'));
-  else findings.push(refusal('bpf', loaded));
-  const [buffers, both] = await Promise.all(
-    [false, true].map((holders) =>
-      surveyPinned(pinned, { buffers: true, holders }).then(
-        () => undefined,
-        (error: unknown) => error,
-      ),
-    ),
-  );
+  else findings.push(refusal('bpf', refused));
+  const buffers = await failureOf(() => surveyPinned(pinned, { buffers: true, holders: false }));
+  const both = await failureOf(() => surveyPinned(pinned, { buffers: true, holders: true }));
   if (both === undefined)
     findings.push(ok('pinned', `iterators over dma-bufs and their holders are in ${pinned}`));
   else if (buffers === undefined)

@@ -18,11 +18,13 @@ function explain(errno: number, syscall: string): DmaBufError {
 }
 
 /** A file's bytes; none when it cannot be read. */
-function read(path: string): Promise<string> {
-  return onThreadPool<Buffer>((done) => native.readWhole(path, done)).then(
-    (bytes) => bytes.toString('latin1'),
-    () => '',
-  );
+async function read(path: string): Promise<string> {
+  try {
+    const bytes = await onThreadPool<Buffer>((done) => native.readWhole(path, done));
+    return bytes.toString('latin1');
+  } catch {
+    return '';
+  }
 }
 
 /**

@@ -1,5 +1,6 @@
 import { constants } from 'node:os';
 import { createError, type DmaBufError } from '../errors.js';
+import { OwnPromise } from '../intrinsics.js';
 import type { RawSurvey } from '../native.js';
 import type { BufferHolder, BufferUsage, SnapshotSource, Unreadable } from './snapshot.js';
 
@@ -102,11 +103,40 @@ export function onThreadPool<T extends object>(
   start: (done: (resultOrErrno: T | number, syscall: string | undefined) => void) => void,
   explain: (errno: number, syscall: string, path?: string) => DmaBufError = createError,
 ): Promise<T> {
-  return new Promise((resolve, reject) => {
+  return new OwnPromise((resolve, reject) => {
     start((resultOrErrno, blame = '') => {
       if (typeof resultOrErrno !== 'number') return resolve(resultOrErrno);
-      const [, syscall = '', path] = /^(\S*)(?: (.*))?$/s.exec(blame) ?? [];
-      reject(explain(resultOrErrno, syscall, path));
+      try {
+        const [, syscall = '', path] = /^(\S*)(?: (.*))?$/s.exec(blame) ?? [];
+        reject(explain(resultOrErrno, syscall, path));
+      } catch (error) {
+        reject(error);
+      }
     });
   });
+}
+
+type Outcome<T> = { value: T } | { error: unknown };
+
+async function outcomeOf<T>(promise: Promise<T>): Promise<Outcome<T>> {
+  try {
+    return { value: await promise };
+  } catch (error) {
+    return { error };
+  }
+}
+
+/** What all of them resolve with, in order. Promise.all() asks for each one's `then`, which programs may have replaced. */
+export async function allOf<T>(promises: readonly Promise<T>[]): Promise<T[]> {
+  const outcomes: Promise<Outcome<T>>[] = [];
+  for (let index = 0; index < promises.length; index++) {
+    outcomes[index] = outcomeOf(promises[index] as Promise<T>);
+  }
+  const values: T[] = [];
+  for (let index = 0; index < outcomes.length; index++) {
+    const outcome = (await outcomes[index]) as Outcome<T>;
+    if ('error' in outcome) throw outcome.error;
+    values[index] = outcome.value;
+  }
+  return values;
 }

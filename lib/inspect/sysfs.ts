@@ -1,8 +1,8 @@
-import { readdir } from 'node:fs/promises';
+import { readdirSync } from 'node:fs';
 import { createError, DmaBufError } from '../errors.js';
 import { native } from '../native.js';
 import type { BufferUsage } from './snapshot.js';
-import { figure, onThreadPool, type Survey } from './survey.js';
+import { allOf, figure, onThreadPool, type Survey } from './survey.js';
 
 const folder = '/sys/kernel/dmabuf/buffers';
 
@@ -19,7 +19,7 @@ async function read(inode: string, file: string): Promise<string | undefined> {
 
 /** Nothing when it has gone meanwhile. */
 async function bufferOf(inode: string): Promise<BufferUsage | undefined> {
-  const [size, exporter] = await Promise.all([read(inode, 'size'), read(inode, 'exporter_name')]);
+  const [size, exporter] = await allOf([read(inode, 'size'), read(inode, 'exporter_name')]);
   if (size === undefined || !/^\d+$/.test(size)) return undefined;
   const path = `${folder}/${inode}`;
   const usage: BufferUsage = { inode: figure(inode, path), size: figure(size, path), holders: [] };
@@ -27,25 +27,32 @@ async function bufferOf(inode: string): Promise<BufferUsage | undefined> {
   return usage;
 }
 
+function explain(error: NodeJS.ErrnoException): Error {
+  if (error.errno === undefined) return error;
+  const made = createError(error.errno, 'open', folder);
+  if (made.code !== 'ENOENT') return made;
+  const code = 'ERR_DMABUF_UNSUPPORTED_KERNEL';
+  const text =
+    'this kernel has no statistics in sysfs: they need CONFIG_DMABUF_SYSFS_STATS, and newer kernels have none';
+  return new DmaBufError(`${code}: ${text}`, { code, path: folder, cause: made });
+}
+
 /**
  * Reads sysfs (Documentation/ABI/testing/sysfs-kernel-dmabuf-buffers; CONFIG_DMABUF_SYSFS_STATS from Linux 5.13 until
  * it was removed): every buffer's size and exporter, without names and holders.
  */
 export async function surveySysfs(): Promise<Survey> {
-  const entries = await readdir(folder).catch((error: NodeJS.ErrnoException) => {
-    if (error.errno === undefined) throw error;
-    const made = createError(error.errno, 'open', folder);
-    if (made.code !== 'ENOENT') throw made;
-    const code = 'ERR_DMABUF_UNSUPPORTED_KERNEL';
-    const text =
-      'this kernel has no statistics in sysfs: they need CONFIG_DMABUF_SYSFS_STATS, and newer kernels have none';
-    throw new DmaBufError(`${code}: ${text}`, { code, path: folder, cause: made });
-  });
+  let entries: string[];
+  try {
+    entries = readdirSync(folder); // a folder of the kernel's, which keeps nobody waiting
+  } catch (error) {
+    throw explain(error as NodeJS.ErrnoException);
+  }
   const inodes = entries.filter((entry) => /^\d+$/.test(entry));
   const found: BufferUsage[] = [];
   // A few at a time: each takes two descriptors.
   for (let start = 0; start < inodes.length; start += 32) {
-    const some = await Promise.all(inodes.slice(start, start + 32).map(bufferOf));
+    const some = await allOf(inodes.slice(start, start + 32).map(bufferOf));
     for (const buffer of some) if (buffer !== undefined) found.push(buffer);
   }
   return {

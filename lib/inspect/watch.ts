@@ -1,6 +1,7 @@
 import { onAbort, throwIfAborted } from '../abort.js';
 import { checkDuration, checkSignal } from '../check.js';
 import { atCallSite, callSite, DmaBufError } from '../errors.js';
+import { OwnPromise } from '../intrinsics.js';
 import {
   type CheckedOptions,
   checkSnapshotOptions,
@@ -64,7 +65,7 @@ interface Pause {
 
 function sleep(pause: Pause): Promise<void> {
   const { length, signal } = pause;
-  return new Promise((resolve, reject) => {
+  return new OwnPromise((resolve, reject) => {
     let stop = (): void => {};
     const timer = setTimeout(() => {
       stop();

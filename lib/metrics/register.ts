@@ -128,9 +128,7 @@ export function registerMetricsOf(
   let scraping: Promise<void> | undefined;
   /** All metrics of a scrape are collected in one turn, and wait for the same snapshot. So do scrapes that come meanwhile. */
   const collect = (): Promise<void> => {
-    scraping ??= scrape().finally(() => {
-      scraping = undefined;
-    });
+    scraping ??= scrapeAlone();
     return scraping;
   };
   const registered: [name: string, metric: Metric][] = [];
@@ -145,6 +143,14 @@ export function registerMetricsOf(
   const duration = gauge(durationFamily);
   const errors = new Counter({ ...errorsFamily, name: prefix + errorsFamily.name, registers, collect });
   registered.push([prefix + errorsFamily.name, errors]);
+
+  async function scrapeAlone(): Promise<void> {
+    try {
+      await scrape();
+    } finally {
+      scraping = undefined;
+    }
+  }
 
   async function scrape(): Promise<void> {
     const start = performance.now();

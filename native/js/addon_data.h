@@ -1,6 +1,7 @@
 #pragma once
 
 #include <memory>
+#include <vector>
 
 #include "js/handles.h"
 #include "js/napi_setup.h"
@@ -29,10 +30,8 @@ struct AddonData {
   // Numbers that JavaScript sees, see Unclaimed.
   std::unique_ptr<Unclaimed> unclaimed;
   napi_ref unclaimed_reference = nullptr;
-  // A Uint8Array of JavaScript's into which messages are received.
-  uint8_t* arrivals = nullptr;
-  size_t arrivals_length = 0;
-  napi_ref arrivals_reference = nullptr;
+  // Into which messages are received, until JavaScript takes a copy: as large as the largest so far may be.
+  std::vector<uint8_t> arrivals;
   DescriptorRoom room;
   // Whether this is a worker's environment: what JavaScript was given there to close goes with it.
   bool is_worker = false;

@@ -66,9 +66,9 @@ napi_value AcceptChannel(Call& call);      // (server: handle) => handle | -EAGA
 napi_value DescribePeer(Call& call);       // (handle) => void; [0..2] = pid, uid, gid
 napi_value LimitMessages(Call& call);      // (handle, bytes: 0 to leave it) => bytes
 napi_value SendOnChannel(Call& call);   // (handle, data: Uint8Array, count) => 0 | -EAGAIN; see lib/native.ts
-napi_value CloseNumbers(Call& call);    // (numbers: Float64Array) => void
+napi_value CloseNumbers(Call& call);    // (numbers: Float64Array, count: number) => void
 napi_value HoldForSending(Call& call);  // (isHandle: boolean, handle or fd) => handle
-napi_value SetArrivals(Call& call);     // (Uint8Array) => void
+napi_value TakeMessage(Call& call);     // (Uint8Array) => void
 napi_value ReceiveOnChannel(Call& call);   // (handle, capacity) => bytes | code; see lib/native.ts
 napi_value ImportFromProcess(Call& call);  // (pid, fd) => handle
 

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cerrno>
 #include <climits>
+#include <cstring>
 #include <ctime>
 #include <vector>
 
@@ -277,11 +278,13 @@ napi_value HoldForSending(Call& call) {
   return call.Yield(call.addon().handles->Add(HandleKind::kMessage, std::move(*copy), FileStatus{}));
 }
 
-napi_value SetArrivals(Call& call) {
-  AddonData& addon = call.addon();
-  if (!call.Read(0, &addon.arrivals, &addon.arrivals_length)) return nullptr;
-  if (addon.arrivals_reference != nullptr) napi_delete_reference(call.env(), addon.arrivals_reference);
-  napi_create_reference(call.env(), call.argument(0), 1, &addon.arrivals_reference);
+napi_value TakeMessage(Call& call) {
+  uint8_t* data = nullptr;
+  size_t room = 0;
+  if (!call.Read(0, &data, &room)) return nullptr;
+  const std::vector<uint8_t>& arrivals = call.addon().arrivals;
+  const size_t length = std::min(room, arrivals.size());
+  if (length > 0) std::memcpy(data, arrivals.data(), length);
   return nullptr;
 }
 
@@ -290,7 +293,7 @@ napi_value ReceiveOnChannel(Call& call) {
   uint32_t capacity = 0;
   if (!FindChannel(call, &channel) || !call.Read(1, &capacity)) return nullptr;
   AddonData& addon = call.addon();
-  if (capacity > addon.arrivals_length) return call.Fail(SystemError{EINVAL, "recvmsg"}), nullptr;
+  if (capacity > addon.arrivals.size()) addon.arrivals.resize(capacity);
   Connection& connection = *channel->connection;
   if (connection.sender->dropped) {
     ::shutdown(channel->fd.get(), SHUT_RD);
@@ -299,7 +302,8 @@ napi_value ReceiveOnChannel(Call& call) {
   if (const int32_t outcome = Discarded(addon, connection); outcome != 0) return call.Number(outcome);
   Descriptors fds(connection.sender);
   const ReceiveMode mode{connection.marked, HasRoom(addon.room)};
-  const Result<Received> received = ReceiveMessage(channel->fd.get(), mode, addon.arrivals, capacity, &fds);
+  const Result<Received> received =
+      ReceiveMessage(channel->fd.get(), mode, addon.arrivals.data(), capacity, &fds);
   if (!received) return call.FailFor(*channel, received.error());
   if (received->kind == Received::Kind::kNoRoom) {
     connection.delivered = received->delivered;
@@ -325,8 +329,10 @@ napi_value ReceiveOnChannel(Call& call) {
 
 napi_value CloseNumbers(Call& call) {
   double* numbers = nullptr;
-  size_t count = 0;
-  if (!call.Read(0, &numbers, &count)) return nullptr;
+  size_t room = 0;
+  uint32_t count = 0;
+  if (!call.Read(0, &numbers, &room) || !call.Read(1, &count)) return nullptr;
+  if (count > room) return call.Fail(SystemError{EINVAL, "close"}), nullptr;
   std::vector<ForeignFile> files;
   for (size_t index = 0; index < count; index++) {
     const int fd = static_cast<int>(numbers[index]);

@@ -101,6 +101,16 @@ channelTest('no function of the program gets hold of the memory that messages ar
     restore.push(() => Object.defineProperty(prototype, name, descriptor));
     Object.defineProperty(prototype, name, changed);
   }
+  // slice() asks an array for it, to find the class of the copy.
+  const species = Object.getOwnPropertyDescriptor(Uint8Array.prototype, 'constructor') as PropertyDescriptor;
+  restore.push(() => Object.defineProperty(Uint8Array.prototype, 'constructor', species));
+  Object.defineProperty(Uint8Array.prototype, 'constructor', {
+    configurable: true,
+    get(this: Uint8Array) {
+      stolen.add(this);
+      return species.value;
+    },
+  });
   try {
     const [here, there] = DmaBufChannel.pair({ maxMessageSize: 250_000 });
     await here.send('some text', []);

@@ -2,7 +2,6 @@
 
 import assert from 'node:assert/strict';
 import { after } from 'node:test';
-import { snapshot } from 'dmabuf/inspect';
 import { declaredFunctions } from '../inject/declared.js';
 import { Performers } from '../inject/performers.js';
 import { reduced } from '../inject/plan.js';
@@ -10,18 +9,7 @@ import { scripts } from '../inject/scripts.js';
 import { tryScript } from '../inject/try-script.js';
 import { noFences } from '../support/fences.js';
 import { kernelTest } from '../support/kernel-test.js';
-
-/** Why pinSync() places nothing that unpinSync() could remove. */
-async function whyNoIterator(): Promise<string | false> {
-  try {
-    await snapshot({ source: 'bpf' });
-    return noFences;
-  } catch {
-    return 'needs the BPF iterator';
-  }
-}
-
-const noIterator = await whyNoIterator();
+import { noIterator } from '../support/script-tests.js';
 
 const performers = new Performers(reduced);
 after(() => performers.end());

@@ -127,7 +127,7 @@ export const fences: Scripts = {
     const { buffer, fence } = busyBuffer(tools);
     setImmediate(() => fence[Symbol.dispose]());
     tools.begin();
-    return buffer.withCpuAccess('read', (bytes) => bytes.length, { timeout: patience });
+    return await buffer.withCpuAccess('read', (bytes) => bytes.length, { timeout: patience });
   },
   'DmaBuf.close while it is waited for': async (tools) => {
     const { buffer } = busyBuffer(tools);

@@ -152,7 +152,7 @@ export const memory: Scripts = {
   'DmaBuf.withCpuAccess': async (tools) => {
     const buffer = aBuffer(tools);
     tools.begin();
-    return buffer.withCpuAccess('read-write', (bytes) => bytes.length);
+    return await buffer.withCpuAccess('read-write', (bytes) => bytes.length);
   },
   'DmaBuf.read': (tools) => {
     const buffer = aBuffer(tools);
