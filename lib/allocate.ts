@@ -10,7 +10,7 @@ import {
   outOfRange,
 } from './check.js';
 import { type DmaBuf, setAttempts } from './dma-buf.js';
-import { type BufferOptions, bufferOptions, checkHeapName, DmaHeap } from './dma-heap.js';
+import { allocateOn, type BufferOptions, bufferOptions, checkHeapName, DmaHeap } from './dma-heap.js';
 import { type AllocationAttempt, atCallSite, callSite, DmaBufError, withoutHint } from './errors.js';
 import { isArray, itemsOf } from './intrinsics.js';
 import { guardAllMemory } from './memory-guard.js';
@@ -104,13 +104,14 @@ function record(attempts: AllocationAttempt[], source: Source, error: unknown): 
 async function allocateFrom(
   source: Source,
   size: number,
-  options: (BufferOptions & { signal?: AbortSignal | undefined }) | undefined,
+  options: BufferOptions | undefined,
+  signal: AbortSignal | undefined,
 ): Promise<DmaBuf> {
-  if (source === 'udmabuf') return await allocateUdmabuf(size, options);
-  if (source instanceof DmaHeap) return await source.allocate(size, options);
+  if (source === 'udmabuf') return await allocateUdmabuf(size, { ...options, signal });
+  if (source instanceof DmaHeap) return await allocateOn(source, size, options, signal);
   const heap = DmaHeap.open(source);
   try {
-    return await heap.allocate(size, options);
+    return await allocateOn(heap, size, options, signal);
   } finally {
     heap.close();
   }
@@ -134,13 +135,10 @@ function served(buffer: DmaBuf, attempts: AllocationAttempt[]): DmaBuf {
 }
 
 /** What is asked of each source. */
-function requestOf(
-  options: AllocateOptions | undefined,
-  signal?: AbortSignal,
-): (BufferOptions & { signal?: AbortSignal | undefined }) | undefined {
+function requestOf(options: AllocateOptions | undefined): BufferOptions | undefined {
   if (options === undefined) return undefined;
   const { name, access, unchecked } = options;
-  return signal === undefined ? { name, access, unchecked } : { name, access, unchecked, signal };
+  return { name, access, unchecked };
 }
 
 /** What a source that does not exist answers. */
@@ -179,12 +177,12 @@ export async function allocate(
   const signal = checkSignal(options?.signal);
   throwIfAborted(signal);
   const site = callSite(allocate);
-  const request = requestOf(options, signal);
+  const request = requestOf(options);
   const attempts: AllocationAttempt[] = [];
   for (let index = 0; index < sources.length; index++) {
     const source = sources[index] as Source;
     try {
-      return served(await allocateFrom(source, size, request), attempts);
+      return served(await allocateFrom(source, size, request, signal), attempts);
     } catch (error) {
       throwIfAborted(signal);
       record(attempts, source, error);

@@ -19,7 +19,7 @@ import {
 } from './check.js';
 import { withDeviceAdvice } from './device-advice.js';
 import type { DmaBuf } from './dma-buf.js';
-import { callSite, createError, DmaBufError } from './errors.js';
+import { type CallSite, callSite, createError, DmaBufError } from './errors.js';
 import { describe as describeHandle, guard, noSentinel, type Sentinel, unguard } from './handle.js';
 import { apply } from './intrinsics.js';
 import { guardMemory, kindOfHeapMemory, type MemoryKind, whileReserved } from './memory-guard.js';
@@ -218,6 +218,14 @@ function checkRequest(
 /** Known to this module alone, so that nobody else constructs. */
 const construct = Symbol('DmaHeap');
 
+/** The same as `heap.allocate()`, with a signal that has been looked at: signals may say something else the next time. */
+export let allocateOn: (
+  heap: DmaHeap,
+  size: number,
+  options: BufferOptions | undefined,
+  signal: AbortSignal | undefined,
+) => Promise<DmaBuf>;
+
 /**
  * An open dma-buf heap: a device under `/dev/dma_heap` that allocates dma-bufs (Linux 5.6, CONFIG_DMABUF_HEAPS; the
  * kernel's document userspace-api/dma-buf-heaps). The object owns its descriptor until `close()`.
@@ -229,6 +237,14 @@ const construct = Symbol('DmaHeap');
 export class DmaHeap implements Disposable {
   static {
     showDetails(DmaHeap.prototype, 'DmaHeap');
+  }
+
+  static {
+    allocateOn = async (heap, size, options, signal) => {
+      const { name } = options ?? {};
+      const accessMode = checkRequest(size, options, DmaHeap.#openOf(heap).#memory, bufferOptions);
+      return await heap.#allocate(size, accessMode, { name, signal }, callSite(allocateOn));
+    };
   }
 
   #handle: NativeHandle;
@@ -317,11 +333,24 @@ export class DmaHeap implements Disposable {
     const accessMode = checkRequest(size, options, heap.#memory, cancellableOptions);
     const signal = checkSignal(options?.signal);
     throwIfAborted(signal);
-    const site = callSite(DmaHeap.prototype.allocate);
-    return await runAllocation(
-      whileReserved(size, heap.#memory, (done) => native.allocateAsync(heap.#handle, size, accessMode, done)),
+    return await heap.#allocate(
+      size,
+      accessMode,
       { name: options?.name, signal },
-      heap.#name,
+      callSite(DmaHeap.prototype.allocate),
+    );
+  }
+
+  #allocate(
+    size: number,
+    accessMode: number,
+    options: { name: string | undefined; signal: AbortSignal | undefined },
+    site: CallSite,
+  ): Promise<DmaBuf> {
+    return runAllocation(
+      whileReserved(size, this.#memory, (done) => native.allocateAsync(this.#handle, size, accessMode, done)),
+      options,
+      this.#name,
       site,
     );
   }
