@@ -17,8 +17,8 @@ Result<UniqueFd> ExportSyncFile(int buffer, CpuAccess access);
 Result<void> ImportSyncFile(int buffer, int sync_file, CpuAccess access);
 
 // Whether a descriptor is a sync_file's: its name in procfs tells, which is the kernel's own. Files of other
-// kinds are not asked for SYNC_IOC_FILE_INFO: a perf event takes its lock first, which somebody may hold for as
-// long as he likes. Only where there is no procfs is any file asked; some dislike the request's contents
+// kinds are not asked for SYNC_IOC_FILE_INFO: a perf event takes its lock first, which somebody may hold for
+// as long as he likes. Only where there is no procfs is any file asked; some dislike the request's contents
 // (EINVAL, as epoll does), which a sync_file does not.
 Result<bool> IsSyncFile(int fd);
 

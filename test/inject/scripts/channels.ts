@@ -101,7 +101,8 @@ export const channels: Scripts = {
     const { core, buffer, begin } = tools;
     begin();
     const waiting = there.receive({ timeout: patience });
-    const sending = new Promise((resolve) => setImmediate(resolve)).then(() => here.send('late', [buffer]));
+    await new Promise((resolve) => setImmediate(resolve));
+    const sending = here.send('late', [buffer]);
     const [message] = await Promise.all([waiting, sending]);
     const result = shown(message);
     core.closeHandles(message?.handles ?? []);
