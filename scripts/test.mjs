@@ -171,7 +171,7 @@ try {
   const isComplete = !options['this-node'] && !options.kernel && !options.asan && filters.length === 0;
   // What does the same on every kernel, or starts Node very often, runs on one of them.
   const once =
-    /\/(arguments|camera-example|channel-[a-z]+|cli|cycles|documents|examples|metrics|metrics-prometheus|open-handles|patched-prototypes|pool)\.test/;
+    /\/(arguments|camera-example|channel-[a-z]+|cli|cycles|documents|examples|metrics|metrics-prometheus|open-handles|patched-prototypes|pool|signals)\.test/;
   const kernelFiles = (kernel) =>
     files('kernel').filter((name) => !isComplete || kernel === '7.2' || !once.test(name));
   // The longest first. Two side by side take a fifth less time with one processor each; threads are for the others to test.
