@@ -21,7 +21,7 @@ import {
   outOfRange,
 } from './check.js';
 import { createError, DmaBufError, fromNode } from './errors.js';
-import { describe, guard, noSentinel, type Sentinel, unguard } from './handle.js';
+import { askedForAt, describe, guard, noSentinel, placeOfCall, type Sentinel, unguard } from './handle.js';
 import { apply } from './intrinsics.js';
 import { type NativeHandle, native } from './native.js';
 import { markUncloneable, showDetails } from './present.js';
@@ -300,10 +300,12 @@ export function listenAt(
     }
   };
   if (address[0] === 0) return serve(bindName(address, mode, path), () => undefined);
+  // From down there, the stack would not reach the caller.
+  const site = placeOfCall();
   return withPlaceToBind(path, (place) => {
     const handle = bindIn(place, address, mode, path);
     try {
-      return serve(handle, () => finishFile(place, path, mode));
+      return askedForAt(site, () => serve(handle, () => finishFile(place, path, mode)));
     } catch (error) {
       removeDead(place, path);
       throw error;
