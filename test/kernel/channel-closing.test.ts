@@ -4,12 +4,11 @@
 import assert from 'node:assert/strict';
 import { type ChildProcess, spawn, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
-import { chmodSync, closeSync, mkdtempSync, openSync, rmSync } from 'node:fs';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { closeSync, openSync } from 'node:fs';
 import { createInterface } from 'node:readline';
 import type { TestContext } from 'node:test';
 import { closeHandles, DmaBufChannel } from 'dmabuf';
+import { MountPoint } from '../support/mount-point.js';
 import { channelTest, compiled, Peer, patience, programFile } from '../support/peers.js';
 import { packageRoot, runProgram } from '../support/programs.js';
 
@@ -125,11 +124,10 @@ async function withSilentFiles(
 ): Promise<void> {
   const [here, there] = pairs(count + 1);
   const innocent = there.pop() as DmaBufChannel;
-  const folders = there.map(() => mkdtempSync(join(tmpdir(), 'dmabuf-test-')));
-  const fuses = folders.map((folder, index) => {
-    chmodSync(folder, 0o755);
-    return new Peer(compiled('silent-fuse'), [folder, '0'], there[index] as DmaBufChannel);
-  });
+  const mounts = there.map(() => new MountPoint());
+  const fuses = mounts.map(
+    ({ path }, index) => new Peer(compiled('silent-fuse'), [path, '0'], there[index] as DmaBufChannel),
+  );
   const program = startProgram(how, here);
   for (const channel of [...here, ...there]) channel.close();
   try {
@@ -141,13 +139,7 @@ async function withSilentFiles(
     for (const fuse of fuses) fuse.kill(); // first: whoever waits for them waits for their end
     await endAll(program.child);
     for (const fuse of fuses) await fuse.ended;
-    for (const folder of folders) {
-      try {
-        rmSync(folder, { recursive: true });
-      } catch {
-        // It is a mount that nobody serves.
-      }
-    }
+    for (const mount of mounts) mount.remove();
   }
 }
 

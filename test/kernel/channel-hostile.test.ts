@@ -1,5 +1,4 @@
 import assert from 'node:assert/strict';
-import { execFileSync } from 'node:child_process';
 import { chmodSync, existsSync, mkdtempSync, readFileSync, readlinkSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -19,6 +18,7 @@ import { openFds } from '../support/descriptors.js';
 import { rejectsCode, until } from '../support/expect.js';
 import { asBuffer, asNumber, closeEach, kindOf } from '../support/handles.js';
 import { hasKernel } from '../support/kernel-test.js';
+import { MountPoint } from '../support/mount-point.js';
 import {
   channelTest,
   compiled,
@@ -972,10 +972,9 @@ async function withSilentFiles(
   user: number,
   fn: (fuse: Peer, here: DmaBufChannel) => Promise<void>,
 ): Promise<void> {
-  const mountPoint = mkdtempSync(join(folder, 'fuse-'));
-  chmodSync(mountPoint, 0o755);
+  const mount = new MountPoint(folder);
   const [here, there] = DmaBufChannel.pair();
-  const fuse = new Peer(compiled('silent-fuse'), [mountPoint, String(user)], there);
+  const fuse = new Peer(compiled('silent-fuse'), [mount.path, String(user)], there);
   there.close();
   try {
     assert.equal(await fuse.line(), 'mounted', fuse.errors);
@@ -985,8 +984,7 @@ async function withSilentFiles(
     fuse.kill();
     await fuse.ended;
     here.close();
-    execFileSync('umount', ['-l', mountPoint]);
-    rmSync(mountPoint, { recursive: true });
+    mount.remove();
   }
 }
 

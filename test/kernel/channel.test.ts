@@ -1,6 +1,5 @@
 import assert from 'node:assert/strict';
-import { spawnSync } from 'node:child_process';
-import { closeSync, fstatSync, openSync, rmdirSync } from 'node:fs';
+import { closeSync, fstatSync, openSync } from 'node:fs';
 import { Worker } from 'node:worker_threads';
 import { allocateSync, closeHandles, type DmaBuf, DmaBufChannel, openHandles } from 'dmabuf';
 import type { ChannelWorkerData, ChannelWorkerReport } from '../support/channel-worker.js';
@@ -24,6 +23,7 @@ import {
 import { rejectsCode, throwsCode, unsound } from '../support/expect.js';
 import { turns } from '../support/fences.js';
 import { fileOf, next, nextText } from '../support/messages.js';
+import { removeMountPoint } from '../support/mount-point.js';
 import type { ChannelChildReport } from '../support/programs/channel-child.js';
 import { startProgram } from '../support/programs.js';
 import { ForeignSocket } from '../support/sockets.js';
@@ -421,8 +421,7 @@ channelTest(
     } finally {
       sleeping.kill();
       await sleeping.end;
-      spawnSync('umount', [folder]);
-      rmdirSync(folder);
+      removeMountPoint(folder);
     }
   },
   notRoot,

@@ -1,10 +1,9 @@
 import assert from 'node:assert/strict';
-import { execFileSync } from 'node:child_process';
-import { existsSync, mkdtempSync, readFileSync, readlinkSync, rmSync } from 'node:fs';
-import { release, tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { existsSync, readFileSync, readlinkSync } from 'node:fs';
+import { release } from 'node:os';
 import { allocateSync } from 'dmabuf';
 import { holderSources } from '../support/inspect.js';
+import { MountPoint } from '../support/mount-point.js';
 import { channelTest, compiled, Peer } from '../support/peers.js';
 import type { InspectReport } from '../support/programs/inspects.js';
 import { type RunningProgram, startProgram } from '../support/programs.js';
@@ -28,8 +27,8 @@ function silentTest(name: string, body: (scene: Scene) => Promise<void>): void {
   channelTest(
     name,
     async () => {
-      const mountPoint = mkdtempSync(join(tmpdir(), 'dmabuf-fuse-'));
-      const fuse = new Peer(compiled('silent-fuse'), [mountPoint, '0']);
+      const mount = new MountPoint();
+      const fuse = new Peer(compiled('silent-fuse'), [mount.path, '0']);
       const inspectors: RunningProgram<InspectReport>[] = [];
       const inspect = (sources: string): Promise<InspectReport> => {
         const env = { ...process.env, DMABUF_TEST_SOURCES: sources };
@@ -48,9 +47,7 @@ function silentTest(name: string, body: (scene: Scene) => Promise<void>): void {
         await fuse.ended;
         for (const inspector of inspectors) inspector.kill();
         await Promise.all(inspectors.map(({ end }) => end));
-        if (readFileSync('/proc/self/mounts', 'utf8').includes(mountPoint))
-          execFileSync('umount', ['-l', mountPoint]);
-        rmSync(mountPoint, { recursive: true });
+        mount.remove();
       }
     },
     noFuse,
