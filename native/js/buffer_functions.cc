@@ -30,7 +30,7 @@ napi_value ImportFd(Call& call) {
   if (take) {
     const Result<void> marked = SetCloseOnExec(fd);
     if (!marked) return call.Fail(marked.error()), nullptr;
-    (void)Redeem(fd);
+    Redeem(fd);
     return call.YieldTaken(call.addon().handles->Add(HandleKind::kDmaBuf, UniqueFd(fd), file->status));
   }
   Result<UniqueFd> copy = Duplicate(fd);

@@ -93,7 +93,7 @@ napi_value ImportSyncFileFd(Call& call) {
     if (!status) return call.Fail(status.error()), nullptr;
     const Result<void> marked = SetCloseOnExec(fd);
     if (!marked) return call.Fail(marked.error()), nullptr;
-    (void)Redeem(fd);
+    Redeem(fd);
     return call.YieldTaken(call.addon().handles->Add(HandleKind::kSyncFile, UniqueFd(fd), *status));
   }
   Result<UniqueFd> copy = Duplicate(fd);

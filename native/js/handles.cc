@@ -115,7 +115,7 @@ void Unclaimed::Drop(size_t index) {
   entries_[index] = 0;
   if (entry < 0) {
     const auto fd = static_cast<int>(-entry - 1);
-    (void)CloseForeignFiles({{fd, Redeem(fd)}});
+    (void)CloseForeignFiles({{fd, Redeem(fd, StatusWithoutServer(fd))}});
     return;
   }
   const auto slot = static_cast<uint32_t>(entry - 1);

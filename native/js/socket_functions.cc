@@ -185,7 +185,7 @@ napi_value AdoptChannel(Call& call) {
   Handle& channel = *call.addon().handles->Find(slot);
   channel.connection = std::make_unique<Connection>();
   // Whoever named the number knows it, and so may others.
-  (void)Redeem(fd);
+  Redeem(fd);
   return call.YieldTaken(slot);
 }
 

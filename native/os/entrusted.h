@@ -15,9 +15,9 @@ namespace dmabuf {
 // `environment`: a worker's, or nullptr for the main thread, at whose end the kernel closes everything.
 void Entrust(int fd, const FileIdentity& identity, const std::shared_ptr<Sender>& sender,
              const void* environment);
-// Somebody closes the number or takes it over. Returns who sent it, if anybody did and it still is that file.
-std::shared_ptr<Sender> Redeem(int fd);
-// The same with a look at it that has been taken.
+// Somebody takes the number over.
+void Redeem(int fd);
+// Somebody closes it. Returns who sent it, if anybody did and it still is the file that was looked at.
 std::shared_ptr<Sender> Redeem(int fd, const Result<ForeignStatus>& status);
 // The environment ends. Closes what still is the same file: its number may have been closed and be another
 // file's since. Files that share one inode (eventfds, timerfds, ...) cannot be told apart, and stay open.

@@ -87,7 +87,11 @@ FdInfoPath PathOfFdInfo(int pid, int fd) {
 
 Result<bool> MayBeDmaBuf(int pid, int fd) {
   char path[64];
-  std::snprintf(path, sizeof path, "/proc/%d/fd/%d", pid, fd);
+  if (pid == 0) {
+    std::snprintf(path, sizeof path, "/proc/self/fd/%d", fd);
+  } else {
+    std::snprintf(path, sizeof path, "/proc/%d/fd/%d", pid, fd);
+  }
   char target[32];
   const ssize_t length = ::readlink(path, target, sizeof target);
   if (length < 0) return SystemError{errno, "readlink"};

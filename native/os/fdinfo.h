@@ -41,6 +41,7 @@ struct FdInfoPath {
 FdInfoPath PathOfFdInfo(int pid, int fd);
 
 // Whether the name of a process's file is a dma-buf's, or may be one's: before Linux 5.3 they have no prefix.
+// `pid` 0 is the calling process.
 Result<bool> MayBeDmaBuf(int pid, int fd);
 
 // Reads an open file, or the one at the path, from its start to its end.

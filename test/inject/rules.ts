@@ -57,6 +57,12 @@ export const rules: readonly Rule[] = [
     survives: true,
     why: 'without sysfs a device is taken for a heap until it refuses',
   },
+  {
+    calls: /^readlink$/,
+    scripts: /^SyncFile\.|^DmaBuf\.importSyncFile$|^DmaBufChannel\.(send|receive)/,
+    survives: true,
+    why: 'without procfs the file itself is asked whether it is a sync_file',
+  },
   { calls: /^setsockopt SO_SNDBUFFORCE$/, survives: true, why: 'SO_SNDBUF does where it may' },
   {
     calls: /^sysinfo$/,

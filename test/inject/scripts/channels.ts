@@ -101,6 +101,7 @@ export const channels: Scripts = {
     const { core, buffer, begin } = tools;
     begin();
     const waiting = there.receive({ timeout: patience });
+    waiting.catch(() => {}); // it may be refused at once
     await new Promise((resolve) => setImmediate(resolve));
     const sending = here.send('late', [buffer]);
     const [message] = await Promise.all([waiting, sending]);
