@@ -37,7 +37,10 @@ export interface VmOptions {
   timeout?: number;
   /** Folder in which the command starts, as an absolute path; by default the caller's own. */
   cwd?: string;
-  /** Environment of the command; by default the caller's own. `DMABUF_VM=1` is always added. */
+  /**
+   * Environment of the command; by default the caller's own without `NODE_EXTRA_CA_CERTS`, whose certificates an emulated
+   * Node.js would read for seconds, for no network. `DMABUF_VM=1` is always added.
+   */
   env?: Readonly<Record<string, string | undefined>>;
   /** Receives the command's standard output, byte for byte; by default `process.stdout`. */
   stdout?: Writable;
@@ -128,7 +131,7 @@ export function resolveOptions(options: VmOptions): VmSettings {
     memory: whole('memory', options.memory ?? 4096, 128, 16 * 1024 * 1024),
     timeout: positive('timeout', options.timeout ?? 600),
     cwd,
-    env: guestEnvironment(options.env ?? process.env, cwd),
+    env: guestEnvironment(options.env ?? { ...process.env, NODE_EXTRA_CA_CERTS: undefined }, cwd),
     stdout: options.stdout ?? process.stdout,
     stderr: options.stderr ?? process.stderr,
     console: options.console,

@@ -51,6 +51,19 @@ describe('options of runInVm', () => {
     assert.deepEqual(env, { A: 'a b', PWD: '/x', DMABUF_VM: '1' });
   });
 
+  it('leave out the certificates that every Node would read, unless they are asked for', () => {
+    const { NODE_EXTRA_CA_CERTS: before } = process.env;
+    process.env.NODE_EXTRA_CA_CERTS = '/certs';
+    try {
+      const command = ['true'];
+      assert.equal(resolveOptions({ command }).env.NODE_EXTRA_CA_CERTS, undefined);
+      assert.equal(resolveOptions({ command, env: { ...process.env } }).env.NODE_EXTRA_CA_CERTS, '/certs');
+    } finally {
+      if (before === undefined) delete process.env.NODE_EXTRA_CA_CERTS;
+      else process.env.NODE_EXTRA_CA_CERTS = before;
+    }
+  });
+
   it('reject with the code for an abort that came first', async () => {
     await assert.rejects(runInVm({ command: ['true'], signal: AbortSignal.abort() }), {
       code: 'ERR_DMABUF_VM_ABORTED',
