@@ -9,7 +9,8 @@ import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { fileURLToPath } from 'node:url';
 import { DmaBufChannel } from 'dmabuf';
-import { compiled, Peer } from '../test/support/peers.js';
+import { compiled } from '../test/support/compiled.js';
+import { Peer } from '../test/support/peers.js';
 
 /** What a message brings: nothing harmful, TCP sockets that linger, files of a file system that never answers. */
 type Files = 'null' | 'socket' | 'fuse';

@@ -168,6 +168,7 @@ try {
       return '';
     });
   }
+  if (files('kernel').length > 0) (await import('../dist/test/support/compiled.js')).compileAll();
   const isComplete = !options['this-node'] && !options.kernel && !options.asan && filters.length === 0;
   // What does the same on every kernel, or starts Node very often, runs on one of them.
   const once =

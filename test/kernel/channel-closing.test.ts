@@ -8,8 +8,9 @@ import { closeSync, openSync } from 'node:fs';
 import { createInterface } from 'node:readline';
 import type { TestContext } from 'node:test';
 import { closeHandles, DmaBufChannel } from 'dmabuf';
+import { compiled } from '../support/compiled.js';
 import { MountPoint } from '../support/mount-point.js';
-import { channelTest, compiled, Peer, patience, programFile } from '../support/peers.js';
+import { channelTest, Peer, patience, programFile } from '../support/peers.js';
 import { packageRoot, runProgram } from '../support/programs.js';
 
 // A socket lingers for a minute, and the file system never answers; what is between is a busy machine's.

@@ -14,6 +14,7 @@ import {
   SyncFile,
 } from 'dmabuf';
 import { kernelHas, noKernelList } from '../lifecycle/observe.js';
+import { compiled } from '../support/compiled.js';
 import { openFds } from '../support/descriptors.js';
 import { rejectsCode, until } from '../support/expect.js';
 import { asBuffer, asNumber, closeEach, kindOf } from '../support/handles.js';
@@ -21,7 +22,6 @@ import { hasKernel } from '../support/kernel-test.js';
 import { MountPoint } from '../support/mount-point.js';
 import {
   channelTest,
-  compiled,
   nodePeer,
   Peer,
   patience,

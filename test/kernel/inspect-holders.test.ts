@@ -1,10 +1,11 @@
 import assert from 'node:assert/strict';
 import { allocateSync } from 'dmabuf';
 import { diff, readFdInfo, type SnapshotSource, snapshot } from 'dmabuf/inspect';
+import { compiled } from '../support/compiled.js';
 import { inheritedFd } from '../support/descriptors.js';
 import { checkSums, find, holderSources } from '../support/inspect.js';
 import { kernelTest } from '../support/kernel-test.js';
-import { compiled, Peer } from '../support/peers.js';
+import { Peer } from '../support/peers.js';
 import type { FewDescriptorsReport } from '../support/programs/few-descriptors.js';
 import type { InspectReport } from '../support/programs/inspects.js';
 import { runProgramAfter, runProgramInNamespace, startProgram } from '../support/programs.js';

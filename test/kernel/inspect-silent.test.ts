@@ -2,9 +2,10 @@ import assert from 'node:assert/strict';
 import { existsSync, readFileSync, readlinkSync } from 'node:fs';
 import { release } from 'node:os';
 import { allocateSync } from 'dmabuf';
+import { compiled } from '../support/compiled.js';
 import { holderSources } from '../support/inspect.js';
 import { MountPoint } from '../support/mount-point.js';
-import { channelTest, compiled, Peer } from '../support/peers.js';
+import { channelTest, Peer } from '../support/peers.js';
 import type { InspectReport } from '../support/programs/inspects.js';
 import { type RunningProgram, startProgram } from '../support/programs.js';
 

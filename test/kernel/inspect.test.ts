@@ -4,6 +4,7 @@ import { closeSync, openSync, readFileSync, writeFileSync } from 'node:fs';
 import { Worker } from 'node:worker_threads';
 import { allocateSync, DmaBuf, DmaBufChannel } from 'dmabuf';
 import { type BufferUsage, diff, readFdInfo, type Snapshot, snapshot, watch } from 'dmabuf/inspect';
+import { compiled } from '../support/compiled.js';
 import { inheritedFd, leavesNothing } from '../support/descriptors.js';
 import { rejectsCode } from '../support/expect.js';
 import { drmBufferFd, fenceDevice, loadFences, noFences } from '../support/fences.js';
@@ -17,7 +18,7 @@ import {
   look,
 } from '../support/inspect.js';
 import { kernelTest } from '../support/kernel-test.js';
-import { compiled, Peer } from '../support/peers.js';
+import { Peer } from '../support/peers.js';
 import { startProgram } from '../support/programs.js';
 
 const me = process.pid;

@@ -19,11 +19,12 @@ import {
 import { join } from 'node:path';
 import { pinSync, unpinSync } from 'dmabuf/inspect';
 import { Folder } from '../support/channels.js';
+import { compiled } from '../support/compiled.js';
 import { leavesNothing } from '../support/descriptors.js';
 import { throwsCode } from '../support/expect.js';
 import { hasIterator } from '../support/inspect.js';
 import { kernelTest } from '../support/kernel-test.js';
-import { compiled, Peer } from '../support/peers.js';
+import { Peer } from '../support/peers.js';
 import { asStranger, BpfMount, dmabuf, pinMaps, stranger } from '../support/pins.js';
 
 const noIterator = hasIterator ? false : 'this kernel has no iterator over its dma-bufs';

@@ -1,11 +1,10 @@
 import assert from 'node:assert/strict';
-import { type ChildProcess, execFileSync, type SpawnOptions, spawn } from 'node:child_process';
-import { existsSync, mkdtempSync, renameSync, rmSync, statSync } from 'node:fs';
-import { tmpdir } from 'node:os';
+import { type ChildProcess, type SpawnOptions, spawn } from 'node:child_process';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { type ChannelMessage, DmaBufChannel } from 'dmabuf';
 import { turns } from '../lifecycle/observe.js';
+import { sources } from './compiled.js';
 import { openFds } from './descriptors.js';
 import { kernelTest, type TestBody } from './kernel-test.js';
 import { packageRoot } from './programs.js';
@@ -16,30 +15,11 @@ import { packageRoot } from './programs.js';
 /** Milliseconds until a test that waits for another process gives up: it would never end otherwise. */
 export const patience = 30_000;
 
-/** The folder of the programs' sources. What is not TypeScript is not copied to dist. */
-const sources = join(packageRoot, 'test/support/programs');
-
 /** The path of a program in another language, or of a compiled one in TypeScript. */
 export function programFile(name: string): string {
   return name.includes('.')
     ? join(sources, name)
     : fileURLToPath(new URL(`./programs/${name}.js`, import.meta.url));
-}
-
-/** Compiles a C program of `test/support/programs`, once on this machine. */
-export function compiled(name: string): string {
-  const source = join(sources, `${name}.c`);
-  const changed = Math.max(...[source, join(sources, 'channel.h')].map((file) => statSync(file).mtimeMs));
-  const binary = join(tmpdir(), `dmabuf-test-${name}-${Math.trunc(changed)}`);
-  if (existsSync(binary)) return binary;
-  const folder = mkdtempSync(join(tmpdir(), 'dmabuf-test-'));
-  const output = join(folder, name);
-  execFileSync('gcc', ['-Wall', '-Wextra', '-Werror', '-pthread', '-o', output, source], {
-    stdio: ['ignore', 'pipe', 'pipe'],
-  });
-  renameSync(output, binary);
-  rmSync(folder, { recursive: true });
-  return binary;
 }
 
 export class Peer implements AsyncDisposable {

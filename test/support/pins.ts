@@ -4,7 +4,8 @@ import { execFileSync, spawnSync } from 'node:child_process';
 import { chmodSync, mkdtempSync, rmdirSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { compiled } from './peers.js';
+import { compiled } from './compiled.js';
+
 import { packageRoot } from './programs.js';
 
 /** Another user, without rights. */

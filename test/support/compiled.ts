@@ -1,0 +1,29 @@
+import { execFileSync } from 'node:child_process';
+import { existsSync, mkdtempSync, readdirSync, renameSync, rmSync, statSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { packageRoot } from './programs.js';
+
+/** The folder of the programs' sources. What is not TypeScript is not copied to dist. */
+export const sources: string = join(packageRoot, 'test/support/programs');
+
+/** Compiles a C program of `test/support/programs`, once on this machine. */
+export function compiled(name: string): string {
+  const source = join(sources, `${name}.c`);
+  const changed = Math.max(...[source, join(sources, 'channel.h')].map((file) => statSync(file).mtimeMs));
+  const binary = join(tmpdir(), `dmabuf-test-${name}-${Math.trunc(changed)}`);
+  if (existsSync(binary)) return binary;
+  const folder = mkdtempSync(join(tmpdir(), 'dmabuf-test-'));
+  const output = join(folder, name);
+  execFileSync('gcc', ['-Wall', '-Wextra', '-Werror', '-pthread', '-o', output, source], {
+    stdio: ['ignore', 'pipe', 'pipe'],
+  });
+  renameSync(output, binary);
+  rmSync(folder, { recursive: true });
+  return binary;
+}
+
+/** Compiles all of them: guests find them then, and need no compiler, which takes ten times as long there. */
+export function compileAll(): void {
+  for (const name of readdirSync(sources)) if (name.endsWith('.c')) compiled(name.slice(0, -2));
+}
