@@ -3,7 +3,7 @@
 import { spawnSync } from 'node:child_process';
 import { copyFileSync, existsSync, mkdirSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
-import { homedir } from 'node:os';
+import { availableParallelism, homedir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { npmPackage } from './cached.mjs';
 import { pack } from './pack.mjs';
@@ -46,10 +46,7 @@ const headers = [
   join(nodePrefix, 'include/node'),
   join(homedir(), '.cache/node-gyp', process.versions.node, 'include/node'),
 ].find((path) => existsSync(join(path, 'node_api.h')));
-check('C++: clang-tidy', 'clang-tidy', [
-  '--quiet',
-  ...native.filter((name) => name.endsWith('.cc')),
-  '--',
+const compileOptions = [
   '-std=c++17',
   '-Inative',
   `-isystem${dirname(require.resolve('node-addon-api'))}`,
@@ -57,7 +54,14 @@ check('C++: clang-tidy', 'clang-tidy', [
   '-DNAPI_VERSION=8',
   '-DNAPI_DISABLE_CPP_EXCEPTIONS',
   '-DNODE_API_SWALLOW_UNTHROWABLE_EXCEPTIONS',
-]);
+];
+// By itself it takes one file after the other.
+check(
+  'C++: clang-tidy',
+  'xargs',
+  ['-P', availableParallelism(), '-I{}', 'clang-tidy', '--quiet', '{}', '--', ...compileOptions],
+  { input: native.filter((name) => name.endsWith('.cc')).join('\n') },
+);
 
 // A user's project: the package as npm would install it, by its name, with their own compiler and its options.
 const { tarball } = pack(join(root, 'build/packed'));

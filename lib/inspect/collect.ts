@@ -33,9 +33,15 @@ class Collection {
     } catch (error) {
       // Where there is no addon, no source is to blame.
       if (!(error instanceof DmaBufError) || error.code === 'ERR_DMABUF_UNSUPPORTED_PLATFORM') throw error;
-      this.attempts.push({ source, error });
+      this.note({ source, error });
       return undefined;
     }
+  }
+
+  /** Adds a refusal, unless the same source has said the same of something else. */
+  note({ source, error }: SourceAttempt): void {
+    const isKnown = this.attempts.some((one) => one.source === source && one.error.message === error.message);
+    if (!isKnown) this.attempts.push({ source, error });
   }
 
   /** Adds what a source has found to what is known; what is known stays. */
@@ -116,7 +122,7 @@ async function addDevices(collection: Collection): Promise<void> {
 async function findHolders(collection: Collection): Promise<boolean> {
   const listsAll = collection.listAgain !== undefined;
   if (listsAll) {
-    const found = await surveyBpf({ buffers: false, holders: true }).catch(() => undefined);
+    const found = await collection.try('bpf', () => surveyBpf({ buffers: false, holders: true }));
     if (found !== undefined) {
       // What has been made since has no known size.
       for (const inode of found.buffers.keys())

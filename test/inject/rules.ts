@@ -421,13 +421,6 @@ export const rules: readonly Rule[] = [
     why: 'the next source, and the refusal in attempts',
   },
   {
-    calls: /^(stat|read|pthread_create|BPF_\w+)$/,
-    scripts: /^snapshot (by any|with devices)$/,
-    survives: 'differently',
-    mentions: 'debugfs,procfs',
-    why: 'where BPF lists no buffers (before 6.18), procfs tells the same of their holders',
-  },
-  {
     calls: /^(stat|fstat|fstatfs|openat|pthread_create)$/,
     scripts: /^snapshot (by any|with devices)$/,
     form: 'once',
