@@ -1,13 +1,15 @@
 import type { AllocationDone } from './allocation.js';
 import { DmaBufError } from './errors.js';
+import { min } from './intrinsics.js';
 import {
   chargesHeaps,
   exceedsAllMemory,
   groupLimit,
-  isSurelyAvailable,
   type MemoryLimit,
   machineLimit,
+  surelyAvailable,
 } from './memory-limits.js';
+import { native } from './native.js';
 
 /**
  * What a source's memory is taken from. `'contiguous'`: from CMA, which answers ENOMEM by itself, and whose free pages are
@@ -24,60 +26,68 @@ export function kindOfHeapMemory(): MemoryKind {
 /** Bytes that may pass between two looks at the counters. */
 const grain = 1 << 20;
 
-/** What this thread's requests take of one store of memory, beside what the kernel counts already. */
-class Ledger {
+/** How a store of memory is looked at by this thread. The addon keeps account of all threads' requests. */
+class Store {
+  readonly #isGroups: boolean;
   /** Bytes that have passed since the last look. */
-  private passed = grain;
-  /** Bytes of requests on their way. The kernel takes their memory bit by bit. */
-  private reserved = 0;
-  /** What is left for further requests, by the counts so far and what has been let through since. */
-  private budget = 0;
+  #passed = grain;
+
+  constructor(isGroups: boolean) {
+    this.#isGroups = isGroups;
+  }
 
   /** Whether it is time to look at the counters again. */
   pass(size: number): boolean {
-    // With nothing on its way, what was once counted says nothing any more.
-    if (this.reserved === 0) this.budget = 0;
-    this.passed += size;
-    return this.passed >= grain;
+    this.#passed += size;
+    return this.#passed >= grain;
   }
 
-  reserve(size: number): void {
-    this.reserved += size;
-  }
-
-  settle(size: number): void {
-    this.reserved -= size;
-  }
-
-  get onTheirWay(): number {
-    return this.reserved;
-  }
-
-  /** Lets through what fits into so many bytes, of which requests on their way may have taken some already. */
-  take(size: number, available: number): void {
-    this.budget = this.leftOf(available) - size;
-    this.passed = 0;
+  /** Whether so many bytes are left of what `look` finds. They are reserved then; else the registers say what is left. */
+  admits(size: number, look: () => number): boolean {
+    for (;;) {
+      const settled = native.settledMemory(this.#isGroups);
+      const available = min(look(), Number.MAX_SAFE_INTEGER);
+      if (native.admitMemory(this.#isGroups, size, available, settled)) {
+        this.#passed = 0;
+        return true;
+      }
+      // Where another thread's request has ended meanwhile, nobody knows whether it was counted.
+      if (native.registers[2] === settled) return false;
+    }
   }
 
   /** Refuses what exceeds the limit. */
-  check(size: number, { available, counter }: MemoryLimit, hint: string): void {
-    const left = Math.max(0, Math.min(available, this.leftOf(available)));
-    if (size > left) throw refusal(size, left, counter, this.reserved, hint);
-    this.take(size, available);
-  }
-
-  /**
-   * Never less than without what is on its way, and as much as before it began to be served. With nothing on its way the
-   * counters say it all: others may have taken memory since.
-   */
-  private leftOf(available: number): number {
-    return this.reserved === 0 ? available : Math.max(this.budget, available - this.reserved);
+  check(size: number, look: () => MemoryLimit, hint: string): void {
+    let counter = '';
+    const isAdmitted = this.admits(size, () => {
+      const limit = look();
+      counter = limit.counter;
+      return limit.available;
+    });
+    if (isAdmitted) return;
+    const [left = 0, reserved = 0] = native.registers;
+    native.forgoMemory();
+    throw refusal(size, left, counter, reserved, hint);
   }
 }
 
-// Each thread has its own: workers do not know of each other's requests, as processes do not.
-const machine = new Ledger();
-const groups = new Ledger();
+const machine = new Store(false);
+const groups = new Store(true);
+const noLimit: MemoryLimit = { available: Number.POSITIVE_INFINITY, counter: '' };
+
+const { queueMicrotask } = globalThis;
+
+let isForgoing = false;
+
+/** Whatever the guard lets through is asked for at once, or not at all. */
+function forgoSoon(): void {
+  if (isForgoing) return;
+  queueMicrotask(() => {
+    isForgoing = false;
+    native.forgoMemory();
+  });
+  isForgoing = true;
+}
 
 const askForLess = 'Ask for less, free some, or pass unchecked: true';
 
@@ -100,15 +110,12 @@ export function guardMemory(size: number, kind: MemoryKind, hint: string = askFo
     return;
   }
   if (machine.pass(size)) {
-    const asked = size + machine.onTheirWay;
-    // Then twice as much is free.
-    if (isSurelyAvailable(asked)) machine.take(size, 2 * asked);
-    else machine.check(size, machineLimit(), hint);
+    forgoSoon();
+    if (!machine.admits(size, surelyAvailable)) machine.check(size, machineLimit, hint);
   }
   if (kind === 'charged' && groups.pass(size)) {
-    const limit = groupLimit();
-    if (limit === undefined) groups.take(size, Number.POSITIVE_INFINITY);
-    else groups.check(size, limit, hint);
+    forgoSoon();
+    groups.check(size, () => groupLimit() ?? noLimit, hint);
   }
 }
 
@@ -120,29 +127,16 @@ export function guardAllMemory(size: number): void {
   }
 }
 
-/** Has an allocation on the thread pool count, until it is done, for all requests of this thread that come meanwhile. */
+/** Has an allocation on the thread pool count, until it is done, for all requests of this process that come meanwhile. */
 export function whileReserved(
   size: number,
   kind: MemoryKind,
   start: (done: AllocationDone) => void,
 ): (done: AllocationDone) => void {
   if (kind === 'contiguous') return start;
-  const isCharged = kind === 'charged';
   return (done) => {
-    const settle = (): void => {
-      machine.settle(size);
-      if (isCharged) groups.settle(size);
-    };
-    machine.reserve(size);
-    if (isCharged) groups.reserve(size);
-    try {
-      start((handleOrErrno, syscall) => {
-        settle();
-        done(handleOrErrno, syscall);
-      });
-    } catch (error) {
-      settle();
-      throw error;
-    }
+    forgoSoon();
+    native.reserveMemory(size, kind === 'charged');
+    start(done);
   };
 }

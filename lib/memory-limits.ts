@@ -31,13 +31,13 @@ function numberIn(path: string): number {
 let contiguous = Number.POSITIVE_INFINITY;
 
 /**
- * Whether a look at one cheap counter shows that so many bytes are available outside of CMA: at most half of what is free,
- * and more than an eighth of all memory is. Of less, the kernel's own reserves are a great part: MemAvailable was 0 where 49
- * MiB of 1 GiB were free.
+ * Bytes that, by a look at one cheap counter, are available outside of CMA: half of what is free, if that is more than an
+ * eighth of all memory. Of less, the kernel's own reserves are a great part: MemAvailable was 0 where 49 MiB of 1 GiB were
+ * free.
  */
-export function isSurelyAvailable(size: number): boolean {
+export function surelyAvailable(): number {
   const free = native.freeMemory() - contiguous;
-  return size <= free / 2 && free > (native.registers[0] as number) / 8;
+  return free > (native.registers[0] as number) / 8 ? Math.floor(free / 2) : 0;
 }
 
 /** Whether no machine of this size could have so many bytes. */

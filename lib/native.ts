@@ -190,6 +190,18 @@ export interface Native {
   freeMemory(): number;
   /** [0] = MemAvailable, [1] = page cache of files, [2] = CmaTotal, [3] = CmaFree, in bytes; 0 where it is not counted */
   availableMemory(): void;
+  /** Bytes of requests that have ended, of all threads of this process; of those that control groups count, or of all. */
+  settledMemory(isGroups: boolean): number;
+  /**
+   * Reserves memory for the next call that allocates, until that has ended, if so many bytes are left of `available`, which
+   * was counted after so many had `settled`. Where they are not: [0] = what is left, [1] = bytes of requests on their way,
+   * [2] = settled by now
+   */
+  admitMemory(isGroups: boolean, size: number, available: number, settled: number): boolean;
+  /** The same, whether they are left or not. */
+  reserveMemory(size: number, isCharged: boolean): void;
+  /** There is no such call after all. */
+  forgoMemory(): void;
 }
 
 const ENOMEM = -12;

@@ -81,6 +81,10 @@ constexpr Export kExports[] = {
     {"unpinIterators", Entry<UnpinIterators, 1>},
     {"freeMemory", Entry<FreeMemory, 0>},
     {"availableMemory", Entry<AvailableMemory, 0>},
+    {"settledMemory", Entry<SettledMemory, 1>},
+    {"admitMemory", Entry<AdmitMemory, 4>},
+    {"reserveMemory", Entry<ReserveMemory, 2>},
+    {"forgoMemory", Entry<ForgoMemory, 0>},
 };
 
 // (createError: (code: string | number, call?: string, path?: string) => Error) => void

@@ -1,11 +1,13 @@
 #pragma once
 
 #include <memory>
+#include <utility>
 #include <vector>
 
 #include "js/handles.h"
 #include "js/napi_setup.h"
 #include "js/poll.h"
+#include "os/memory_ledger.h"
 #include "os/result.h"
 
 namespace dmabuf {
@@ -38,6 +40,14 @@ struct AddonData {
   [[nodiscard]] const void* worker() const { return is_worker ? this : nullptr; }
   // The library's function that makes a DmaBufError.
   napi_ref create_error = nullptr;
+
+  // What the next call that allocates takes; given back at the latest when this environment ends.
+  std::shared_ptr<MemoryReservation> reservation;
+  MemoryReservation& NextReservation() {
+    if (reservation == nullptr) reservation = std::make_shared<MemoryReservation>();
+    return *reservation;
+  }
+  std::shared_ptr<MemoryReservation> TakeReservation() { return std::exchange(reservation, nullptr); }
 
   void Throw(napi_env env, const SystemError& error, const char* path) const;
   void Throw(napi_env env, const char* code) const;

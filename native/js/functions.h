@@ -98,5 +98,11 @@ napi_value ReadWhole(Call& call);  // (path: string, done: (Buffer | -errno, cal
 napi_value FreeMemory(Call& call);  // () => bytes; [0] = all memory
 // () => void; [0] = MemAvailable, [1] = page cache of files, [2] = CmaTotal, [3] = CmaFree, in bytes
 napi_value AvailableMemory(Call& call);
+napi_value SettledMemory(Call& call);  // (isGroups: boolean) => bytes
+// (isGroups: boolean, size, available, settled) => boolean; else [0..2] = left, reserved, settled
+// settled
+napi_value AdmitMemory(Call& call);
+napi_value ReserveMemory(Call& call);  // (size, isCharged: boolean) => void
+napi_value ForgoMemory(Call& call);    // () => void
 
 }  // namespace dmabuf

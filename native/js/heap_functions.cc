@@ -22,6 +22,7 @@ napi_value OpenHeap(Call& call) {
 }
 
 napi_value AllocateSync(Call& call) {
+  const auto reservation = call.addon().TakeReservation();
   Handle* heap = nullptr;
   uint64_t size = 0;
   int32_t access_mode = 0;
@@ -37,6 +38,7 @@ napi_value AllocateSync(Call& call) {
 }
 
 napi_value AllocateAsync(Call& call) {
+  auto reservation = call.addon().TakeReservation();
   Handle* heap = nullptr;
   uint64_t size = 0;
   int32_t access_mode = 0;
@@ -49,7 +51,10 @@ napi_value AllocateAsync(Call& call) {
   if (!copy) return call.Fail(copy.error()), nullptr;
   QueueJob(
       call, "dmabuf.allocate", std::move(*copy),
-      [size, access_mode](int file) { return AllocateFromHeap(file, size, access_mode); }, call.argument(3));
+      [size, access_mode, reservation = std::move(reservation)](int file) {
+        return AllocateFromHeap(file, size, access_mode);
+      },
+      call.argument(3));
   return nullptr;
 }
 

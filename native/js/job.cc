@@ -12,7 +12,10 @@ class DescriptorJob : public Job {
   DescriptorJob(AddonData* addon, UniqueFd file, JobWork work)
       : addon_(addon), file_(std::move(file)), work_(std::move(work)) {}
 
-  void Run() override { outcome_.emplace(work_(file_.get())); }
+  void Run() override {
+    outcome_.emplace(work_(file_.get()));
+    work_ = nullptr;  // with what it holds: the kernel has counted the memory now
+  }
 
   void Finish(napi_env env, napi_value* first, napi_value* second) override {
     if (!*outcome_) return FinishWith(env, outcome_->error(), first, second);

@@ -1,5 +1,6 @@
 #include "js/functions.h"
 #include "os/memory.h"
+#include "os/memory_ledger.h"
 
 namespace dmabuf {
 
@@ -17,6 +18,60 @@ napi_value AvailableMemory(Call& call) {
   registers[1] = static_cast<double>(memory->file_cache);
   registers[2] = static_cast<double>(memory->cma_total.value_or(0));
   registers[3] = static_cast<double>(memory->cma_free.value_or(0));
+  return nullptr;
+}
+
+namespace {
+
+bool ReadStore(Call& call, MemoryStore* store) {
+  bool is_groups = false;
+  if (!call.Read(0, &is_groups)) return false;
+  *store = is_groups ? MemoryStore::kGroups : MemoryStore::kMachine;
+  return true;
+}
+
+}  // namespace
+
+napi_value SettledMemory(Call& call) {
+  MemoryStore store{};
+  if (!ReadStore(call, &store)) return nullptr;
+  return call.Number(AccountOf(store).settled);
+}
+
+napi_value AdmitMemory(Call& call) {
+  MemoryStore store{};
+  uint64_t size = 0;
+  uint64_t available = 0;
+  uint64_t settled = 0;
+  if (!ReadStore(call, &store) || !call.Read(1, &size) || !call.Read(2, &available) ||
+      !call.Read(3, &settled)) {
+    return nullptr;
+  }
+  MemoryReservation& reservation = call.addon().NextReservation();
+  const bool admitted = reservation.Admit(store, static_cast<double>(size), static_cast<double>(available),
+                                          static_cast<double>(settled));
+  if (!admitted) {
+    const MemoryAccount account = AccountOf(store);
+    double* registers = call.addon().registers;
+    registers[0] = LeftOf(account, static_cast<double>(available));
+    registers[1] = account.reserved;
+    registers[2] = account.settled;
+  }
+  return call.Boolean(admitted);
+}
+
+napi_value ReserveMemory(Call& call) {
+  uint64_t size = 0;
+  bool is_charged = false;
+  if (!call.Read(0, &size) || !call.Read(1, &is_charged)) return nullptr;
+  MemoryReservation& reservation = call.addon().NextReservation();
+  reservation.Set(MemoryStore::kMachine, static_cast<double>(size));
+  reservation.Set(MemoryStore::kGroups, is_charged ? static_cast<double>(size) : 0);
+  return nullptr;
+}
+
+napi_value ForgoMemory(Call& call) {
+  call.addon().TakeReservation();
   return nullptr;
 }
 

@@ -50,6 +50,7 @@ napi_value SealsOfFd(Call& call) {
 }
 
 napi_value UdmabufFromPieces(Call& call) {
+  const auto reservation = call.addon().TakeReservation();
   double* numbers = nullptr;
   size_t length = 0;
   if (!call.Read(0, &numbers, &length)) return nullptr;
@@ -66,6 +67,7 @@ napi_value UdmabufFromPieces(Call& call) {
 }
 
 napi_value AllocateUdmabufSync(Call& call) {
+  const auto reservation = call.addon().TakeReservation();
   uint64_t size = 0;
   if (!call.Read(0, &size)) return nullptr;
   const Result<UniqueFd> device = OpenForReading(kDevice);
@@ -76,12 +78,14 @@ napi_value AllocateUdmabufSync(Call& call) {
 }
 
 napi_value AllocateUdmabufAsync(Call& call) {
+  auto reservation = call.addon().TakeReservation();
   uint64_t size = 0;
   if (!call.Read(0, &size)) return nullptr;
   Result<UniqueFd> device = OpenForReading(kDevice);
   if (!device) return call.Fail(device.error(), kDevice), nullptr;
   QueueJob(
-      call, "dmabuf.allocate", std::move(*device), [size](int file) { return AllocateUdmabuf(file, size); },
+      call, "dmabuf.allocate", std::move(*device),
+      [size, reservation = std::move(reservation)](int file) { return AllocateUdmabuf(file, size); },
       call.argument(1));
   return nullptr;
 }

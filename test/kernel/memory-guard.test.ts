@@ -115,6 +115,22 @@ guardTest('requests on their way count together', () => {
   assertGuarded(outcomes[1], /less 100663296 bytes of requests that are on their way/);
 });
 
+for (const task of ['workers', 'workersSync']) {
+  guardTest(`requests of two workers at the same moment count together (${task})`, () => {
+    const { outcomes } = runIn({ inner: { 'memory.max': '200M' } }, task);
+    assert.equal(outcomes.filter(({ source }) => source === 'udmabuf').length, 1, JSON.stringify(outcomes));
+    assertGuarded(
+      outcomes.find(({ source }) => source === undefined),
+      /memory\.max/,
+    );
+  });
+}
+
+guardTest('a worker that ends in the middle of a request gives back what it has reserved', () => {
+  const { outcomes } = runIn({ inner: { 'memory.max': '200M' } }, 'dyingWorker');
+  assert.equal(outcomes[0]?.source, 'udmabuf', JSON.stringify(outcomes));
+});
+
 guardTest('what the kernel has served of a request on its way does not count twice', () => {
   const { outcomes } = runIn({ inner: { 'memory.max': '200M' } }, 'halfServed');
   assert.deepEqual(

@@ -1,8 +1,10 @@
 // Runs in a control group with little memory. DMABUF_TEST_TASK: what to do there.
 
+import { once } from 'node:events';
 import { closeSync, openSync, readdirSync, readFileSync, readSync, writeFileSync, writeSync } from 'node:fs';
 import { join } from 'node:path';
 import { setImmediate } from 'node:timers/promises';
+import { isMainThread, type MessagePort, parentPort, Worker, workerData } from 'node:worker_threads';
 import { allocate, allocateSync, createMemfd, DmaBuf } from 'dmabuf';
 import { examine, type Finding } from 'dmabuf/inspect';
 import { type ReportedError, reportError } from '../expect.js';
@@ -51,6 +53,58 @@ function chargedBytes(): number {
 }
 
 const from = 'udmabuf';
+
+interface WorkerTask {
+  /** Waits until all others do, and reports what came of it; or asks at once, and says that it has. */
+  task: 'atOnce' | 'atOnceSync' | 'asks';
+  size: number;
+  /** How many others have yet to come. */
+  awaited: Int32Array<SharedArrayBuffer>;
+}
+
+function shared(count: number): Int32Array<SharedArrayBuffer> {
+  return new Int32Array(new SharedArrayBuffer(4)).fill(count);
+}
+
+function startWorker(task: WorkerTask['task'], size: number, awaited = shared(1)): Worker {
+  return new Worker(new URL(import.meta.url), { workerData: { task, size, awaited } satisfies WorkerTask });
+}
+
+function meet(awaited: WorkerTask['awaited']): void {
+  for (let left = Atomics.sub(awaited, 0, 1) - 1; left > 0; left = Atomics.load(awaited, 0)) {
+    Atomics.wait(awaited, 0, left);
+  }
+  Atomics.notify(awaited, 0);
+}
+
+async function askInWorker({ task, size, awaited }: WorkerTask): Promise<void> {
+  allocateSync(4096, { from }).close(); // what is loaded at the first use is there
+  if (task === 'asks') {
+    const asked = allocate(size, { from });
+    parentPort?.postMessage('asked');
+    await asked;
+    return;
+  }
+  meet(awaited);
+  try {
+    const buffer = task === 'atOnce' ? await allocate(size, { from }) : allocateSync(size, { from });
+    parentPort?.postMessage({ source: buffer.source } satisfies Outcome);
+    await once(parentPort as MessagePort, 'message'); // the other may not have asked yet
+  } catch (error) {
+    parentPort?.postMessage({ error: reportError(error) } satisfies Outcome);
+  }
+}
+
+/** What two workers get who ask for more at the same moment than there is for both. */
+async function outcomesOfWorkers(sync: boolean): Promise<Outcome[]> {
+  const awaited = shared(2);
+  const workers = [1, 2].map(() => startWorker(sync ? 'atOnceSync' : 'atOnce', 96 * MiB, awaited));
+  const outcomes = await Promise.all(
+    workers.map(async (worker) => (await once(worker, 'message'))[0] as Outcome),
+  );
+  await Promise.all(workers.map((worker) => worker.terminate()));
+  return outcomes;
+}
 const tasks: Record<string, () => Promise<MemoryReport>> = {
   large: async () => ({
     outcomes: [
@@ -107,7 +161,19 @@ const tasks: Record<string, () => Promise<MemoryReport>> = {
     fillPageCache(Number(process.env.DMABUF_TEST_CACHE));
     return { outcomes: [await outcomeOf(() => allocate(96 * MiB, { from }))] };
   },
+  workers: async () => ({ outcomes: await outcomesOfWorkers(false) }),
+  workersSync: async () => ({ outcomes: await outcomesOfWorkers(true) }),
+  dyingWorker: async () => {
+    const worker = startWorker('asks', 96 * MiB);
+    await once(worker, 'message');
+    await worker.terminate();
+    return { outcomes: [await outcomeOf(() => allocate(96 * MiB, { from }))] };
+  },
   doctor: async () => ({ outcomes: [], findings: await examine() }),
 };
 
-report(await (tasks[process.env.DMABUF_TEST_TASK as string] as () => Promise<MemoryReport>)());
+if (isMainThread) {
+  report(await (tasks[process.env.DMABUF_TEST_TASK as string] as () => Promise<MemoryReport>)());
+} else {
+  await askInWorker(workerData as WorkerTask);
+}
