@@ -17,7 +17,7 @@ const loopback = '127.0.0.1';
 
 /** Slower clients are cut off, and those that ask for more. Times are milliseconds. */
 const limits = {
-  /** One more ends one that is idle, else one that does not take its answer, else one that asks for many at a time. */
+  /** One more ends one that has had its answers, else one that asks for many at a time, else one that keeps others waiting. */
   connections: 64,
   /** After so many requests a connection ends. */
   requests: 100,
@@ -172,7 +172,12 @@ class Connection {
     return !this.#isAnswering;
   }
 
-  /** Whether it waits for its client, not for this machine. */
+  /** Whether it was answered all that it asked. */
+  get isServed(): boolean {
+    return this.isIdle && this.#requests > 0;
+  }
+
+  /** Whether it waits for its client, not for this machine: for a request, or to take an answer. */
   get waitsForClient(): boolean {
     return !this.#isCollecting;
   }
@@ -263,12 +268,13 @@ export class MetricsServer {
       connection.end();
     });
     if (this.#connections.size <= limits.connections) return;
-    // Whoever asks at once is served, however many others keep connections open or do not take their answers.
+    // Whoever asks at once is served, however many others keep connections open, ask for more, or do not take their answers.
+    // The request of a newcomer may not have been read yet: of those that wait for their clients it is the last.
     const others = [...this.#connections.values()].slice(0, -1);
     const last =
-      others.find(({ isIdle }) => isIdle) ??
-      others.find(({ waitsForClient }) => waitsForClient) ??
-      others.find(({ wantsMore }) => wantsMore);
+      others.find(({ isServed }) => isServed) ??
+      others.find(({ wantsMore }) => wantsMore) ??
+      others.find(({ waitsForClient }) => waitsForClient);
     (last ?? connection).end();
   }
 

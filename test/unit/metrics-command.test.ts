@@ -7,6 +7,8 @@ import { type IncomingMessage, request } from 'node:http';
 import { connect, type Socket } from 'node:net';
 import { text } from 'node:stream/consumers';
 import { test } from 'node:test';
+import type { Registry } from 'prom-client';
+import { MetricsServer } from '../../lib/cli/metrics-server.js';
 import { Folder } from '../support/channels.js';
 import { parseExposition, sampled } from '../support/exposition.js';
 import { get, metricsCommand, serving } from '../support/metrics-command.js';
@@ -140,6 +142,40 @@ test('clients that do not take their answers make room for those that do', async
   assert.equal(sampled(await get(`${url}/metrics`), 'dmabuf_scrape_success'), 1);
   assert.equal(await service.end('SIGTERM'), 0);
   for (const socket of sockets) socket.destroy();
+});
+
+test('clients that ask for more make room for one that has not asked yet', async () => {
+  let finish = (_text: string): void => {};
+  const collected = new Promise<string>((resolve) => {
+    finish = resolve;
+  });
+  const registry = { contentType: 'text/plain', metrics: () => collected } as unknown as Registry;
+  const server = new MetricsServer(registry, []);
+  const url = new URL(await server.listen({ host: '127.0.0.1', port: 0 })).origin;
+  const sockets: Socket[] = [];
+  const ask = async (socket: Socket, requests: string): Promise<void> => {
+    assert.equal(socket.destroyed, false, 'ended by the server');
+    socket.write(requests);
+    assert.match(String(await Promise.race([once(socket, 'data'), closeOf(socket)])), /^HTTP\/1\.1 404/);
+  };
+  const nothing = 'GET /nothing HTTP/1.1\r\nHost: localhost\r\n\r\n';
+  const metrics = nothing.replace('nothing', 'metrics');
+  try {
+    for (let count = 0; count < 63; count++) {
+      const socket = await open(url);
+      sockets.push(socket);
+      await ask(socket, nothing + metrics.repeat(3));
+    }
+    const silent = await open(url);
+    const last = await open(url);
+    sockets.push(silent, last);
+    await ask(last, nothing);
+    await ask(silent, nothing);
+  } finally {
+    finish('');
+    for (const socket of sockets) socket.destroy();
+    await server.close();
+  }
 });
 
 test('a few requests that come at once are answered in their order', async () => {
