@@ -205,9 +205,18 @@ export function checkSignal(value: unknown): AbortSignal | undefined {
   return signal;
 }
 
-/** The bytes of any view of memory. */
+/** The bytes of any view of memory; none where a TypedArray has lost its memory, as JavaScript has it. */
 export function checkView(value: unknown, name: string): Uint8Array {
   if (!ArrayBuffer.isView(value)) throw invalidType(name, 'a TypedArray, DataView or Buffer', value);
   if (value instanceof Uint8Array) return value;
-  return new Uint8Array(value.buffer, value.byteOffset, value.byteLength);
+  try {
+    const length = value.byteLength;
+    if (length === 0) return new Uint8Array(0);
+    return new Uint8Array(value.buffer, value.byteOffset, length);
+  } catch {
+    // A DataView throws where its ArrayBuffer was detached or shrunk; a subclass may say whatever it likes.
+    throw invalidValue(
+      `The ${name} is a view that does not lie within its ArrayBuffer: was that shrunk or detached?`,
+    );
+  }
 }

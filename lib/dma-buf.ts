@@ -445,6 +445,7 @@ export class DmaBuf implements Disposable {
    *   not defined then.
    * @param position Where to start in the buffer, in bytes.
    * @returns How many bytes were copied: fewer than `target` holds at the end of the buffer, 0 beyond it.
+   * @throws TypeError `ERR_INVALID_ARG_TYPE`, `ERR_INVALID_ARG_VALUE` for a DataView that has lost its memory
    * @throws DmaBufError `EAGAIN` while the fences of devices that write the buffer have not signalled, `EACCES` for a
    *   descriptor that may only be written, `ERR_DMABUF_LOST` when the exporter no longer has the memory; what `target`
    *   holds is not defined then
@@ -492,6 +493,7 @@ export class DmaBuf implements Disposable {
    * @param source Not memory of this buffer that overlaps what is written: the order of bytes is not defined then.
    * @param position Where to start in the buffer, in bytes.
    * @returns How many bytes were copied: all of `source`.
+   * @throws TypeError `ERR_INVALID_ARG_TYPE`, `ERR_INVALID_ARG_VALUE` for a DataView that has lost its memory
    * @throws RangeError `ERR_OUT_OF_RANGE` when they would not all fit; nothing is copied then
    * @throws DmaBufError `EACCES` for a descriptor that is not readable and writable, `EAGAIN` while the fences of
    *   devices that use the buffer have not signalled, `ERR_DMABUF_LOST` when the exporter no longer has the memory

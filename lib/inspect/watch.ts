@@ -21,7 +21,7 @@ export interface WatchOptions extends SnapshotOptions {
 
 /**
  * A snapshot now, and another one each time the interval has passed and the last one has been taken. `return()`, which also
- * `break` and `await using` call, ends a pause at once.
+ * `break` and `await using` call, and `throw()` end a pause at once.
  *
  * ```js
  * for await (const { total } of watch({ interval: 5000 })) console.log(total.size);
@@ -42,11 +42,19 @@ export function watch(options: WatchOptions = {}): AsyncGenerator<Snapshot, void
   };
   const generator = snapshots(what, pause, callSite(watch));
   // The generator itself would do this only after the pause.
-  const end = generator.return.bind(generator);
-  generator.return = (value) => {
+  const endPause = (): void => {
     pause.isOver = true;
     pause.wake();
+  };
+  const end = generator.return.bind(generator);
+  generator.return = (value) => {
+    endPause();
     return end(value);
+  };
+  const fail = generator.throw.bind(generator);
+  generator.throw = (error) => {
+    endPause();
+    return fail(error);
   };
   // Node.js has this on all asynchronous iterators since 24.
   generator[Symbol.asyncDispose] = async () => {

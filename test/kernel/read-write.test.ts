@@ -139,12 +139,13 @@ for (const [kind, make] of views) {
   });
 }
 
-kernelTest('a detached view holds nothing to copy into', () => {
-  using buffer = filled();
-  const target = new Uint8Array(8);
-  structuredClone(target.buffer, { transfer: [target.buffer] });
-  assert.equal(buffer.read(target), 0);
-});
+for (const target of [new Uint8Array(8), new Uint16Array(4)]) {
+  kernelTest(`a detached ${target.constructor.name} holds nothing to copy into`, () => {
+    using buffer = filled();
+    structuredClone(target.buffer, { transfer: [target.buffer] });
+    assert.equal(buffer.read(target), 0);
+  });
+}
 
 kernelTest('a part of a buffer can be copied to another through its own mapping', () => {
   using buffer = filled();

@@ -150,8 +150,34 @@ export const badHeapNames: readonly BadValue[] = [
   ['a path with NUL', '/dev/dma_heap/\0system', range],
 ];
 
+/** A view whose memory has gone. */
+function lost(view: ArrayBufferView): ArrayBufferView {
+  structuredClone(view.buffer, { transfer: [view.buffer as ArrayBuffer] });
+  return view;
+}
+
+/** A DataView that its ArrayBuffer ends before. */
+function beyondEnd(): DataView {
+  // The types know ArrayBuffers of a later library of JavaScript only.
+  const Resizable = ArrayBuffer as unknown as new (
+    length: number,
+    options: { maxByteLength: number },
+  ) => ArrayBuffer & { resize(length: number): void };
+  const shrinking = new Resizable(16, { maxByteLength: 16 });
+  const view = new DataView(shrinking, 8, 8);
+  shrinking.resize(4);
+  return view;
+}
+
+function lying(): DataView {
+  return Object.defineProperty(new DataView(new ArrayBuffer(16)), 'byteOffset', { value: 4096 });
+}
+
 /** For memory to copy from or into. */
 export const badViews: readonly BadValue[] = [
+  ['a DataView of detached memory', lost(new DataView(new ArrayBuffer(16))), 'ERR_INVALID_ARG_VALUE'],
+  ['a DataView beyond the end of its memory', beyondEnd(), 'ERR_INVALID_ARG_VALUE'],
+  ['a DataView that lies', lying(), 'ERR_INVALID_ARG_VALUE'],
   missing,
   ['null', null, type],
   ['a number', 16, type],

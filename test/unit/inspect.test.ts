@@ -156,6 +156,16 @@ describe('arguments of inspection', () => {
     assert.equal((await next).done, true);
   });
 
+  test('throw() ends the pause of watch() at once, with its error', async () => {
+    const reason = new Error('enough');
+    const watching = watch({ source: 'procfs', interval: 2 ** 31 - 1 });
+    await watching.next();
+    const next = watching.next();
+    await new Promise((resolve) => setImmediate(resolve));
+    await assert.rejects(watching.throw(reason), reason);
+    assert.equal((await next).done, true);
+  });
+
   test('no process: nothing is looked at, and nothing is wrong', async () => {
     const { buffers, processes, unreadable } = await snapshot({ pids: [], source: 'procfs' });
     assert.deepEqual([buffers, processes, unreadable], [[], [], []]);
