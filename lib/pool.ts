@@ -11,6 +11,7 @@ import {
   invalidThis,
   invalidValue,
   isObject,
+  outOfRange,
 } from './check.js';
 import type { DmaBuf } from './dma-buf.js';
 import { callSite } from './errors.js';
@@ -188,7 +189,8 @@ export class DmaBufPool implements Disposable {
     const request = { from, name, access, unchecked };
     checkAllocation(size, request);
     this.#max = checkInteger(max, 'max', 1, 2 ** 20);
-    this.#min = checkInteger(min, 'min', 0, this.#max);
+    this.#min = checkInteger(min, 'min', 0, 2 ** 20);
+    if (min > this.#max) throw outOfRange('min', `at most ${this.#max}, which is max`, min);
     this.#idleTimeout = checkDuration(idleTimeout, 'idleTimeout');
     this.#options = request;
     this.#zero = checkFlag(zero, 'zero');
@@ -264,6 +266,7 @@ export class DmaBufPool implements Disposable {
       limits,
       callSite(DmaBufPool.prototype.acquire),
       'waiting for a buffer of the pool',
+      () => this.#adviseLate(),
     );
   }
 
@@ -318,6 +321,19 @@ export class DmaBufPool implements Disposable {
   /** The same as `close()`. */
   [Symbol.dispose](): void {
     apply(DmaBufPool.prototype.close, this, []);
+  }
+
+  /** What keeps a call waiting that has waited too long. */
+  #adviseLate(): string {
+    if (this.#total < this.#max || this.#allocating > 0) {
+      return 'A new buffer was still being allocated: allow more time, or have the pool keep more of them (min, idleTimeout)';
+    }
+    const loans = `${this.#inUse} of the pool's ${this.#max} buffers (max) are on loan`;
+    const fences = `${this.#idle.length} wait for devices`;
+    return (
+      `${loans}, ${fences}: release() loans sooner, or raise max. statistics() has the pool's figures; openHandles() says ` +
+      'where buffers were made, if setHandleTracking(true) came first'
+    );
   }
 
   /** Every buffer that exists or is on its way. */

@@ -75,8 +75,11 @@ export class PendingWaits {
   /**
    * Runs a wait: settles when it is done, when the signal aborts, when the time is over, or when the object is closed,
    * whichever comes first. Errors carry the stack of `site`. Whatever `start`, the signal or a timer throws rejects.
+   *
+   * @param what For the message, where the time is over.
+   * @param advise What to do then; asked while it still waits.
    */
-  run<T>(start: Start<T>, limits: Limits, site: CallSite, what: string): Promise<T> {
+  run<T>(start: Start<T>, limits: Limits, site: CallSite, what: string, advise?: () => string): Promise<T> {
     const { signal, timeout } = limits;
     return new OwnPromise<T>((resolve, reject) => {
       let isSettled = false;
@@ -122,7 +125,8 @@ export class PendingWaits {
         if (timeout === undefined) return;
         timer = setTimeout(() => {
           const message = `ETIMEDOUT: ${what} was not over after ${timeout} ms`;
-          fail(errorOf(() => atCallSite(new DmaBufError(message, { code: 'ETIMEDOUT' }), site)));
+          const late = () => new DmaBufError(message, { code: 'ETIMEDOUT', hint: advise?.() });
+          fail(errorOf(() => atCallSite(late(), site)));
         }, ceil(timeout));
       } catch (error) {
         fail(error);

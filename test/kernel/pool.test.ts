@@ -133,8 +133,12 @@ kernelTest('a call that waits too long rejects with ETIMEDOUT and leaves the lin
   async function namedCaller(): Promise<void> {
     await pool.acquire({ timeout: 5 });
   }
-  const { stack = '' } = await rejectsCode(namedCaller, 'ETIMEDOUT');
+  const { stack = '', hint = '' } = await rejectsCode(namedCaller, 'ETIMEDOUT');
   assert.match(stack, /at (async )?namedCaller /);
+  assert.match(
+    hint,
+    /1 of the pool's 1 buffers \(max\) .* on loan, 0 wait for devices.*statistics\(\).*openHandles\(\)/,
+  );
   assert.equal(pool.statistics().waiting, 0);
 });
 

@@ -56,6 +56,11 @@ test('options may be inherited', () => {
   assert.equal(made.max, 3);
 });
 
+test('min above max is refused with what max is', () => {
+  const { message } = throwsCode(() => pool({ min: 3, max: 2 }), 'ERR_OUT_OF_RANGE');
+  assert.equal(message, 'The min must be at most 2, which is max. Received 3');
+});
+
 describe('a pool that clears its buffers', () => {
   for (const access of ['read', 'write'] as const) {
     test(`is refused with access '${access}', which does not allow it`, () => {
