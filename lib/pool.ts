@@ -14,7 +14,7 @@ import {
   outOfRange,
 } from './check.js';
 import type { DmaBuf } from './dma-buf.js';
-import { callSite } from './errors.js';
+import { callSite, DmaBufError } from './errors.js';
 import { apply, register, unregister } from './intrinsics.js';
 import { markUncloneable, showDetails } from './present.js';
 import { Queue, type Queued } from './queue.js';
@@ -68,14 +68,11 @@ export class PooledBuffer implements Disposable {
     showDetails(PooledBuffer.prototype, 'PooledBuffer');
   }
 
-  /** The buffer. Do not close it, nor use it after `release()`; what you set on it (its name) stays for its next user. */
-  readonly buffer: DmaBuf;
   readonly #loan: Loan;
 
   /** @internal */
   constructor(loan: Loan, token: symbol) {
     if (token !== construct) throw illegalConstructor('PooledBuffer', 'DmaBufPool.acquire()');
-    this.buffer = loan.buffer;
     this.#loan = loan;
     markUncloneable?.(this);
   }
@@ -83,6 +80,19 @@ export class PooledBuffer implements Disposable {
   static #of(self: PooledBuffer): Loan {
     if (!isObject(self) || !(#loan in self)) throw invalidThis('PooledBuffer');
     return self.#loan;
+  }
+
+  /**
+   * The buffer. Do not close it, and keep no reference to it beyond `release()`: the next user gets the same object. What you
+   * set on it (its name) stays for that one.
+   *
+   * @throws DmaBufError `ERR_DMABUF_CLOSED` after `release()`
+   */
+  get buffer(): DmaBuf {
+    const { buffer, isOut } = PooledBuffer.#of(this);
+    if (isOut) return buffer;
+    const code = 'ERR_DMABUF_CLOSED';
+    throw new DmaBufError(`${code}: this PooledBuffer was released`, { code });
   }
 
   /** Whether `release()` was called. */

@@ -16,10 +16,11 @@ function fail(): never {
 kernelTest('a buffer that cannot be cleared makes room for a new one', async () => {
   using pool = new DmaBufPool(size, { max: 1, zero: true });
   const first = await pool.acquire();
-  first.buffer.withCpuAccessSync = fail;
+  const { buffer } = first;
+  buffer.withCpuAccessSync = fail;
   first.release();
   using second = await pool.acquire();
-  assert.deepEqual([first.buffer.closed, second.buffer.closed], [true, false]);
+  assert.deepEqual([buffer.closed, second.buffer.closed], [true, false]);
   assert.equal(pool.statistics().allocated, 2);
 });
 
@@ -27,28 +28,31 @@ kernelTest('a buffer that cannot be cleared makes room for who waits', async () 
   using pool = new DmaBufPool(size, { max: 1, zero: true });
   const first = await pool.acquire();
   const waiting = pool.acquire();
-  first.buffer.withCpuAccessSync = fail;
+  const { buffer } = first;
+  buffer.withCpuAccessSync = fail;
   first.release();
   using second = await waiting;
-  assert.notEqual(second.buffer, first.buffer);
+  assert.notEqual(second.buffer, buffer);
 });
 
 kernelTest('a buffer that cannot be closed is served around', async () => {
   using pool = new DmaBufPool(size, { max: 2 });
   const [first, second] = await Promise.all([pool.acquire(), pool.acquire()]);
-  const { close } = first.buffer;
-  first.buffer.close = fail;
+  const { buffer } = first;
+  const { close } = buffer;
+  buffer.close = fail;
   first.release();
   second.release();
   assert.equal(pool.trim(), 2);
-  close.call(first.buffer);
+  close.call(buffer);
   (await pool.acquire()).release();
 });
 
 fenceTest('a call right after one that was aborted is served when the device is done', async () => {
   using pool = new DmaBufPool(size, { max: 1 });
   const busy = await pool.acquire();
-  using fence = addFence(busy.buffer, 'write');
+  const { buffer } = busy;
+  using fence = addFence(buffer, 'write');
   busy.release();
   const controller = new AbortController();
   const aborted = pool.acquire({ signal: controller.signal });
@@ -58,7 +62,7 @@ fenceTest('a call right after one that was aborted is served when the device is 
   await turns();
   fence.signal();
   using loan = await next;
-  assert.equal(loan.buffer, busy.buffer);
+  assert.equal(loan.buffer, buffer);
 });
 
 for (const [what, make] of Object.entries(endingSignals)) {

@@ -1,4 +1,5 @@
 import assert from 'node:assert/strict';
+import { inspect } from 'node:util';
 import { DmaBufPool, type PooledBuffer } from 'dmabuf';
 import { assertCode, rejectsCode, throwsCode, unsound, until } from '../support/expect.js';
 import { addFence, fenceTest, rejectsWith, ticks, turns, watch } from '../support/fences.js';
@@ -50,6 +51,16 @@ kernelTest('giving back twice does nothing the second time', async () => {
   assert.equal(second.buffer.closed, false);
 });
 
+kernelTest('a loan that was given back has no buffer any more, for its next user has it', async () => {
+  using pool = new DmaBufPool(size);
+  const first = await pool.acquire();
+  first.release();
+  using second = await pool.acquire();
+  throwsCode(() => first.buffer, 'ERR_DMABUF_CLOSED');
+  assert.equal(second.buffer.closed, false);
+  assert.equal(inspect(first).includes('released: true'), true);
+});
+
 kernelTest('there are never more than max buffers, and the next call waits', async () => {
   using pool = new DmaBufPool(size, { max: 3 });
   const loans = await Promise.all([pool.acquire(), pool.acquire(), pool.acquire()]);
@@ -58,9 +69,10 @@ kernelTest('there are never more than max buffers, and the next call waits', asy
   await turns(20);
   assert.equal(next.state, 'pending');
   assert.deepEqual(pool.statistics(), { inUse: 3, idle: 0, waiting: 1, allocated: 3, reused: 0, trimmed: 0 });
+  const { buffer } = loans[1];
   loans[1].release();
   await until(() => next.state === 'fulfilled');
-  assert.equal((next.value as PooledBuffer).buffer, loans[1].buffer);
+  assert.equal((next.value as PooledBuffer).buffer, buffer);
   release([loans[0], loans[2], next.value as PooledBuffer]);
 });
 
@@ -157,18 +169,20 @@ fenceTest('a buffer that a device uses is not handed out: another that is idle i
   using pool = new DmaBufPool(size, { max: 2 });
   const [busy, idle] = await Promise.all([pool.acquire(), pool.acquire()]);
   using _fence = addFence(busy.buffer, 'read'); // the device only reads: the next user may write
+  const { buffer } = idle;
   release([busy, idle]);
   using loan = await pool.acquire();
-  assert.equal(loan.buffer, idle.buffer);
+  assert.equal(loan.buffer, buffer);
 });
 
 fenceTest('below max, a new buffer is allocated rather than waited for', async () => {
   using pool = new DmaBufPool(size, { max: 2 });
   const busy = await pool.acquire();
-  using _fence = addFence(busy.buffer, 'write');
+  const { buffer } = busy;
+  using _fence = addFence(buffer, 'write');
   busy.release();
   using loan = await pool.acquire();
-  assert.notEqual(loan.buffer, busy.buffer);
+  assert.notEqual(loan.buffer, buffer);
   assert.equal(pool.statistics().allocated, 2);
 });
 
@@ -176,14 +190,15 @@ for (const access of ['read', 'write'] as const) {
   fenceTest(`at max, a call waits until a device that ${access}s is done`, async () => {
     using pool = new DmaBufPool(size, { max: 1 });
     const busy = await pool.acquire();
-    using fence = addFence(busy.buffer, access);
+    const { buffer } = busy;
+    using fence = addFence(buffer, access);
     busy.release();
     const next = watch(pool.acquire());
     await ticks(5);
     assert.equal(next.state, 'pending');
     fence.signal();
     await until(() => next.state === 'fulfilled');
-    assert.equal((next.value as PooledBuffer).buffer, busy.buffer);
+    assert.equal((next.value as PooledBuffer).buffer, buffer);
     (next.value as PooledBuffer).release();
   });
 }
@@ -194,9 +209,10 @@ fenceTest('a call that waits for a device takes what is given back first', async
   using _fence = addFence(busy.buffer, 'write');
   busy.release();
   const next = pool.acquire();
+  const { buffer } = out;
   out.release();
   using loan = await next;
-  assert.equal(loan.buffer, out.buffer);
+  assert.equal(loan.buffer, buffer);
 });
 
 fenceTest('two calls get the two buffers that devices finish at once', async () => {
@@ -236,7 +252,8 @@ fenceTest('a dozen busy buffers are waited for without a word', async () => {
 fenceTest('a device that is done after its call was aborted leaves the buffer to the next', async () => {
   using pool = new DmaBufPool(size, { max: 1 });
   const busy = await pool.acquire();
-  using fence = addFence(busy.buffer, 'write');
+  const { buffer } = busy;
+  using fence = addFence(buffer, 'write');
   busy.release();
   const controller = new AbortController();
   const aborted = pool.acquire({ signal: controller.signal });
@@ -245,7 +262,7 @@ fenceTest('a device that is done after its call was aborted leaves the buffer to
   const next = pool.acquire();
   fence.signal();
   using loan = await next;
-  assert.equal(loan.buffer, busy.buffer);
+  assert.equal(loan.buffer, buffer);
 });
 
 for (const zero of [false, true]) {
@@ -264,11 +281,12 @@ for (const zero of [false, true]) {
 kernelTest('trim gives back what is idle, down to min', async () => {
   using pool = new DmaBufPool(size, { max: 4, min: 1 });
   const loans = await Promise.all(Array.from({ length: 4 }, () => pool.acquire()));
-  release(loans.slice(1));
-  assert.equal(pool.trim(), 3);
+  const buffers = loans.map(({ buffer }) => buffer);
   const [kept, ...gone] = loans as [PooledBuffer, ...PooledBuffer[]];
+  release(gone);
+  assert.equal(pool.trim(), 3);
   assert.deepEqual(
-    [kept.buffer.closed, ...gone.map(({ buffer }) => buffer.closed)],
+    buffers.map(({ closed }) => closed),
     [false, true, true, true],
   );
   kept.release();
@@ -331,12 +349,13 @@ kernelTest('a pool that was busy once and is used a little gives back what it do
 kernelTest('close closes what is idle at once, and what is out when it is given back', async () => {
   const pool = new DmaBufPool(size, { max: 2 });
   const [out, idle] = await Promise.all([pool.acquire(), pool.acquire()]);
+  const [lent, kept] = [out.buffer, idle.buffer];
   idle.release();
   pool.close();
-  assert.deepEqual([pool.closed, idle.buffer.closed, out.buffer.closed], [true, true, false]);
-  out.buffer.withCpuAccessSync('write', (bytes) => void bytes.fill(1));
+  assert.deepEqual([pool.closed, kept.closed, lent.closed], [true, true, false]);
+  lent.withCpuAccessSync('write', (bytes) => void bytes.fill(1));
   out.release();
-  assert.equal(out.buffer.closed, true);
+  assert.equal(lent.closed, true);
   pool.close();
 });
 
@@ -385,8 +404,9 @@ kernelTest('a buffer that its user closed makes room for another', async () => {
 kernelTest('a buffer that was closed after it was given back makes room for another', async () => {
   using pool = new DmaBufPool(size, { max: 1 });
   const first = await pool.acquire();
+  const { buffer } = first;
   first.release();
-  first.buffer.close();
+  buffer.close();
   using second = await pool.acquire();
   assert.equal(second.buffer.closed, false);
 });
@@ -394,11 +414,12 @@ kernelTest('a buffer that was closed after it was given back makes room for anot
 fenceTest('a busy buffer that is closed after it was given back makes room for who waits', async () => {
   using pool = new DmaBufPool(size, { max: 1 });
   const first = await pool.acquire();
-  using _fence = addFence(first.buffer, 'write');
+  const { buffer } = first;
+  using _fence = addFence(buffer, 'write');
   first.release();
   const waiting = watch(pool.acquire());
   await turns();
-  first.buffer.close();
+  buffer.close();
   await until(() => waiting.state === 'fulfilled');
   (waiting.value as PooledBuffer).release();
 });

@@ -210,6 +210,7 @@ const calls: Record<string, (world: World) => unknown> = {
   'DmaBufPool.prototype.close': ({ pool }) => pool.close(),
   'DmaBufPool.prototype.toJSON': ({ pool }) => pool.toJSON(),
   'DmaBufPool.prototype[Symbol.dispose]': ({ pool }) => pool[Symbol.dispose](),
+  'PooledBuffer.prototype.buffer': ({ loan }) => loan.buffer,
   'PooledBuffer.prototype.released': ({ loan }) => loan.released,
   'PooledBuffer.prototype.release': ({ loan }) => loan.release(),
   'PooledBuffer.prototype.toJSON': ({ loan }) => loan.toJSON(),
