@@ -40,14 +40,17 @@ const defaultSources: readonly Source[] = ['system', 'udmabuf'];
 
 /**
  * What no other source would cure: the process has no descriptor left, the descriptor of an open heap was closed behind its
- * object, or a path makes no sense. Whatever else the kernel answers is this one source's refusal: EINVAL too, since the
+ * object, or a path that was given makes no sense (a heap's name has none: what lies in the way of its path is the machine's
+ * fault). Whatever else the kernel answers is this one source's refusal: EINVAL too, since the
  * request was checked before (a contiguous heap, a vendor's heap and udmabuf each refuse sizes that others serve).
  */
-const endsTheSearch = new Set(['EMFILE', 'ENFILE', 'EBADF', 'ENOTDIR', 'ELOOP', 'ENAMETOOLONG']);
+const endsTheSearch = new Set(['EMFILE', 'ENFILE', 'EBADF', 'ENAMETOOLONG']);
+const isSenseless = new Set(['ENOTDIR', 'ELOOP']);
 
-function isRefusal(error: unknown): error is DmaBufError {
+function isRefusal(error: unknown, source: Source): error is DmaBufError {
   if (!(error instanceof DmaBufError)) return false;
   if (error.code.startsWith('ERR_')) return error.code === 'ERR_DMABUF_MEMORY_GUARD';
+  if (isSenseless.has(error.code)) return !nameOf(source).includes('/');
   return !endsTheSearch.has(error.code);
 }
 
@@ -97,7 +100,7 @@ function nameOf(source: Source): string {
 
 /** Keeps a refusal for the report, or throws an error that no other source would cure. */
 function record(attempts: AllocationAttempt[], source: Source, error: unknown): void {
-  if (!isRefusal(error)) throw error;
+  if (!isRefusal(error, source)) throw error;
   attempts.push({ source: nameOf(source), error });
 }
 
@@ -144,6 +147,14 @@ function requestOf(options: AllocateOptions | undefined): BufferOptions | undefi
 /** What a source that does not exist answers. */
 const isAbsent = new Set(['ENOENT', 'ENODEV', 'ENXIO']);
 
+/** A refusal, and what to do about it but for what was said of another source before. */
+function describe({ source, error }: AllocationAttempt, said: Set<string>): string {
+  const advice = error.hint?.split(/(?<=\.) (?=[A-Z])/).filter((sentence) => !said.has(sentence)) ?? [];
+  for (const sentence of advice) said.add(sentence);
+  const whole = [withoutHint(error), ...advice.slice(0, 1)].join('. ');
+  return `\n  ${source}: ${[whole, ...advice.slice(1)].join(' ')}`;
+}
+
 function noSource(size: number, attempts: AllocationAttempt[]): DmaBufError {
   // Where every source that there is lacks the memory, that is the one reason.
   const [first, ...others] = attempts.filter(({ error }) => !isAbsent.has(error.code));
@@ -151,7 +162,8 @@ function noSource(size: number, attempts: AllocationAttempt[]): DmaBufError {
   if (first !== undefined && [first, ...others].every(({ error }) => error.code === code)) {
     return new DmaBufError(withoutHint(first.error), { code, hint: first.error.hint, attempts });
   }
-  const lines = attempts.map(({ source, error }) => `\n  ${source}: ${error.message}`);
+  const said = new Set<string>();
+  const lines = attempts.map((attempt) => describe(attempt, said));
   return new DmaBufError(`ERR_DMABUF_NO_SOURCE: no source could serve ${size} bytes:${lines.join('')}`, {
     code: 'ERR_DMABUF_NO_SOURCE',
     attempts,

@@ -1,20 +1,31 @@
 import { closeSync, openSync, type Stats, statSync } from 'node:fs';
 import { userInfo } from 'node:os';
 import { basename, dirname } from 'node:path';
+import {
+  type DeviceKind,
+  deviceNumberOf,
+  heapFolder,
+  linkOf,
+  realPathOf,
+  statusOf,
+  strangerAt,
+  udmabufDevice,
+} from './device-files.js';
 import { createError, DmaBufError } from './errors.js';
+import { kernelConfig, missingOption } from './kernel-config.js';
+import { hasCapability, isRootOfNamespace } from './rights.js';
 import { textOf } from './text-file.js';
 
 // Why a device that makes dma-bufs (a heap, /dev/udmabuf) cannot be opened, and what to do. open(2) has one errno for many
 // causes: what tells them apart is looked at here, after the failure, and without rights of its own.
 
-const heaps = '/dev/dma_heap';
-
 /** What is to be done where a device under `path` answered open(2) with `code`; undefined where that is not known. */
-export function deviceAdvice(code: string, path: string): string | undefined {
+export function deviceAdvice(code: string, path: string, kind: DeviceKind = 'heap'): string | undefined {
   switch (code) {
     case 'ENOENT':
     case 'ENOTDIR':
-      return adviceForMissing(path);
+    case 'ELOOP':
+      return adviceForLink(path, code) ?? adviceForMissing(path);
     case 'ENXIO':
     case 'ENODEV':
       return (
@@ -26,49 +37,124 @@ export function deviceAdvice(code: string, path: string): string | undefined {
     case 'EACCES':
       return adviceForRefused(path);
     case 'ENOTTY':
-      return 'This file is not a dma-buf heap; heaps are the devices under /dev/dma_heap';
+      return adviceForStranger(path, kind);
     default:
       return undefined;
   }
 }
 
-/** What is to be done where there is no heap at all. */
-export function adviceForNoHeaps(): string {
-  const here = container() === undefined ? '' : `${passIn('/dev/dma_heap/system')}, if the host has it. `;
+/** What is to be done where there is no heap at all, or not the one that should be at `path`. */
+export function adviceForNoHeaps(path = `${heapFolder}/system`): string {
   return (
-    `${here}Heaps exist since Linux 5.6, with CONFIG_DMABUF_HEAPS (CONFIG_DMABUF_HEAPS_SYSTEM, CONFIG_DMABUF_HEAPS_CMA). To ` +
-    'run a command on a kernel that has one: npx dmabuf vm -- COMMAND'
+    `${adviceForConfig(optionsOf(path)) ?? adviceToPassHeap(path)}. To run a command on a kernel that has one: ` +
+    'npx dmabuf vm -- COMMAND'
+  );
+}
+
+/** The alias of the library for whatever the contiguous heap is called. */
+const contiguousAlias = `${heapFolder}/cma`;
+
+/** Its name since Linux 6.17. */
+const contiguousDevice = `${heapFolder}/default_cma_region`;
+
+function adviceToPassHeap(path: string): string {
+  const heap =
+    path === contiguousAlias
+      ? `${passIn(contiguousDevice)} (its name on Linux before 6.17 varies)`
+      : passIn(path);
+  const here = container() === undefined ? '' : `${heap}, if the host has it. `;
+  return `${here}Heaps exist since Linux 5.6, with ${optionsOf(path).join(' and ')}`;
+}
+
+/** The options of the kernel that bring the device. */
+function optionsOf(path: string): string[] {
+  if (path === udmabufDevice) return ['CONFIG_UDMABUF'];
+  const name = basename(path);
+  if (name === 'system') return ['CONFIG_DMABUF_HEAPS', 'CONFIG_DMABUF_HEAPS_SYSTEM'];
+  return path === contiguousAlias
+    ? ['CONFIG_DMABUF_HEAPS', 'CONFIG_DMABUF_HEAPS_CMA']
+    : ['CONFIG_DMABUF_HEAPS'];
+}
+
+/** No container and no module can bring what the kernel was built without. */
+function adviceForConfig(options: readonly string[]): string | undefined {
+  const missing = missingOption(options);
+  return (
+    missing && `This kernel was built without ${missing}, by ${kernelConfig()?.path}: run one that has it`
   );
 }
 
 /** Runs a call that opens the device at `path`; when that fails, the error says what to do about this device. */
-export function withDeviceAdvice<T>(path: string, call: () => T): T {
+export function withDeviceAdvice<T>(path: string, kind: DeviceKind, call: () => T): T {
   try {
     return call();
   } catch (error) {
     if (!(error instanceof DmaBufError) || error.syscall !== 'open' || error.errno === undefined) throw error;
-    throw createError(error.errno, error.syscall, path, deviceAdvice(error.code, path));
+    throw createError(error.errno, error.syscall, path, deviceAdvice(error.code, path, kind));
   }
 }
 
 function adviceForMissing(path: string): string | undefined {
-  if (path === '/dev/udmabuf') {
+  if (path === udmabufDevice) {
     const load = 'modprobe udmabuf (Linux 4.20, CONFIG_UDMABUF)';
+    const config = adviceForConfig(optionsOf(path));
+    if (config !== undefined) return config;
     return container() === undefined
       ? `Load the module, as root: ${load}`
       : `${passIn(path)}; the host may have to load the module first: ${load}`;
   }
-  if (!path.startsWith(heaps)) return undefined;
-  if (statusOf(heaps) === undefined) return adviceForNoHeaps();
+  if (!path.startsWith(`${heapFolder}/`)) return undefined;
+  const folder = statusOf(heapFolder);
+  if (folder === undefined) return adviceForLink(heapFolder, 'ENOENT') ?? adviceForNoHeaps(path);
+  if (!folder.isDirectory()) return adviceForUnlistable(heapFolder);
+  const config = adviceForConfig(optionsOf(path));
+  if (config !== undefined) return config;
+  if (path === contiguousAlias) {
+    return (
+      'This kernel has no contiguous heap (CONFIG_DMABUF_HEAPS_CMA, and memory that cma= on the kernel command line sets ' +
+      `aside); in a container, pass the device in: --device ${contiguousDevice} (its name on Linux before 6.17 varies)`
+    );
+  }
   return (
     'This kernel has no such heap (CONFIG_DMABUF_HEAPS_SYSTEM, CONFIG_DMABUF_HEAPS_CMA); in a container, pass the device in: ' +
     `--device ${path}`
   );
 }
 
+/** Of a link that leads nowhere. */
+function adviceForLink(path: string, code: string): string | undefined {
+  const target = linkOf(path);
+  if (target === undefined) return undefined;
+  const fault = code === 'ELOOP' ? 'and so on without end' : 'which is not there';
+  return `${path} is a symbolic link to ${target}, ${fault}: remove it, as root, or have it lead to the device`;
+}
+
+/** Of what lies in the device's place. */
+function adviceForStranger(path: string, kind: DeviceKind): string {
+  const what = strangerAt(path, kind) ?? 'another device';
+  const target = realPathOf(path);
+  const where = target === path ? path : `${path}, a link to ${target},`;
+  if (kind === 'heap' && strangerAt(path, 'udmabuf') === undefined && what.startsWith('the device')) {
+    return `${where} is udmabuf and no dma-buf heap: the source 'udmabuf' allocates from it`;
+  }
+  if (kind === 'heap' && !path.startsWith(`${heapFolder}/`)) {
+    return `${where} is ${what}, and no dma-buf heap; heaps are the devices under ${heapFolder}`;
+  }
+  if (what === 'a folder' && target === path) {
+    return (
+      `${path} is a folder. docker -v makes one where the host has no such file: remove it there and here, as root ` +
+      `(rmdir ${path}), and pass the device by --device ${path} in place of -v, which tells when the host does not have it`
+    );
+  }
+  return (
+    `${where} is ${what}, where ${kind === 'heap' ? "a heap's device" : "udmabuf's device"} should be: remove it, as root, and ` +
+    "have the kernel's own device there; in a container, pass it by --device"
+  );
+}
+
 /** EPERM of open(2) on a device: neither mode bits nor mounts answer so. */
 function adviceForDenied(path: string): string {
-  const device = deviceNumberOf(path);
+  const device = deviceNumberOf(statusOf(path));
   const rule = device === undefined ? path : `c ${device} r`;
   return (
     "The device control group denies it: a container's devices must be passed, not mounted: " +
@@ -110,7 +196,10 @@ export function adviceForUnlistable(folder: string): string | undefined {
   const closed = closedFolderOf(`${folder}/.`);
   if (closed !== undefined) return adviceForFolder(closed);
   const status = statusOf(folder);
-  if (status === undefined) return undefined;
+  if (status === undefined) return adviceForLink(folder, 'ENOENT');
+  if (!status.isDirectory()) {
+    return `${folder} is ${strangerAt(folder, 'heap')}, where the folder of the heaps should be: remove it, as root`;
+  }
   if (bitsAllow(status, 0o4)) return adviceForModule(folder);
   return `The folder ${folder} (${describeModes(status)}) may not be listed: as root, chmod 755 ${folder}`;
 }
@@ -141,7 +230,7 @@ function adviceForModes(path: string, status: Stats): string {
 }
 
 function udevRuleFor(path: string): string {
-  const isHeap = path.startsWith(heaps);
+  const isHeap = path.startsWith(heapFolder);
   const match = isHeap ? 'SUBSYSTEM=="dma_heap"' : `KERNEL=="${basename(path)}"`;
   const [group, file] = isHeap ? ['video', '99-dma-heap'] : ['kvm', `99-${basename(path)}`];
   const trigger = isHeap ? '--subsystem-match=dma_heap' : `--name-match=${basename(path)}`;
@@ -188,14 +277,6 @@ function container(): string | undefined {
   return name === '' ? undefined : name;
 }
 
-/** Whether this process is root, though not that of the machine. */
-function isRootOfNamespace(): boolean {
-  return (
-    process.geteuid?.() === 0 &&
-    !/^\s*0\s+0\s+4294967295\s*$/.test(textOf('/proc/self/uid_map') ?? '0 0 4294967295')
-  );
-}
-
 /** The outermost folder on the way to `path` that this process may not enter. */
 function closedFolderOf(path: string): string | undefined {
   const folders: string[] = [];
@@ -210,15 +291,10 @@ function closedFolderOf(path: string): string | undefined {
 function bitsAllow({ mode, uid, gid }: Stats, bits: number): boolean {
   const euid = process.geteuid?.();
   // Root of a namespace has power over files of its own users alone; those of the machine's look like nobody's.
-  if (hasCapability(1) && !(isRootOfNamespace() && uid === 65534)) return true;
+  if (hasCapability('DAC_OVERRIDE') && !(isRootOfNamespace() && uid === 65534)) return true;
   if (uid === euid) return ((mode >> 6) & bits) === bits;
   const groups = [process.getegid?.(), ...(process.getgroups?.() ?? [])];
   return ((groups.includes(gid) ? mode >> 3 : mode) & bits) === bits;
-}
-
-function hasCapability(number: number): boolean {
-  const bits = /^CapEff:\t([0-9a-f]+)$/m.exec(textOf('/proc/self/status') ?? '')?.[1] ?? '0';
-  return ((BigInt(`0x${bits}`) >> BigInt(number)) & 1n) === 1n;
 }
 
 /** The mount that a path's file is reached through, and whether devices may be opened there. */
@@ -256,13 +332,6 @@ function describeModes({ mode, uid, gid }: Stats): string {
   return `${owner} and group ${group === undefined ? gid : `${group}, ${gid}`}, mode 0${(mode & 0o7777).toString(8)}`;
 }
 
-function deviceNumberOf(path: string): string | undefined {
-  const status = statusOf(path);
-  if (status === undefined || !status.isCharacterDevice()) return undefined;
-  // As the C library's major() and minor() have it.
-  return `${(status.rdev >> 8) & 0xfff}:${(status.rdev & 0xff) | ((status.rdev >> 12) & 0xfff00)}`;
-}
-
 /** A line of /etc/group: name, password, number, members. */
 function groupEntry(matches: (fields: string[]) => boolean): string[] | undefined {
   return (textOf('/etc/group') ?? '')
@@ -285,14 +354,6 @@ function userName(): string {
     return userInfo().username;
   } catch {
     return '$USER'; // A user without an entry in /etc/passwd, as in many containers.
-  }
-}
-
-function statusOf(path: string): Stats | undefined {
-  try {
-    return statSync(path, { throwIfNoEntry: false });
-  } catch {
-    return undefined;
   }
 }
 

@@ -1,4 +1,4 @@
-import { closeSync, constants, existsSync, openSync, readdirSync, realpathSync } from 'node:fs';
+import { closeSync, constants, existsSync, openSync, readdirSync, statSync } from 'node:fs';
 import { basename } from 'node:path';
 import { throwIfAborted } from './abort.js';
 import { finishAllocation, runAllocation } from './allocation.js';
@@ -18,8 +18,10 @@ import {
   outOfRange,
 } from './check.js';
 import { withDeviceAdvice } from './device-advice.js';
+import { type DeviceKind, heapFolder, linkOf, realPathOf, strangerAt } from './device-files.js';
 import type { DmaBuf } from './dma-buf.js';
 import { type CallSite, callSite, createError, DmaBufError } from './errors.js';
+import { escapeName } from './escape.js';
 import { describe as describeHandle, guard, noSentinel, type Sentinel, unguard } from './handle.js';
 import { apply } from './intrinsics.js';
 import { guardMemory, kindOfHeapMemory, type MemoryKind, whileReserved } from './memory-guard.js';
@@ -59,13 +61,14 @@ export interface HeapInfo {
   kind: HeapKind;
   /** Whether this process may open it, which is all it takes to allocate. */
   accessible: boolean;
-  /** Why not: the errno's name, `'EACCES'` most often; `DmaHeap.open()` then says what to do. Absent when it is accessible. */
+  /**
+   * Why not: the errno's name, `'EACCES'` most often, `'ENOTTY'` where something else lies there; `DmaHeap.open()` then says
+   * what to do. Absent when it is accessible.
+   */
   error?: string;
   /** Symbolic links beside it that name it too. Absent when there are none. */
   aliases?: string[];
 }
-
-const directory = '/dev/dma_heap';
 
 /** Names of contiguous heaps in the order of preference, from the kernel's versions and from vendors. */
 const contiguousNames = [
@@ -94,15 +97,27 @@ function describe(path: string): HeapInfo {
   return { name, path, kind: kindOf(name), ...access(path) };
 }
 
-/** Whether a device can be opened, and if not, why. */
-export function access(path: string): Pick<HeapInfo, 'accessible' | 'error'> {
+/** Whether the device can be opened, and if not, why; `ENOTTY` where something else lies there, which is not opened. */
+export function access(path: string, kind: DeviceKind = 'heap'): Pick<HeapInfo, 'accessible' | 'error'> {
   // A worker that is being terminated must not be told by an exception: see text-file.ts.
-  if (!mayExist(path)) return { accessible: false, error: 'ENOENT' };
+  if (!mayExist(path))
+    return { accessible: false, error: linkOf(path) === undefined ? 'ENOENT' : whyNowhere(path) };
+  if (strangerAt(path, kind) !== undefined) return { accessible: false, error: 'ENOTTY' };
   try {
-    closeSync(openSync(path, constants.O_RDONLY | constants.O_NONBLOCK));
+    closeSync(openSync(path, constants.O_RDONLY | constants.O_NONBLOCK | constants.O_NOCTTY));
     return { accessible: true };
   } catch (error) {
     return { accessible: false, error: errorCode(error) };
+  }
+}
+
+/** Of a link that leads nowhere. */
+function whyNowhere(path: string): string {
+  try {
+    statSync(path);
+    return 'ENOENT'; // It is there by now.
+  } catch (error) {
+    return errorCode(error);
   }
 }
 
@@ -114,12 +129,17 @@ function listHeaps(): HeapInfo[] {
   const heaps = new Map<string, HeapInfo>();
   const links: [string, string][] = [];
   for (const entry of namesOf(heaps).sort()) {
-    const path = `${directory}/${entry}`;
+    const path = `${heapFolder}/${entry}`;
     const target = realPathOf(path);
     if (target === path) heaps.set(path, describe(path));
     else links.push([entry, target]);
   }
   for (const [alias, target] of links) {
+    const path = `${heapFolder}/${alias}`;
+    if (strangerAt(target, 'heap') !== undefined) {
+      heaps.set(path, describe(path));
+      continue;
+    }
     const heap = heaps.get(target) ?? describe(target);
     heaps.set(target, heap);
     heap.aliases = [...(heap.aliases ?? []), alias];
@@ -128,20 +148,20 @@ function listHeaps(): HeapInfo[] {
 }
 
 function namesOf(heaps: Map<string, HeapInfo>): string[] {
-  if (!mayExist(directory)) return [];
+  if (!mayExist(heapFolder)) return [];
   try {
-    return readdirSync(directory);
+    return readdirSync(heapFolder);
   } catch (error) {
     if (errorCode(error) === 'ENOENT') return [];
-    const name = basename(directory);
-    heaps.set(directory, {
+    const name = basename(heapFolder);
+    heaps.set(heapFolder, {
       name,
-      path: directory,
+      path: heapFolder,
       kind: 'unknown',
       accessible: false,
       error: errorCode(error),
     });
-    return ['system', ...contiguousNames].filter((heap) => mayExist(`${directory}/${heap}`));
+    return ['system', ...contiguousNames].filter((heap) => mayExist(`${heapFolder}/${heap}`));
   }
 }
 
@@ -151,15 +171,6 @@ function mayExist(path: string): boolean {
     return existsSync(path);
   } catch {
     return false;
-  }
-}
-
-/** The path without symbolic links; as it is where the device went away meanwhile. */
-function realPathOf(path: string): string {
-  try {
-    return realpathSync(path);
-  } catch {
-    return path;
   }
 }
 
@@ -174,19 +185,24 @@ export function checkHeapName(heap: unknown): string {
 function resolveHeap(asked: unknown): string {
   const heap = checkHeapName(asked);
   if (heap.includes('/')) return heap;
-  if (heap !== 'cma') return `${directory}/${heap}`;
+  if (heap !== 'cma') return `${heapFolder}/${heap}`;
   const heaps = listHeaps().filter((info) => info.kind === 'cma');
   const rank = (info: HeapInfo): number => (contiguousNames.indexOf(info.name) + 100) % 100;
   const [best] = heaps.sort((a, b) => Number(b.accessible) - Number(a.accessible) || rank(a) - rank(b));
-  return best?.path ?? `${directory}/cma`;
+  return best?.path ?? `${heapFolder}/cma`;
 }
+
+/** Of what is in the list and is no heap at all. */
+const isNoHeap = new Set<string | undefined>(['ENOTTY', 'ENOENT', 'ELOOP']);
 
 function openNative(path: string): NativeHandle {
   try {
-    return withDeviceAdvice(path, () => native.openHeap(path));
+    return withDeviceAdvice(path, 'heap', () => native.openHeap(path));
   } catch (error) {
     if (!(error instanceof DmaBufError) || error.code !== 'ENOENT') throw error;
-    const names = listHeaps().map((heap) => heap.name);
+    const names = listHeaps().flatMap(({ name, error: why }) =>
+      isNoHeap.has(why) ? [] : [escapeName(name)],
+    );
     const found = names.length === 0 ? 'There is no heap here' : `Heaps here: ${names.join(', ')}`;
     const hint = error.hint === undefined ? found : `${error.hint} ${found}`;
     throw createError(error.errno as number, error.syscall, path, hint);
@@ -279,7 +295,8 @@ export class DmaHeap implements Disposable {
    * @param heap A name (`'system'`), the alias `'cma'` for whatever the contiguous heap is called on this
    *   kernel, or a path.
    * @throws DmaBufError `EACCES` or `EPERM` (with what denies it: the device's modes, a folder's, a mount, a container's
-   *   rules for devices, and the cure), `ENOENT` (with the heaps that exist), `ENOTTY` (the file is not a heap)
+   *   rules for devices, and the cure), `ENOENT` (with the heaps that exist), `ENOTTY` (what lies there is not a heap, and
+   *   was not opened)
    */
   static open(heap: string): DmaHeap {
     return new DmaHeap(resolveHeap(heap), construct);

@@ -10,6 +10,7 @@ import {
   outOfRange,
 } from './check.js';
 import { withDeviceAdvice } from './device-advice.js';
+import { udmabufDevice } from './device-files.js';
 import { DmaBufError } from './errors.js';
 import { isArray, itemsOf } from './intrinsics.js';
 import { guardMemory } from './memory-guard.js';
@@ -27,9 +28,6 @@ export interface MemfdRange {
 }
 
 const memfdRange: readonly string[] = ['memfd', 'offset', 'size'];
-
-/** Opened by the addon (native/js/udmabuf_functions.cc). */
-export const udmabufDevice = '/dev/udmabuf';
 
 const sealShrink = 0x2;
 const sealWrite = 0x8;
@@ -160,7 +158,9 @@ export function createFromMemfd(
   }
   checkTotal(checked.reduce((total, [, , size]) => total + size, 0));
   guardMemory(missingPages(checked, sizes), 'charged', 'Ask for less, or free some');
-  return withDeviceAdvice(udmabufDevice, () => native.createUdmabuf(Float64Array.from(checked.flat())));
+  return withDeviceAdvice(udmabufDevice, 'udmabuf', () =>
+    native.createUdmabuf(Float64Array.from(checked.flat())),
+  );
 }
 
 /** What {@link createMemfd} makes. */

@@ -1,9 +1,10 @@
 import { finishAllocation, runAllocation } from './allocation.js';
 import type { Access } from './check.js';
 import { withDeviceAdvice } from './device-advice.js';
+import { udmabufDevice } from './device-files.js';
 import type { DmaBuf } from './dma-buf.js';
 import { callSite, DmaBufError } from './errors.js';
-import { checkTotal, udmabufDevice } from './memfd.js';
+import { checkTotal } from './memfd.js';
 import { guardMemory, whileReserved } from './memory-guard.js';
 import { native } from './native.js';
 
@@ -36,7 +37,7 @@ export async function allocateUdmabuf(
   const site = callSite(allocateUdmabuf);
   return await runAllocation(
     whileReserved(whole, 'charged', (done) =>
-      withDeviceAdvice(udmabufDevice, () => native.allocateUdmabufAsync(whole, done)),
+      withDeviceAdvice(udmabufDevice, 'udmabuf', () => native.allocateUdmabufAsync(whole, done)),
     ),
     options,
     'udmabuf',
@@ -47,6 +48,6 @@ export async function allocateUdmabuf(
 /** Allocates a memfd of its own behind a dma-buf. The arguments have been checked. */
 export function allocateUdmabufSync(size: number, options: UdmabufRequest | undefined): DmaBuf {
   const whole = checkRequest(size, options);
-  const handle = withDeviceAdvice(udmabufDevice, () => native.allocateUdmabufSync(whole));
+  const handle = withDeviceAdvice(udmabufDevice, 'udmabuf', () => native.allocateUdmabufSync(whole));
   return finishAllocation(handle, options?.name, 'udmabuf');
 }

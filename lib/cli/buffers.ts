@@ -1,8 +1,9 @@
+import { escapeName } from '../escape.js';
 import { processChange } from '../inspect/diff.js';
 import type { BufferUsage, ProcessUsage, Snapshot } from '../inspect/snapshot.js';
 import type { Column, Format } from './output.js';
 import type { SortKeys } from './sorting.js';
-import { escapeName, formatSize } from './text.js';
+import { formatSize } from './text.js';
 
 /** Which buffers to show. */
 export interface BufferFilter {

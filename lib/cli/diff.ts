@@ -4,12 +4,13 @@ import { constants } from 'node:os';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { type Command, Option } from 'commander';
 import { fromNode } from '../errors.js';
+import { escapeName } from '../escape.js';
 import { diff, type ProcessChange, type SnapshotDiff } from '../inspect/diff.js';
 import { type BufferUsage, type ProcessUsage, type SnapshotOptions, snapshot } from '../inspect/snapshot.js';
 import { bufferColumns, describeGrowth } from './buffers.js';
 import { seconds, subcommand, withFormat, withSource } from './options.js';
 import { type Column, type Format, formatTable, note, noteUnseen, outputWidth, toCsv } from './output.js';
-import { count, escapeName, formatSize, toJson } from './text.js';
+import { count, formatSize, toJson } from './text.js';
 
 const HELP = `
 Compares the dma-bufs of the whole machine before and after. Without a command it waits: --interval seconds, or until

@@ -1,8 +1,8 @@
 import type { Command } from 'commander';
+import { escapeControls } from '../escape.js';
 import { examine, type Finding } from '../inspect/doctor.js';
 import { subcommand, withFormat } from './options.js';
 import { bold, type Column, type Format, outputWidth, print, printRows } from './output.js';
-import { escapeControls } from './text.js';
 
 const HELP = `
 Each line is ok, warn (something useful does not work) or FAIL (something essential does not), with what to do about it.

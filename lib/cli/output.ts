@@ -1,6 +1,7 @@
 import { styleText } from 'node:util';
+import { escapeControls, escapeName } from '../escape.js';
 import type { Snapshot } from '../inspect/snapshot.js';
-import { count, escapeControls, escapeName, formatSize, toJson } from './text.js';
+import { count, formatSize, toJson } from './text.js';
 
 /** How the user wants the answer. */
 export interface Format {

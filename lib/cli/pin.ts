@@ -1,11 +1,11 @@
 import { readFileSync } from 'node:fs';
 import { type Command, InvalidArgumentError, Option } from 'commander';
 import { DmaBufError } from '../errors.js';
+import { escapeControls } from '../escape.js';
 import { defaultPinFolder } from '../inspect/bpf.js';
 import { pinSync, unpinSync } from '../inspect/pin.js';
 import { subcommand, whole } from './options.js';
 import { print, printJson } from './output.js';
-import { escapeControls } from './text.js';
 
 const HELP = `
 Needs root (CAP_BPF and CAP_PERFMON) and Linux 6.18. Whoever may read the files sees the size, exporter and name of every

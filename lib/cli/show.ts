@@ -1,6 +1,7 @@
 import { readdirSync } from 'node:fs';
 import type { Command } from 'commander';
 import { createError, DmaBufError, fromNode } from '../errors.js';
+import { escapeName } from '../escape.js';
 import { type DmaBufInfo, readFdInfo } from '../inspect/fdinfo.js';
 import { type BufferUsage, type Snapshot, snapshot } from '../inspect/snapshot.js';
 import { bufferColumns, bufferKeys } from './buffers.js';
@@ -17,7 +18,7 @@ import {
   printRows,
 } from './output.js';
 import { sortRows } from './sorting.js';
-import { escapeName, formatSize } from './text.js';
+import { formatSize } from './text.js';
 
 const HELP = `
 FDS are the numbers of the descriptors, MAPS counts the mappings. With a descriptor: what the kernel says of it

@@ -1,3 +1,4 @@
+import { escapeControls } from '../escape.js';
 import type { Snapshot } from '../inspect/snapshot.js';
 import {
   bufferColumns,
@@ -10,7 +11,6 @@ import {
 } from './buffers.js';
 import { bold, type Column, describeTotal, describeUnseen, type Format, formatTable } from './output.js';
 import { type SortKeys, sortRows } from './sorting.js';
-import { escapeControls } from './text.js';
 
 /** What top can list. */
 export type View = 'buffers' | 'processes' | 'exporters';

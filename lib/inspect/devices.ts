@@ -1,8 +1,6 @@
 import { adviceForUnlistable, deviceAdvice } from '../device-advice.js';
+import { heapFolder, udmabufDevice } from '../device-files.js';
 import { access, DmaHeap, type HeapInfo, type HeapKind } from '../dma-heap.js';
-
-/** Stands among the heaps where it cannot be listed. */
-export const heapFolder = '/dev/dma_heap';
 
 /** A device that makes dma-bufs for users: a heap, or /dev/udmabuf. */
 export interface MemoryDevice extends Omit<HeapInfo, 'kind'> {
@@ -12,8 +10,7 @@ export interface MemoryDevice extends Omit<HeapInfo, 'kind'> {
 }
 
 function describeUdmabuf(): MemoryDevice {
-  const path = '/dev/udmabuf';
-  return { name: 'udmabuf', path, kind: 'udmabuf', ...access(path) };
+  return { name: 'udmabuf', path: udmabufDevice, kind: 'udmabuf', ...access(udmabufDevice, 'udmabuf') };
 }
 
 /** Every heap, and /dev/udmabuf whether it is there or not. */
@@ -21,8 +18,11 @@ export function listDevices(): MemoryDevice[] {
   const devices: MemoryDevice[] = [...DmaHeap.list(), describeUdmabuf()];
   for (const device of devices) {
     if (device.error === undefined) continue;
-    const isFolder = device.path === heapFolder;
-    const fix = isFolder ? adviceForUnlistable(device.path) : deviceAdvice(device.error, device.path);
+    const { path, kind, error } = device;
+    const fix =
+      path === heapFolder
+        ? adviceForUnlistable(path)
+        : deviceAdvice(error, path, kind === 'udmabuf' ? 'udmabuf' : 'heap');
     if (fix !== undefined) device.fix = fix;
   }
   return devices;

@@ -1,8 +1,9 @@
 import { access, constants } from 'node:fs/promises';
 import { release } from 'node:os';
-import { gunzipSync } from 'node:zlib';
 import { adviceForNoHeaps } from '../device-advice.js';
+import { heapFolder } from '../device-files.js';
 import { DmaBufError, withoutHint } from '../errors.js';
+import { configured, kernelConfig } from '../kernel-config.js';
 import { udmabufLimit } from '../memfd.js';
 import {
   chargesHeaps,
@@ -12,10 +13,11 @@ import {
   machineLimit,
 } from '../memory-limits.js';
 import { native } from '../native.js';
-import { bytesOf, textOf } from '../text-file.js';
+import { hasCapability } from '../rights.js';
+import { textOf } from '../text-file.js';
 import { defaultPinFolder, surveyBpf, surveyPinned } from './bpf.js';
 import { surveyDebugfs } from './debugfs.js';
-import { heapFolder, listDevices, type MemoryDevice } from './devices.js';
+import { listDevices, type MemoryDevice } from './devices.js';
 import { surveyProcfs, whatProcHides } from './procfs.js';
 
 /** One thing that was looked at. */
@@ -79,27 +81,17 @@ const configItems = [
   ['CONFIG_DEBUG_FS', 'listing by debugfs'],
 ] as const;
 
-function readConfig(version: string): { path: string; text: string } | undefined {
-  const packed = bytesOf('/proc/config.gz');
-  if (packed !== undefined) return { path: '/proc/config.gz', text: gunzipSync(packed).toString() };
-  for (const path of [`/boot/config-${version}`, `/lib/modules/${version}/config`]) {
-    const text = textOf(path);
-    if (text !== undefined) return { path, text };
-  }
-  return undefined;
-}
-
 function examineConfig(version: string): Finding[] {
-  const config = readConfig(version);
+  const config = kernelConfig();
   if (config === undefined) {
     const fix =
       'modprobe configs, as root, if the kernel has CONFIG_IKCONFIG; what matters is tried below anyway';
     return [bad('warn', 'config', `neither /proc/config.gz nor /boot/config-${version} can be read`, fix)];
   }
   return configItems.map(([item, use]) => {
-    const value = new RegExp(`^${item}=(\\w+)$`, 'm').exec(config.text)?.[1];
-    const text = `${item}=${value ?? 'n'} (${use}), by ${config.path}`;
-    return value === undefined
+    const value = configured(config, item);
+    const text = `${item}=${value} (${use}), by ${config.path}`;
+    return value === 'n'
       ? bad('warn', 'config', text, `Run a kernel built with ${item}`)
       : ok('config', text);
   });
@@ -230,9 +222,8 @@ function examinePtrace(): Finding[] {
     return [ok(subject, 'importFrom() may take buffers from processes of the same user')];
   }
   const text = `${path} is ${scope}:`;
-  const capabilities = /^CapEff:\t([0-9a-f]+)$/m.exec(textOf('/proc/self/status') ?? '')?.[1] ?? '0';
-  const canTrace = ((BigInt(`0x${capabilities}`) >> 19n) & 1n) === 1n;
-  if (canTrace && scope !== '3') return [ok(subject, `${text} no matter with CAP_SYS_PTRACE`)];
+  if (hasCapability('SYS_PTRACE') && scope !== '3')
+    return [ok(subject, `${text} no matter with CAP_SYS_PTRACE`)];
   if (scope === '1') {
     const fix = 'sysctl kernel.yama.ptrace_scope=0, as root, or send buffers over a DmaBufChannel';
     return [bad('warn', subject, `${text} importFrom() takes buffers from child processes alone`, fix)];

@@ -4,6 +4,7 @@
 
 #include "js/functions.h"
 #include "js/job.h"
+#include "os/device.h"
 #include "os/dma_heap.h"
 #include "os/file.h"
 
@@ -11,11 +12,8 @@ namespace dmabuf {
 napi_value OpenHeap(Call& call) {
   char path[PATH_MAX];
   if (!call.Read(0, path, sizeof path)) return nullptr;
-  Result<UniqueFd> fd = OpenForReading(path);
+  Result<UniqueFd> fd = OpenDevice(path, DeviceKind::kHeap);
   if (!fd) return call.Fail(fd.error(), path), nullptr;
-  const Result<bool> is_heap = IsDmaHeap(fd->get());
-  if (!is_heap) return call.Fail(is_heap.error(), path), nullptr;
-  if (!*is_heap) return call.Fail(SystemError{ENOTTY, "open"}, path), nullptr;
   const Result<FileStatus> status = StatusOf(fd->get());
   if (!status) return call.Fail(status.error(), path), nullptr;
   return call.Yield(call.addon().handles->Add(HandleKind::kHeap, std::move(*fd), *status));

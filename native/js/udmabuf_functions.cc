@@ -4,6 +4,7 @@
 
 #include "js/functions.h"
 #include "js/job.h"
+#include "os/device.h"
 #include "os/entrusted.h"
 #include "os/file.h"
 
@@ -59,7 +60,7 @@ napi_value UdmabufFromPieces(Call& call) {
     pieces.push_back({static_cast<int>(numbers[index]), static_cast<uint64_t>(numbers[index + 1]),
                       static_cast<uint64_t>(numbers[index + 2])});
   }
-  const Result<UniqueFd> device = OpenForReading(kDevice);
+  const Result<UniqueFd> device = OpenDevice(kDevice, DeviceKind::kUdmabuf);
   if (!device) return call.Fail(device.error(), kDevice), nullptr;
   Result<UniqueFd> buffer = CreateUdmabuf(device->get(), pieces);
   if (!buffer) return call.Fail(buffer.error()), nullptr;
@@ -70,7 +71,7 @@ napi_value AllocateUdmabufSync(Call& call) {
   const auto reservation = call.addon().TakeReservation();
   uint64_t size = 0;
   if (!call.Read(0, &size)) return nullptr;
-  const Result<UniqueFd> device = OpenForReading(kDevice);
+  const Result<UniqueFd> device = OpenDevice(kDevice, DeviceKind::kUdmabuf);
   if (!device) return call.Fail(device.error(), kDevice), nullptr;
   Result<UniqueFd> buffer = AllocateUdmabuf(device->get(), size);
   if (!buffer) return call.Fail(buffer.error()), nullptr;
@@ -81,7 +82,7 @@ napi_value AllocateUdmabufAsync(Call& call) {
   auto reservation = call.addon().TakeReservation();
   uint64_t size = 0;
   if (!call.Read(0, &size)) return nullptr;
-  Result<UniqueFd> device = OpenForReading(kDevice);
+  Result<UniqueFd> device = OpenDevice(kDevice, DeviceKind::kUdmabuf);
   if (!device) return call.Fail(device.error(), kDevice), nullptr;
   QueueJob(
       call, "dmabuf.allocate", std::move(*device),

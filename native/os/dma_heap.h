@@ -7,10 +7,6 @@
 
 namespace dmabuf {
 
-// Whether the open file is a dma-buf heap's character device, by its class in sysfs. Where /sys is not
-// mounted every character device passes, and the kernel answers ENOTTY at the first allocation.
-Result<bool> IsDmaHeap(int fd);
-
 // DMA_HEAP_IOCTL_ALLOC (Documentation/userspace-api/dma-buf-heaps.rst, Linux 5.6). `size` in bytes, rounded
 // up to pages by the kernel; `access_mode` is O_RDONLY, O_WRONLY or O_RDWR. The result is close-on-exec.
 Result<UniqueFd> AllocateFromHeap(int heap, uint64_t size, int access_mode);

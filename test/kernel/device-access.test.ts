@@ -172,6 +172,53 @@ if (hasKernel) {
     assert.match(hintOf(userNamespace), /root of a user namespace/);
   });
 
+  // ---- links and folders beside the devices
+
+  const beside = seenWith(`
+    ${ownDevices}
+    ln -s /dev/udmabuf /dev/dma_heap/to-udmabuf
+    ln -s system /dev/dma_heap/to-system
+    mkdir /dev/dma_heap/made-by-docker`);
+
+  accessTest('a link to udmabuf is no heap, and names the source', () => {
+    assert.deepEqual(
+      beside.list.map(({ name, accessible, error, aliases }) => [name, accessible, error, aliases]),
+      [
+        ['made-by-docker', false, 'ENOTTY', undefined],
+        ['system', true, undefined, ['to-system']],
+        ['to-udmabuf', false, 'ENOTTY', undefined],
+      ],
+    );
+    const { hint } = beside.refused['/dev/dma_heap/to-udmabuf'] ?? {};
+    assert.match(
+      hint ?? '',
+      /a link to \/dev\/udmabuf, is udmabuf and no dma-buf heap: the source 'udmabuf'/,
+    );
+    assert.deepEqual([beside.udmabuf, beside.system, beside.any], [undefined, undefined, undefined]);
+  });
+
+  accessTest('what is no heap is not among those that an error names', () => {
+    assert.match(beside.cma?.hint ?? '', /Heaps here: system\.$/);
+  });
+
+  const swapped = seenWith(
+    `${ownDevices}; mount --bind /dev/null /dev/udmabuf; rm /dev/dma_heap/system; cp -a /dev/udmabuf /dev/dma_heap/system`,
+  );
+
+  accessTest('another device in the place of one is not asked for memory', () => {
+    assert.deepEqual(
+      swapped.any?.attempts?.map(({ error }) => [error.code, error.syscall]),
+      [
+        ['ENOTTY', 'open'],
+        ['ENOTTY', 'open'],
+      ],
+    );
+    assert.match(
+      swapped.udmabuf?.message ?? '',
+      /\/dev\/udmabuf is the device null \(1:3\), where udmabuf's device should be/,
+    );
+  });
+
   // ---- a device control group
 
   const denied = seenWith(`

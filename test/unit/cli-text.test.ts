@@ -1,8 +1,9 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 import fc from 'fast-check';
-import { escapeName, formatSize, parseSize, toJson } from '../../lib/cli/text.js';
+import { formatSize, parseSize, toJson } from '../../lib/cli/text.js';
 import { DmaBufError } from '../../lib/errors.js';
+import { escapeName } from '../../lib/escape.js';
 
 /** Everything that moves a terminal's cursor, changes the direction of text, hides, or ends a line. */
 const dangerous = /[\p{Cc}\p{Cf}\p{Zl}\p{Zp}\p{Cs}]/u;

@@ -74,6 +74,17 @@ describe('a chain of sources', () => {
     assert.match(lines[2] ?? '', /\/dev\/null: ENOTTY: .*heaps are the devices under \/dev\/dma_heap/);
   });
 
+  test('says what is to be done about several of them once', () => {
+    const names = ['no-such-heap', 'no-other-heap', 'no-third-heap'];
+    const { message, attempts } = throwsCode(
+      () => allocateSync(4096, { from: names }),
+      'ERR_DMABUF_NO_SOURCE',
+    );
+    const sentences = attempts?.map(({ error }) => error.hint?.split('. ').at(-1)) ?? [];
+    assert.equal(new Set(sentences).size, 1);
+    assert.equal(message.split(sentences[0] as string).length, 2, message);
+  });
+
   test('of one source is reported like any chain', () => {
     const error = throwsCode(() => allocateSync(4096, { from: '/no/such/path' }), 'ERR_DMABUF_NO_SOURCE');
     assert.equal(error.attempts?.length, 1);

@@ -12,6 +12,10 @@ export interface DeviceAccessReport {
   system?: ReportedError;
   cma?: ReportedError;
   udmabuf?: ReportedError;
+  /** Of the default sources. */
+  any?: ReportedError;
+  /** What opening each path in the list answers that is not accessible. */
+  refused: Record<string, ReportedError | undefined>;
   findings: Finding[];
   heaps: { status: number | null; stdout: string; stderr: string };
   doctor: { status: number | null; stdout: string; stderr: string };
@@ -37,11 +41,17 @@ const observed: DeviceAccessReport = {
   findings: await examine(),
   heaps: dmabuf('heaps'),
   doctor: dmabuf('doctor'),
+  refused: {},
 };
+for (const { path, accessible } of observed.list) {
+  if (!accessible) observed.refused[path] = await refusalOf(() => DmaHeap.open(path));
+}
 const system = await refusalOf(() => DmaHeap.open('system'));
 if (system !== undefined) observed.system = system;
 const cma = await refusalOf(() => DmaHeap.open('cma'));
 if (cma !== undefined) observed.cma = cma;
 const udmabuf = await refusalOf(() => allocateSync(4096, { from: 'udmabuf' }));
 if (udmabuf !== undefined) observed.udmabuf = udmabuf;
+const any = await refusalOf(() => allocateSync(4096));
+if (any !== undefined) observed.any = any;
 report(observed);

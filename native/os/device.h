@@ -1,0 +1,17 @@
+#pragma once
+
+#include "os/result.h"
+#include "os/unique_fd.h"
+
+namespace dmabuf {
+
+// The devices that make dma-bufs for users.
+enum class DeviceKind { kHeap, kUdmabuf };
+
+// Opens the device of this kind at `path`, for reading. Whatever else lies there fails with ENOTTY and is not
+// opened: users, and docker with volumes, make folders and files where the kernel has no device, and whoever
+// opens a FIFO or a terminal is noticed. Where /sys is not mounted every character device passes, and the
+// kernel answers ENOTTY at the first allocation.
+Result<UniqueFd> OpenDevice(const char* path, DeviceKind kind);
+
+}  // namespace dmabuf
