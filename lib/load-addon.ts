@@ -1,7 +1,25 @@
-import { closeSync, existsSync, openSync, readFileSync, readSync, realpathSync } from 'node:fs';
+import {
+  closeSync,
+  constants,
+  existsSync,
+  openSync,
+  readFileSync,
+  readSync,
+  realpathSync,
+  statSync,
+} from 'node:fs';
 import { createRequire } from 'node:module';
 import { dirname, join, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import {
+  elfHeaderSize,
+  endOf,
+  endOfSegment,
+  isElf,
+  programHeaderSize,
+  programHeaders,
+  sectionHeaders,
+} from './elf.js';
 import { DmaBufError } from './errors.js';
 import { textOf } from './text-file.js';
 
@@ -216,13 +234,68 @@ function refusal([what, hint]: Reason, cause?: unknown): DmaBufError {
   return new DmaBufError(`${code}: ${what}`, { code, hint, cause });
 }
 
+/**
+ * Of how many bytes an ELF file speaks in its headers; undefined for files of another kind, which dlopen(3) refuses. It maps
+ * what they say, and dies of SIGBUS where the file has less.
+ */
+function lengthInHeaders(fd: number): number | undefined {
+  const header = Buffer.alloc(elfHeaderSize);
+  if (readSync(fd, header, 0, header.length, 0) < header.length || !isElf(header)) return undefined;
+  const segments = programHeaders(header);
+  let length = Math.max(endOf(segments), endOf(sectionHeaders(header)));
+  if (segments.entrySize !== programHeaderSize) return length; // The loader refuses it.
+  const table = Buffer.alloc(programHeaderSize * segments.entries);
+  if (readSync(fd, table, 0, table.length, segments.offset) < table.length) return length;
+  for (let at = 0; at < table.length; at += programHeaderSize) {
+    length = Math.max(length, endOfSegment(table, at));
+  }
+  return length;
+}
+
+/** What dlopen(3) would wait for, or die of; undefined where there is nothing of that. */
+function whyNotToLoad(path: string): Reason | undefined {
+  let fd: number | undefined;
+  try {
+    const stats = statSync(path);
+    if (!stats.isFile()) return [`${path} is no ordinary file`];
+    fd = openSync(path, constants.O_RDONLY | constants.O_NONBLOCK);
+    const length = stats.size === 0 ? 1 : lengthInHeaders(fd);
+    if (length === undefined || length <= stats.size) return undefined;
+    const what = stats.size === 0 ? 'is empty' : `was cut off: it has ${stats.size} of ${length} bytes`;
+    return [
+      `${path} ${what}`,
+      'See that the disk is not full, and install the package again; what was built from source has to be built again',
+    ];
+  } catch {
+    return undefined; // It may not be read: dlopen(3) will say why.
+  } finally {
+    if (fd !== undefined) closeSync(fd);
+  }
+}
+
+/** What native.ts calls first; another package's addon has it not. */
+const ownFunctions = ['setErrorFactory', 'setClosersTimer', 'waitOnThread', 'setWorker', 'openHeap'];
+
+function isOwn(addon: unknown): boolean {
+  const functions = addon as Record<string, unknown> | undefined;
+  return ownFunctions.every((name) => typeof functions?.[name] === 'function');
+}
+
 /** An existing file; what keeps it from being loaded is explained. */
 function openOrExplain(path: string, load: (path: string) => unknown = open): unknown {
+  const reason = whyNotToLoad(path);
+  if (reason !== undefined) throw refusal(reason);
+  let addon: unknown;
   try {
-    return load(path);
+    addon = load(path);
   } catch (cause) {
     throw refusal(whyNotLoaded(cause as DlopenError, path), cause);
   }
+  if (isOwn(addon)) return addon;
+  throw refusal([
+    `${path} is not the addon of this version of dmabuf`,
+    'Have DMABUF_BINARY name one that is, or unset it; or install the package again',
+  ]);
 }
 
 function loadPrebuilt(): unknown {

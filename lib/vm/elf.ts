@@ -1,22 +1,20 @@
+import { isElf, programHeaders, sectionHeaders } from '../elf.js';
+
 const PT_INTERP = 3;
 
 /** Whether a 64-bit little-endian ELF program runs without a dynamic loader, and so without libraries. */
 export function isStaticProgram(elf: Buffer): boolean {
-  if (elf.toString('latin1', 0, 4) !== '\x7fELF') return false;
-  const table = Number(elf.readBigUInt64LE(0x20));
-  const entrySize = elf.readUInt16LE(0x36);
-  const entries = elf.readUInt16LE(0x38);
+  if (!isElf(elf)) return false;
+  const { offset, entrySize, entries } = programHeaders(elf);
   for (let index = 0; index < entries; index += 1) {
-    if (elf.readUInt32LE(table + index * entrySize) === PT_INTERP) return false;
+    if (elf.readUInt32LE(offset + index * entrySize) === PT_INTERP) return false;
   }
   return true;
 }
 
 /** The content of a named section of a 64-bit little-endian ELF file. */
 export function elfSection(elf: Buffer, wanted: string): Buffer | undefined {
-  const table = Number(elf.readBigUInt64LE(0x28));
-  const entrySize = elf.readUInt16LE(0x3a);
-  const entries = elf.readUInt16LE(0x3c);
+  const { offset: table, entrySize, entries } = sectionHeaders(elf);
   const nameTable = elf.readUInt16LE(0x3e);
   const section = (index: number): { name: number; data: Buffer } => {
     const at = table + index * entrySize;

@@ -74,6 +74,7 @@ export function useInstalled(
   const options = {
     cwd: project,
     encoding: 'utf8' as const,
+    timeout: 60_000,
     env: { ...process.env, ...env },
     ...(uid !== undefined && { uid, gid: uid }),
   };

@@ -7,6 +7,7 @@ import {
   mkdirSync,
   readFileSync,
   rmSync,
+  statSync,
   truncateSync,
   writeFileSync,
 } from 'node:fs';
@@ -168,13 +169,37 @@ describe('an addon that cannot be loaded says why', () => {
     assertRefused(outcome, /\.glibc\.node may not be read/, /chmod/);
   });
 
-  test('it was cut off', () => {
-    truncateSync(installed.binary, 200); // less than its first structures: what has those, glibc maps, and dies of
-    assertRefused(
-      useInstalled(installed),
-      /is damaged or made for another processor/,
-      /Install the package again/,
-    );
+  const { size } = statSync(ownBuild);
+  for (const length of [200, 4096, Math.floor(size / 2), size - 1]) {
+    test(`it was cut off at ${length < size - 1 ? length : 'its last byte'}`, () => {
+      truncateSync(installed.binary, length);
+      const outcome = useInstalled(installed);
+      assertRefused(outcome, new RegExp(`was cut off: it has ${length} of \\d+ bytes`), /disk is not full/);
+    });
+  }
+
+  test('it is empty', () => {
+    truncateSync(installed.binary);
+    assertRefused(useInstalled(installed), /\.node is empty$|\.node is empty\./, /disk is not full/);
+  });
+
+  for (const [what, command] of [
+    ['a FIFO', ['mkfifo']],
+    ['a folder', ['mkdir']],
+    ['a device', ['ln', '-s', '/dev/tty']],
+  ] as const) {
+    test(`DMABUF_BINARY names ${what}`, () => {
+      const path = join(installed.project, 'own.node');
+      execFileSync(command[0], [...command.slice(1), path]);
+      const outcome = useInstalled(installed, { env: { DMABUF_BINARY: path } });
+      assertRefused(outcome, /own\.node is no ordinary file/, undefined);
+    });
+  }
+
+  test("it is another package's", () => {
+    const other = join(packageRoot, 'test/fences/build/Release/fences.node');
+    const outcome = useInstalled(installed, { env: { DMABUF_BINARY: other } });
+    assertRefused(outcome, /fences\.node is not the addon of this version of dmabuf/, /DMABUF_BINARY/);
   });
 
   test('it is made for another processor', () => {
