@@ -1,4 +1,5 @@
 import { describeErrno } from './errnos.js';
+import { adviceOnProcesses } from './rights.js';
 
 /** What a failed attempt at one source of memory was, and why it failed. */
 export interface AllocationAttempt {
@@ -105,7 +106,7 @@ export function adviceFor(code: string, syscall?: string, path?: string): string
   switch (`${syscall} ${code}`) {
     case 'open EACCES':
     case 'open EPERM':
-      return path?.startsWith('/proc/') ? 'Only the same user or root may read this process' : undefined;
+      return path?.startsWith('/proc/') ? adviceOnProcesses(path.split('/')[2]) : undefined;
     case 'open ENOENT':
       return path?.startsWith('/proc/') ? 'No such process, or it has no such descriptor' : undefined;
     case 'DMA_HEAP_IOCTL_ALLOC ENOMEM':

@@ -1,6 +1,7 @@
 import { styleText } from 'node:util';
 import { escapeControls, escapeName } from '../escape.js';
 import type { Snapshot } from '../inspect/snapshot.js';
+import { adviceOnProcesses } from '../rights.js';
 import { count, formatSize, toJson } from './text.js';
 
 /** How the user wants the answer. */
@@ -196,7 +197,7 @@ export function describeUnseen({ unreadable, attempts, unaccounted }: Snapshot):
     const processes = unreadable.length === 1 ? '1 process' : `${unreadable.length} processes`;
     const holders = unreadable.length === 1 ? 'it holds' : 'they hold';
     const isRefused = unreadable.some(({ error }) => error === 'EACCES' || error === 'EPERM');
-    const advice = isRefused ? '. Run as root to see all' : '';
+    const advice = isRefused ? `. ${adviceOnProcesses()}` : '';
     sentences.push(`${processes} could not be read (${errors}): what ${holders} may be missing${advice}`);
   }
   const hidden = attempts.find(({ source, error }) => source === 'procfs' && error.path === '/proc/1');

@@ -1,6 +1,7 @@
 import { resolve } from 'node:path';
 import { createError, DmaBufError } from '../errors.js';
 import { native } from '../native.js';
+import { whyRootMayNot } from '../rights.js';
 import { textOf } from '../text-file.js';
 import { onThreadPool, type Survey, toSurvey } from './survey.js';
 
@@ -94,7 +95,9 @@ export function explainBpf(error: unknown): unknown {
 }
 
 function adviceOn(code: string, syscall: string): string | undefined {
-  if (syscall === 'BPF_PROG_LOAD' && (code === 'EPERM' || code === 'EACCES')) return rights;
+  if (syscall === 'BPF_PROG_LOAD' && (code === 'EPERM' || code === 'EACCES')) {
+    return whyRootMayNot('BPF', 'PERFMON') ?? rights;
+  }
   if (syscall === 'BPF_PROG_LOAD' && code === 'EINVAL' && isLockedDown()) {
     return 'The kernel is locked down (confidentiality), which forbids BPF programs to read strings';
   }

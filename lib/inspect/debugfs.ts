@@ -1,6 +1,7 @@
 import { constants } from 'node:os';
 import { createError, DmaBufError } from '../errors.js';
 import { native } from '../native.js';
+import { whyRootMayNot } from '../rights.js';
 import type { BufferUsage } from './snapshot.js';
 import { figure, onThreadPool, type Survey } from './survey.js';
 
@@ -98,7 +99,7 @@ function explain(errno: number, syscall: string): DmaBufError {
   const advice =
     errno === -constants.errno.ENOENT
       ? 'debugfs is not mounted (mount -t debugfs debugfs /sys/kernel/debug), or the kernel was built without CONFIG_DEBUG_FS'
-      : 'debugfs is for root alone';
+      : (whyRootMayNot('DAC_OVERRIDE') ?? 'debugfs is for root alone');
   return createError(errno, syscall, path, advice);
 }
 

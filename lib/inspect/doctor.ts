@@ -13,7 +13,7 @@ import {
   machineLimit,
 } from '../memory-limits.js';
 import { native } from '../native.js';
-import { hasCapability } from '../rights.js';
+import { adviceOnProcesses, hasCapability } from '../rights.js';
 import { textOf } from '../text-file.js';
 import { defaultPinFolder, surveyBpf, surveyPinned } from './bpf.js';
 import { surveyDebugfs } from './debugfs.js';
@@ -201,7 +201,7 @@ async function examineProcesses(): Promise<Finding[]> {
             'warn',
             'processes',
             `${unreadable.length} of the visible processes may not be read`,
-            'Run as root (CAP_SYS_PTRACE) to see what other users hold',
+            adviceOnProcesses(),
           ),
     );
   } catch (error) {

@@ -1,5 +1,6 @@
 import { createError, DmaBufError } from '../errors.js';
 import { native } from '../native.js';
+import { whyRootMayNot } from '../rights.js';
 import { onThreadPool, type Survey, toSurvey } from './survey.js';
 
 /** Looks through the descriptors and mappings of all processes. */
@@ -50,7 +51,9 @@ export async function whatProcHides(): Promise<DmaBufError | undefined> {
       errno: -2,
       syscall: 'open',
       path: '/proc/1',
-      hint: 'Run as root, or as a user of the group that its mount option gid names',
+      hint:
+        whyRootMayNot('SYS_PTRACE') ??
+        'Run as root, or as a user of the group that its mount option gid names',
       cause,
     },
   );
