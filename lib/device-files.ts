@@ -20,6 +20,15 @@ export function statusOf(path: string): Stats | undefined {
   }
 }
 
+/** Whether the path names something, be it a link that leads nowhere; not where that may not be looked at. */
+export function isNamed(path: string): boolean {
+  try {
+    return lstatSync(path, { throwIfNoEntry: false }) !== undefined;
+  } catch {
+    return false;
+  }
+}
+
 /** Where a symbolic link leads; undefined for anything else. */
 export function linkOf(path: string): string | undefined {
   try {

@@ -1,4 +1,4 @@
-import { closeSync, constants, existsSync, openSync, readdirSync, statSync } from 'node:fs';
+import { closeSync, constants, existsSync, openSync, readdirSync } from 'node:fs';
 import { basename } from 'node:path';
 import { throwIfAborted } from './abort.js';
 import { finishAllocation, runAllocation } from './allocation.js';
@@ -18,7 +18,7 @@ import {
   outOfRange,
 } from './check.js';
 import { withDeviceAdvice } from './device-advice.js';
-import { type DeviceKind, heapFolder, linkOf, realPathOf, strangerAt } from './device-files.js';
+import { type DeviceKind, heapFolder, isNamed, realPathOf, strangerAt } from './device-files.js';
 import type { DmaBuf } from './dma-buf.js';
 import { type CallSite, callSite, createError, DmaBufError } from './errors.js';
 import { escapeName } from './escape.js';
@@ -99,25 +99,15 @@ function describe(path: string): HeapInfo {
 
 /** Whether the device can be opened, and if not, why; `ENOTTY` where something else lies there, which is not opened. */
 export function access(path: string, kind: DeviceKind = 'heap'): Pick<HeapInfo, 'accessible' | 'error'> {
-  // A worker that is being terminated must not be told by an exception: see text-file.ts.
-  if (!mayExist(path))
-    return { accessible: false, error: linkOf(path) === undefined ? 'ENOENT' : whyNowhere(path) };
+  // A worker that is being terminated must not be told by an exception (see text-file.ts); nor can existsSync() be asked,
+  // which the device control group answers as it answers open(2).
+  if (!isNamed(path)) return { accessible: false, error: 'ENOENT' };
   if (strangerAt(path, kind) !== undefined) return { accessible: false, error: 'ENOTTY' };
   try {
     closeSync(openSync(path, constants.O_RDONLY | constants.O_NONBLOCK | constants.O_NOCTTY));
     return { accessible: true };
   } catch (error) {
     return { accessible: false, error: errorCode(error) };
-  }
-}
-
-/** Of a link that leads nowhere. */
-function whyNowhere(path: string): string {
-  try {
-    statSync(path);
-    return 'ENOENT'; // It is there by now.
-  } catch (error) {
-    return errorCode(error);
   }
 }
 
