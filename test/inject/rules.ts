@@ -66,7 +66,7 @@ export const rules: readonly Rule[] = [
   { calls: /^setsockopt SO_SNDBUFFORCE$/, survives: true, why: 'SO_SNDBUF does where it may' },
   {
     calls: /^sysinfo$/,
-    scripts: /^allocate/,
+    scripts: /^(allocate|examine$)/,
     survives: true,
     why: 'without a figure there is no memory guard',
   },
@@ -396,7 +396,7 @@ export const rules: readonly Rule[] = [
   },
   {
     calls: /^(openat|read|readlinkat)$/,
-    scripts: /^(snapshot|watch|registerMetrics|pinSync)/,
+    scripts: /^(snapshot|watch|registerMetrics|pinSync|examine$)/,
     survives: true,
     why: "a process's name, or another way to the same",
   },
@@ -435,10 +435,38 @@ export const rules: readonly Rule[] = [
     why: 'gone meanwhile',
   },
   {
-    calls:
-      /^(open|openat|read|readlinkat|stat|fstat|fstatfs|statx|getdents64|sysinfo|pthread_create|BPF_(PROG_LOAD|LINK_CREATE|ITER_CREATE))$/,
+    calls: /./,
     scripts: /^examine$/,
+    survives: 'differently',
+    mentions: true,
+    why: 'a finding with the errno, never an error',
+  },
+  {
+    calls: /^(openat|readlinkat|statx|read|getdents64)$/,
+    scripts: /^examine$/,
+    survives: 'differently',
+    mentions: 'of the visible processes may not be read',
+    why: 'counted in a finding',
+  },
+  {
+    calls: /^(open|stat|fstat|pthread_create)$/,
+    scripts: /^examine$/,
+    last: 1,
     survives: true,
-    why: 'a finding, never an error',
+    why: 'what may be pinned makes no finding where BPF can be loaded',
+  },
+  {
+    calls: /^(readlinkat|statx|getdents64)$/,
+    scripts: /^examine$/,
+    errnos: /^(ENOENT|ESRCH)$/,
+    survives: true,
+    why: 'gone meanwhile',
+  },
+  {
+    calls: /^stat$/,
+    scripts: /^examine$/,
+    survives: 'differently',
+    mentions: 'ERR_DMABUF_UNSUPPORTED_KERNEL',
+    why: 'who cannot see the PID namespace may be in another, as a finding says',
   },
 ];
