@@ -110,7 +110,13 @@ napi_value DuplicateHandle(Call& call) {
   Result<UniqueFd> copy = Duplicate(handle->fd.get());
   if (!copy) return call.Fail(copy.error()), nullptr;
   const FileStatus status{handle->identity, handle->size, false, 0};
-  return call.Yield(call.addon().handles->Add(handle->kind, std::move(*copy), status));
+  const bool received = handle->received;
+  const auto sender = handle->sender;
+  const uint32_t duplicate = call.addon().handles->Add(handle->kind, std::move(*copy), status);
+  Handle* made = call.addon().handles->Find(duplicate);
+  made->received = received;
+  made->sender = sender;
+  return call.Yield(duplicate);
 }
 
 napi_value ListHandles(Call& call) {

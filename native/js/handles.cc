@@ -48,6 +48,8 @@ void CloseOwned(Handle& handle) {
     CloseListener(std::move(handle.fd), !handle.lent);
   } else if (handle.connection) {
     CloseChannel(handle);
+  } else if (handle.received) {
+    (void)CloseForeignFiles({{handle.fd.release(), handle.sender}}, Wait::kAMoment);
   } else {
     handle.fd.Reset();
   }
@@ -90,6 +92,8 @@ Handle& Handles::Take(HandleKind kind, UniqueFd fd, uint32_t* slot) {
   handle.kind = kind;
   handle.lent = false;
   handle.lost = false;
+  handle.received = false;
+  handle.sender.reset();
   handle.fd = std::move(fd);
   return handle;
 }

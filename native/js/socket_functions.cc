@@ -85,6 +85,9 @@ void AddArrival(Call& call, UniqueFd fd, const Connection& connection, double* r
   registers[0] = is_buffer ? 1 : 2;
   const uint32_t slot =
       handles.Add(is_buffer ? HandleKind::kDmaBuf : HandleKind::kSyncFile, std::move(fd), file->status);
+  Handle* handle = handles.Find(slot);
+  handle->received = true;
+  handle->sender = connection.sender;
   call.addon().unclaimed->AddHandle(slot);
   registers[1] = slot;
 }

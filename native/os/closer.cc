@@ -34,8 +34,8 @@ constexpr size_t kMostLooks = 1024;
 // glibc takes the thread-local storage of the whole program out of it.
 constexpr size_t kStackBytes = 256 << 10;
 
-// Files of tmpfs that are freed within a moment. (The last holder of a memfd frees its pages.)
-constexpr uint64_t kFewBlocks = (4 << 20) / 512;
+// The last holder of a memfd or a dma-buf frees its pages: so many bytes within a moment.
+constexpr uint64_t kFewBytes = 4 << 20;
 
 // Of files that could not be looked at.
 constexpr dev_t kUnknownDevice = ~dev_t{0};
@@ -65,18 +65,26 @@ bool IsVoid(dev_t number) {
   return major(number) == 1 && (minor(number) == 3 || minor(number) == 5 || minor(number) == 7);
 }
 
-// Whether the last close(2) certainly does not sleep for long. Of what peers can make, that is dma-bufs,
-// sync_files, small memfds and /dev/null. Not pipes, epolls and sockets, where somebody can hold a lock while
-// the kernel reads or writes memory of his that nobody provides.
-bool ClosesAtOnce(int fd, const ForeignStatus& status) {
+// Whether there are so many bytes left, of which these are taken then.
+bool Spend(uint64_t bytes, uint64_t* left) {
+  if (bytes > *left) return false;
+  *left -= bytes;
+  return true;
+}
+
+// Whether the last close(2) certainly does not take long, if so many bytes `left` may be freed by it. Of what
+// peers can make, that is small dma-bufs and memfds, sync_files and /dev/null. Not pipes, epolls and sockets,
+// where somebody can hold a lock while the kernel reads or writes memory of his that nobody provides.
+bool ClosesAtOnce(int fd, const ForeignStatus& status, uint64_t* left) {
   const dev_t device = status.file.identity.device;
   if (status.file.is_character_device) return IsVoid(status.file.device_number);
   if (major(device) != 0) return false;
   // The name alone of a file of the kernel's own.
   if (const Result<bool> path_only = IsPathOnly(fd); status.type == 0 && path_only && *path_only) return true;
-  if (IsOnMemfdDevice(device)) return status.blocks <= kFewBlocks;
+  if (IsOnMemfdDevice(device)) return Spend(status.blocks * 512, left);
   const Result<FileKind> kind = KindOfForeignFile(fd, status);
-  return kind && *kind != FileKind::kOther;
+  if (kind && *kind == FileKind::kDmaBuf) return Spend(status.file.size, left);
+  return kind && *kind == FileKind::kSyncFile;
 }
 
 struct Batch {
@@ -367,12 +375,13 @@ Result<void> CloseForeignFiles(const std::vector<ForeignFile>& files, Wait wait)
   std::vector<Task> tasks;
   std::unordered_set<int> numbers;
   bool all_open = true;
+  uint64_t left = kFewBytes;
   for (const ForeignFile& file : files) {
     const bool twice = files.size() > 1 && !numbers.insert(file.fd).second;
     const Result<ForeignStatus> status = file.status ? *file.status : StatusWithoutServer(file.fd);
     if ((!status && status.error().number == EBADF) || twice || Closer::Get().Owns(file.fd)) {
       all_open = false;
-    } else if (status && ClosesAtOnce(file.fd, *status)) {
+    } else if (status && ClosesAtOnce(file.fd, *status, &left)) {
       ::close(file.fd);
     } else {
       tasks.push_back(TaskFor(file.fd, status, file.sender));

@@ -9,6 +9,7 @@ import { createInterface } from 'node:readline';
 import type { TestContext } from 'node:test';
 import { closeHandles, DmaBufChannel } from 'dmabuf';
 import { compiled } from '../support/compiled.js';
+import { kernelTest } from '../support/kernel-test.js';
 import { MountPoint } from '../support/mount-point.js';
 import { channelTest, Peer, patience, programFile } from '../support/peers.js';
 import { packageRoot, runProgram } from '../support/programs.js';
@@ -309,6 +310,17 @@ for (const [what, bytes] of [
 channelTest('what no thread could be made for is closed as soon as there can be one', () => {
   assert.deepEqual(runProgram('no-threads'), { open: true, openLater: false });
 });
+
+for (const [size, open] of [
+  [8 << 20, true],
+  [8192, false],
+] as const) {
+  const who = open ? 'a thread, which frees it' : 'the thread that asks';
+  kernelTest(`a received buffer of ${size} bytes is closed by ${who}`, () => {
+    const env = { ...process.env, DMABUF_TEST_SIZE: String(size) };
+    assert.deepEqual(runProgram('no-threads', { env }), { open, openLater: false });
+  });
+}
 
 channelTest('so it is in a worker', () => {
   assert.deepEqual(runProgram('no-threads', { env: { ...process.env, IN_WORKER: '1' } }), {
