@@ -1,7 +1,7 @@
 // The documents' code blocks, and where each is checked.
 
 import { readdirSync, readFileSync } from 'node:fs';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import { packageRoot } from './programs.js';
 
 /** Every document that users and contributors read, relative to the package's folder. */
@@ -54,4 +54,29 @@ export function blocksIn(text: string, document: string): Block[] {
 /** Every fenced block of every document. */
 export function allBlocks(): Block[] {
   return documents.flatMap((document) => blocksIn(textOf(document), document));
+}
+
+/** A document's text without its fenced blocks. */
+export function prose(document: string): string {
+  return textOf(document).replace(/^ *```.*?^ *```$/gms, '');
+}
+
+/** A link of a document to a file of the package. */
+export interface Link {
+  /** As it is written. */
+  readonly target: string;
+  /** Relative to the package's folder. */
+  readonly path: string;
+  readonly anchor: string | undefined;
+}
+
+/** The links of a document's text but those to other sites. */
+export function linksOf(document: string): Link[] {
+  const targets = [...prose(document).matchAll(/\]\(([^)\s]+)\)/g)].map(([, target]) => target as string);
+  return targets
+    .filter((target) => !/^https?:/.test(target))
+    .map((target) => {
+      const [path = '', anchor] = target.split('#');
+      return { target, path: path === '' ? document : join(dirname(document), path), anchor };
+    });
 }

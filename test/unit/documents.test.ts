@@ -13,7 +13,7 @@ import {
   writeFileSync,
 } from 'node:fs';
 import { tmpdir } from 'node:os';
-import { dirname, join } from 'node:path';
+import { join } from 'node:path';
 import { describe, it } from 'node:test';
 import { pathToFileURL } from 'node:url';
 import { parseArgs } from 'node:util';
@@ -26,7 +26,9 @@ import {
   type Block,
   blocksIn,
   documents,
+  linksOf,
   notInGuest,
+  prose,
   runByTools,
   textOf,
 } from '../support/documents.js';
@@ -247,11 +249,6 @@ describe('a code block', () => {
   }
 });
 
-/** The text without its fenced blocks. */
-function prose(document: string): string {
-  return textOf(document).replace(/^ *```.*?^ *```$/gms, '');
-}
-
 describe('a command in the text', () => {
   for (const document of documents) {
     const spans = prose(document).matchAll(/`((?:sudo |npx )*(?:dmabuf|npm) [^`]+)`/g);
@@ -289,14 +286,11 @@ describe('a link', () => {
         .replaceAll(' ', '-'),
     );
   for (const document of documents) {
-    for (const [, target = ''] of prose(document).matchAll(/\]\(([^)\s]+)\)/g)) {
-      if (/^https?:/.test(target)) continue;
+    for (const { target, path, anchor } of linksOf(document)) {
       it(`${document}: ${target} leads somewhere`, () => {
-        const [path = '', anchor] = target.split('#');
-        const file = path === '' ? document : join(dirname(document), path);
-        assert.ok(existsSync(here(file)), `there is no ${file}`);
+        assert.ok(existsSync(here(path)), `there is no ${path}`);
         if (anchor !== undefined)
-          assert.ok(anchorsOf(file).includes(anchor), `${file} has no heading #${anchor}`);
+          assert.ok(anchorsOf(path).includes(anchor), `${path} has no heading #${anchor}`);
       });
     }
   }

@@ -4,6 +4,7 @@ import { cpSync, existsSync, mkdtempSync, readdirSync, readFileSync, rmSync } fr
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { after, describe, test } from 'node:test';
+import { linksOf } from '../support/documents.js';
 import { packageRoot } from '../support/programs.js';
 
 interface Packed {
@@ -59,11 +60,14 @@ describe('the package as npm packs it', () => {
   const paths = files.map(({ path }) => path);
 
   test('has what is run, what is read, what the addon is built from, and nothing else', () => {
-    const documents = ['README.md', 'LICENSE', 'THIRD-PARTY-NOTICES.txt', 'CHANGELOG.md', 'SECURITY.md'];
+    const documents = ['README', 'CHANGELOG', 'SECURITY', 'CONTRIBUTING'].map((name) => `${name}.md`);
     const expected = [
       'package.json',
+      'LICENSE',
+      'THIRD-PARTY-NOTICES.txt',
       ...documents,
       ...filesOf('docs', '.md'),
+      ...filesOf('examples', '.ts'),
       ...filesOf('man', '.1'),
       ...filesOf('dist/package', '.js'),
       ...reachedFrom(entries.map(({ types }) => join(types))),
@@ -89,6 +93,15 @@ describe('the package as npm packs it', () => {
       assert.ok(paths.includes(join(path)), path);
     }
   });
+
+  for (const document of paths.filter((path) => path.endsWith('.md'))) {
+    test(`has what its ${document} links to`, () => {
+      const dead = linksOf(document)
+        .map(({ path }) => path)
+        .filter((to) => !paths.some((path) => path === to || path.startsWith(`${to}/`)));
+      assert.deepEqual(dead, []);
+    });
+  }
 
   test('has the binaries of all four targets, or none of them yet', () => {
     const targets = ['x64', 'arm64'].flatMap((arch) =>
