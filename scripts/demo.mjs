@@ -4,7 +4,7 @@ import { spawnSync } from 'node:child_process';
 import { join } from 'node:path';
 import { root, setup } from './setup.mjs';
 
-setup();
+setup({ withTests: false });
 const { DmaHeap } = await import('dmabuf');
 const demo = [process.execPath, join(root, 'dist/examples/demo.js')];
 const heap = DmaHeap.list().find(({ name }) => name === 'system');

@@ -58,19 +58,34 @@ export function build(title, folder, name, sources, env) {
   const args = ['rebuild', '-C', folder, ...headers()];
   // Users build with compilers that are not known yet, so binding.gyp does not ask for it.
   const strict = { CXXFLAGS: '-Werror', JOBS: 'max' };
-  run(`building ${title} (node-gyp)`, join(root, 'node_modules/.bin/node-gyp'), args, { ...strict, ...env });
+  run(
+    `building ${title} (node-gyp), which may take a minute`,
+    join(root, 'node_modules/.bin/node-gyp'),
+    args,
+    { ...strict, ...env },
+  );
 }
 
-function bringUpToDate() {
-  if (changed('node_modules/.package-lock.json') < changed('package-lock.json')) {
-    run('installing dependencies (npm ci)', 'npm', ['ci', '--no-audit', '--no-fund', '--ignore-scripts']);
-  }
-  build('the addon', '.', 'dmabuf', ['native', 'binding.gyp']);
+function buildForTests() {
   const fences = ['fences.cc', 'faults.cc', 'faults.h', 'binding.gyp'].map((file) =>
     join('test/fences', file),
   );
   build("the tests' fences", 'test/fences', 'fences', fences);
   build('the fault injection', 'test/inject', 'inject', ['test/inject/inject.cc', 'test/inject/binding.gyp']);
+}
+
+/** `withTests`: also the addons that only tests load. */
+function bringUpToDate(withTests) {
+  if (changed('node_modules/.package-lock.json') < changed('package-lock.json')) {
+    run('installing dependencies (npm ci), which may take a few minutes', 'npm', [
+      'ci',
+      '--no-audit',
+      '--no-fund',
+      '--ignore-scripts',
+    ]);
+  }
+  build('the addon', '.', 'dmabuf', ['native', 'binding.gyp']);
+  if (withTests) buildForTests();
   const stamp = 'dist/.compiled';
   if (
     changed(stamp) < changed('lib', 'test', 'bench', 'examples', 'tsconfig.json', 'scripts/rollup.config.mjs')
@@ -84,9 +99,9 @@ function bringUpToDate() {
 }
 
 /** Brings everything up to date, or says what went wrong and ends the process. */
-export function setup() {
+export function setup({ withTests = true } = {}) {
   try {
-    bringUpToDate();
+    bringUpToDate(withTests);
   } catch (error) {
     say(error.message);
     process.exit(1);
