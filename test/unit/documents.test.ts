@@ -39,6 +39,7 @@ const here = (path: string): string => join(packageRoot, path);
 const manifest = JSON.parse(readFileSync(here('package.json'), 'utf8')) as {
   scripts: Record<string, string>;
   man: string[];
+  dependencies: Record<string, string>;
   devDependencies: Record<string, string>;
 };
 
@@ -95,7 +96,9 @@ async function checkScript(name: string, args: readonly string[]): Promise<void>
 async function checkNpm([subcommand, ...args]: readonly string[]): Promise<void> {
   if (subcommand === 'install') {
     const packages = args.filter((word) => !word.startsWith('-') && word !== 'dmabuf');
-    const unknown = packages.filter((name) => !(name in manifest.devDependencies));
+    const unknown = packages.filter(
+      (name) => !(name in manifest.dependencies) && !(name in manifest.devDependencies),
+    );
     assert.deepEqual(unknown, [], 'installs packages that are not known here');
     return;
   }
@@ -333,6 +336,35 @@ describe('a list', () => {
     }
     assert.ok(used.size > 8);
   });
+});
+
+describe('the environment variables', () => {
+  // What the system, its containers and the tests set; that is nobody's to choose.
+  const given = /^(PATH|XDG_RUNTIME_DIR|KUBERNETES_SERVICE_HOST|container|DMABUF_TEST_\w+)$/;
+  const sources = readdirSync(here('lib'), { recursive: true, encoding: 'utf8' })
+    .filter((name) => name.endsWith('.ts'))
+    .map((name) => textOf(join('lib', name)));
+  const read = sources.flatMap((source) =>
+    [...source.matchAll(/\benv\.(\w+)/g)].map(([, name]) => name as string),
+  );
+  // Node.js reads these for debuglog() and styleText().
+  const names = new Set([...read.filter((name) => !given.test(name)), 'NODE_DEBUG', 'NO_COLOR']);
+  const manual = /^\.SH ENVIRONMENT\n(.*?)^\.SH /ms.exec(textOf('man/dmabuf.1'))?.[1] ?? '';
+  const listed = new Set(
+    [...manual.matchAll(/^\.BR? (.*)$/gm)].flatMap(
+      ([, words = '']) => words.match(/\b[A-Z][A-Z_]+\b/g) ?? [],
+    ),
+  );
+
+  it('that lib reads are those of the manual page', () => {
+    assert.deepEqual([...listed].sort(), [...names].sort());
+  });
+
+  for (const name of names) {
+    it(`are in a document: ${name}`, () => {
+      assert.ok(documents.some((document) => textOf(document).includes(name)));
+    });
+  }
 });
 
 describe('these checks', () => {
