@@ -80,3 +80,19 @@ export function linksOf(document: string): Link[] {
       return { target, path: path === '' ? document : join(dirname(document), path), anchor };
     });
 }
+
+/** The packages that a document has its reader install with npm, besides this one. */
+export function packagesToInstall(document: string): string[] {
+  return blocksIn(textOf(document), document)
+    .filter(({ language }) => language === 'sh')
+    .flatMap(({ code }) => [...code.matchAll(/^npm install ([^\n&]+)$/gm)])
+    .flatMap(([, names = '']) => names.split(' '))
+    .filter((name) => !name.startsWith('-') && name !== 'dmabuf');
+}
+
+/** The lines that the code says it prints: the comment behind a `console.log()`, up to a colon. */
+export function outputIn(code: string): string[] {
+  return [...code.matchAll(/^ *console\.log\(.*\); \/\/ ([^:\n]+)/gm)].map(([, text]) =>
+    (text as string).trim(),
+  );
+}

@@ -1,7 +1,7 @@
 import { spawnSync } from 'node:child_process';
-import { chmodSync, copyFileSync, cpSync, mkdirSync, mkdtempSync } from 'node:fs';
+import { chmodSync, copyFileSync, cpSync, mkdirSync, mkdtempSync, readFileSync, symlinkSync } from 'node:fs';
 import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import { packageRoot } from './programs.js';
 
 /** A project with a copy of the package as npm installs it, whose binary is the one that was built here. */
@@ -23,11 +23,25 @@ export function installCopy(): Installed {
   for (const path of ['package.json', 'dist/package']) {
     cpSync(join(packageRoot, path), join(folder, path), { recursive: true });
   }
+  const { dependencies } = JSON.parse(readFileSync(join(folder, 'package.json'), 'utf8')) as {
+    dependencies: Record<string, string>;
+  };
+  // As pnpm has them: the project itself does not find them.
+  linkPackages(folder, Object.keys(dependencies));
   const binaries = join(folder, `prebuilds/linux-${process.arch}`);
   mkdirSync(binaries, { recursive: true });
   const binary = join(binaries, 'dmabuf.glibc.node');
   copyFileSync(ownBuild, binary);
   return { project, folder, binary };
+}
+
+/** Has a folder's code find these packages, which are installed here. */
+export function linkPackages(folder: string, names: readonly string[]): void {
+  for (const name of names) {
+    const at = join(folder, 'node_modules', name);
+    mkdirSync(dirname(at), { recursive: true });
+    symlinkSync(join(packageRoot, 'node_modules', name), at);
+  }
 }
 
 export interface Outcome {
