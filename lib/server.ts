@@ -21,6 +21,7 @@ import {
   outOfRange,
 } from './check.js';
 import { createError, DmaBufError, fromNode } from './errors.js';
+import { lockFolder } from './folder-lock.js';
 import { askedForAt, describe, guard, noSentinel, placeOfCall, type Sentinel, unguard } from './handle.js';
 import { apply } from './intrinsics.js';
 import { type NativeHandle, native } from './native.js';
@@ -148,28 +149,11 @@ function checkStale({ file }: Place, path: string): void {
   });
 }
 
-/** Locks the socket's folder, so that of servers that find the same dead file only one acts. */
-function lockFolder({ folder }: Place, path: string): NativeHandle | undefined {
-  const pause = new Int32Array(new SharedArrayBuffer(4));
-  for (let tries = 200; tries > 0; tries--) {
-    try {
-      const lock = native.lockFolder(folder.path);
-      if (lock >= 0) {
-        native.unclaimed[0] = 0;
-        return lock;
-      }
-    } catch (error) {
-      if (isCode(error, 'EACCES')) return undefined; // A folder that may not be listed cannot be locked.
-      throw error;
-    }
-    Atomics.wait(pause, 0, 0, 1);
-  }
-  throw inUse(path, 'Another server starts there, or somebody keeps its folder locked (flock)');
-}
-
 function replaceIn<T>(place: Place, path: string, bind: () => T): T {
   checkStale(place, path);
-  const lock = lockFolder(place, path);
+  const { folder } = place;
+  const lock = lockFolder(folder.fd, folder.path);
+  if (lock === 'busy') throw inUse(path, 'Another server of this user keeps the folder locked (flock)');
   try {
     checkStale(place, path);
     unlinkSync(place.file);

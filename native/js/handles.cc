@@ -48,7 +48,8 @@ void CloseOwned(Handle& handle) {
     CloseListener(std::move(handle.fd), !handle.lent);
   } else if (handle.connection) {
     CloseChannel(handle);
-  } else if (handle.received) {
+  } else if (handle.received && handle.size > kMostFreedAtOnce) {
+    // Whoever else held it may have let go.
     (void)CloseForeignFiles({{handle.fd.release(), handle.sender}}, Wait::kAMoment);
   } else {
     handle.fd.Reset();

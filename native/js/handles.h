@@ -56,7 +56,7 @@ struct Handle {
   bool lent = false;
   // Whether a mapping that is gone had been lost; see IsLost().
   bool lost = false;
-  // Whether a message brought it: nobody knows who else holds it, and how long its last close takes.
+  // Whether a message brought it: nobody knows who else holds it.
   bool received = false;
   std::shared_ptr<Sender> sender;  // who sent it
   UniqueFd fd;

@@ -34,9 +34,6 @@ constexpr size_t kMostLooks = 1024;
 // glibc takes the thread-local storage of the whole program out of it.
 constexpr size_t kStackBytes = 256 << 10;
 
-// The last holder of a memfd or a dma-buf frees its pages: so many bytes within a moment.
-constexpr uint64_t kFewBytes = 4 << 20;
-
 // Of files that could not be looked at.
 constexpr dev_t kUnknownDevice = ~dev_t{0};
 
@@ -375,7 +372,7 @@ Result<void> CloseForeignFiles(const std::vector<ForeignFile>& files, Wait wait)
   std::vector<Task> tasks;
   std::unordered_set<int> numbers;
   bool all_open = true;
-  uint64_t left = kFewBytes;
+  uint64_t left = kMostFreedAtOnce;
   for (const ForeignFile& file : files) {
     const bool twice = files.size() > 1 && !numbers.insert(file.fd).second;
     const Result<ForeignStatus> status = file.status ? *file.status : StatusWithoutServer(file.fd);

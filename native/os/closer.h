@@ -49,6 +49,9 @@ constexpr size_t kMostWaitingOfOne = 512;
 constexpr size_t kMostWaiting = 768;
 constexpr size_t kMostWaitingBeyond = 253;
 
+// The last holder of a memfd or a dma-buf frees its pages: so many bytes within a moment.
+constexpr uint64_t kMostFreedAtOnce = 4 << 20;
+
 enum class Wait : bool { kNo, kAMoment };
 
 // A descriptor, and who sent it where that is known.

@@ -306,16 +306,8 @@ export const rules: readonly Rule[] = [
   {
     calls: /^flock$/,
     errnos: /^EAGAIN$/,
-    form: 'from then on',
-    code: /^EADDRINUSE bind$/,
-    why: 'somebody keeps the folder',
-  },
-  {
-    calls: /^flock$/,
-    errnos: /^EAGAIN$/,
-    form: 'once',
     survives: true,
-    why: 'somebody else was starting there',
+    why: "another user's, or nobody's whom one could see",
   },
   {
     calls: /^(bind|listen|connect)$/,

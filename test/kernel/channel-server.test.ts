@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict';
-import { execFileSync } from 'node:child_process';
+import { type ChildProcess, execFileSync, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import {
   chmodSync,
@@ -384,6 +384,55 @@ for (const [what, length] of [
     },
   );
 }
+
+/** A process of the user's that has a folder locked (flock(2)). */
+async function lockBy(user: number, folder: string): Promise<ChildProcess> {
+  const command = `exec setpriv --reuid ${user} --regid ${user} --clear-groups flock ${folder} sh -c 'echo locked; exec cat'`;
+  const child = spawn('sh', ['-c', command], { stdio: ['pipe', 'pipe', 'inherit'] });
+  await once(child.stdout as NodeJS.ReadableStream, 'data');
+  return child;
+}
+
+async function unlock(child: ChildProcess): Promise<void> {
+  const exit = once(child, 'close');
+  child.stdin?.end();
+  await exit;
+}
+
+channelTest(
+  "a dead server's file is replaced, though another user keeps its folder locked",
+  async () => {
+    using folder = new Folder();
+    chmodSync(folder.path, 0o755);
+    ForeignSocket.leaveStale(folder.file());
+    const locker = await lockBy(65534, folder.path);
+    try {
+      using server = DmaBufChannel.listen(folder.file());
+      await assertServes(server);
+    } finally {
+      await unlock(locker);
+    }
+  },
+  notRoot,
+);
+
+channelTest(
+  "a dead server's file is not touched while another process of this user keeps its folder locked",
+  async () => {
+    using folder = new Folder();
+    ForeignSocket.leaveStale(folder.file());
+    const locker = await lockBy(process.getuid?.() ?? 0, folder.path);
+    try {
+      const error = throwsCode(() => DmaBufChannel.listen(folder.file()), 'EADDRINUSE');
+      assert.match(error.message, /flock/);
+    } finally {
+      await unlock(locker);
+    }
+    using server = DmaBufChannel.listen(folder.file());
+    await assertServes(server);
+  },
+  notRoot,
+);
 
 // ---- close
 
