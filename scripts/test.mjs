@@ -145,7 +145,7 @@ function onKernel(title, kernel, list, { cpus = 2, node = process.execPath } = {
       modules: ['vgem', 'fuse'],
       cpus,
       memory: options.asan ? 8000 : 4096,
-      timeout: 3000,
+      timeout: 4200,
       stdout: output,
       stderr: errors,
       progress: (text) => process.stderr.write(`test: ${title}: ${text}\n`),

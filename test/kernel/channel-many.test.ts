@@ -9,7 +9,7 @@ import type { ManyOptions, ManyReport } from '../support/programs/channel-many.j
 // Two processes of Node and many messages between them. DMABUF_TEST_MESSAGES: how many; more find rarer faults, and
 // take longer than a quick run of the tests should.
 
-const count = Number(process.env.DMABUF_TEST_MESSAGES ?? 2_000);
+const count = Number(process.env.DMABUF_TEST_MESSAGES ?? 500);
 
 /** Runs both sides; all buffers, of either, must be gone afterwards, and all descriptors. */
 async function exchange(

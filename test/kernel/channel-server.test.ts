@@ -358,7 +358,7 @@ for (const [what, length] of [
     `of servers that race for a dead one's file at ${what} exactly one wins, and is reachable`,
     async () => {
       using folder = new Folder();
-      const rounds = 40;
+      const rounds = 20;
       const racers = 3;
       const paths = Array.from({ length: rounds }, (_, round) => {
         const path = folder.file(`socket-${round}`);
