@@ -53,9 +53,17 @@ export const rules: readonly Rule[] = [
   },
   {
     calls: /^readlink$/,
-    scripts: /^(DmaHeap\.open|allocate(Sync)? from (a heap|any)|allocate, large|DmaBufPool\.acquire)$/,
+    scripts:
+      /^(DmaHeap\.open|allocate(Sync)? from (a heap|udmabuf|any)|allocate, large|DmaBuf\.fromMemfd( of pieces)?|DmaBufPool\.acquire)$/,
     survives: true,
-    why: 'without sysfs a device is taken for a heap until it refuses',
+    why: 'without sysfs a device is taken for what its place says until it refuses',
+  },
+  {
+    calls: /^statx$/,
+    scripts:
+      /^(DmaHeap\.open|allocate(Sync)? from (a heap|udmabuf|any)|allocate, large|DmaBuf\.fromMemfd( of pieces)?|DmaBufPool\.acquire)$/,
+    survives: true,
+    why: 'what cannot be looked at before it is opened is looked at then',
   },
   {
     calls: /^readlink$/,
