@@ -139,7 +139,7 @@ interface Waiter extends Queued<Waiter> {
 }
 
 // Taken when this is loaded, for what programs put in its place later.
-const { clearInterval, queueMicrotask, setInterval } = globalThis;
+const { queueMicrotask } = globalThis;
 
 /** Closes what nobody shall get any more; what speaks against it is not the business of whoever is served. */
 function closeQuietly(buffer: DmaBuf): void {
@@ -239,7 +239,7 @@ export class DmaBufPool implements Disposable {
 
   /**
    * A buffer whose fences have all signalled: an idle one, else a new one, else the next that is given back or
-   * that devices are done with. Calls are served in the order they were made. A call that waits keeps the process alive.
+   * that devices are done with. Calls are served in the order they were made.
    *
    * @throws DmaBufError what `allocate()` throws, `ETIMEDOUT`, `ERR_DMABUF_CLOSED` when the pool is closed; or the
    *   signal's reason
@@ -251,9 +251,7 @@ export class DmaBufPool implements Disposable {
       const loan = this.#lendReady();
       if (loan !== undefined) return loan;
     }
-    // Whoever waits may be all that is pending, and a promise alone does not keep the process alive.
-    const alive = setInterval(() => {}, 2 ** 31 - 1);
-    const wait = this.#waits.run<PooledBuffer>(
+    return await this.#waits.run<PooledBuffer>(
       (done, fail) => {
         const waiter: Waiter = {
           give: (loan) => done(0, loan),
@@ -280,11 +278,6 @@ export class DmaBufPool implements Disposable {
       'waiting for a buffer of the pool',
       () => this.#adviseLate(),
     );
-    try {
-      return await wait;
-    } finally {
-      clearInterval(alive);
-    }
   }
 
   /**

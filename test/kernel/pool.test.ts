@@ -4,8 +4,6 @@ import { DmaBufPool, type PooledBuffer } from 'dmabuf';
 import { assertCode, rejectsCode, throwsCode, unsound, until } from '../support/expect.js';
 import { addFence, fenceTest, rejectsWith, ticks, turns, watch } from '../support/fences.js';
 import { kernelTest } from '../support/kernel-test.js';
-import type { PoolWaitersReport } from '../support/programs/pool-waiters.js';
-import { runProgram } from '../support/programs.js';
 
 const size = 8192;
 
@@ -482,12 +480,4 @@ kernelTest('the methods of pool and loan need their own objects as this', async 
       }
     }
   }
-});
-
-kernelTest('a call that waits keeps the process alive until the wait has ended, and no longer', () => {
-  assert.deepEqual(runProgram<PoolWaitersReport>('pool-waiters'), {
-    release: 'served',
-    signal: 'RangeError',
-    close: 'ERR_DMABUF_CLOSED',
-  });
 });
