@@ -90,7 +90,12 @@ for (const [name, run] of Object.entries(variants)) {
     );
     for (const { source, error: refusal } of error.attempts ?? []) {
       assertCode(refusal, refusal.code);
-      assert.ok(error.message.includes(source) && error.message.includes(refusal.message));
+      const { hint = '' } = refusal;
+      const what = refusal.message.slice(0, refusal.message.length - hint.length).replace(/\. $/, '');
+      assert.ok(error.message.includes(`${source}: ${what}`), error.message);
+      // What holds for several sources is said once.
+      for (const sentence of hint.split(/(?<=\.) (?=[A-Z])/))
+        assert.equal(error.message.split(sentence).length, 2);
     }
     assert.match(error.message, /CONFIG_DMABUF_HEAPS/);
   });
