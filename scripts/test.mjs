@@ -13,8 +13,8 @@ import { Results } from './results.mjs';
 import { reported, sanitized, setupSanitized } from './sanitized.mjs';
 import { root, setup } from './setup.mjs';
 
-const help = `npm test                            everything, as CI runs it; what does the same on every kernel runs on 7.2
-npm test -- --kernel 7.2            on one kernel only
+const help = `npm test                            everything, as CI runs it; what does the same on every kernel runs on the newest
+npm test -- --kernel newest         on one kernel only: newest, stable, old, a series (npx dmabuf vm --help)
 npm test -- --jobs 1                one guest at a time; the default is one for each CPU, at most four
 npm test -- --node 24               everything, the life-cycle tests under Node 24 instead of 22 and 26
 npm test -- --this-node             without the life-cycle tests under newer versions of Node
@@ -23,8 +23,8 @@ npm run test:asan                   with sanitizers; see npm run test:asan -- --
 
 const helpOnAsan = `npm run test:asan                           the addon built with AddressSanitizer and UndefinedBehaviorSanitizer
                                             (in build/asan): unit tests here, kernel and life-cycle tests on
-                                            Linux 7.2; a report of any process fails the run
-npm run test:asan -- --kernel 6.12          on another kernel
+                                            the newest kernel; a report of any process fails the run
+npm run test:asan -- --kernel stable        on another kernel
 npm run test:asan -- kernel/dma-buf unit/   the test files whose path contains one of these
 ASAN_OPTIONS=malloc_context_size=30 npm run test:asan   with options of AddressSanitizer's`;
 
@@ -40,8 +40,6 @@ const { values: options, positionals: filters } = parseArgs({
     help: { type: 'boolean', short: 'h' },
   },
 });
-
-const kernels = options.kernel ?? (options.asan ? ['7.2'] : ['6.12', '7.2']);
 
 if (options.help) {
   console.log(options.asan ? helpOnAsan : help);
@@ -136,15 +134,37 @@ function onHost(title, list) {
   return list.length === 0 ? [] : [{ title, list, start }];
 }
 
-function onKernel(title, kernel, list, { cpus = 2, node = process.execPath } = {}) {
+/** A machine with the modules that Debian's kernels lack, as far as this one can have them, and contiguous memory. */
+async function machineWithModules({ name }) {
+  const { findKernel } = await import('../dist/lib/vm/kernels.js');
+  const { buildableModules } = await import('../dist/lib/vm/built-modules.js');
+  const own = buildableModules(await findKernel(name, { progress: say }));
+  const wanted = ['cma_heap', 'sw_sync', 'dmabuf_test'].filter((module) => own.includes(module));
+  return { modules: ['vgem', ...wanted], kernelArguments: ['cma=192M'], memory: 1024 };
+}
+
+/** The kernels to test on, by their releases, the oldest first; two names may stand for the same. */
+async function kernelsOf(names) {
+  const { findKernel } = await import('../dist/lib/vm/kernels.js');
+  const kernels = new Map();
+  for (const name of names) {
+    const { release } = await findKernel(name, { progress: say });
+    if (kernels.has(release)) say(`${name} is ${kernels.get(release).name} at present: ${release}`);
+    else kernels.set(release, { name, title: `${name} (Linux ${release.replace(/[+-].*/, '')})` });
+  }
+  return [...kernels.values()];
+}
+
+function onKernel(title, { name: kernel }, list, { node = process.execPath, ...machine } = {}) {
   const start = async (output, errors) => {
     const { runInVm } = await import('dmabuf/vm');
     const { exitCode } = await runInVm({
       ...testRun(list, node),
       kernel,
       modules: ['vgem', 'fuse'],
-      cpus,
+      cpus: 2,
       memory: options.asan ? 8000 : 4096,
+      ...machine,
       timeout: 4200,
       stdout: output,
       stderr: errors,
@@ -160,7 +180,6 @@ try {
   else setup();
   // What npm packs is not what sanitizers watch.
   const unit = files('unit').filter((name) => !options.asan || !/\/(binaries|package)\.test/.test(name));
-  await runAll(onHost('unit tests on this machine', unit), 1);
   // The sanitizers watch the addon, and would watch Prometheus too.
   if (process.env.DMABUF_PROMETHEUS === undefined && !options.asan && files('kernel').some(needsPrometheus)) {
     process.env.DMABUF_PROMETHEUS = await prometheus(say).catch((error) => {
@@ -168,18 +187,22 @@ try {
       return '';
     });
   }
+  const isInGuests = ['kernel', 'lifecycle', 'modules'].some((folder) => files(folder).length > 0);
+  const names = options.kernel ?? (options.asan ? ['newest'] : ['stable', 'newest']);
+  const kernels = isInGuests ? await kernelsOf(names) : [];
+  const newest = kernels.at(-1);
   if (files('kernel').length > 0) (await import('../dist/test/support/compiled.js')).compileAll();
   const isComplete = !options['this-node'] && !options.kernel && !options.asan && filters.length === 0;
   // What does the same on every kernel, or starts Node very often, runs on one of them.
   const once =
-    /\/(arguments|camera-example|channel-[a-z]+|cli|cycles|documents|examples|metrics|metrics-prometheus|open-handles|patched-prototypes|pool|signals)\.test/;
+    /\/(arguments|camera-example|channel-[a-z]+|cli|cycles|documents|examples|inspect-swapped|metrics|metrics-prometheus|open-handles|patched-prototypes|pool|signals|waiting-races)\.test/;
   const kernelFiles = (kernel) =>
-    files('kernel').filter((name) => !isComplete || kernel === '7.2' || !once.test(name));
+    files('kernel').filter((name) => !isComplete || kernel === newest || !once.test(name));
   // The longest first. Two side by side take a fifth less time with one processor each; threads are for the others to test.
   const guests = kernels.toReversed().flatMap((kernel) => {
-    const title = `kernel tests on Linux ${kernel}`;
+    const title = `kernel tests on ${kernel.title}`;
     const list = kernelFiles(kernel);
-    if (!isComplete || kernel !== '7.2') return onKernel(title, kernel, list, { cpus: 1 });
+    if (!isComplete || kernel !== newest) return onKernel(title, kernel, list, { cpus: 1 });
     // So many that one guest would still run them when all the others are over.
     const half = (which) => list.filter((_, index) => index % 2 === which);
     return [0, 1].flatMap((which) =>
@@ -187,19 +210,27 @@ try {
     );
   });
   if (!options.asan) guests.splice(1, 0, ...onHost('the VM runner itself', files('vm')));
+  // The sanitizers need more memory than such a machine has beside its contiguous memory.
+  for (const kernel of options.asan ? [] : isComplete ? [newest] : kernels) {
+    const list = files('modules');
+    const title = `tests with built modules on ${kernel.title}`;
+    if (list.length > 0) guests.push(...onKernel(title, kernel, list, await machineWithModules(kernel)));
+  }
   // All of them on one kernel under this Node; on the other kernel, under the other Nodes, those that depend on how Node
   // collects and ends.
-  for (const kernel of isComplete ? ['7.2'] : kernels) {
-    guests.push(...onKernel(`life-cycle tests on Linux ${kernel}`, kernel, files('lifecycle')));
+  for (const kernel of isComplete ? [newest] : kernels) {
+    guests.push(...onKernel(`life-cycle tests on ${kernel.title}`, kernel, files('lifecycle')));
   }
   if (isComplete) {
     const list = files('lifecycle').filter((name) => /\/(collection|lost|mapping|workers)\.test/.test(name));
     for (const major of options.node) {
       const node = await nodeBinary(major, say);
-      guests.push(...onKernel(`life-cycle tests on Linux 6.12 under Node ${major}`, '6.12', list, { node }));
+      const [kernel] = kernels;
+      const title = `life-cycle tests on ${kernel.title} under Node ${major}`;
+      guests.push(...onKernel(title, kernel, list, { node }));
     }
   }
-  await runAll(guests, Number(options.jobs));
+  await runAll([...onHost('unit tests on this machine', unit), ...guests], Number(options.jobs));
 } catch (error) {
   results.fail('npm test itself', String(error?.stack ?? error));
 }

@@ -29,9 +29,16 @@ export function vmCommand(): Command {
   return new Command('dmabuf vm')
     .usage('[options] -- command [arguments...]')
     .argument('<command...>', 'program to run in the guest, and its arguments')
-    .option('--kernel <name>', '7.2 (the default), 6.12, host, or the path of a kernel image or folder')
+    .option(
+      '--kernel <name>',
+      'newest (the default), stable, old, a series such as 6.12, host, or the path of a kernel image or folder',
+    )
     .option('--modules-dir <folder>', "the kernel's modules, if not beside it")
-    .option('--modules <names>', 'kernel modules to load first, e.g. vgem,vivid', (list) => list.split(','))
+    .option(
+      '--modules <names>',
+      'kernel modules to load first, e.g. vgem,sw_sync; some that Debian lacks are built',
+      (list) => list.split(','),
+    )
     .option('--append <words>', "words for the kernel's command line")
     .option('--icount', 'count instructions as time, for figures that repeat (one CPU, slow)')
     .addOption(new Option('--accel <how>', 'auto, tcg or kvm').choices(['auto', 'tcg', 'kvm']))

@@ -1,5 +1,6 @@
 import { readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { findProgram, run } from './process.js';
 
 /** One place packages come from. */
 export interface AptSource {
@@ -43,6 +44,14 @@ export function parseDeb822Sources(text: string): AptSource[] {
     }
   }
   return sources;
+}
+
+/** Where this machine's apt has its sources; `APT_CONFIG` may say so. */
+export async function aptFolder(): Promise<string> {
+  const program = findProgram('apt-config');
+  if (program === undefined) return '/etc/apt';
+  const { stdout } = await run(program, ['shell', 'FOLDER', 'Dir::Etc/d']);
+  return /^FOLDER='(.*)'$/m.exec(stdout.toString())?.[1] ?? '/etc/apt';
 }
 
 /** Everything the machine's own apt reads packages from. */

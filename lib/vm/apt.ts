@@ -29,6 +29,10 @@ export function privateApt(
     'Dir::State::status': join(folder, 'status'),
     'Dir::Cache': join(folder, 'cache'),
     'Acquire::Languages': 'none',
+    // A network that swallows everything shall not be waited for as long as apt would.
+    'Acquire::Retries': '1',
+    'Acquire::http::Timeout': '15',
+    'Acquire::https::Timeout': '15',
     // Downloading as root: apt would otherwise become the user _apt, who cannot write to a private folder.
     'APT::Sandbox::User': 'root',
   };

@@ -1,101 +1,222 @@
 import { existsSync, mkdirSync, mkdtempSync, readdirSync, renameSync, rmSync } from 'node:fs';
 import { basename, join } from 'node:path';
 import { type PrivateApt, privateApt } from './apt.js';
-import { formatSource, mirrorsFor, readAptSources } from './apt-sources.js';
+import { type AptSource, formatSource, mirrorsFor } from './apt-sources.js';
+import { cacheError } from './cache-folder.js';
 import { VmError } from './errors.js';
 import { run } from './process.js';
 import { keepTelling } from './progress.js';
 
-interface Series {
-  /** Debian's suite that has it. */
-  suite: string;
-  /** Regular expression of the versions that belong to it, as in the packages' names. */
-  versions: string;
-  /** The packages a version consists of. */
-  packages: (version: string) => string[];
+/** A kernel that a suite offers with all of its packages. */
+export interface DebianKernel {
+  /** As in the packages' names and as `uname -r` prints it, e.g. `7.3.4+deb13-amd64`. */
+  version: string;
+  packages: readonly string[];
 }
 
-/** The kernels that can be asked for by name. */
-export const SERIES: Readonly<Record<string, Series>> = {
-  '6.12': {
-    suite: 'bookworm-security',
-    versions: '6\\.12\\.[0-9]+\\+deb12-amd64',
-    packages: (version) => [`linux-image-${version}-unsigned`],
-  },
-  '7.2': {
-    suite: 'trixie-backports',
-    versions: '7\\.2\\.[0-9]+\\+deb13-amd64',
-    packages: (version) => ['binary', 'modules', 'base'].map((part) => `linux-${part}-${version}`),
-  },
-};
+/** A kernel that a suite offers, and what fetches it. */
+export interface Offer {
+  version: string;
+  /** Fetches it into `folder/<version>` and returns that path. Call it under a lock. */
+  fetch: (places: Places) => Promise<string>;
+}
+
+export interface Places {
+  /** For what is needed meanwhile. */
+  work: string;
+  /** For kernels. */
+  folder: string;
+}
+
+/** A suite's list of packages (`apt-cache dumpavail`), and apt that reads this suite alone. */
+export interface SuitePackages {
+  list: string;
+  apt: PrivateApt;
+}
 
 interface Steps {
   progress: (message: string) => void;
   signal?: AbortSignal | undefined;
 }
 
-/** Fetches the newest kernel of a series into `folder/<version>` and returns that path. Call it under a lock. */
-export async function downloadKernel(series: string, folder: string, steps: Steps): Promise<string> {
-  const { suite, versions, packages } = SERIES[series] as Series;
-  for (const name of readdirSync(folder)) {
-    // left by a process that was killed; whoever holds the lock is the only one at work here
-    if (name.startsWith('.fetch-'))
-      rmSync(join(folder, name), { recursive: true, force: true, maxRetries: 10 });
-  }
-  const work = mkdtempSync(join(folder, '.fetch-'));
-  try {
-    const { apt, version } = await findVersion(series, work, steps);
-    const names = packages(version);
-    const stop = keepTelling(steps.progress, `downloading ${names.join(', ')}`, apt.downloads);
-    const download = await apt.run('apt-get', ['download', ...names]).finally(stop);
-    if (download.status !== 0) throw failed(`downloading ${names.join(', ')} failed`, download.stderr);
-    const stopUnpacking = keepTelling(steps.progress, `unpacking kernel ${version}`, join(work, 'unpacked'));
-    const done = await unpack(apt.downloads, work, version, steps).finally(stopUnpacking);
-    const target = join(folder, version);
-    rmSync(target, { recursive: true, force: true });
-    renameSync(done, target);
-    steps.progress(`kernel ${version} is ready in ${target}`);
-    return target;
-  } finally {
-    rmSync(work, { recursive: true, force: true, maxRetries: 10 });
+/** Debian's suites, as this machine's own apt can reach them. Call it under a lock, in a folder of its own. */
+export class Suites {
+  readonly #work: string;
+  readonly #steps: Steps;
+  readonly #sources: readonly AptSource[];
+  /** Mirrors that did not answer: each suite would wait for them again. */
+  readonly #silent = new Set<string>();
+  #count = 0;
+  /** The suites that could not be read, by the reason. */
+  readonly #unread = new Map<string, string[]>();
+
+  constructor(work: string, sources: readonly AptSource[], steps: Steps) {
+    this.#work = work;
+    this.#sources = sources;
+    this.#steps = steps;
   }
 
-  async function findVersion(
-    name: string,
-    workFolder: string,
-    { progress, signal }: Steps,
-  ): Promise<{ apt: PrivateApt; version: string }> {
-    const mirrors = mirrorsFor(suite, readAptSources('/etc/apt'));
+  /** The kernels that a suite offers complete; none where it cannot be read. */
+  async read(suite: string): Promise<Offer[]> {
+    const packages = await this.packages(suite);
+    if (packages === undefined) return [];
+    const { list, apt } = packages;
+    return completeKernels(list).map((kernel) => ({
+      version: kernel.version,
+      fetch: (places) => downloadKernel(kernel, { apt, ...places }, this.#steps),
+    }));
+  }
+
+  /** All that a suite offers; undefined where it cannot be read. */
+  async packages(suite: string): Promise<SuitePackages | undefined> {
+    const mirrors = mirrorsFor(suite, this.#sources);
     if (mirrors.length === 0)
-      throw failed(`this machine's apt sources name no Debian mirror to read ${suite} from`);
-    let reason = '';
-    for (const [attempt, mirror] of mirrors.entries()) {
-      const apt = privateApt(join(workFolder, `apt-${attempt}`), { sources: formatSource(mirror), signal });
-      const stop = keepTelling(progress, `reading the package list of ${suite}`);
-      const update = await apt.run('apt-get', ['update', '--error-on=any']).finally(stop);
-      reason = update.stderr.trim();
-      if (update.status !== 0) continue;
-      const found = await availableVersions(apt);
-      const version = newestFirst(found)[0];
-      if (version !== undefined) return { apt, version };
-      reason = `the suite has no kernel ${name} at present`;
+      this.#noteUnread(suite, "this machine's apt sources name no Debian mirror for it");
+    for (const mirror of mirrors) {
+      const packages = this.#silent.has(mirror.uri) ? undefined : await this.#readFrom(mirror, suite);
+      if (packages !== undefined) return packages;
     }
-    throw failed(`no kernel ${name} can be fetched from ${suite}`, reason);
+    return undefined;
   }
 
-  async function availableVersions(apt: PrivateApt): Promise<string[]> {
-    const search = await apt.run('apt-cache', ['search', '--names-only', versions]);
-    const known = new Set(
-      search.stdout
-        .toString()
-        .split('\n')
-        .map((line) => line.split(' ', 1)[0] as string),
-    );
-    const candidates = [...known].flatMap(
-      (name) => new RegExp(`-(${versions})(?:-|$)`).exec(name)?.[1] ?? [],
-    );
-    // While a new version is being published, some of its packages come later than others.
-    return candidates.filter((version) => packages(version).every((name) => known.has(name)));
+  async #readFrom(mirror: AptSource, suite: string): Promise<SuitePackages | undefined> {
+    const { progress, signal } = this.#steps;
+    const apt = privateApt(join(this.#work, `apt-${this.#count++}`), {
+      sources: formatSource(mirror),
+      signal,
+    });
+    const stop = keepTelling(progress, `reading the package list of ${suite}`);
+    try {
+      const update = await apt.run('apt-get', ['update', '--error-on=any']);
+      if (update.status !== 0) {
+        if (SILENT.test(update.stderr)) this.#silent.add(mirror.uri);
+        this.#noteUnread(suite, lastLine(update.stderr));
+        return undefined;
+      }
+      const { stdout } = await apt.run('apt-cache', ['dumpavail']);
+      return { list: stdout.toString(), apt };
+    } finally {
+      stop();
+    }
+  }
+
+  #noteUnread(suite: string, reason: string): void {
+    this.#steps.progress(`${suite} cannot be read: ${reason}`);
+    // The same but for the suite's name.
+    const kind = reason.replaceAll(suite, '…');
+    this.#unread.set(kind, [...(this.#unread.get(kind) ?? []), suite]);
+  }
+
+  /** Which suites could not be read, and why. */
+  get unread(): string[] {
+    return [...this.#unread].map(([reason, suites]) => `${suites.join(', ')} cannot be read: ${reason}`);
+  }
+}
+
+/** What apt says of a mirror that is not there, as opposed to one that has no such suite. */
+const SILENT = /resolv|connect|timed? ?out|unreachable/i;
+
+const KERNEL_PACKAGE =
+  /^linux-(image|binary|modules|base)-(\d+\.\d+[0-9.+~a-z]*(?:-\d+)?-amd64)(-unsigned)?$/;
+
+/**
+ * The kernels in a package list (`apt-cache dumpavail`) that have all of their packages: while a version is being published
+ * some come later than others, and some stay when a series is dropped.
+ */
+export function completeKernels(list: string): DebianKernel[] {
+  const needs = new Map<string, string[]>();
+  for (const stanza of list.split('\n\n')) {
+    const name = /^Package: (linux-.*)$/m.exec(stanza)?.[1];
+    if (name !== undefined && KERNEL_PACKAGE.test(name)) needs.set(name, dependenciesOf(stanza));
+  }
+  const kernels = new Map<string, readonly string[]>();
+  for (const name of needs.keys()) {
+    const [, part, version] = KERNEL_PACKAGE.exec(name) as unknown as [string, string, string];
+    if (part !== 'image' || kernels.has(version)) continue;
+    const packages = packagesOf(name, version, needs);
+    if (packages !== undefined) kernels.set(version, packages);
+  }
+  return newestFirst([...kernels.keys()]).map((version) => ({
+    version,
+    packages: kernels.get(version) as readonly string[],
+  }));
+}
+
+/** The names of the packages that a package's stanza says it needs, of alternatives the first. */
+export function dependenciesOf(stanza: string): string[] {
+  const depends = /^(?:Pre-)?Depends: (.*)$/m.exec(stanza)?.[1] ?? '';
+  return depends.split(/, */).map((alternatives) => alternatives.split(' ', 1)[0] as string);
+}
+
+/** The package and those of the same version that it needs; `undefined` where one is missing, or it stands for another version. */
+function packagesOf(name: string, version: string, needs: Map<string, string[]>): string[] | undefined {
+  const found = new Set<string>();
+  const waiting = [name];
+  for (let next = waiting.pop(); next !== undefined; next = waiting.pop()) {
+    const own = needs.get(next);
+    if (own === undefined) return undefined;
+    found.add(next);
+    for (const needed of own) {
+      const [, part, of] = KERNEL_PACKAGE.exec(needed) ?? [];
+      if (part === undefined || found.has(needed)) continue;
+      if (of !== version) return undefined;
+      waiting.push(needed);
+    }
+  }
+  return [...found];
+}
+
+async function downloadKernel(
+  { version, packages }: DebianKernel,
+  { apt, work, folder }: Places & { apt: PrivateApt },
+  steps: Steps,
+): Promise<string> {
+  const unpacked = mkdtempSync(join(work, 'unpacked-'));
+  await fetchPackages(packages, unpacked, apt, steps);
+  const done = keepKernel(unpacked, mkdtempSync(join(work, 'done-')), version);
+  const target = join(folder, version);
+  rmSync(target, { recursive: true, force: true });
+  renameSync(done, target);
+  steps.progress(`kernel ${version} is ready in ${target}`);
+  return target;
+}
+
+/** Downloads packages and unpacks them into a folder. */
+export async function fetchPackages(
+  packages: readonly string[],
+  folder: string,
+  apt: PrivateApt,
+  { progress, signal }: Steps,
+): Promise<void> {
+  const what = `downloading ${packages.join(', ')}`;
+  rmSync(apt.downloads, { recursive: true, force: true });
+  mkdirSync(apt.downloads);
+  const stop = keepTelling(progress, what, apt.downloads);
+  const download = await apt.run('apt-get', ['download', ...packages]).finally(stop);
+  if (download.status !== 0) throw failed(what, download.stderr);
+  const archives = readdirSync(apt.downloads).filter((file) => file.endsWith('.deb'));
+  const stopUnpacking = keepTelling(progress, `unpacking ${archives.length} packages`);
+  try {
+    for (const name of archives) {
+      const result = await run('dpkg', ['-x', join(apt.downloads, name), folder], { signal });
+      if (result.status !== 0) throw failed(`unpacking ${basename(name)}`, result.stderr);
+    }
+  } finally {
+    stopUnpacking();
+  }
+}
+
+/** Runs `work` with a folder in `folder` that is gone afterwards, as are those of processes that were killed. */
+export async function withWorkFolder<T>(folder: string, work: (path: string) => Promise<T>): Promise<T> {
+  const remove = (path: string): void => rmSync(path, { recursive: true, force: true, maxRetries: 10 });
+  for (const name of readdirSync(folder)) {
+    if (name.startsWith('.fetch-')) remove(join(folder, name));
+  }
+  const path = mkdtempSync(join(folder, '.fetch-'));
+  try {
+    return await work(path);
+  } finally {
+    remove(path);
   }
 }
 
@@ -104,18 +225,11 @@ export function newestFirst(versions: readonly string[]): string[] {
   return [...versions].sort((a, b) => b.localeCompare(a, 'en', { numeric: true }));
 }
 
-/** Unpacks the packages and keeps the kernel image, its configuration and its modules. */
-async function unpack(downloads: string, work: string, version: string, { signal }: Steps): Promise<string> {
-  const unpacked = join(work, 'unpacked');
-  const done = join(work, 'done');
-  for (const folder of [unpacked, done]) mkdirSync(folder);
-  for (const name of readdirSync(downloads).filter((file) => file.endsWith('.deb'))) {
-    const result = await run('dpkg', ['-x', join(downloads, name), unpacked], { signal });
-    if (result.status !== 0) throw failed(`unpacking ${basename(name)} failed`, result.stderr);
-  }
+/** Moves the kernel image, its configuration and its modules out of what was unpacked. */
+function keepKernel(unpacked: string, done: string, version: string): string {
   const take = (names: readonly string[], as: string): void => {
     const from = names.map((name) => join(unpacked, name)).find((path) => existsSync(path));
-    if (from === undefined) throw failed(`the packages of ${version} have no ${names.join(' or ')}`);
+    if (from === undefined) throw kernelError(`the packages of ${version} have no ${names.join(' or ')}`);
     renameSync(from, join(done, as));
   };
   const usr = `usr/lib/modules/${version}`;
@@ -128,10 +242,21 @@ async function unpack(downloads: string, work: string, version: string, { signal
   return done;
 }
 
-function failed(what: string, reason = ''): VmError {
-  const said = reason.trim() === '' ? '' : `: ${reason.trim()}`;
-  return new VmError(
-    'ERR_DMABUF_VM_KERNEL',
-    `${what}${said}. Try again when the network is there, or bring a kernel: --kernel PATH, or --kernel host`,
-  );
+/** Another version needs as much room on the disk. */
+function failed(what: string, stderr: string): VmError {
+  const reason = `${what} failed: ${lastLine(stderr)}`;
+  return /No space left|quota exceeded/i.test(stderr) ? cacheError(reason) : kernelError(reason);
+}
+
+function kernelError(message: string): VmError {
+  return new VmError('ERR_DMABUF_VM_KERNEL', message);
+}
+
+/** The last thing that a program said, without the letter that apt puts before it. */
+function lastLine(text: string): string {
+  const lines = text
+    .trim()
+    .split('\n')
+    .filter((line) => !line.startsWith('E: Some index files failed'));
+  return (lines.at(-1) ?? '').replace(/^[EW]: (Failed to fetch \S+\s+)?/, '');
 }

@@ -5,7 +5,9 @@
  * - `ERR_DMABUF_VM_UNSUPPORTED`: this machine cannot run the guest at all.
  * - `ERR_DMABUF_VM_TOOL`: a program is missing and could not be installed.
  * - `ERR_DMABUF_VM_KERNEL`: no such kernel, or it could not be fetched.
+ * - `ERR_DMABUF_VM_STORAGE`: the cache folder, or the one for temporary files, cannot be used.
  * - `ERR_DMABUF_VM_MODULE`: a kernel module is unknown or did not load.
+ * - `ERR_DMABUF_VM_BUILD`: a kernel module could not be built.
  * - `ERR_DMABUF_VM_QEMU`: QEMU refused to start or ended with an error.
  * - `ERR_DMABUF_VM_BOOT`: the guest did not get as far as starting the command.
  * - `ERR_DMABUF_VM_PANIC`: the guest's kernel panicked.
@@ -19,7 +21,9 @@ export type VmErrorCode =
   | 'ERR_DMABUF_VM_UNSUPPORTED'
   | 'ERR_DMABUF_VM_TOOL'
   | 'ERR_DMABUF_VM_KERNEL'
+  | 'ERR_DMABUF_VM_STORAGE'
   | 'ERR_DMABUF_VM_MODULE'
+  | 'ERR_DMABUF_VM_BUILD'
   | 'ERR_DMABUF_VM_QEMU'
   | 'ERR_DMABUF_VM_BOOT'
   | 'ERR_DMABUF_VM_PANIC'

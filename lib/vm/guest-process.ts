@@ -79,7 +79,7 @@ export function runGuest(options: GuestOptions): Promise<GuestResult> {
       const where = phase === 'run' ? 'the command was still running' : 'the guest was still booting';
       fail(
         'ERR_DMABUF_VM_TIMEOUT',
-        `${where} after ${options.timeout} s; the guest was ended (see --timeout)`,
+        `${where} after ${options.timeout} s, its time limit (timeout, --timeout); the guest was ended`,
       );
     }, options.timeout * 1000);
     const bootTimer = setTimeout(() => {
@@ -168,13 +168,21 @@ function start({ qemu, endWithParent, machine, initramfs }: GuestOptions): Retur
 
 /** A temporary file that has lost its name already, so that nothing is left however this process ends. */
 function unnamedFile(content: Uint8Array): number {
-  const folder = mkdtempSync(join(tmpdir(), 'dmabuf-vm-'));
+  let folder: string | undefined;
   try {
+    folder = mkdtempSync(join(tmpdir(), 'dmabuf-vm-'));
     const path = join(folder, 'initramfs');
     writeFileSync(path, content, { mode: 0o600 });
     return openSync(path, 'r');
+  } catch (cause) {
+    throw new VmError(
+      'ERR_DMABUF_VM_STORAGE',
+      `the initramfs cannot be written to ${tmpdir()}: ${(cause as Error).message}. Set TMPDIR to a folder that can be ` +
+        'written and has 50 MB free',
+      { cause },
+    );
   } finally {
-    rmSync(folder, { recursive: true, force: true });
+    if (folder !== undefined) rmSync(folder, { recursive: true, force: true });
   }
 }
 

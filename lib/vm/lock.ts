@@ -1,7 +1,7 @@
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { mkdirSync } from 'node:fs';
 import { dirname } from 'node:path';
+import { makeFolder } from './cache-folder.js';
 import { VmError } from './errors.js';
 import { findProgram } from './process.js';
 
@@ -19,7 +19,7 @@ export async function withLock<T>(
   if (flock === undefined) {
     throw new VmError('ERR_DMABUF_VM_TOOL', "the program 'flock' is missing; install util-linux");
   }
-  mkdirSync(dirname(path), { recursive: true });
+  makeFolder(dirname(path));
   const holder = spawn(flock, [path, 'sh', '-c', 'echo held; exec cat'], {
     stdio: ['pipe', 'pipe', 'inherit'],
     ...(options.signal === undefined ? {} : { signal: options.signal }),

@@ -17,6 +17,8 @@ export interface ModuleIndex {
   /** Module name to the file's path. */
   files: ReadonlyMap<string, string>;
   builtIn: ReadonlySet<string>;
+  /** What it has not, and could be built for it. */
+  buildable?: readonly string[];
 }
 
 /** A module's name: its file's name, with the dashes the kernel itself shows as underscores. */
@@ -90,7 +92,9 @@ function unknownModule(index: ModuleIndex, name: string, wantedBy: string | unde
   }
   const alike = [...index.files.keys()].filter((known) => known.includes(name));
   const hint = alike.length === 0 ? '' : ` (similar: ${alike.sort().slice(0, 8).join(', ')})`;
-  return `this kernel has no module ${name}${hint}`;
+  const { buildable = [] } = index;
+  const others = buildable.length === 0 ? '' : `; what can be built for it: ${buildable.join(', ')}`;
+  return `this kernel has no module ${name}${hint}${others}`;
 }
 
 /** Reads a module's file, unpacked; busybox knows xz, which Debian's modules are packed with. */

@@ -1,6 +1,7 @@
 import { isAbsolute } from 'node:path';
 import type { Writable } from 'node:stream';
-import { checkOptions } from '../check.js';
+import { inspect } from 'node:util';
+import { readOptions } from '../check.js';
 import { VmError } from './errors.js';
 
 /** How QEMU executes the guest's instructions: `'kvm'` by the CPU, `'tcg'` by emulation. */
@@ -11,8 +12,10 @@ export interface VmOptions {
   /** The program and its arguments. It is looked up in the `PATH` of `env` and runs as root in the guest. */
   command: readonly string[];
   /**
-   * `'7.2'` (the default) or `'6.12'`: Debian's kernel of that series, fetched once into the user's cache;
-   * `'host'`: the kernel this machine runs; or the path of a kernel image or of a folder that holds `vmlinuz`.
+   * A kernel of Debian's, fetched into the user's cache: `'newest'` (the default; of the backports), `'stable'` (of the
+   * current stable release), `'old'` (of the release before), or a series such as `'6.12'`. What the three names stand for
+   * is asked of Debian's suites once a day. Else `'host'`: the kernel this machine runs; or the path of a kernel image or
+   * of a folder that holds `vmlinuz`.
    * The environment variable `DMABUF_VM_KERNEL` changes the default.
    */
   kernel?: string;
@@ -21,7 +24,10 @@ export interface VmOptions {
    * the kernel. The environment variable `DMABUF_VM_MODULES_DIR` changes the default.
    */
   modulesDir?: string;
-  /** Kernel modules to load before the command starts, e.g. `['vgem']`; what they depend on is loaded too. */
+  /**
+   * Kernel modules to load before the command starts, e.g. `['vgem']`; what they depend on is loaded too. Of those that
+   * Debian's kernels lack, `cma_heap`, `sw_sync`, `vkms`, `vim2m`, `vicodec` and `dmabuf_test` are built the first time.
+   */
   modules?: readonly string[];
   /** Words to add to the kernel's command line, e.g. `['cma=64M']`. */
   kernelArguments?: readonly string[];
@@ -76,34 +82,60 @@ export interface VmSettings {
 }
 
 /** The kernel taken when none is named. */
-export const DEFAULT_KERNEL = '7.2';
+export const DEFAULT_KERNEL = 'newest';
 
-const optionNames: readonly (keyof VmOptions)[] = [
-  'command',
-  'kernel',
-  'modulesDir',
-  'modules',
-  'kernelArguments',
-  'icount',
-  'accel',
-  'cpus',
-  'memory',
-  'timeout',
-  'cwd',
-  'env',
-  'stdout',
-  'stderr',
-  'console',
-  'progress',
-  'signal',
+/** What an option must be, in words and as a check. */
+type Kind = readonly [string, (value: unknown) => boolean];
+
+const ofType = (type: string, words: string): Kind => [words, (value) => typeof value === type];
+const withMethod = (name: string, words: string): Kind => [
+  words,
+  (value) => typeof (value as Record<string, unknown> | null)?.[name] === 'function',
 ];
+const text = ofType('string', 'a string');
+const number = ofType('number', 'a number');
+const texts: Kind = [
+  'an array of strings',
+  (value) => Array.isArray(value) && value.every((one) => typeof one === 'string'),
+];
+const stream = withMethod('write', 'a writable stream');
+
+const kinds: Readonly<Record<keyof VmOptions, Kind>> = {
+  command: texts,
+  kernel: text,
+  modulesDir: text,
+  modules: texts,
+  kernelArguments: texts,
+  icount: ofType('boolean', 'true or false'),
+  accel: text,
+  cpus: number,
+  memory: number,
+  timeout: number,
+  cwd: text,
+  env: ['an object', (value) => typeof value === 'object' && value !== null],
+  stdout: stream,
+  stderr: stream,
+  console: stream,
+  progress: ofType('function', 'a function'),
+  signal: withMethod('addEventListener', 'an AbortSignal'),
+};
+
+/** Throws for an option of another type; one that may be left out may be undefined. */
+function checkTypes(options: VmOptions): void {
+  for (const [name, [words, isRight]] of Object.entries(kinds)) {
+    const value = (options as VmOptions | undefined)?.[name as keyof VmOptions];
+    if (value === undefined && name !== 'command') continue;
+    if (!isRight(value)) throw wrong(`${name} must be ${words}, not ${inspect(value, { depth: 0 })}`);
+  }
+}
 
 /**
  * Checks the options and fills in the defaults; throws a `VmError` with `ERR_DMABUF_VM_OPTION`, and a TypeError
  * `ERR_INVALID_ARG_VALUE` for an option that does not exist.
  */
-export function resolveOptions(options: VmOptions): VmSettings {
-  checkOptions(options, optionNames);
+export function resolveOptions(given: VmOptions): VmSettings {
+  const options = readOptions(given, Object.keys(kinds)) as VmOptions;
+  checkTypes(options);
   const icount = options.icount ?? false;
   const accel = options.accel ?? 'auto';
   const cwd = options.cwd ?? process.cwd();

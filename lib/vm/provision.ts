@@ -10,10 +10,11 @@ import {
 } from 'node:fs';
 import { join } from 'node:path';
 import { privateApt } from './apt.js';
+import { cacheFolder } from './cache-folder.js';
 import { isStaticProgram } from './elf.js';
 import { VmError } from './errors.js';
 import { APPLETS } from './guest.js';
-import { cacheFolder } from './kernels.js';
+
 import { withLock } from './lock.js';
 import { type Finished, findProgram, run } from './process.js';
 import { keepTelling } from './progress.js';

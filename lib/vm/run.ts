@@ -1,11 +1,13 @@
 import { join } from 'node:path';
 import { Writable } from 'node:stream';
 import { chooseAccelerator, TRIAL_SECONDS, trialMemory } from './accel.js';
+import { withBuiltModules } from './built-modules.js';
+import { cacheFolder, usingCache } from './cache-folder.js';
 import { VmError, type VmErrorCode } from './errors.js';
 import { BOOT_MODULES } from './guest.js';
 import { abortedError, type Killed, runGuest } from './guest-process.js';
 import { makeInitramfs } from './initramfs.js';
-import { cacheFolder, findKernel } from './kernels.js';
+import { findKernel, type Kernel } from './kernels.js';
 import { indexModules, type KernelModule, readModule, resolveModules } from './modules.js';
 import { resolveOptions, type VmOptions, type VmSettings } from './options.js';
 import { provideTools } from './provision.js';
@@ -48,9 +50,9 @@ export async function runInVm(options: VmOptions): Promise<VmResult> {
 
 async function provideAndRun(settings: VmSettings): Promise<VmResult> {
   settings.signal?.throwIfAborted();
-  const tools = await provideTools(settings);
-  const kernel = await findKernel(settings.kernel, settings);
-  const modules = await guestModules(kernel.modulesDir, settings.modules, tools.busybox);
+  const tools = await usingCache(() => provideTools(settings));
+  const kernel = await usingCache(() => findKernel(settings.kernel, settings));
+  const modules = await guestModules(kernel, settings, tools.busybox);
   let started = false;
   const boot = (accel: 'tcg' | 'kvm', job: VmSettings): Promise<VmResult> =>
     runGuest({
@@ -90,12 +92,11 @@ async function provideAndRun(settings: VmSettings): Promise<VmResult> {
 const BOOT_ATTEMPTS = 3;
 const CRASHED_AT_BOOT: readonly VmErrorCode[] = ['ERR_DMABUF_VM_BOOT', 'ERR_DMABUF_VM_PANIC'];
 
-async function guestModules(
-  folder: string | undefined,
-  wanted: readonly string[],
-  busybox: string,
-): Promise<KernelModule[]> {
-  const index = indexModules(folder);
+async function guestModules(kernel: Kernel, settings: VmSettings, busybox: string): Promise<KernelModule[]> {
+  const wanted = settings.modules;
+  const index = await usingCache(() =>
+    withBuiltModules(indexModules(kernel.modulesDir), wanted, kernel, settings),
+  );
   const read = (path: string): Promise<Buffer> => readModule(path, busybox);
   const modules = await resolveModules(index, BOOT_MODULES, { optional: true, read });
   const known = new Set(modules.map(({ name }) => name));

@@ -248,6 +248,17 @@ napi_value SendOn(napi_env env, napi_callback_info info) {
   return sent < 0 ? Fail(env, "sendmsg") : nullptr;
 }
 
+// control(fd, request, argument) => what ioctl(2) returns; the argument is a number, or an array that the
+// kernel reads and writes
+napi_value Control(napi_env env, napi_callback_info info) {
+  const auto request = static_cast<unsigned long>(Argument(env, info, 1));
+  const Bytes bytes = BytesArgument(env, info, 2);
+  const int fd = FdArgument(env, info);
+  const int result = bytes.data != nullptr ? ioctl(fd, request, bytes.data)
+                                           : ioctl(fd, request, static_cast<long>(Argument(env, info, 2)));
+  return result < 0 ? Fail(env, "ioctl") : Number(env, result);
+}
+
 napi_value Init(napi_env env, napi_value exports) {
   const struct {
     const char* name;
@@ -267,7 +278,8 @@ napi_value Init(napi_env env, napi_value exports) {
                    {"acceptFrom", AcceptFrom},
                    {"shutDown", ShutDown},
                    {"setOption", SetOption},
-                   {"sendOn", SendOn}};
+                   {"sendOn", SendOn},
+                   {"control", Control}};
   for (const auto& function : functions) {
     napi_value value = nullptr;
     napi_create_function(env, function.name, NAPI_AUTO_LENGTH, function.callback, nullptr, &value);

@@ -1,22 +1,15 @@
 import assert from 'node:assert/strict';
+import { spawnSync } from 'node:child_process';
 import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, it } from 'node:test';
 import { newestFirst } from '../../lib/vm/debian-kernel.js';
 import { findKernel, type Kernel } from '../../lib/vm/kernels.js';
+import { kernelImage } from '../support/apt-repository.js';
 
 const find = (name: string, modulesDir?: string): Promise<Kernel> =>
   findKernel(name, { modulesDir, progress: () => {} });
-
-/** The part of an x86 kernel image that says what it is. */
-function kernelImage(version: string): Buffer {
-  const image = Buffer.alloc(4096);
-  image.write('HdrS', 0x202, 'latin1');
-  image.writeUInt16LE(0x400, 0x20e);
-  image.write(`${version} (somebody@somewhere) #1 SMP\0`, 0x600, 'latin1');
-  return image;
-}
 
 describe('findKernel', () => {
   let folder: string;
@@ -26,9 +19,9 @@ describe('findKernel', () => {
   afterEach(() => rmSync(folder, { recursive: true }));
 
   it('says what is accepted when it does not know a name', async () => {
-    await assert.rejects(find('5.4'), {
+    await assert.rejects(find('no-such-name'), {
       code: 'ERR_DMABUF_VM_KERNEL',
-      message: /6\.12, 7\.2.*'host'.*path/s,
+      message: /newest, stable, old or a series such as 6\.12.*'host'.*path/s,
     });
   });
 
@@ -67,6 +60,30 @@ describe('findKernel', () => {
     const image = join(folder, 'bzImage');
     writeFileSync(image, 'hello');
     await assert.rejects(find(image), { message: /is not an x86 kernel image/ });
+  });
+
+  it('refuses what is no file without waiting for it', async () => {
+    mkdirSync(join(folder, 'vmlinuz'));
+    await assert.rejects(find(folder), {
+      code: 'ERR_DMABUF_VM_KERNEL',
+      message: /vmlinuz is a folder, not a/,
+    });
+    const fifo = join(folder, 'fifo');
+    spawnSync('mkfifo', [fifo]);
+    await assert.rejects(find(fifo), {
+      code: 'ERR_DMABUF_VM_KERNEL',
+      message: /is a FIFO, not a kernel image/,
+    });
+    await assert.rejects(find('/dev/zero'), { message: /is a device, not a kernel image/ });
+  });
+
+  it('says of a kernel that was cut off that it is corrupt', async () => {
+    const image = join(folder, 'bzImage');
+    writeFileSync(image, kernelImage('6.99.1-test').subarray(0, 2000));
+    await assert.rejects(find(image), {
+      code: 'ERR_DMABUF_VM_KERNEL',
+      message: /is corrupt: it has 2000 of its 4096 bytes/,
+    });
   });
 
   it('refuses a folder without a kernel', async () => {

@@ -5,6 +5,11 @@ import { type Machine, qemuArguments } from '../../lib/vm/qemu.js';
 import { runInVm } from '../../lib/vm/run.js';
 
 const wrong: [string, Partial<VmOptions>, RegExp][] = [
+  ['no command', { command: undefined as never }, /command must be an array of strings, not undefined/],
+  ['a command that is a string', { command: 'ls' as never }, /command must be an array of strings, not 'ls'/],
+  ['modules that are a string', { modules: 'vgem' as never }, /modules must be an array of strings/],
+  ['a kernel that is a number', { kernel: 7.3 as never }, /kernel must be a string, not 7.3/],
+  ['a signal that is none', { signal: {} as never }, /signal must be an AbortSignal/],
   ['an empty command', { command: [] }, /command is empty/],
   ['a NUL character in an argument', { command: ['a', 'b\0c'] }, /NUL/],
   ['no CPU', { cpus: 0 }, /cpus must be a whole number/],

@@ -15,7 +15,7 @@ const temporary = mkdtempSync(join(tmpdir(), 'dmabuf-test-'));
 after(() => rmSync(temporary, { recursive: true }));
 
 function dmabufVm(...args: string[]): ChildProcess {
-  return spawn(process.execPath, [MAIN, 'vm', '--kernel', '6.12', ...args], {
+  return spawn(process.execPath, [MAIN, 'vm', '--kernel', 'stable', ...args], {
     env: { ...process.env, TMPDIR: temporary },
     stdio: ['ignore', 'pipe', 'pipe'],
   });

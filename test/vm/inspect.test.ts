@@ -18,7 +18,7 @@ describe('a kernel that is locked down', () => {
       'DMABUF_TEST_SOURCES=auto,bpf exec "$@"';
     const { exitCode } = await runInVm({
       command: ['sh', '-ec', script, 'sh', process.execPath, inspects],
-      kernel: '7.2',
+      kernel: 'newest',
       stdout,
     });
     stdout.end();

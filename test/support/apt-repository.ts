@@ -1,0 +1,176 @@
+// A repository of Debian packages on this machine, which apt reads like a mirror: what a suite may offer one day.
+
+import { spawnSync } from 'node:child_process';
+import { createHash } from 'node:crypto';
+import { cpSync, mkdirSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { dirname, join } from 'node:path';
+
+/** The beginning of an x86 kernel image, which says what it is. */
+export function kernelImage(version: string): Buffer {
+  const image = Buffer.alloc(4096);
+  image.write('HdrS', 0x202, 'latin1');
+  image.writeUInt8(3, 0x1f1); // sectors of set-up code after the first
+  image.writeUInt32LE((image.length - 4 * 512) / 16, 0x1f4);
+  image.writeUInt16LE(0x400, 0x20e);
+  image.write(`${version} (somebody@somewhere) #1 SMP\0`, 0x600, 'latin1');
+  return image;
+}
+
+type Part = 'base' | 'binary' | 'modules' | 'image';
+
+/** What a kernel's files are: made up, or those of a folder as in the cache. */
+type Content = 'made up' | { folder: string };
+
+export class AptRepository {
+  readonly #folder = mkdtempSync(join(tmpdir(), 'dmabuf-apt-'));
+  readonly #suites = new Map<string, string[]>();
+
+  /** The environment for which this is the only repository, with a cache of its own. */
+  readonly env: { APT_CONFIG: string; XDG_CACHE_HOME: string };
+
+  constructor() {
+    const etc = join(this.#folder, 'etc');
+    mkdirSync(this.#mirror);
+    symlinkSync(this.#mirror, `${this.#mirror}-security`);
+    mkdirSync(join(etc, 'sources.list.d'), { recursive: true });
+    writeFileSync(join(etc, 'sources.list'), `deb [trusted=yes] file:${this.#mirror} trixie main\n`);
+    writeFileSync(join(this.#folder, 'apt.conf'), `Dir::Etc "${etc}";\n`);
+    this.env = {
+      APT_CONFIG: join(this.#folder, 'apt.conf'),
+      XDG_CACHE_HOME: join(this.#folder, 'cache'),
+    };
+  }
+
+  get #mirror(): string {
+    return join(this.#folder, 'debian');
+  }
+
+  get kernels(): string {
+    return join(this.env.XDG_CACHE_HOME, 'dmabuf/kernels');
+  }
+
+  /** A suite that offers nothing, until something is published in it. */
+  addSuite(suite: string): void {
+    this.#suites.set(suite, []);
+    this.#writeLists(suite);
+  }
+
+  /** Publishes a kernel as backports have them, in these parts. */
+  publish(
+    suite: string,
+    version: string,
+    parts: readonly Part[] = ['base', 'binary', 'modules', 'image'],
+    content: Content = 'made up',
+  ): void {
+    const stanzas = this.#suites.get(suite) ?? [];
+    this.#suites.set(suite, stanzas);
+    for (const part of parts) stanzas.push(this.#makePackage(part, version, content));
+    this.#writeLists(suite);
+  }
+
+  /** Publishes one package that has these files, in place of one of that name. */
+  publishFiles(
+    suite: string,
+    { name, version, depends = [] }: { name: string; version: string; depends?: readonly string[] },
+    files: Readonly<Record<string, string | Buffer>>,
+  ): void {
+    const others = (this.#suites.get(suite) ?? []).filter((one) => !one.startsWith(`Package: ${name}\n`));
+    this.#suites.set(suite, [...others, this.#pack(fieldsOf(name, version, depends), files)]);
+    this.#writeLists(suite);
+  }
+
+  /** Takes the contents of a version's packages away, as a mirror that is behind its own lists. */
+  loseFiles(version: string): void {
+    for (const part of ['base', 'binary', 'modules', 'image'])
+      rmSync(join(this.#mirror, `linux-${part}-${version}.deb`), { force: true });
+  }
+
+  /** Takes a suite, or the whole mirror, away. */
+  withdraw(suite?: string): void {
+    rmSync(suite === undefined ? this.#mirror : join(this.#mirror, 'dists', suite), { recursive: true });
+    if (suite !== undefined) this.#suites.delete(suite);
+  }
+
+  [Symbol.dispose](): void {
+    rmSync(this.#folder, { recursive: true });
+  }
+
+  #makePackage(part: Part, version: string, content: Content): string {
+    const needs: Record<Part, Part[]> = {
+      base: [],
+      binary: ['base'],
+      modules: ['base'],
+      image: ['base', 'binary', 'modules'],
+    };
+    const depends = needs[part].map((other) => `linux-${other}-${version} (= 1)`);
+    const files: Record<string, string | Buffer> = {};
+    const modules = `usr/lib/modules/${version}`;
+    const file = (path: string, madeUp: string | Buffer): string | Buffer =>
+      content === 'made up' ? madeUp : readFileSync(join(content.folder, path));
+    if (part === 'base') files[`boot/config-${version}`] = file('config', 'CONFIG_DMABUF_HEAPS=y\n');
+    if (part === 'binary') files[`boot/vmlinuz-${version}`] = file('vmlinuz', kernelImage(version));
+    if (part === 'modules') files[`${modules}/modules.builtin`] = file('modules/modules.builtin', '');
+    return this.#pack(fieldsOf(`linux-${part}-${version}`, '1', depends), files, (root) => {
+      if (part !== 'modules') return;
+      mkdirSync(join(root, modules, 'kernel'));
+      if (content !== 'made up')
+        cpSync(join(content.folder, 'modules/kernel'), join(root, modules, 'kernel'), { recursive: true });
+    });
+  }
+
+  /** Makes a package and returns what a suite's list says of it. */
+  #pack(
+    fields: readonly string[],
+    files: Readonly<Record<string, string | Buffer>>,
+    add: (root: string) => void = () => {},
+  ): string {
+    const root = mkdtempSync(join(this.#folder, 'package-'));
+    const all = { 'DEBIAN/control': `${fields.join('\n')}\n`, ...files };
+    for (const [path, data] of Object.entries(all)) {
+      mkdirSync(dirname(join(root, path)), { recursive: true });
+      writeFileSync(join(root, path), data);
+    }
+    add(root);
+    const name = fields[0]?.replace('Package: ', '');
+    const archive = join(this.#mirror, `${name}.deb`);
+    const built = spawnSync('dpkg-deb', ['--root-owner-group', '-Znone', '--build', root, archive]);
+    if (built.status !== 0) throw new Error(`dpkg-deb: ${built.stderr}`);
+    rmSync(root, { recursive: true });
+    const data = readFileSync(archive);
+    const about = [`Filename: ${name}.deb`, `Size: ${data.length}`, `SHA256: ${sha256(data)}`];
+    return [...fields.slice(0, -1), ...about, ...fields.slice(-1)].join('\n');
+  }
+
+  #writeLists(suite: string): void {
+    const dists = join(this.#mirror, 'dists', suite);
+    mkdirSync(join(dists, 'main/binary-amd64'), { recursive: true });
+    const packages = (this.#suites.get(suite) ?? []).map((stanza) => `${stanza}\n\n`).join('');
+    writeFileSync(join(dists, 'main/binary-amd64/Packages'), packages);
+    const release = [
+      `Suite: ${suite}`,
+      `Codename: ${suite}`,
+      'Components: main',
+      'Architectures: amd64',
+      `Date: ${new Date().toUTCString()}`,
+      'SHA256:',
+      ` ${sha256(packages)} ${Buffer.byteLength(packages)} main/binary-amd64/Packages`,
+    ];
+    writeFileSync(join(dists, 'Release'), `${release.join('\n')}\n`);
+  }
+}
+
+function fieldsOf(name: string, version: string, depends: readonly string[]): string[] {
+  return [
+    `Package: ${name}`,
+    `Version: ${version}`,
+    'Architecture: amd64',
+    'Maintainer: somebody <somebody@somewhere>',
+    ...(depends.length === 0 ? [] : [`Depends: ${depends.join(', ')}`]),
+    'Description: a kernel',
+  ];
+}
+
+function sha256(data: string | Buffer): string {
+  return createHash('sha256').update(data).digest('hex');
+}
