@@ -3,11 +3,11 @@ import {
   accessModeOf,
   checkFlag,
   checkName,
-  checkOptions,
   checkSignal,
   checkSize,
   invalidType,
   outOfRange,
+  readOptions,
 } from './check.js';
 import { type DmaBuf, setAttempts } from './dma-buf.js';
 import { allocateOn, type BufferOptions, bufferOptions, checkHeapName, DmaHeap } from './dma-heap.js';
@@ -68,29 +68,21 @@ function checkSources(from: unknown): readonly Source[] {
   return sources as Source[];
 }
 
-/** Finds every fault of the request before the first source is touched. */
-export function checkAllocation(
-  size: number,
-  options: AllocateOptions | undefined,
-  names: readonly string[] = allocateOptions,
-): readonly Source[] {
+/** Finds every fault of the request before the first source is touched; the options have been read. */
+export function checkAllocation(size: number, options: AllocateOptions): readonly Source[] {
+  const { from, access, name, unchecked } = options;
   checkSize(size);
-  checkOptions(options, names);
-  const sources = checkSources(options?.from);
-  if (options?.access !== undefined) accessModeOf(options.access);
-  if (options?.name !== undefined) checkName(options.name);
-  checkFlag(options?.unchecked, 'unchecked');
+  const sources = checkSources(from);
+  if (access !== undefined) accessModeOf(access);
+  if (name !== undefined) checkName(name);
+  checkFlag(unchecked, 'unchecked');
   return sources;
 }
 
-function checkAll(
-  size: number,
-  options: AllocateOptions | undefined,
-  names: readonly string[],
-): readonly Source[] {
-  const sources = checkAllocation(size, options, names);
+function checkAll(size: number, options: AllocateOptions): readonly Source[] {
+  const sources = checkAllocation(size, options);
   // What exceeds the machine's memory exceeds every source: one clear refusal instead of a list.
-  if (options?.unchecked !== true) guardAllMemory(size);
+  if (options.unchecked !== true) guardAllMemory(size);
   return sources;
 }
 
@@ -107,7 +99,7 @@ function record(attempts: AllocationAttempt[], source: Source, error: unknown): 
 async function allocateFrom(
   source: Source,
   size: number,
-  options: BufferOptions | undefined,
+  options: BufferOptions,
   signal: AbortSignal | undefined,
 ): Promise<DmaBuf> {
   if (source === 'udmabuf') return await allocateUdmabuf(size, { ...options, signal });
@@ -120,7 +112,7 @@ async function allocateFrom(
   }
 }
 
-function allocateFromSync(source: Source, size: number, options: BufferOptions | undefined): DmaBuf {
+function allocateFromSync(source: Source, size: number, options: BufferOptions): DmaBuf {
   if (source === 'udmabuf') return allocateUdmabufSync(size, options);
   if (source instanceof DmaHeap) return source.allocateSync(size, options);
   const heap = DmaHeap.open(source);
@@ -135,13 +127,6 @@ function allocateFromSync(source: Source, size: number, options: BufferOptions |
 function served(buffer: DmaBuf, attempts: AllocationAttempt[]): DmaBuf {
   if (attempts.length > 0) setAttempts(buffer, attempts);
   return buffer;
-}
-
-/** What is asked of each source. */
-function requestOf(options: AllocateOptions | undefined): BufferOptions | undefined {
-  if (options === undefined) return undefined;
-  const { name, access, unchecked } = options;
-  return { name, access, unchecked };
 }
 
 /** What a source that does not exist answers. */
@@ -185,11 +170,12 @@ export async function allocate(
   size: number,
   options?: AllocateOptions & { signal?: AbortSignal | undefined },
 ): Promise<DmaBuf> {
-  const sources = checkAll(size, options, cancellableOptions);
-  const signal = checkSignal(options?.signal);
+  const { signal: given, ...wanted } = readOptions(options, cancellableOptions);
+  const sources = checkAll(size, wanted);
+  const signal = checkSignal(given);
   throwIfAborted(signal);
   const site = callSite(allocate);
-  const request = requestOf(options);
+  const { from: _, ...request } = wanted;
   const attempts: AllocationAttempt[] = [];
   for (let index = 0; index < sources.length; index++) {
     const source = sources[index] as Source;
@@ -210,8 +196,9 @@ export async function allocate(
  * @throws DmaBufError what {@link allocate} rejects with
  */
 export function allocateSync(size: number, options?: AllocateOptions): DmaBuf {
-  const sources = checkAll(size, options, allocateOptions);
-  const request = requestOf(options);
+  const wanted = readOptions(options, allocateOptions);
+  const sources = checkAll(size, wanted);
+  const { from: _, ...request } = wanted;
   const attempts: AllocationAttempt[] = [];
   for (let index = 0; index < sources.length; index++) {
     const source = sources[index] as Source;

@@ -27,7 +27,7 @@ export type AllocationDone = (handleOrErrno: number, syscall: string | undefined
  */
 export function runAllocation(
   start: (done: AllocationDone) => void,
-  options: { name?: string | undefined; signal?: AbortSignal | undefined } | undefined,
+  options: { name?: string | undefined; signal: AbortSignal | undefined },
   source: string,
   site: CallSite,
 ): Promise<DmaBuf> {
@@ -43,7 +43,7 @@ export function runAllocation(
           try {
             done(
               0,
-              askedForAt(site, () => finishAllocation(handleOrErrno, options?.name, source)),
+              askedForAt(site, () => finishAllocation(handleOrErrno, options.name, source)),
             );
           } catch (error) {
             fail(error instanceof Error ? atCallSite(error, site) : error);
@@ -54,7 +54,7 @@ export function runAllocation(
         isUnwanted = true;
       };
     },
-    { signal: options?.signal },
+    { signal: options.signal },
     site,
     'allocating',
   );

@@ -2,7 +2,6 @@ import { constants } from 'node:os';
 import {
   checkFd,
   checkInteger,
-  checkOptions,
   checkView,
   closedError,
   illegalConstructor,
@@ -10,11 +9,12 @@ import {
   invalidType,
   isObject,
   outOfRange,
+  readOptions,
 } from './check.js';
-import { createDmaBuf, DmaBuf, handleOfDmaBuf } from './dma-buf.js';
+import { createDmaBuf, type DmaBuf, handleOfDmaBuf, isDmaBuf } from './dma-buf.js';
 import { atCallSite, callSite, DmaBufError } from './errors.js';
 import { describe, guard, noSentinel, type Sentinel, unguard } from './handle.js';
-import { apply, isArray, isInteger, rejected, resolved } from './intrinsics.js';
+import { apply, isArray, isInteger, itemsOf, rejected, resolved } from './intrinsics.js';
 import { type NativeHandle, native } from './native.js';
 import { markUncloneable, showDetails } from './present.js';
 import {
@@ -26,7 +26,7 @@ import {
   socketAddress,
 } from './server.js';
 import { again, later, SocketLine, spend } from './socket-line.js';
-import { createSyncFile, handleOfSyncFile, SyncFile } from './sync-file.js';
+import { createSyncFile, handleOfSyncFile, isSyncFile, type SyncFile } from './sync-file.js';
 import { checkWaitOptions, PendingWaits, type WaitOptions, waitOptions } from './wait.js';
 
 /** What can be sent: a dma-buf, a sync_file, or any open file by the number of its descriptor. */
@@ -84,7 +84,7 @@ const Numbers = Float64Array;
 const construct = Symbol('DmaBufChannel');
 
 /** Makes the channel of a socket that the addon has just yielded; closes it when that fails. */
-let createChannel: (handle: NativeHandle, options?: ChannelOptions, place?: number) => DmaBufChannel;
+let createChannel: (handle: NativeHandle, options: ChannelOptions, place?: number) => DmaBufChannel;
 
 /**
  * The end of a connection that carries messages with file descriptors between processes: a Unix SOCK_SEQPACKET socket
@@ -122,7 +122,7 @@ export class DmaBufChannel implements Disposable, AsyncIterable<ChannelMessage> 
     };
   }
 
-  private constructor(handle: NativeHandle, token: symbol, options: ChannelOptions = {}, place = 0) {
+  private constructor(handle: NativeHandle, token: symbol, options: ChannelOptions, place = 0) {
     if (token !== construct) {
       throw illegalConstructor('DmaBufChannel', 'DmaBufChannel.pair(), connect(), listen() or adopt()');
     }
@@ -141,14 +141,14 @@ export class DmaBufChannel implements Disposable, AsyncIterable<ChannelMessage> 
    * Two ends of a new connection (socketpair(2)): keep one, give the other to a child process or a worker.
    */
   static pair(options?: ChannelOptions): [DmaBufChannel, DmaBufChannel] {
-    checkChannelOptions(options);
+    const wanted = checkChannelOptions(readOptions(options, channelOptions));
     native.createChannelPair();
     const first = native.registers[0] as NativeHandle;
     const second = native.registers[1] as NativeHandle;
     let one: DmaBufChannel | undefined;
     try {
-      one = createChannel(first, options);
-      return [one, createChannel(second, options, 1)];
+      one = createChannel(first, wanted);
+      return [one, createChannel(second, wanted, 1)];
     } catch (error) {
       if (one === undefined) native.close(second);
       one?.close();
@@ -164,11 +164,11 @@ export class DmaBufChannel implements Disposable, AsyncIterable<ChannelMessage> 
    */
   static adopt(fd: number, options?: ChannelOptions): DmaBufChannel {
     checkFd(fd);
-    checkChannelOptions(options);
+    const wanted = checkChannelOptions(readOptions(options, channelOptions));
     const handle = native.adoptChannel(fd);
     let channel: DmaBufChannel | undefined;
     try {
-      channel = new DmaBufChannel(handle, construct, options);
+      channel = new DmaBufChannel(handle, construct, wanted);
       native.markCloseOnExec(handle);
       return channel;
     } catch (error) {
@@ -189,9 +189,10 @@ export class DmaBufChannel implements Disposable, AsyncIterable<ChannelMessage> 
    */
   static async connect(path: string, options?: ChannelOptions & WaitOptions): Promise<DmaBufChannel> {
     const address = socketAddress(path);
-    const limits = checkWaitOptions(options, connectOptions);
-    checkChannelOptions(options, connectOptions);
-    const connected = connectNow(address, path, options);
+    const { maxMessageSize, ...rest } = readOptions(options, connectOptions);
+    const wanted = checkChannelOptions({ maxMessageSize });
+    const limits = checkWaitOptions(rest);
+    const connected = connectNow(address, path, wanted);
     if (connected !== undefined) return connected;
     const site = callSite(DmaBufChannel.connect);
     // The server is slow to accept, and no event tells when there is room in its queue.
@@ -199,7 +200,7 @@ export class DmaBufChannel implements Disposable, AsyncIterable<ChannelMessage> 
       (done, fail) => {
         const timer = setInterval(() => {
           try {
-            const channel = connectNow(address, path, options);
+            const channel = connectNow(address, path, wanted);
             if (channel === undefined) return;
             clearInterval(timer);
             if (!done(0, channel)) channel.close();
@@ -224,8 +225,9 @@ export class DmaBufChannel implements Disposable, AsyncIterable<ChannelMessage> 
    * @throws DmaBufError `EADDRINUSE`, `EACCES`, `ENOENT` (no such folder)
    */
   static listen(path: string, options?: ServerOptions & ChannelOptions): DmaBufServer {
-    checkChannelOptions(options, listenOptions);
-    return listenAt(path, options, (handle) => createChannel(handle, options));
+    const { maxMessageSize, ...rest } = readOptions(options, listenOptions);
+    const wanted = checkChannelOptions({ maxMessageSize });
+    return listenAt(path, rest, (handle) => createChannel(handle, wanted));
   }
 
   static #of(self: DmaBufChannel): DmaBufChannel {
@@ -283,18 +285,19 @@ export class DmaBufChannel implements Disposable, AsyncIterable<ChannelMessage> 
     // Not an async function, nor is receive(): that alone would cost a tenth of a message.
     try {
       const self = DmaBufChannel.#openOf(this);
+      // What the caller wrote (getters, proxies) is asked first: it may close and change whatever comes after it.
+      const limits = checkWaitOptions(options);
+      const items = readSendables(handles);
       const bytes = typeof data === 'string' ? Buffer.from(data) : checkView(data, 'data');
-      const items = checkSendables(handles, maxHandles);
       if (bytes.length === 0 && items.length === 0) {
         throw outOfRange('data', 'at least one byte when there are no handles', 'none');
       }
       if (bytes.length > self.#maxMessageSize) throw tooLarge(bytes.length, self.#maxMessageSize);
-      const limits = checkWaitOptions(options);
       if (self.#sending.mayTry(limits)) {
         writeSendables(items);
         if (self.#sendNow(bytes, items.length) !== again) return sent;
       }
-      return self.#sendLater(new Uint8Array(bytes), hold(items), limits);
+      return self.#sendLater(new Uint8Array(bytes), hold(items, self.#handle), limits);
     } catch (error) {
       return rejected(error);
     }
@@ -441,11 +444,11 @@ async function* messagesOf(channel: DmaBufChannel): AsyncGenerator<ChannelMessag
   }
 }
 
-function checkChannelOptions(options: ChannelOptions | undefined, names = channelOptions): void {
-  checkOptions(options, names);
-  if (options?.maxMessageSize !== undefined) {
-    checkInteger(options.maxMessageSize, 'maxMessageSize', 1, maxMessageBytes);
-  }
+/** The options have been read. */
+function checkChannelOptions(options: ChannelOptions): ChannelOptions {
+  const { maxMessageSize } = options;
+  if (maxMessageSize !== undefined) checkInteger(maxMessageSize, 'maxMessageSize', 1, maxMessageBytes);
+  return options;
 }
 
 /** Sets the largest message, where one is wanted, and returns what it is. */
@@ -461,11 +464,7 @@ function limitMessages(handle: NativeHandle, wanted = 0): number {
 }
 
 /** Nothing while the server's queue is full. */
-function connectNow(
-  address: Uint8Array,
-  path: string,
-  options: ChannelOptions | undefined,
-): DmaBufChannel | undefined {
+function connectNow(address: Uint8Array, path: string, options: ChannelOptions): DmaBufChannel | undefined {
   let handle: NativeHandle;
   try {
     handle = native.connect(address);
@@ -475,20 +474,31 @@ function connectNow(
   return handle < 0 ? undefined : createChannel(handle, options);
 }
 
-/** The handles, each read once. */
-function checkSendables(handles: readonly Sendable[], most: number): Sendable[] {
+/** The items of a list of handles, each read once. */
+function readList(handles: readonly Sendable[], most: number): Sendable[] {
   if (!isArray(handles)) throw invalidType('handles', 'an array', handles);
   const { length } = handles;
   if (length > most) throw outOfRange('handles', `at most ${most}`, length);
-  const items: Sendable[] = [];
-  for (let index = 0; index < length; index++) {
-    const item = handles[index] as Sendable;
-    items[index] = item;
-    if (item instanceof DmaBuf || item instanceof SyncFile || fdOfCopy(item) >= 0) continue;
-    if (typeof item !== 'number') {
-      throw invalidType('handles', 'DmaBufs, SyncFiles or numbers of descriptors', item);
-    }
-    checkFd(item, 'handle');
+  return itemsOf(handles, length);
+}
+
+/** The number that a handle stands for; -1 for an object of this copy's. */
+function numberOf(item: Sendable): number {
+  if (isDmaBuf(item) || isSyncFile(item)) return -1;
+  const fd = fdOfCopy(item);
+  if (fd >= 0) return fd;
+  if (typeof item !== 'number') {
+    throw invalidType('handles', 'DmaBufs, SyncFiles or numbers of descriptors', item);
+  }
+  return checkFd(item, 'handle');
+}
+
+/** What shall be sent: objects of this copy's, and numbers. From here on nothing that the caller wrote is run. */
+function readSendables(handles: readonly Sendable[]): (DmaBuf | SyncFile | number)[] {
+  const items = readList(handles, maxHandles);
+  for (let index = 0; index < items.length; index++) {
+    const number = numberOf(items[index] as Sendable);
+    if (number >= 0) items[index] = number;
   }
   return items;
 }
@@ -504,7 +514,8 @@ function checkSendables(handles: readonly Sendable[], most: number): Sendable[] 
  * @throws DmaBufError `EBADF` for a number that is not open
  */
 export function closeHandles(handles: readonly Sendable[]): void {
-  const items = checkSendables(handles, Number.POSITIVE_INFINITY);
+  const items = readList(handles, Number.POSITIVE_INFINITY);
+  for (let index = 0; index < items.length; index++) numberOf(items[index] as Sendable);
   const numbers = new Numbers(items.length);
   let count = 0;
   let failure: unknown;
@@ -532,33 +543,30 @@ function fdOfCopy(item: unknown): number {
   return typeof fd === 'number' && isInteger(fd) ? fd : -1;
 }
 
-/** The addon's handle of an object, -1 where only a number is known. */
-function handleOf(item: Sendable): NativeHandle {
-  if (item instanceof DmaBuf) return handleOfDmaBuf(item);
-  return item instanceof SyncFile ? handleOfSyncFile(item) : -1;
+/** The addon's handle of an object. */
+function handleOf(item: DmaBuf | SyncFile): NativeHandle {
+  return isDmaBuf(item) ? handleOfDmaBuf(item) : handleOfSyncFile(item);
 }
-
-const numberOf = (item: Sendable): number => (typeof item === 'number' ? item : fdOfCopy(item));
 
 /** Puts the handles where the addon looks for them. */
 function writeSendables(handles: readonly Sendable[]): void {
   const { registers } = native;
   for (let index = 0; index < handles.length; index++) {
     const item = handles[index] as Sendable;
-    const handle = handleOf(item);
-    registers[2 * index] = handle < 0 ? 0 : 1;
-    registers[2 * index + 1] = handle < 0 ? numberOf(item) : handle;
+    const isNumber = typeof item === 'number';
+    registers[2 * index] = isNumber ? 0 : 1;
+    registers[2 * index + 1] = isNumber ? item : handleOf(item);
   }
 }
 
 /** Copies of the handles, for a message that has to wait while its sender may close them. */
-function hold(handles: readonly Sendable[]): NativeHandle[] {
+function hold(handles: readonly Sendable[], channel: NativeHandle): NativeHandle[] {
   const held: NativeHandle[] = [];
   try {
     for (let index = 0; index < handles.length; index++) {
       const item = handles[index] as Sendable;
-      const handle = handleOf(item);
-      held[index] = native.hold(handle >= 0, handle >= 0 ? handle : numberOf(item));
+      const isNumber = typeof item === 'number';
+      held[index] = native.hold(channel, !isNumber, isNumber ? item : handleOf(item));
       native.unclaimed[0] = 0;
     }
     return held;

@@ -1,6 +1,6 @@
 import { constants } from 'node:buffer';
 import { DmaBufError } from './errors.js';
-import { assign, isInteger } from './intrinsics.js';
+import { assign, freeze, isInteger } from './intrinsics.js';
 
 /**
  * A direction of access: of the CPU to the bytes, of a device, or of a file descriptor. To wait for fences, `'read-write'`
@@ -170,19 +170,28 @@ function unknownOption(name: string, names: readonly string[]): TypeError {
 const commonPrototype = Object.prototype;
 const { hasOwn } = Object;
 
+/** What somebody asks for who asks for nothing. */
+const noOptions = freeze({});
+
 /**
- * An options object, or nothing. What is not among `names` must be undefined, or somebody would wait for the effect of a
+ * An options object, or nothing, as it is now: each of its options is read here, once, since a getter may do anything and
+ * say something else the next time. What is not among `names` must be undefined, or somebody would wait for the effect of a
  * word that was misspelt.
  */
-export function checkOptions(value: unknown, names?: readonly string[]): void {
-  if (value === undefined) return;
-  if (typeof value !== 'object' || value === null) throw invalidType('options', 'an object', value);
-  if (names === undefined) return;
+export function readOptions<T extends object>(value: T | undefined, names: readonly string[]): Partial<T> {
+  if (value === undefined) return noOptions as Partial<T>;
+  if (!isObject(value)) throw invalidType('options', 'an object', value);
   next: for (const key in value) {
     for (let index = 0; index < names.length; index++) if (names[index] === key) continue next;
     if ((value as Record<string, unknown>)[key] === undefined || hasOwn(commonPrototype, key)) continue;
     throw unknownOption(key, names);
   }
+  const options: Record<string, unknown> = {};
+  for (let index = 0; index < names.length; index++) {
+    const name = names[index] as string;
+    options[name] = (value as Record<string, unknown>)[name];
+  }
+  return options as Partial<T>;
 }
 
 /** A boolean option, or nothing. */

@@ -4,7 +4,6 @@ import {
   checkFlag,
   checkInteger,
   checkName,
-  checkOptions,
   checkView,
   directionOf,
   illegalConstructor,
@@ -12,6 +11,7 @@ import {
   invalidType,
   isObject,
   outOfRange,
+  readOptions,
 } from './check.js';
 import { CpuAccess } from './cpu-access.js';
 import { type AllocationAttempt, callSite, unsupportedKernel } from './errors.js';
@@ -24,7 +24,7 @@ import { createFromMemfd, type MemfdRange } from './memfd.js';
 import { type NativeHandle, native } from './native.js';
 import { checkOpen, OpenBuffer } from './open-buffer.js';
 import { markUncloneable, showDetails } from './present.js';
-import { createSyncFile, handleOfSyncFile, SyncFile } from './sync-file.js';
+import { createSyncFile, handleOfSyncFile, isSyncFile, type SyncFile } from './sync-file.js';
 import { checkWaitOptions, type WaitOptions } from './wait.js';
 
 /** What {@link DmaBuf.map} maps, and for what. */
@@ -62,6 +62,12 @@ const textOptions = ['position', 'length', 'encoding'] as const;
 /** The addon's handle of an open DmaBuf. */
 export let handleOfDmaBuf: (buffer: DmaBuf) => NativeHandle;
 
+/** Whether a value is a DmaBuf of this copy's: asks no proxy, unlike instanceof. */
+export let isDmaBuf: (value: unknown) => value is DmaBuf;
+
+/** Clears a buffer that no device uses; false where one does. Never waits. */
+export let tryToClear: (buffer: DmaBuf) => boolean;
+
 /** Says which sources were passed over before one served. */
 export let setAttempts: (buffer: DmaBuf, attempts: readonly AllocationAttempt[]) => void;
 
@@ -86,7 +92,19 @@ export class DmaBuf implements Disposable {
   #attempts = noAttempts;
 
   static {
+    isDmaBuf = (value): value is DmaBuf => isObject(value) && #buffer in value;
     handleOfDmaBuf = (buffer) => DmaBuf.#openOf(buffer).handle;
+    tryToClear = (buffer) => {
+      const open = DmaBuf.#openOf(buffer);
+      const bytes = open.tryBegin(2);
+      if (bytes === undefined) return false;
+      try {
+        bytes.fill(0);
+      } finally {
+        open.end(2);
+      }
+      return true;
+    };
     setAttempts = (buffer, attempts) => {
       buffer.#attempts = freeze(attempts);
     };
@@ -262,18 +280,17 @@ export class DmaBuf implements Disposable {
    *   forbids such memory (Electron)
    * @throws RangeError `ERR_OUT_OF_RANGE` for a range that leaves the buffer or does not start at a page
    */
-  map(options: MapOptions = {}): DmaBufMapping {
+  map(options?: MapOptions): DmaBufMapping {
     const buffer = DmaBuf.#openOf(this);
-    checkOptions(options, mapOptions);
-    const { access = 'read-write', offset = 0 } = options;
+    const { access = 'read-write', offset = 0, faultOnWrite, ...rest } = readOptions(options, mapOptions);
     const direction = directionOf(access);
-    const readOnly = checkFlag(options.faultOnWrite, 'faultOnWrite');
+    const readOnly = checkFlag(faultOnWrite, 'faultOnWrite');
     if (readOnly && direction !== 1) throw outOfRange('access', "'read' with faultOnWrite", access);
     checkInteger(offset, 'offset', 0, buffer.size - 1);
     if (offset % native.pageSize !== 0) {
       throw outOfRange('offset', `a multiple of the page size, ${native.pageSize}`, offset);
     }
-    const { length = buffer.size - offset } = options;
+    const { length = buffer.size - offset } = rest;
     checkInteger(length, 'length', 1, buffer.size - offset);
     return new DmaBufMapping(buffer, !readOnly, offset, length);
   }
@@ -328,30 +345,30 @@ export class DmaBuf implements Disposable {
 
   /**
    * Begins CPU access to the whole buffer once the fences of devices that use it have signalled, without blocking
-   * the event loop.
+   * the event loop, whatever fences others add meanwhile.
    *
    * @throws DmaBufError `EACCES` for a descriptor that is not readable and writable, `ETIMEDOUT`,
-   *   `ERR_DMABUF_CLOSED` when the buffer is closed meanwhile; or the signal's reason
+   *   `ERR_DMABUF_CLOSED` when the buffer is closed meanwhile; or the signal's reason. Of a buffer that others may hold:
+   *   `EMFILE`, `EAGAIN` when no thread could be made
    */
   async cpuAccess(access: Access, options?: WaitOptions): Promise<CpuAccess> {
     const buffer = DmaBuf.#openOf(this);
     const direction = directionOf(access);
     const { signal, timeout } = checkWaitOptions(options);
-    buffer.wholeBytes(); // What cannot be mapped need not be waited for.
-    if (!native.isReady(buffer.handle, direction)) {
+    // First, for what cannot be mapped need not be waited for.
+    let bytes = buffer.tryBegin(direction);
+    if (bytes === undefined) {
       const site = callSite(DmaBuf.prototype.cpuAccess);
-      const limits = { signal, timeout };
       const start = performance.now();
-      await buffer.wait(direction, limits, site);
-      checkOpen(buffer);
-      // A fence that came meanwhile would let START sleep, and waiting again and again might never end.
-      if (!native.isReady(buffer.handle, direction)) {
-        if (timeout !== undefined) limits.timeout = max(0, timeout - (performance.now() - start));
-        const bytes = await buffer.beginOnThreadPool(direction, limits, site);
-        return new CpuAccess(buffer, bytes, access, direction);
-      }
+      let left = timeout;
+      do {
+        await buffer.wait(direction, { signal, timeout: left }, site);
+        checkOpen(buffer);
+        if (timeout !== undefined) left = max(0, timeout - (performance.now() - start));
+        bytes = buffer.tryBegin(direction);
+      } while (bytes === undefined);
     }
-    return new CpuAccess(buffer, buffer.begin(direction), access, direction);
+    return new CpuAccess(buffer, bytes, access, direction);
   }
 
   /**
@@ -429,7 +446,7 @@ export class DmaBuf implements Disposable {
    */
   importSyncFile(file: SyncFile, access: Access): void {
     const { handle } = DmaBuf.#openOf(this);
-    if (!(file instanceof SyncFile)) throw invalidType('file', 'a SyncFile', file);
+    if (!isSyncFile(file)) throw invalidType('file', 'a SyncFile', file);
     const direction = directionOf(access);
     const fences = handleOfSyncFile(file);
     unsupportedKernel('DMA_BUF_IOCTL_IMPORT_SYNC_FILE', '6.0', () =>
@@ -438,8 +455,8 @@ export class DmaBuf implements Disposable {
   }
 
   /**
-   * Copies bytes out of the buffer, under CPU access. Works on read-only descriptors too. Never waits for a device:
-   * that is `await buffer.ready('read')`.
+   * Copies bytes out of the buffer, under CPU access. Works on read-only descriptors too. Never waits for a device,
+   * whatever fences others add meanwhile: that is `await buffer.ready('read')`.
    *
    * @param target Filled from its start. Not memory of this buffer that overlaps what is read: the order of bytes is
    *   not defined then.
@@ -448,7 +465,7 @@ export class DmaBuf implements Disposable {
    * @throws TypeError `ERR_INVALID_ARG_TYPE`, `ERR_INVALID_ARG_VALUE` for a DataView that has lost its memory
    * @throws DmaBufError `EAGAIN` while the fences of devices that write the buffer have not signalled, `EACCES` for a
    *   descriptor that may only be written, `ERR_DMABUF_LOST` when the exporter no longer has the memory; what `target`
-   *   holds is not defined then
+   *   holds is not defined then. Of a buffer that others may hold: `EMFILE`, `EAGAIN` of `pthread_create`
    */
   read(target: ArrayBufferView, position = 0): number {
     const buffer = DmaBuf.#openOf(this);
@@ -473,8 +490,11 @@ export class DmaBuf implements Disposable {
    */
   text(options?: TextOptions): string {
     const buffer = DmaBuf.#openOf(this);
-    checkOptions(options, textOptions);
-    const { position = 0, length = Number.MAX_SAFE_INTEGER, encoding = 'utf8' } = options ?? {};
+    const {
+      position = 0,
+      length = Number.MAX_SAFE_INTEGER,
+      encoding = 'utf8',
+    } = readOptions(options, textOptions);
     checkInteger(position, 'position', 0, Number.MAX_SAFE_INTEGER);
     checkInteger(length, 'length', 0, Number.MAX_SAFE_INTEGER);
     if (encoding !== 'utf8' && encoding !== 'latin1') {
@@ -487,8 +507,8 @@ export class DmaBuf implements Disposable {
   }
 
   /**
-   * Copies bytes into the buffer, under CPU access. Never waits for a device: that is
-   * `await buffer.ready('write')`.
+   * Copies bytes into the buffer, under CPU access. Never waits for a device, whatever fences others add meanwhile: that
+   * is `await buffer.ready('write')`.
    *
    * @param source Not memory of this buffer that overlaps what is written: the order of bytes is not defined then.
    * @param position Where to start in the buffer, in bytes.
@@ -496,7 +516,8 @@ export class DmaBuf implements Disposable {
    * @throws TypeError `ERR_INVALID_ARG_TYPE`, `ERR_INVALID_ARG_VALUE` for a DataView that has lost its memory
    * @throws RangeError `ERR_OUT_OF_RANGE` when they would not all fit; nothing is copied then
    * @throws DmaBufError `EACCES` for a descriptor that is not readable and writable, `EAGAIN` while the fences of
-   *   devices that use the buffer have not signalled, `ERR_DMABUF_LOST` when the exporter no longer has the memory
+   *   devices that use the buffer have not signalled, `ERR_DMABUF_LOST` when the exporter no longer has the memory. Of a
+   *   buffer that others may hold: `EMFILE`, `EAGAIN` of `pthread_create`
    */
   write(source: ArrayBufferView, position = 0): number {
     const buffer = DmaBuf.#openOf(this);

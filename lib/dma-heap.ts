@@ -7,7 +7,6 @@ import {
   accessModeOf,
   checkFlag,
   checkName,
-  checkOptions,
   checkSignal,
   checkSize,
   closedError,
@@ -16,6 +15,7 @@ import {
   invalidType,
   isObject,
   outOfRange,
+  readOptions,
 } from './check.js';
 import { withDeviceAdvice } from './device-advice.js';
 import { type DeviceKind, heapFolder, isNamed, realPathOf, strangerAt } from './device-files.js';
@@ -66,7 +66,10 @@ export interface HeapInfo {
    * what to do. Absent when it is accessible.
    */
   error?: string;
-  /** Symbolic links beside it that name it too. Absent when there are none. */
+  /**
+   * What names it too: symbolic links beside it, and the other device of the default contiguous region, which has two since
+   * Linux 6.17. Absent when there are none.
+   */
   aliases?: string[];
 }
 
@@ -79,6 +82,12 @@ const contiguousNames = [
   'cma',
   'linux,cma-uncached',
 ];
+
+/** The default contiguous region since Linux 6.17. */
+const defaultRegion = contiguousNames[0] as string;
+
+/** What else it may be called: the kernel's document userspace-api/dma-buf-heaps. */
+const olderNames = new Set(['linux,cma', 'reserved', 'default-pool']);
 
 function kindOf(name: string): HeapKind {
   if (name === 'system_cc_shared') return 'shared';
@@ -134,7 +143,22 @@ function listHeaps(): HeapInfo[] {
     heaps.set(target, heap);
     heap.aliases = [...(heap.aliases ?? []), alias];
   }
+  joinDefaultRegion(heaps);
   return [...heaps.values()];
+}
+
+/**
+ * The default contiguous region has a second device under its older name. It is one heap: the newer name stands for it, unless
+ * only the older one may be used.
+ */
+function joinDefaultRegion(heaps: Map<string, HeapInfo>): void {
+  const newer = heaps.get(`${heapFolder}/${defaultRegion}`);
+  const [older, ...others] = [...heaps.values()].filter(({ name }) => olderNames.has(name));
+  // Of several, nobody knows which is the one.
+  if (newer === undefined || older === undefined || others.length > 0) return;
+  const [heap, other] = newer.accessible || !older.accessible ? [newer, older] : [older, newer];
+  heaps.delete(other.path);
+  heap.aliases = [other.name, ...(heap.aliases ?? []), ...(other.aliases ?? [])];
 }
 
 function namesOf(heaps: Map<string, HeapInfo>): string[] {
@@ -201,34 +225,30 @@ function openNative(path: string): NativeHandle {
 
 const readWrite = accessModeOf('read-write');
 
-/** Finds every fault of a request, and returns the access mode that it asks for. */
-function checkRequest(
-  size: number,
-  options: BufferOptions | undefined,
-  memory: MemoryKind,
-  names: readonly string[],
-): number {
+/** What a heap is asked for. */
+interface Request {
+  name: string | undefined;
+  accessMode: number;
+}
+
+/** Finds every fault of a request; the options have been read. */
+function checkRequest(size: number, options: BufferOptions, memory: MemoryKind): Request {
   checkSize(size);
-  let accessMode = readWrite;
-  let unchecked = false;
-  if (options !== undefined) {
-    checkOptions(options, names);
-    if (options.access !== undefined) accessMode = accessModeOf(options.access);
-    if (options.name !== undefined) checkName(options.name);
-    unchecked = checkFlag(options.unchecked, 'unchecked');
-  }
-  if (!unchecked) guardMemory(size, memory);
-  return accessMode;
+  const { access, name, unchecked } = options;
+  const accessMode = access === undefined ? readWrite : accessModeOf(access);
+  if (name !== undefined) checkName(name);
+  if (!checkFlag(unchecked, 'unchecked')) guardMemory(size, memory);
+  return { name, accessMode };
 }
 
 /** Known to this module alone, so that nobody else constructs. */
 const construct = Symbol('DmaHeap');
 
-/** The same as `heap.allocate()`, with a signal that has been looked at: signals may say something else the next time. */
+/** The same as `heap.allocate()`, with options that have been read, and a signal that has been looked at. */
 export let allocateOn: (
   heap: DmaHeap,
   size: number,
-  options: BufferOptions | undefined,
+  options: BufferOptions,
   signal: AbortSignal | undefined,
 ) => Promise<DmaBuf>;
 
@@ -247,9 +267,8 @@ export class DmaHeap implements Disposable {
 
   static {
     allocateOn = async (heap, size, options, signal) => {
-      const { name } = options ?? {};
-      const accessMode = checkRequest(size, options, DmaHeap.#openOf(heap).#memory, bufferOptions);
-      return await heap.#allocate(size, accessMode, { name, signal }, callSite(allocateOn));
+      const request = checkRequest(size, options, DmaHeap.#openOf(heap).#memory);
+      return await heap.#allocate(size, request, signal, callSite(allocateOn));
     };
   }
 
@@ -272,7 +291,7 @@ export class DmaHeap implements Disposable {
 
   /**
    * Every heap on this machine, whether this process may use it or not; `[]` where there is none. A heap that
-   * symbolic links name as well is listed once. Where the folder `/dev/dma_heap` may not be listed, it stands itself among
+   * symbolic links name as well is listed once, and so is the default contiguous region, which has two devices. Where the folder `/dev/dma_heap` may not be listed, it stands itself among
    * the heaps, with the error, for those that cannot be seen.
    */
   static list(): HeapInfo[] {
@@ -337,26 +356,22 @@ export class DmaHeap implements Disposable {
     options?: BufferOptions & { signal?: AbortSignal | undefined },
   ): Promise<DmaBuf> {
     const heap = DmaHeap.#openOf(this);
-    const accessMode = checkRequest(size, options, heap.#memory, cancellableOptions);
-    const signal = checkSignal(options?.signal);
+    const { signal: given, ...wanted } = readOptions(options, cancellableOptions);
+    const request = checkRequest(size, wanted, heap.#memory);
+    const signal = checkSignal(given);
     throwIfAborted(signal);
-    return await heap.#allocate(
-      size,
-      accessMode,
-      { name: options?.name, signal },
-      callSite(DmaHeap.prototype.allocate),
-    );
+    return await heap.#allocate(size, request, signal, callSite(DmaHeap.prototype.allocate));
   }
 
   #allocate(
     size: number,
-    accessMode: number,
-    options: { name: string | undefined; signal: AbortSignal | undefined },
+    { name, accessMode }: Request,
+    signal: AbortSignal | undefined,
     site: CallSite,
   ): Promise<DmaBuf> {
     return runAllocation(
       whileReserved(size, this.#memory, (done) => native.allocateAsync(this.#handle, size, accessMode, done)),
-      options,
+      { name, signal },
       this.#name,
       site,
     );
@@ -371,8 +386,8 @@ export class DmaHeap implements Disposable {
    */
   allocateSync(size: number, options?: BufferOptions): DmaBuf {
     const heap = DmaHeap.#openOf(this);
-    const accessMode = checkRequest(size, options, heap.#memory, bufferOptions);
-    return finishAllocation(native.allocateSync(heap.#handle, size, accessMode), options?.name, heap.#name);
+    const { name, accessMode } = checkRequest(size, readOptions(options, bufferOptions), heap.#memory);
+    return finishAllocation(native.allocateSync(heap.#handle, size, accessMode), name, heap.#name);
   }
 
   /** Closes the heap; buffers and pending allocations are not affected. Does nothing the second time. */

@@ -173,3 +173,10 @@ export function describeErrno(errno: number): readonly [name: string, text: stri
   known ??= parse();
   return known.get(-errno) ?? [`Unknown system error ${errno}`, 'unknown error'];
 }
+
+/** The negative errno that has a name; 0 where there is none of that name. */
+export function errnoOf(name: string): number {
+  known ??= parse();
+  for (const [number, [own]] of known) if (own === name) return -number;
+  return 0;
+}

@@ -33,7 +33,7 @@ export interface DmaBufErrorDetails {
  * Every failure that is not a bad argument.
  *
  * The message says what failed and, where one cure is likely, what to do, which is also in `hint`. `code` is the errno's name for an error of the
- * kernel (`'EINVAL'`), `'ETIMEDOUT'` for an option `timeout` that has passed, or one of:
+ * kernel (`'EINVAL'`), `'ETIMEDOUT'` for an option `timeout` that has passed or a process that keeps who looks at it waiting, or one of:
  *
  * - `ERR_DMABUF_CLOSED`: use after `close()`, or closed while it was waited for.
  * - `ERR_DMABUF_NOT_DMABUF`: the descriptor is another kind of file.
@@ -98,6 +98,10 @@ export function withoutHint({ message, hint }: DmaBufError): string {
   return hint === undefined ? message : message.slice(0, -hint.length - '. '.length);
 }
 
+/** What to do about a process that keeps who looks at it waiting. */
+export const adviceOnWaiting =
+  'That process has the kernel wait for a lock that it keeps, or for a file system that does not answer (FUSE, NFS): see to it';
+
 /** What to do about an error, where one thing is likely. */
 export function adviceFor(code: string, syscall?: string, path?: string): string | undefined {
   if (code === 'EMFILE') {
@@ -109,6 +113,13 @@ export function adviceFor(code: string, syscall?: string, path?: string): string
       return path?.startsWith('/proc/') ? adviceOnProcesses(path.split('/')[2]) : undefined;
     case 'open ENOENT':
       return path?.startsWith('/proc/') ? 'No such process, or it has no such descriptor' : undefined;
+    case 'read ETIMEDOUT':
+      return path?.startsWith('/proc/') ? adviceOnWaiting : undefined;
+    case 'pthread_create EAGAIN':
+      return (
+        'No thread could be made: raise the limit of this user (ulimit -u) or of its control group (pids.max; TasksMax= in ' +
+        'a systemd unit)'
+      );
     case 'DMA_HEAP_IOCTL_ALLOC ENOMEM':
       return 'The heap has no memory of that size left; a contiguous heap may be fragmented or too small (cma= on the kernel command line)';
     case 'DMA_HEAP_IOCTL_ALLOC EINVAL':

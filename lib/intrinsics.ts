@@ -33,9 +33,8 @@ export const unregister: (registry: Registry<never>, token: WeakKey) => void = u
   registryPrototype.unregister,
 ) as never;
 
-/** The items of an array, each read once: what is asked again may be something else. */
-export function itemsOf<T>(array: readonly T[]): T[] {
-  const { length } = array;
+/** The items of an array, or the first `length`, each read once: what is asked again may be something else. */
+export function itemsOf<T>(array: readonly T[], length: number = array.length): T[] {
   const items: T[] = [];
   for (let index = 0; index < length; index++) items[index] = array[index] as T;
   return items;

@@ -4,10 +4,10 @@ import {
   checkFd,
   checkInteger,
   checkName,
-  checkOptions,
   checkSize,
   invalidType,
   outOfRange,
+  readOptions,
 } from './check.js';
 import { withDeviceAdvice } from './device-advice.js';
 import { udmabufDevice } from './device-files.js';
@@ -87,21 +87,24 @@ function sizeOfMemfd(fd: number): number {
 
 function checkPiece(piece: MemfdRange, first: number, sizes: Map<number, number>): [number, number, number] {
   if (typeof piece !== 'object' || piece === null) throw invalidType('pieces', 'MemfdRanges', piece);
-  checkOptions(piece, memfdRange);
-  const fd = piece.memfd === undefined ? first : checkFd(piece.memfd, 'memfd');
+  const range = readOptions(piece, memfdRange);
+  const fd = range.memfd === undefined ? first : checkFd(range.memfd, 'memfd');
   const size = sizes.get(fd) ?? sizeOfMemfd(fd);
   sizes.set(fd, size);
-  checkInteger(piece.offset, 'offset', 0, Number.MAX_SAFE_INTEGER);
-  checkInteger(piece.size, 'size', 1, Number.MAX_SAFE_INTEGER);
-  for (const name of ['offset', 'size'] as const) {
-    if (piece[name] % native.pageSize !== 0) {
-      throw outOfRange(name, `a multiple of the page size, ${native.pageSize}`, piece[name]);
+  const offset = checkInteger(range.offset, 'offset', 0, Number.MAX_SAFE_INTEGER);
+  const length = checkInteger(range.size, 'size', 1, Number.MAX_SAFE_INTEGER);
+  for (const [name, value] of [
+    ['offset', offset],
+    ['size', length],
+  ] as const) {
+    if (value % native.pageSize !== 0) {
+      throw outOfRange(name, `a multiple of the page size, ${native.pageSize}`, value);
     }
   }
-  if (piece.offset + piece.size > size) {
-    throw outOfRange('size', `such that the range stays within the memfd's ${size} bytes`, piece.size);
+  if (offset + length > size) {
+    throw outOfRange('size', `such that the range stays within the memfd's ${size} bytes`, length);
   }
-  return [fd, piece.offset, piece.size];
+  return [fd, offset, length];
 }
 
 const hugetlbfs = 0x958458f6;
@@ -183,10 +186,9 @@ const memfdOptions: readonly string[] = ['name', 'hugePageSize'];
  * @returns The descriptor, close-on-exec; yours to close.
  * @throws DmaBufError `EMFILE`, `ENOMEM`, `ENODEV` or `EINVAL` for a huge page size that the kernel does not have
  */
-export function createMemfd(size: number, options: MemfdOptions = {}): number {
+export function createMemfd(size: number, options?: MemfdOptions): number {
   checkSize(size);
-  checkOptions(options, memfdOptions);
-  const { name = 'dmabuf', hugePageSize = 0 } = options;
+  const { name = 'dmabuf', hugePageSize = 0 } = readOptions(options, memfdOptions);
   checkInteger(hugePageSize, 'hugePageSize', 0, 2 ** 40);
   if (Math.log2(hugePageSize || 1) % 1 !== 0)
     throw outOfRange('hugePageSize', 'a power of two', hugePageSize);

@@ -60,8 +60,10 @@ export interface Native {
   isDmaBuf(fd: number): boolean;
   /** Throws unless the descriptor still refers to the file that it was taken for. */
   verify(handle: NativeHandle): void;
-  /** [0] = fd, [1] = inode, [2] = size in bytes */
+  /** [0] = fd, [1] = inode, [2] = size in bytes. From now on others may hold the file. */
   describe(handle: NativeHandle): void;
+  /** The same of a buffer, without the fd: what nobody was told is nobody else's. */
+  measure(handle: NativeHandle): void;
   /** Closes, and lets go of the mappings; or throws and stays open. True for a buffer that was lost. */
   close(handle: NativeHandle): true | undefined;
   /** Whether an access to a mapping of the buffer was answered with SIGBUS. */
@@ -77,6 +79,8 @@ export interface Native {
   listHandles(numbers: Float64Array): number;
   setName(handle: NativeHandle, name: string): void;
   beginCpuAccess(handle: NativeHandle, direction: number): void;
+  /** False, and nothing has begun, while fences have not signalled: never waits for them. */
+  tryBeginCpuAccess(handle: NativeHandle, direction: number): boolean;
   endCpuAccess(handle: NativeHandle, direction: number): void;
 
   /** [0] = the mapping's id */
@@ -90,11 +94,6 @@ export interface Native {
   write(handle: NativeHandle, source: Uint8Array, position: number): void;
 
   isReady(handle: NativeHandle, direction: number): boolean;
-  beginCpuAccessAsync(
-    handle: NativeHandle,
-    direction: number,
-    done: (errno: number, syscall: string | undefined) => void,
-  ): void;
   /** Calls `done` once, with 0 or a negative errno. A pending wait keeps the event loop alive. */
   poll(handle: NativeHandle, direction: number, done: (errno: number) => void): number;
   cancelPoll(wait: number): void;
@@ -146,7 +145,7 @@ export interface Native {
   /** Closes so many numbers of descriptors; what may keep it waiting, on another thread. */
   closeNumbers(numbers: Float64Array, count: number): void;
   /** A copy of a handle's descriptor, or of a descriptor, for `send()`. */
-  hold(isHandle: boolean, handleOrFd: number): NativeHandle;
+  hold(channel: NativeHandle, isHandle: boolean, handleOrFd: number): NativeHandle;
   /** Copies the bytes of the message that has been received, as many as there is room for. */
   takeMessage(data: Uint8Array): void;
   /**

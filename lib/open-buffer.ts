@@ -12,7 +12,7 @@ export class OpenBuffer {
   handle: NativeHandle;
   private knownFd: number;
   private knownInode: number;
-  private knownSize: number; // 0 until the addon has described the buffer
+  private knownSize: number; // 0 until the addon has measured the buffer
   /** Whether the buffer was lost before it was closed. */
   private knownLost: boolean;
   /** Whether `close()` or `release()` failed: some mappings may be gone, and others not. */
@@ -38,18 +38,21 @@ export class OpenBuffer {
 
   /** -1 once closed. */
   get fd(): number {
-    if (this.knownSize === 0 && this.handle >= 0) this.describe();
+    if (this.knownFd < 0 && this.handle >= 0) {
+      native.describe(this.handle);
+      this.knownFd = native.registers[0] as number;
+    }
     return this.knownFd;
   }
 
   get inode(): number {
-    if (this.knownSize === 0) checkOpen(this).describe();
+    if (this.knownSize === 0) checkOpen(this).measure();
     return this.knownInode;
   }
 
   /** Bytes. */
   get size(): number {
-    if (this.knownSize === 0) checkOpen(this).describe();
+    if (this.knownSize === 0) checkOpen(this).measure();
     return this.knownSize;
   }
 
@@ -68,9 +71,8 @@ export class OpenBuffer {
     return this.knownSize === 0 ? {} : { inode: this.knownInode, size: this.knownSize };
   }
 
-  private describe(): void {
-    native.describe(this.handle);
-    this.knownFd = native.registers[0] as number;
+  private measure(): void {
+    native.measure(this.handle);
     this.knownInode = native.registers[1] as number;
     this.knownSize = native.registers[2] as number;
   }
@@ -89,9 +91,21 @@ export class OpenBuffer {
   begin(direction: number): Uint8Array {
     const bytes = this.wholeBytes();
     native.beginCpuAccess(this.handle, direction);
+    this.count(direction);
+    return bytes;
+  }
+
+  /** The same where no fence has to be waited for; undefined where one has not signalled. */
+  tryBegin(direction: number): Uint8Array | undefined {
+    const bytes = this.wholeBytes();
+    if (!native.tryBeginCpuAccess(this.handle, direction)) return undefined;
+    this.count(direction);
+    return bytes;
+  }
+
+  private count(direction: number): void {
     this.accesses ??= [0, 0, 0, 0];
     (this.accesses[direction] as number)++;
-    return bytes;
   }
 
   end(direction: number): void {
@@ -112,31 +126,6 @@ export class OpenBuffer {
       site,
       "waiting for the buffer's fences",
     );
-  }
-
-  /** Like `begin()`, on the thread pool, for when START may sleep. */
-  async beginOnThreadPool(direction: number, limits: Limits, site: CallSite): Promise<Uint8Array> {
-    this.waits ??= new PendingWaits();
-    await this.waits.run<void>(
-      (done) => {
-        let cancelled = false;
-        native.beginCpuAccessAsync(this.handle, direction, (errno, syscall) => {
-          if (!cancelled) done(errno, undefined, syscall);
-          // Nobody wants it any more: end what has begun after all. A closed buffer needs no end.
-          else if (errno === 0 && this.handle >= 0) native.endCpuAccess(this.handle, direction);
-        });
-        return () => {
-          cancelled = true;
-        };
-      },
-      limits,
-      site,
-      "waiting for the buffer's fences",
-    );
-    checkOpen(this);
-    this.accesses ??= [0, 0, 0, 0];
-    (this.accesses[direction] as number)++;
-    return this.wholeBytes();
   }
 
   /**

@@ -4,7 +4,6 @@ import {
   checkDuration,
   checkFlag,
   checkInteger,
-  checkOptions,
   checkSize,
   closedError,
   illegalConstructor,
@@ -12,8 +11,9 @@ import {
   invalidValue,
   isObject,
   outOfRange,
+  readOptions,
 } from './check.js';
-import type { DmaBuf } from './dma-buf.js';
+import { type DmaBuf, tryToClear } from './dma-buf.js';
 import { callSite, DmaBufError } from './errors.js';
 import { apply, register, unregister } from './intrinsics.js';
 import { markUncloneable, showDetails } from './present.js';
@@ -192,12 +192,17 @@ export class DmaBufPool implements Disposable {
    * @throws TypeError `ERR_INVALID_ARG_VALUE` for `zero` with an access that does not allow to clear a buffer
    * @throws RangeError `ERR_OUT_OF_RANGE`
    */
-  constructor(size: number, options: PoolOptions = {}) {
+  constructor(size: number, options?: PoolOptions) {
     this.#size = checkSize(size);
-    checkOptions(options, poolOptions);
-    const { max = 8, min = 0, idleTimeout = 10_000, zero, from, name, access, unchecked } = options;
-    const request = { from, name, access, unchecked };
-    checkAllocation(size, request);
+    const wanted = readOptions(options, poolOptions);
+    const { max = 8, min = 0, idleTimeout = 10_000, zero, from, name, access, unchecked } = wanted;
+    // A list may be another by the time of the next allocation.
+    const request = {
+      from: checkAllocation(size, { from, name, access, unchecked }),
+      name,
+      access,
+      unchecked,
+    };
     this.#max = checkInteger(max, 'max', 1, 2 ** 20);
     this.#min = checkInteger(min, 'min', 0, 2 ** 20);
     if (min > this.#max) throw outOfRange('min', `at most ${this.#max}, which is max`, min);
@@ -375,9 +380,8 @@ export class DmaBufPool implements Disposable {
   /** Makes a buffer ready for its next user, where no device uses it. */
   #prepare(buffer: DmaBuf): 'ready' | 'busy' | 'unusable' {
     try {
-      if (!buffer.isReady('read-write')) return 'busy';
-      if (this.#zero) buffer.withCpuAccessSync('write', (bytes) => void bytes.fill(0));
-      return 'ready';
+      const isReady = this.#zero ? tryToClear(buffer) : buffer.isReady('read-write');
+      return isReady ? 'ready' : 'busy';
     } catch {
       // Somebody closed it, or its descriptor, after giving it back; or it cannot be cleared. A new one comes cleared.
       return 'unusable';

@@ -151,9 +151,7 @@ function checkStale({ file }: Place, path: string): void {
 
 function replaceIn<T>(place: Place, path: string, bind: () => T): T {
   checkStale(place, path);
-  const { folder } = place;
-  const lock = lockFolder(folder.fd, folder.path);
-  if (lock === 'busy') throw inUse(path, 'Another server of this user keeps the folder locked (flock)');
+  const lock = lockFolder(place.folder.path);
   try {
     checkStale(place, path);
     unlinkSync(place.file);
@@ -269,11 +267,10 @@ function withPlaceToBind<T>(path: string, use: (place: Place) => T): T {
 /** Starts to listen; `toChannel` makes channels of connections. */
 export function listenAt(
   path: string,
-  options: ServerOptions | undefined,
+  { mode = 0o600 }: ServerOptions,
   toChannel: (handle: NativeHandle) => DmaBufChannel,
 ): DmaBufServer {
   const address = socketAddress(path);
-  const { mode = 0o600 } = options ?? {};
   checkInteger(mode, 'mode', 0, 0o777);
   const serve = (handle: NativeHandle, toFile: () => SocketFile | undefined): DmaBufServer => {
     try {

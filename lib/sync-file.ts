@@ -89,6 +89,9 @@ const construct = Symbol('SyncFile');
 
 /** The addon's handle of an open SyncFile. */
 export let handleOfSyncFile: (file: SyncFile) => NativeHandle;
+
+/** Whether a value is a SyncFile of this copy's: asks no proxy, unlike instanceof. */
+export let isSyncFile: (value: unknown) => value is SyncFile;
 /** Makes the SyncFile of a handle that the addon has just yielded. */
 export let createSyncFile: (handle: NativeHandle, place?: number) => SyncFile;
 
@@ -111,6 +114,7 @@ export class SyncFile implements Disposable {
   readonly #waits = new PendingWaits();
 
   static {
+    isSyncFile = (value): value is SyncFile => isObject(value) && #handle in value;
     handleOfSyncFile = (file) => SyncFile.#openOf(file).#handle;
     createSyncFile = (handle, place) => new SyncFile(handle, construct, place);
   }
@@ -164,7 +168,7 @@ export class SyncFile implements Disposable {
     for (let index = 0; index < more.length; index++) files[index + 2] = more[index];
     for (let index = 0; index < files.length; index++) {
       const file = files[index];
-      if (!(file instanceof SyncFile)) throw invalidType('files', 'SyncFiles', file);
+      if (!isSyncFile(file)) throw invalidType('files', 'SyncFiles', file);
     }
     const handles = new Float64Array(files.length);
     let known = 0;
@@ -203,7 +207,7 @@ export class SyncFile implements Disposable {
     if (own.length === 0) throw outOfRange('files', 'one SyncFile or more', 'an empty array');
     for (let index = 0; index < own.length; index++) {
       const file: unknown = own[index];
-      if (!isObject(file) || !(#handle in file)) throw invalidType('files', 'an array of SyncFiles', file);
+      if (!isSyncFile(file)) throw invalidType('files', 'an array of SyncFiles', file);
       SyncFile.#openOf(file);
     }
     const limits = checkWaitOptions(options);

@@ -16,14 +16,14 @@ interface UdmabufRequest {
 }
 
 /** The size in whole pages; throws what speaks against this source. */
-function checkRequest(size: number, options: UdmabufRequest | undefined): number {
-  if (options?.access !== undefined && options.access !== 'read-write') {
+function checkRequest(size: number, { access, unchecked }: UdmabufRequest): number {
+  if (access !== undefined && access !== 'read-write') {
     throw new DmaBufError("ENOTSUP: udmabuf makes descriptors with access 'read-write' only", {
       code: 'ENOTSUP',
     });
   }
   const whole = Math.ceil(size / native.pageSize) * native.pageSize;
-  if (options?.unchecked !== true) guardMemory(whole, 'charged');
+  if (unchecked !== true) guardMemory(whole, 'charged');
   checkTotal(whole);
   return whole;
 }
@@ -31,7 +31,7 @@ function checkRequest(size: number, options: UdmabufRequest | undefined): number
 /** Allocates a memfd of its own behind a dma-buf, on the thread pool. The arguments have been checked. */
 export async function allocateUdmabuf(
   size: number,
-  options: (UdmabufRequest & { signal?: AbortSignal | undefined }) | undefined,
+  options: UdmabufRequest & { signal: AbortSignal | undefined },
 ): Promise<DmaBuf> {
   const whole = checkRequest(size, options);
   const site = callSite(allocateUdmabuf);
@@ -46,8 +46,8 @@ export async function allocateUdmabuf(
 }
 
 /** Allocates a memfd of its own behind a dma-buf. The arguments have been checked. */
-export function allocateUdmabufSync(size: number, options: UdmabufRequest | undefined): DmaBuf {
+export function allocateUdmabufSync(size: number, options: UdmabufRequest): DmaBuf {
   const whole = checkRequest(size, options);
   const handle = withDeviceAdvice(udmabufDevice, 'udmabuf', () => native.allocateUdmabufSync(whole));
-  return finishAllocation(handle, options?.name, 'udmabuf');
+  return finishAllocation(handle, options.name, 'udmabuf');
 }

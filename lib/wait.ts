@@ -1,5 +1,5 @@
 import { onAbort, throwIfAborted } from './abort.js';
-import { checkDuration, checkOptions, checkSignal, closedError } from './check.js';
+import { checkDuration, checkSignal, closedError, readOptions } from './check.js';
 import { atCallSite, type CallSite, createError, DmaBufError } from './errors.js';
 import { ceil, OwnPromise } from './intrinsics.js';
 import { Queue, type Queued } from './queue.js';
@@ -20,22 +20,14 @@ export type Limits = Readonly<WaitOptions>;
 export const waitOptions: readonly string[] = ['signal', 'timeout'];
 const noLimits: Limits = {};
 
-/**
- * Finds every fault of the options; throws the signal's reason when it has aborted already.
- *
- * @param names What options there are besides those of a wait.
- */
-export function checkWaitOptions(
-  options: WaitOptions | undefined,
-  names: readonly string[] = waitOptions,
-): Limits {
+/** Finds every fault of the options; throws the signal's reason when it has aborted already. */
+export function checkWaitOptions(options: WaitOptions | undefined): Limits {
   if (options === undefined) return noLimits;
-  checkOptions(options, names);
-  const timeout = options.timeout;
+  const { timeout, signal } = readOptions(options, waitOptions);
   if (timeout !== undefined) checkDuration(timeout, 'timeout');
-  const signal = checkSignal(options.signal);
-  throwIfAborted(signal);
-  return { signal, timeout };
+  const usable = checkSignal(signal);
+  throwIfAborted(usable);
+  return { signal: usable, timeout };
 }
 
 /** Settles a wait, and says whether it was the first to do so: only then has anybody got the value. */

@@ -1,5 +1,6 @@
 import { constants } from 'node:os';
 import { createError, DmaBufError } from '../errors.js';
+import { configured, kernelConfig } from '../kernel-config.js';
 import { native } from '../native.js';
 import { whyRootMayNot } from '../rights.js';
 import type { BufferUsage } from './snapshot.js';
@@ -95,10 +96,19 @@ function checkCount(text: string, found: number): void {
   throw new DmaBufError(`${code}: ${what}`, { code, path });
 }
 
+function adviceOnMissing(): string {
+  const config = kernelConfig();
+  const isMissing = config && configured(config, 'CONFIG_DEBUG_FS') === 'n';
+  const without = 'the kernel was built without CONFIG_DEBUG_FS';
+  const unmounted = 'debugfs is not mounted (mount -t debugfs debugfs /sys/kernel/debug)';
+  if (config === undefined) return `${unmounted}, or ${without}`;
+  return isMissing ? without : unmounted;
+}
+
 function explain(errno: number, syscall: string): DmaBufError {
   const advice =
     errno === -constants.errno.ENOENT
-      ? 'debugfs is not mounted (mount -t debugfs debugfs /sys/kernel/debug), or the kernel was built without CONFIG_DEBUG_FS'
+      ? adviceOnMissing()
       : (whyRootMayNot('DAC_OVERRIDE') ?? 'debugfs is for root alone');
   return createError(errno, syscall, path, advice);
 }

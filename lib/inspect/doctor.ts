@@ -13,12 +13,14 @@ import {
   machineLimit,
 } from '../memory-limits.js';
 import { native } from '../native.js';
-import { adviceOnProcesses, hasCapability } from '../rights.js';
+import { hasCapability } from '../rights.js';
 import { textOf } from '../text-file.js';
 import { defaultPinFolder, surveyBpf, surveyPinned } from './bpf.js';
 import { surveyDebugfs } from './debugfs.js';
 import { listDevices, type MemoryDevice } from './devices.js';
 import { surveyProcfs, whatProcHides } from './procfs.js';
+import type { Unreadable } from './snapshot.js';
+import { adviceOnUnreadable, causesOf } from './unreadable.js';
 
 /** One thing that was looked at. */
 export interface Finding {
@@ -190,20 +192,20 @@ async function examineDebugfs(): Promise<Finding> {
   }
 }
 
+/** What the finding about processes is, of those that could not be read. */
+export function findingOnProcesses(unreadable: readonly Unreadable[]): Finding {
+  const subject = 'processes';
+  if (unreadable.length === 0)
+    return ok(subject, 'the descriptors and mappings of every visible process can be read');
+  const causes = causesOf(unreadable).join(', ');
+  const text = `${unreadable.length} of the visible processes could not be read (${causes})`;
+  return bad('warn', subject, text, adviceOnUnreadable(unreadable));
+}
+
 async function examineProcesses(): Promise<Finding[]> {
   const findings: Finding[] = [];
   try {
-    const { unreadable } = await surveyProcfs();
-    findings.push(
-      unreadable.length === 0
-        ? ok('processes', 'the descriptors and mappings of every visible process can be read')
-        : bad(
-            'warn',
-            'processes',
-            `${unreadable.length} of the visible processes may not be read`,
-            adviceOnProcesses(),
-          ),
-    );
+    findings.push(findingOnProcesses((await surveyProcfs()).unreadable));
   } catch (error) {
     findings.push({ ...refusal('processes', error), status: 'fail' });
   }

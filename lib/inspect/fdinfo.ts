@@ -53,7 +53,9 @@ export function parseFdInfo(text: string | Uint8Array): DmaBufInfo | undefined {
  * Reads and parses `/proc/<pid>/fdinfo/<fd>`; `undefined` when the descriptor is not a dma-buf's.
  *
  * @param pid A process id, or `'self'`.
- * @throws DmaBufError `ENOENT` (no such process or descriptor), `EACCES` (the process is another user's)
+ * @throws DmaBufError `ENOENT` (no such process or descriptor), `EACCES` (the process is another user's), `ETIMEDOUT` (it has
+ *   kept this waiting for a second, and is not asked again before it lets go), `EAGAIN` (no thread could be made to look at
+ *   another process)
  * @throws TypeError `ERR_INVALID_ARG_TYPE`
  * @throws RangeError `ERR_OUT_OF_RANGE`
  */

@@ -1,5 +1,5 @@
 import { resolve } from 'node:path';
-import { checkInteger, checkOptions, invalidType, outOfRange } from '../check.js';
+import { checkInteger, invalidType, outOfRange, readOptions } from '../check.js';
 import { DmaBufError } from '../errors.js';
 import { native } from '../native.js';
 import { defaultPinFolder, explainBpf } from './bpf.js';
@@ -41,9 +41,8 @@ const writableByOthers = 0o022;
  * @throws TypeError `ERR_INVALID_ARG_TYPE`; `ERR_INVALID_ARG_VALUE` for an option that does not exist
  * @throws RangeError `ERR_OUT_OF_RANGE`
  */
-export function pinSync(options: PinOptions = {}): string[] {
-  checkOptions(options, pinOptions);
-  const { folder = defaultPinFolder, mode = 0o444, gid, holders = false } = options;
+export function pinSync(options?: PinOptions): string[] {
+  const { folder = defaultPinFolder, mode = 0o444, gid, holders = false } = readOptions(options, pinOptions);
   checkSnapshotOptions({ pinned: folder });
   checkInteger(mode, 'option mode', 0, 0o777);
   if ((mode & writableByOthers) !== 0) {

@@ -1,5 +1,6 @@
-import { checkInteger, checkOptions, invalidType, outOfRange } from '../check.js';
+import { checkInteger, invalidType, outOfRange, readOptions } from '../check.js';
 import { atCallSite, callSite, DmaBufError } from '../errors.js';
+import { isArray, itemsOf } from '../intrinsics.js';
 import { defaultPinFolder } from './bpf.js';
 import { collect, collectFrom } from './collect.js';
 
@@ -76,7 +77,8 @@ export interface Unreadable {
   pid: number;
   /**
    * The errno's name: `'EACCES'` (another user's process), `'ESRCH'` (asked for by `pids`, and not there), `'ETIMEDOUT'` (it
-   * keeps its memory map locked), `'EOVERFLOW'` (a figure of 2^53 or more, which no dma-buf of the kernel's has), or another.
+   * keeps its memory map locked, or the lock of a file that it has put in a dma-buf's place), `'EAGAIN'` (no thread could be
+   * made to look at it), `'EOVERFLOW'` (a figure of 2^53 or more, which no dma-buf of the kernel's has), or another.
    */
   error: string;
   /** What could not be read. */
@@ -152,8 +154,8 @@ const sources: readonly unknown[] = ['auto', 'procfs', 'bpf', 'debugfs', 'sysfs'
 
 function checkPids(pids: unknown): number[] | undefined {
   if (pids === undefined) return undefined;
-  if (!Array.isArray(pids)) throw invalidType('option pids', 'an array of process ids', pids);
-  return pids.map((pid) => checkInteger(pid, 'process id in the option pids', 1, 2 ** 31 - 1));
+  if (!isArray(pids)) throw invalidType('option pids', 'an array of process ids', pids);
+  return itemsOf(pids).map((pid) => checkInteger(pid, 'process id in the option pids', 1, 2 ** 31 - 1));
 }
 
 /** The options, checked. */
@@ -165,12 +167,13 @@ export interface CheckedOptions {
 }
 
 /** Checks what the user gave. */
-export function checkSnapshotOptions(
-  options: SnapshotOptions = {},
-  names: readonly string[] = optionNames,
-): CheckedOptions {
-  checkOptions(options, names);
-  const { source = 'auto', devices = false, pinned = defaultPinFolder } = options;
+export function checkSnapshotOptions(options: SnapshotOptions | undefined): CheckedOptions {
+  const {
+    source = 'auto',
+    devices = false,
+    pinned = defaultPinFolder,
+    pids,
+  } = readOptions(options, optionNames);
   if (typeof source !== 'string') throw invalidType('option source', 'a string', source);
   if (!sources.includes(source)) {
     throw outOfRange('option source', "'auto', 'procfs', 'bpf', 'debugfs' or 'sysfs'", source);
@@ -180,7 +183,7 @@ export function checkSnapshotOptions(
   if (pinned === '' || pinned.includes('\0') || Buffer.byteLength(pinned) > 4000) {
     throw outOfRange('option pinned', 'the path of a folder', pinned);
   }
-  return { pids: checkPids(options.pids), source, devices, pinned };
+  return { pids: checkPids(pids), source, devices, pinned };
 }
 
 /**

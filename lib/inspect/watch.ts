@@ -1,5 +1,5 @@
 import { onAbort, throwIfAborted } from '../abort.js';
-import { checkDuration, checkSignal } from '../check.js';
+import { checkDuration, checkSignal, readOptions } from '../check.js';
 import { atCallSite, callSite, DmaBufError } from '../errors.js';
 import { OwnPromise } from '../intrinsics.js';
 import {
@@ -31,9 +31,9 @@ export interface WatchOptions extends SnapshotOptions {
  * @throws TypeError `ERR_INVALID_ARG_TYPE`; `ERR_INVALID_ARG_VALUE` for an option that does not exist
  * @throws RangeError `ERR_OUT_OF_RANGE`
  */
-export function watch(options: WatchOptions = {}): AsyncGenerator<Snapshot, void, undefined> {
-  const what = checkSnapshotOptions(options, [...optionNames, 'interval', 'signal']);
-  const { interval = 1000, signal } = options;
+export function watch(options?: WatchOptions): AsyncGenerator<Snapshot, void, undefined> {
+  const { interval = 1000, signal, ...rest } = readOptions(options, [...optionNames, 'interval', 'signal']);
+  const what = checkSnapshotOptions(rest);
   const pause: Pause = {
     length: checkDuration(interval, 'option interval'),
     signal: checkSignal(signal),

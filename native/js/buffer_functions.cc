@@ -7,13 +7,16 @@
 namespace dmabuf {
 namespace {
 
-napi_value AddBuffer(Call& call, UniqueFd fd, const FileStatus& status) {
-  return call.Yield(call.addon().handles->Add(HandleKind::kDmaBuf, std::move(fd), status));
+// Of a buffer that others hold, too.
+uint32_t AddShared(Call& call, UniqueFd fd, const FileStatus& status) {
+  Handles& handles = *call.addon().handles;
+  const uint32_t slot = handles.Add(HandleKind::kDmaBuf, std::move(fd), status);
+  Share(*handles.Find(slot), nullptr);
+  return slot;
 }
 
-// Leaves what JavaScript shows of a buffer in the registers.
+// Leaves what JavaScript shows of a file in the registers, its number apart.
 void Describe(AddonData& addon, const Handle& handle) {
-  addon.registers[0] = handle.fd.get();
   addon.registers[1] = static_cast<double>(handle.identity.inode);
   addon.registers[2] = static_cast<double>(handle.size);
 }
@@ -31,11 +34,11 @@ napi_value ImportFd(Call& call) {
     const Result<void> marked = SetCloseOnExec(fd);
     if (!marked) return call.Fail(marked.error()), nullptr;
     Redeem(fd);
-    return call.YieldTaken(call.addon().handles->Add(HandleKind::kDmaBuf, UniqueFd(fd), file->status));
+    return call.YieldTaken(AddShared(call, UniqueFd(fd), file->status));
   }
   Result<UniqueFd> copy = Duplicate(fd);
   if (!copy) return call.Fail(copy.error()), nullptr;
-  return AddBuffer(call, std::move(*copy), file->status);
+  return call.Yield(AddShared(call, std::move(*copy), file->status));
 }
 
 napi_value IsDmaBufFd(Call& call) {
@@ -53,6 +56,14 @@ napi_value DescribeHandle(Call& call) {
   Lend(*handle);
   // The number is told even where nothing else of the file can be.
   call.addon().registers[0] = handle->fd.get();
+  if (!handle->identified && !call.CheckIdentity(*handle)) return nullptr;
+  Describe(call.addon(), *handle);
+  return nullptr;
+}
+
+napi_value MeasureBuffer(Call& call) {
+  Handle* handle = nullptr;
+  if (!call.Read(0, HandleKind::kDmaBuf, &handle)) return nullptr;
   if (!handle->identified && !call.CheckIdentity(*handle)) return nullptr;
   Describe(call.addon(), *handle);
   return nullptr;
@@ -110,12 +121,11 @@ napi_value DuplicateHandle(Call& call) {
   Result<UniqueFd> copy = Duplicate(handle->fd.get());
   if (!copy) return call.Fail(copy.error()), nullptr;
   const FileStatus status{handle->identity, handle->size, false, 0};
-  const bool received = handle->received;
-  const auto sender = handle->sender;
+  // What is sent of the one is shared by the other.
+  const std::shared_ptr<Sender> sender = handle->sender;
+  Share(*handle, sender);
   const uint32_t duplicate = call.addon().handles->Add(handle->kind, std::move(*copy), status);
-  Handle* made = call.addon().handles->Find(duplicate);
-  made->received = received;
-  made->sender = sender;
+  Share(*call.addon().handles->Find(duplicate), sender);
   return call.Yield(duplicate);
 }
 
@@ -158,6 +168,16 @@ napi_value BeginAccess(Call& call) {
   if (IsLost(*handle)) return call.Fail("ERR_DMABUF_LOST"), nullptr;
   const Result<void> begun = BeginCpuAccess(handle->fd.get(), static_cast<CpuAccess>(access));
   return begun ? nullptr : call.FailFor(*handle, begun.error());
+}
+
+napi_value TryBeginAccess(Call& call) {
+  Handle* handle = nullptr;
+  uint32_t access = 0;
+  if (!call.Read(0, HandleKind::kDmaBuf, &handle) || !call.Read(1, &access)) return nullptr;
+  if (IsLost(*handle)) return call.Fail("ERR_DMABUF_LOST"), nullptr;
+  const Result<bool> begun =
+      TryBeginCpuAccess(handle->fd.get(), static_cast<CpuAccess>(access), FencesOf(*handle));
+  return begun ? call.Boolean(*begun) : call.FailFor(*handle, begun.error());
 }
 
 napi_value EndAccess(Call& call) {

@@ -1,6 +1,6 @@
 #include "js/functions.h"
+#include "os/descriptor_look.h"
 #include "os/fdinfo.h"
-#include "os/file.h"
 
 namespace dmabuf {
 namespace {
@@ -52,16 +52,8 @@ napi_value ReadFdInfoOf(Call& call) {
   int32_t pid = 0;
   int32_t fd = 0;
   if (!call.Read(0, &pid) || !call.Read(1, &fd)) return nullptr;
-  const FdInfoPath path = PathOfFdInfo(pid, fd);
-  const Result<UniqueFd> file = OpenForReading(path.text);
-  if (!file) return call.Fail(file.error(), path.text), nullptr;
-  // Not of any file: to print an epoll's, the kernel waits for a lock that somebody may hold.
-  const Result<bool> may_be = MayBeDmaBuf(pid, fd);
-  if (!may_be) return call.Fail(may_be.error(), path.text), nullptr;
-  if (!*may_be) return nullptr;
-  FdInfoText buffer;
-  const Result<std::string_view> text = ReadFdInfo(file->get(), &buffer);
-  if (!text) return call.Fail(text.error(), path.text), nullptr;
+  const Result<std::string> text = ReadFdInfoOf(pid, fd);
+  if (!text) return call.Fail(text.error(), PathOfFdInfo(pid, fd).text), nullptr;
   const std::optional<FdInfo> info = ParseFdInfo(*text);
   return info ? ToJs(call, *info) : nullptr;
 }

@@ -33,23 +33,6 @@ napi_value IsReadyFor(Call& call) {
   return ready ? call.Boolean(*ready) : call.FailFor(*handle, ready.error());
 }
 
-napi_value BeginAccessAsync(Call& call) {
-  Handle* handle = nullptr;
-  uint32_t access = 0;
-  if (!call.Read(0, HandleKind::kDmaBuf, &handle) || !call.Read(1, &access) || !call.CheckIdentity(*handle)) {
-    return nullptr;
-  }
-  Result<UniqueFd> copy = Duplicate(handle->fd.get());
-  if (!copy) return call.Fail(copy.error()), nullptr;
-  const auto work = [access](int file) -> Result<UniqueFd> {
-    const Result<void> begun = BeginCpuAccess(file, static_cast<CpuAccess>(access));
-    if (!begun) return begun.error();
-    return UniqueFd();
-  };
-  QueueJob(call, "dmabuf.cpuAccess", std::move(*copy), work, call.argument(2));
-  return nullptr;
-}
-
 napi_value StartPoll(Call& call) {
   Handle* handle = nullptr;
   uint32_t slot = 0;
@@ -94,11 +77,17 @@ napi_value ImportSyncFileFd(Call& call) {
     const Result<void> marked = SetCloseOnExec(fd);
     if (!marked) return call.Fail(marked.error()), nullptr;
     Redeem(fd);
-    return call.YieldTaken(call.addon().handles->Add(HandleKind::kSyncFile, UniqueFd(fd), *status));
+    const uint32_t taken = call.addon().handles->Add(HandleKind::kSyncFile, UniqueFd(fd), *status);
+    Share(*call.addon().handles->Find(taken), nullptr);
+    return call.YieldTaken(taken);
   }
   Result<UniqueFd> copy = Duplicate(fd);
   if (!copy) return call.Fail(copy.error()), nullptr;
-  return AddSyncFile(call, std::move(*copy));
+  const Result<FileStatus> status = StatusOf(copy->get());
+  if (!status) return call.Fail(status.error()), nullptr;
+  const uint32_t made = call.addon().handles->Add(HandleKind::kSyncFile, std::move(*copy), *status);
+  Share(*call.addon().handles->Find(made), nullptr);
+  return call.Yield(made);
 }
 
 napi_value ExportFences(Call& call) {

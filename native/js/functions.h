@@ -17,6 +17,7 @@ napi_value AllocateAsync(
 napi_value ImportFd(Call& call);         // (fd, take: boolean) => handle
 napi_value IsDmaBufFd(Call& call);       // (fd) => boolean
 napi_value DescribeHandle(Call& call);   // (handle) => void; [0..2] = fd, inode, size
+napi_value MeasureBuffer(Call& call);    // (handle) => void; [1], [2] = inode, size; the fd stays unknown
 napi_value VerifyHandle(Call& call);     // (handle) => void
 napi_value CloseHandle(Call& call);      // (handle) => true when it was lost, else undefined
 napi_value IsLostHandle(Call& call);     // (handle) => boolean
@@ -26,6 +27,7 @@ napi_value DuplicateHandle(Call& call);  // (handle) => handle of the same kind
 napi_value ListHandles(Call& call);      // (Float64Array) => count of handles; see lib/native.ts
 napi_value SetName(Call& call);          // (handle, name: string) => void
 napi_value BeginAccess(Call& call);      // (handle, direction) => void
+napi_value TryBeginAccess(Call& call);   // (handle, direction) => boolean; false while fences are pending
 napi_value EndAccess(Call& call);        // (handle, direction) => void
 
 // mapping_functions.cc
@@ -39,7 +41,6 @@ napi_value WriteBytes(Call& call);             // (handle, source: Uint8Array, p
 
 // fence_functions.cc
 napi_value IsReadyFor(Call& call);            // (handle, direction) => boolean
-napi_value BeginAccessAsync(Call& call);      // (handle, direction, done: (0 | -errno, call) => void) => void
 napi_value StartPoll(Call& call);             // (handle, direction, done: (0 | -errno) => void) => wait
 napi_value WaitOnThread(Call& call);          // () => void; before the first StartPoll
 napi_value CancelPoll(Call& call);            // (wait) => void
@@ -67,7 +68,7 @@ napi_value DescribePeer(Call& call);       // (handle) => void; [0..2] = pid, ui
 napi_value LimitMessages(Call& call);      // (handle, bytes: 0 to leave it) => bytes
 napi_value SendOnChannel(Call& call);   // (handle, data: Uint8Array, count) => 0 | -EAGAIN; see lib/native.ts
 napi_value CloseNumbers(Call& call);    // (numbers: Float64Array, count: number) => void
-napi_value HoldForSending(Call& call);  // (isHandle: boolean, handle or fd) => handle
+napi_value HoldForSending(Call& call);  // (channel, isHandle: boolean, handle or fd) => handle
 napi_value TakeMessage(Call& call);     // (Uint8Array) => void
 napi_value ReceiveOnChannel(Call& call);   // (handle, capacity) => bytes | code; see lib/native.ts
 napi_value ImportFromProcess(Call& call);  // (pid, fd) => handle

@@ -36,7 +36,13 @@ void CloseChannel(Handle& handle) {
 // file; that one is left alone.
 void CloseOwned(Handle& handle) {
   if (handle.kind == HandleKind::kMessage) {
-    (void)CloseForeignFiles({{handle.fd.release(), nullptr}});  // nobody ever learned its number
+    // Nobody ever learned its number.
+    (void)CloseForeignFiles({{handle.fd.release(), handle.sender}}, Wait::kAMoment);
+    return;
+  }
+  const auto identity = handle.identified ? std::make_optional(handle.identity) : std::nullopt;
+  if (handle.shared && identity && handle.kind == HandleKind::kDmaBuf) {
+    CloseSharedFile(std::move(handle.fd), identity, handle.lent, handle.sender);
     return;
   }
   // Of a buffer whose number nobody was told, the cheaper look suffices.
@@ -48,9 +54,8 @@ void CloseOwned(Handle& handle) {
     CloseListener(std::move(handle.fd), !handle.lent);
   } else if (handle.connection) {
     CloseChannel(handle);
-  } else if (handle.received && handle.size > kMostFreedAtOnce) {
-    // Whoever else held it may have let go.
-    (void)CloseForeignFiles({{handle.fd.release(), handle.sender}}, Wait::kAMoment);
+  } else if (handle.shared) {
+    CloseSharedFile(std::move(handle.fd), identity, handle.lent, handle.sender);
   } else {
     handle.fd.Reset();
   }
@@ -93,7 +98,7 @@ Handle& Handles::Take(HandleKind kind, UniqueFd fd, uint32_t* slot) {
   handle.kind = kind;
   handle.lent = false;
   handle.lost = false;
-  handle.received = false;
+  handle.shared = false;
   handle.sender.reset();
   handle.fd = std::move(fd);
   return handle;
@@ -130,6 +135,11 @@ void Unclaimed::Drop(size_t index) {
   } else {
     (void)handles_.Close(slot);
   }
+}
+
+void Share(Handle& handle, const std::shared_ptr<Sender>& peer) {
+  handle.shared = true;
+  if (!handle.sender) handle.sender = peer;
 }
 
 void Lend(Handle& handle) {
@@ -169,10 +179,10 @@ Result<void> Handles::Close(uint32_t slot) {
 
 void Handles::Abandon(uint32_t slot) {
   Handle& handle = handles_[slot];
-  CloseOwned(handle);
-  // What was never exposed is unmapped with it.
+  // What was never exposed is unmapped with it; before, since the last to let go of a shared file may wait.
   handle.whole.reset();
   handle.mappings.clear();
+  CloseOwned(handle);
   Clear(slot);
 }
 

@@ -9,6 +9,7 @@
 
 #include "js/napi_setup.h"
 #include "os/closer.h"
+#include "os/cpu_access.h"
 #include "os/file.h"
 #include "os/mapping.h"
 #include "os/unique_fd.h"
@@ -56,9 +57,9 @@ struct Handle {
   bool lent = false;
   // Whether a mapping that is gone had been lost; see IsLost().
   bool lost = false;
-  // Whether a message brought it: nobody knows who else holds it.
-  bool received = false;
-  std::shared_ptr<Sender> sender;  // who sent it
+  // Whether strangers hold or held the file; see Share().
+  bool shared = false;
+  std::shared_ptr<Sender> sender;  // who sent it, or was sent it first
   UniqueFd fd;
   FileIdentity identity;
   uint64_t size = 0;                     // bytes, of a dma-buf
@@ -152,8 +153,17 @@ class Unclaimed {
   size_t count_ = 0;
   bool taken_ = false;
 };
+// Strangers hold the file, too, or did: it was received, sent, imported or taken over. From now on only the
+// closer closes it. `peer`: whoever was at the other end, if that is known.
+void Share(Handle& handle, const std::shared_ptr<Sender>& peer);
+
 // JavaScript is told the descriptor's number: from now on others may hold the file.
 void Lend(Handle& handle);
+
+// Who may add fences to the buffer.
+inline Fences FencesOf(const Handle& handle) {
+  return handle.lent || handle.shared ? Fences::kOfOthers : Fences::kOurs;
+}
 
 // Whether the descriptor still refers to the file that it was taken for; false for a stranger's. Looks at a
 // new buffer for the first time.

@@ -78,15 +78,13 @@ SharedMapping* WholeMapping(Call& call, Handle& handle) {
   return handle.whole.get();
 }
 
-// Copies between the buffer and memory of ours, between START and END of the one direction. START would sleep
-// until the fences have signalled; who waits without blocking comes back when they have.
+// Copies between the buffer and memory of ours, between START and END of the one direction. Who waits for
+// fences without blocking comes back when they have signalled.
 template <typename Copy>
 napi_value CopyUnderAccess(Call& call, const Handle& handle, CpuAccess access, Copy copy) {
-  const Result<bool> ready = IsReady(handle.fd.get(), access);
-  if (!ready) return call.Fail(ready.error()), nullptr;
-  if (!*ready) return call.Fail(SystemError{EAGAIN, "poll"}), nullptr;
-  const Result<void> begun = BeginCpuAccess(handle.fd.get(), access);
+  const Result<bool> begun = TryBeginCpuAccess(handle.fd.get(), access, FencesOf(handle));
   if (!begun) return call.Fail(begun.error()), nullptr;
+  if (!*begun) return call.Fail(SystemError{EAGAIN, "poll"}), nullptr;
   copy();
   const Result<void> ended = EndCpuAccess(handle.fd.get(), access);
   if (!ended) return call.Fail(ended.error()), nullptr;

@@ -57,7 +57,7 @@ bool FindChannel(Call& call, Handle** handle) {
 
 // What JavaScript wants to send as pairs in the registers: whether it is a handle, and its number or that of
 // a descriptor.
-bool ReadSendable(Call& call, double is_handle, double value, int* fd) {
+bool ReadSendable(Call& call, double is_handle, double value, const Connection& connection, int* fd) {
   if (is_handle == 0) {
     *fd = static_cast<int>(value);
     return true;
@@ -65,6 +65,7 @@ bool ReadSendable(Call& call, double is_handle, double value, int* fd) {
   Handle* handle = call.addon().handles->Find(static_cast<uint32_t>(value));
   if (handle == nullptr) return call.Fail("ERR_DMABUF_CLOSED");
   if (handle->lent && !call.CheckIdentity(*handle)) return false;
+  Share(*handle, connection.sender);
   *fd = handle->fd.get();
   return true;
 }
@@ -85,9 +86,7 @@ void AddArrival(Call& call, UniqueFd fd, const Connection& connection, double* r
   registers[0] = is_buffer ? 1 : 2;
   const uint32_t slot =
       handles.Add(is_buffer ? HandleKind::kDmaBuf : HandleKind::kSyncFile, std::move(fd), file->status);
-  Handle* handle = handles.Find(slot);
-  handle->received = true;
-  handle->sender = connection.sender;
+  Share(*handles.Find(slot), connection.sender);
   call.addon().unclaimed->AddHandle(slot);
   registers[1] = slot;
 }
@@ -97,9 +96,6 @@ int64_t Milliseconds() {
   clock_gettime(CLOCK_MONOTONIC_COARSE, &time);
   return time.tv_sec * 1000 + time.tv_nsec / 1'000'000;
 }
-
-// A message that takes longer to throw away brought what cannot be closed.
-constexpr int64_t kMostDiscarding = 2000;  // milliseconds
 
 constexpr int64_t kLookEvery = 10;  // milliseconds
 constexpr size_t kMostNumbers = kMaxHandles + 1;
@@ -130,7 +126,9 @@ enum Outcome : int32_t {
 int32_t Discarded(AddonData& addon, Connection& connection) {
   if (!connection.discarding) return 0;
   if (!connection.discarding->done) {
-    if (Milliseconds() - connection.discarding_since > kMostDiscarding) connection.sender->dropped = true;
+    // What takes longer to throw away brought what cannot be closed.
+    const int64_t since = Milliseconds() - connection.discarding_since;
+    if (since > kMostStandstill / 1'000'000) connection.sender->dropped = true;
     return connection.sender->dropped ? kDropped : kLater;
   }
   connection.discarding.reset();
@@ -262,7 +260,9 @@ napi_value SendOnChannel(Call& call) {
   int fds[kMaxHandles];
   const double* registers = call.addon().registers;
   for (size_t index = 0; index < count; index++) {
-    if (!ReadSendable(call, registers[2 * index], registers[2 * index + 1], &fds[index])) return nullptr;
+    if (!ReadSendable(call, registers[2 * index], registers[2 * index + 1], *channel->connection,
+                      &fds[index]))
+      return nullptr;
   }
   const Result<void> sent = SendMessage(channel->fd.get(), data, length, fds, count);
   if (sent) return call.Number(int32_t{0});
@@ -271,14 +271,19 @@ napi_value SendOnChannel(Call& call) {
 }
 
 napi_value HoldForSending(Call& call) {
+  Handle* channel = nullptr;
   bool is_handle = false;
   uint32_t value = 0;
-  if (!call.Read(0, &is_handle) || !call.Read(1, &value)) return nullptr;
+  if (!FindChannel(call, &channel) || !call.Read(1, &is_handle) || !call.Read(2, &value)) return nullptr;
+  const Connection& connection = *channel->connection;
   int fd = -1;
-  if (!ReadSendable(call, is_handle ? 1 : 0, value, &fd)) return nullptr;
+  if (!ReadSendable(call, is_handle ? 1 : 0, value, connection, &fd)) return nullptr;
   Result<UniqueFd> copy = Duplicate(fd);
   if (!copy) return call.Fail(copy.error()), nullptr;
-  return call.Yield(call.addon().handles->Add(HandleKind::kMessage, std::move(*copy), FileStatus{}));
+  const std::shared_ptr<Sender> peer = connection.sender;
+  const uint32_t slot = call.addon().handles->Add(HandleKind::kMessage, std::move(*copy), FileStatus{});
+  Share(*call.addon().handles->Find(slot), peer);
+  return call.Yield(slot);
 }
 
 napi_value TakeMessage(Call& call) {
@@ -298,10 +303,10 @@ napi_value ReceiveOnChannel(Call& call) {
   AddonData& addon = call.addon();
   if (capacity > addon.arrivals.size()) addon.arrivals.resize(capacity);
   Connection& connection = *channel->connection;
-  if (connection.sender->dropped) {
-    ::shutdown(channel->fd.get(), SHUT_RD);
-    return call.Number(int32_t{kDropped});
-  }
+  const Reception reception = ReceptionOf(*connection.sender);
+  if (reception == Reception::kNever) ::shutdown(channel->fd.get(), SHUT_RD);
+  if (reception != Reception::kNow)
+    return call.Number(int32_t{reception == Reception::kLater ? kLater : kDropped});
   if (const int32_t outcome = Discarded(addon, connection); outcome != 0) return call.Number(outcome);
   Descriptors fds(connection.sender);
   const ReceiveMode mode{connection.marked, HasRoom(addon.room)};
@@ -357,7 +362,9 @@ napi_value ImportFromProcess(Call& call) {
   if (!file || file->kind != FileKind::kDmaBuf) (void)CloseForeignFiles({{copy->release(), nullptr}});
   if (!file) return call.Fail(file.error()), nullptr;
   if (file->kind != FileKind::kDmaBuf) return call.Fail("ERR_DMABUF_NOT_DMABUF"), nullptr;
-  return call.Yield(call.addon().handles->Add(HandleKind::kDmaBuf, std::move(*copy), file->status));
+  const uint32_t slot = call.addon().handles->Add(HandleKind::kDmaBuf, std::move(*copy), file->status);
+  Share(*call.addon().handles->Find(slot), nullptr);
+  return call.Yield(slot);
 }
 
 }  // namespace dmabuf

@@ -73,6 +73,7 @@ class ThreadWaker : public Waker {
   }
 
   static void* Run(void* data) {
+    (void)pthread_setname_np(pthread_self(), "dmabuf-wait");
     auto* self = static_cast<ThreadWaker*>(data);
     bool armed = false;
     for (;;) {

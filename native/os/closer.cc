@@ -10,7 +10,6 @@
 
 #include <algorithm>
 #include <cerrno>
-#include <csignal>
 #include <ctime>
 #include <deque>
 #include <list>
@@ -19,6 +18,7 @@
 #include <utility>
 
 #include "os/file.h"
+#include "os/thread.h"
 
 namespace dmabuf {
 namespace {
@@ -30,9 +30,15 @@ constexpr int64_t kOneWaitNanoseconds = 10'000'000;
 constexpr size_t kMostWaitedFor = 8;
 constexpr int64_t kSecond = 1'000'000'000;
 // And how many descriptors of queues it may look at.
-constexpr size_t kMostLooks = 1024;
-// glibc takes the thread-local storage of the whole program out of it.
-constexpr size_t kStackBytes = 256 << 10;
+constexpr size_t kMostLooksAtQueues = 1024;
+
+// The last holder of a memfd frees its pages: so many bytes within a moment.
+constexpr uint64_t kMostFreedAtOnce = 4 << 20;
+// How many threads stay when nothing is left to do, and how long; the first of them looks every millisecond
+// whether there is more, the second once, in case the first has met what does not close.
+constexpr size_t kMostIdle = 2;
+constexpr int kMostLooks = 10;
+constexpr int64_t kLookNanoseconds = 1'000'000;
 
 // Of files that could not be looked at.
 constexpr dev_t kUnknownDevice = ~dev_t{0};
@@ -41,6 +47,10 @@ int64_t Now() {
   timespec time;
   clock_gettime(CLOCK_MONOTONIC, &time);
   return time.tv_sec * kSecond + time.tv_nsec;
+}
+
+timespec TimeOf(int64_t nanoseconds) {
+  return {static_cast<time_t>(nanoseconds / kSecond), static_cast<long>(nanoseconds % kSecond)};
 }
 
 // The file system of all memfds is mounted once, by the kernel itself.
@@ -70,18 +80,16 @@ bool Spend(uint64_t bytes, uint64_t* left) {
 }
 
 // Whether the last close(2) certainly does not take long, if so many bytes `left` may be freed by it. Of what
-// peers can make, that is small dma-bufs and memfds, sync_files and /dev/null. Not pipes, epolls and sockets,
-// where somebody can hold a lock while the kernel reads or writes memory of his that nobody provides.
+// peers can make, that is small memfds and /dev/null. Not pipes, epolls and sockets, where somebody can hold
+// a lock while the kernel reads or writes memory of his that nobody provides; nor whatever an epoll can
+// watch, since the last close(2) takes the lock of that: dma-bufs and sync_files.
 bool ClosesAtOnce(int fd, const ForeignStatus& status, uint64_t* left) {
   const dev_t device = status.file.identity.device;
   if (status.file.is_character_device) return IsVoid(status.file.device_number);
   if (major(device) != 0) return false;
   // The name alone of a file of the kernel's own.
   if (const Result<bool> path_only = IsPathOnly(fd); status.type == 0 && path_only && *path_only) return true;
-  if (IsOnMemfdDevice(device)) return Spend(status.blocks * 512, left);
-  const Result<FileKind> kind = KindOfForeignFile(fd, status);
-  if (kind && *kind == FileKind::kDmaBuf) return Spend(status.file.size, left);
-  return kind && *kind == FileKind::kSyncFile;
+  return IsOnMemfdDevice(device) && Spend(status.blocks * 512, left);
 }
 
 struct Batch {
@@ -90,6 +98,7 @@ struct Batch {
 
 struct Task {
   int fd = -1;
+  bool known = true;                     // others were told the number
   std::optional<FileIdentity> identity;  // none: a look at it has failed
   dev_t device = kUnknownDevice;         // whose files may wait for one another; 0: for no other's
   std::shared_ptr<Sender> sender;
@@ -124,19 +133,6 @@ struct Lane {
   [[nodiscard]] bool IsOf(const Task& task) const { return device == task.device && sender == task.sender; }
 };
 
-class Lock {
- public:
-  explicit Lock(pthread_mutex_t* mutex) : mutex_(mutex) { pthread_mutex_lock(mutex_); }
-  Lock(const Lock&) = delete;
-  Lock(Lock&&) = delete;
-  Lock& operator=(const Lock&) = delete;
-  Lock& operator=(Lock&&) = delete;
-  ~Lock() { pthread_mutex_unlock(mutex_); }
-
- private:
-  pthread_mutex_t* mutex_;
-};
-
 class Closer {
  public:
   // Never destroyed: its threads may outlive main().
@@ -152,21 +148,19 @@ class Closer {
     return numbers_.count(fd) > 0;
   }
 
-  void Add(std::vector<Task>&& tasks, Wait wait) {
-    if (tasks.empty()) return;
-    const bool waits = wait == Wait::kAMoment && tasks.size() <= kMostWaitedFor;
-    const auto batch = std::make_shared<Batch>();
+  void Add(Task* tasks, size_t count, Wait wait) {
+    if (count == 0) return;
     const Lock lock(&mutex_);
-    for (Task& task : tasks) {
-      if (waits) task.batch = batch;
-      Queue(std::move(task));
+    const int64_t time = wait == Wait::kAMoment && count <= kMostWaitedFor ? TimeToWait() : 0;
+    const auto batch = time > 0 ? std::make_shared<Batch>() : nullptr;
+    if (batch) batch->left = count;
+    for (size_t index = 0; index < count; index++) {
+      tasks[index].batch = batch;
+      Queue(std::move(tasks[index]));
     }
-    DropTheHeaviest();
+    if (waiting_ > kMostWaiting) JudgeAll();
     StartThread();
-    if (waits) {
-      batch->left = tasks.size();
-      WaitFor(*batch);
-    }
+    if (batch) WaitFor(*batch, time);
   }
 
   void CloseAfter(const std::shared_ptr<Discarding>& discarding) {
@@ -189,24 +183,24 @@ class Closer {
   bool MayLookAt(size_t count) {
     const Lock lock(&mutex_);
     BeginSecond(Now());
-    if (looked_ >= kMostLooks) return false;
+    if (looked_ >= kMostLooksAtQueues) return false;
     looked_ += count;
     return true;
   }
 
  private:
   Closer() {
-    pthread_condattr_t attributes;
-    pthread_condattr_init(&attributes);
-    pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
-    pthread_cond_init(&finished_, &attributes);
-    pthread_condattr_destroy(&attributes);
+    MakeCondition(&finished_);
+    MakeCondition(&wanted_);
   }
 
   void Queue(Task&& task) {
-    if (!task.discarding) numbers_.insert(task.fd);
+    if (task.known && !task.discarding) numbers_.insert(task.fd);
     waiting_++;
-    if (task.sender && ++task.sender->waiting > kMostWaitingOfOne) task.sender->dropped = true;
+    if (task.sender) {
+      task.sender->waiting++;
+      Judge(*task.sender);
+    }
     // Mostly it is of the same lane as the one before.
     if (lanes_.empty() || !lanes_.back().IsOf(task)) {
       const auto same = [&task](const Lane& lane) { return lane.IsOf(task); };
@@ -221,10 +215,15 @@ class Closer {
     lanes_.back().tasks.push_back(std::move(task));
   }
 
-  void DropTheHeaviest() {
-    if (waiting_ <= kMostWaiting) return;
+  void Judge(Sender& sender) const {
+    const size_t most = waiting_ > kMostWaiting ? kMostWaitingBeyond : kMostWaitingOfOne;
+    const bool crowded = sender.waiting > most;
+    if (sender.crowded.load(std::memory_order_relaxed) != crowded) sender.crowded = crowded;
+  }
+
+  void JudgeAll() {
     for (const Lane& lane : lanes_) {
-      if (lane.sender && lane.sender->waiting > kMostWaitingBeyond) lane.sender->dropped = true;
+      if (lane.sender) Judge(*lane.sender);
     }
   }
 
@@ -233,10 +232,10 @@ class Closer {
     size_t of_device = 0;
     size_t of_sender = 0;
     size_t of_user = 0;
-    for (const Task& task : running_) {
-      if (task.device == lane.device) of_device++;
-      if (task.sender == lane.sender) of_sender++;
-      if (task.sender && lane.sender && task.sender->user == lane.sender->user) of_user++;
+    for (const Task* task : running_) {
+      if (task->device == lane.device) of_device++;
+      if (task->sender == lane.sender) of_sender++;
+      if (task->sender && lane.sender && task->sender->user == lane.sender->user) of_user++;
     }
     if (lane.device != 0 && of_device >= kMostPerDevice) return false;
     if (running_.size() >= kForEverybody && of_sender > 0) return false;
@@ -248,39 +247,31 @@ class Closer {
   }
 
   // The next of a lane, which is the last then: each has its turn.
-  std::list<Task>::iterator Take(std::list<Lane>::iterator lane) {
-    const auto task = running_.insert(running_.end(), std::move(lane->tasks.front()));
+  Task Take(std::list<Lane>::iterator lane) {
+    Task task = std::move(lane->tasks.front());
     lane->tasks.pop_front();
     if (lane->tasks.empty()) {
       lanes_.erase(lane);
     } else {
       lanes_.splice(lanes_.end(), lanes_, lane);
     }
-    waiting_--;
-    if (!task->discarding) numbers_.erase(task->fd);
-    if (task->sender) task->sender->waiting--;
+    if (waiting_-- == kMostWaiting + 1) JudgeAll();
+    if (task.known && !task.discarding) numbers_.erase(task.fd);
+    if (task.sender) {
+      task.sender->waiting--;
+      Judge(*task.sender);
+    }
     return task;
   }
 
-  // One thread more, where there is work for it.
+  // One thread more, where there is work for it and none that will look for some.
   void StartThread() {
-    if (threads_ >= kMostClosers || FindNext() == lanes_.end()) {
+    if (idle_ > 0 || threads_ >= kMostClosers || FindNext() == lanes_.end()) {
       closers_missing = false;
       return;
     }
-    sigset_t all;
-    sigset_t before;
-    sigfillset(&all);
-    pthread_sigmask(SIG_SETMASK, &all, &before);
-    pthread_attr_t attributes;
-    pthread_attr_init(&attributes);
-    pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
-    pthread_attr_setstacksize(&attributes, kStackBytes);
-    pthread_t thread;
-    closers_missing = pthread_create(&thread, &attributes, Run, this) != 0;
+    closers_missing = !StartDetached("dmabuf-close", Run, this);
     if (!closers_missing) threads_++;
-    pthread_attr_destroy(&attributes);
-    pthread_sigmask(SIG_SETMASK, &before, nullptr);
   }
 
   static void* Run(void* argument) {
@@ -290,18 +281,37 @@ class Closer {
 
   void Work() {
     pthread_mutex_lock(&mutex_);
-    for (auto next = FindNext(); next != lanes_.end(); next = FindNext()) {
-      const auto current = Take(next);
+    for (auto next = FindNext(); next != lanes_.end() || IdleUntilMore(); next = FindNext()) {
+      if (next == lanes_.end()) continue;
+      const Task current = Take(next);
+      running_.push_back(&current);
       StartThread();  // this one may never come back
       pthread_mutex_unlock(&mutex_);
-      Do(*current);
+      Do(current);
       pthread_mutex_lock(&mutex_);
-      if (current->discarding) Finish(*current);
-      if (current->batch && --current->batch->left == 0) pthread_cond_broadcast(&finished_);
-      running_.erase(current);
+      running_.erase(std::find(running_.begin(), running_.end(), &current));
+      if (current.sender) current.sender->closed++;
+      if (current.discarding) Finish(current);
+      if (current.batch && --current.batch->left == 0) pthread_cond_broadcast(&finished_);
     }
     threads_--;
     pthread_mutex_unlock(&mutex_);
+  }
+
+  // Waits until there may be work; false when it is time to end.
+  bool IdleUntilMore() {
+    if (idle_ >= kMostIdle) return false;
+    const int most = idle_ == 0 ? kMostLooks : 1;
+    const int64_t pause = kLookNanoseconds * (kMostLooks / most);
+    idle_++;
+    bool found = false;
+    for (int looks = 0; !found && looks < most; looks++) {
+      const timespec until = TimeOf(Now() + pause);
+      pthread_cond_timedwait(&wanted_, &mutex_, &until);
+      found = FindNext() != lanes_.end();
+    }
+    idle_--;
+    return found;
   }
 
   static void Do(const Task& task) {
@@ -335,13 +345,17 @@ class Closer {
     looked_ = 0;
   }
 
-  void WaitFor(const Batch& batch) {
+  // How long somebody may wait now; he does not where that is over.
+  int64_t TimeToWait() {
+    BeginSecond(Now());
+    return std::min(kOneWaitNanoseconds, kMostWaitNanoseconds - waited_);
+  }
+
+  void WaitFor(const Batch& batch, int64_t most) {
+    if (threads_ == 0) return;
     const int64_t start = Now();
-    BeginSecond(start);
-    const int64_t most = std::min(kOneWaitNanoseconds, kMostWaitNanoseconds - waited_);
-    if (threads_ == 0 || most <= 0) return;
-    const int64_t end = start + most;
-    const timespec until{static_cast<time_t>(end / kSecond), static_cast<long>(end % kSecond)};
+    const timespec until = TimeOf(start + most);
+    pthread_cond_signal(&wanted_);
     while (batch.left > 0) {
       if (pthread_cond_timedwait(&finished_, &mutex_, &until) != 0) break;
     }
@@ -350,11 +364,13 @@ class Closer {
 
   pthread_mutex_t mutex_ = PTHREAD_MUTEX_INITIALIZER;
   pthread_cond_t finished_;
+  pthread_cond_t wanted_;            // somebody waits for what an idle thread would find a little later
   std::list<Lane> lanes_;            // none of them is empty
   std::unordered_set<int> numbers_;  // of those that wait
   size_t waiting_ = 0;
-  std::list<Task> running_;
+  std::vector<const Task*> running_;
   size_t threads_ = 0;
+  size_t idle_ = 0;     // of them
   int64_t second_ = 0;  // when it began
   int64_t waited_ = 0;  // in it
   size_t looked_ = 0;   // in it
@@ -367,6 +383,34 @@ std::atomic<bool> closers_missing{false};
 bool StartClosers() { return Closer::Get().StartMissing(); }
 
 bool MayLookAt(size_t count) { return Closer::Get().MayLookAt(count); }
+
+Reception ReceptionOf(Sender& sender) {
+  if (sender.dropped) return Reception::kNever;
+  if (!sender.crowded) {
+    sender.since = 0;
+    return Reception::kNow;
+  }
+  const int64_t now = Now();
+  const uint32_t closed = sender.closed;
+  if (sender.since == 0 || closed != sender.closed_then) {
+    sender.since = now;
+    sender.closed_then = closed;
+  }
+  if (now - sender.since <= kMostStandstill) return Reception::kLater;
+  sender.dropped = true;
+  return Reception::kNever;
+}
+
+void CloseSharedFile(UniqueFd file, const std::optional<FileIdentity>& identity, bool known,
+                     const std::shared_ptr<Sender>& sender) {
+  Task task;
+  task.fd = file.release();
+  task.known = known;
+  task.identity = identity;
+  if (identity) task.device = sender ? 0 : identity->device;
+  task.sender = sender;
+  Closer::Get().Add(&task, 1, Wait::kAMoment);
+}
 
 Result<void> CloseForeignFiles(const std::vector<ForeignFile>& files, Wait wait) {
   std::vector<Task> tasks;
@@ -384,7 +428,7 @@ Result<void> CloseForeignFiles(const std::vector<ForeignFile>& files, Wait wait)
       tasks.push_back(TaskFor(file.fd, status, file.sender));
     }
   }
-  Closer::Get().Add(std::move(tasks), wait);
+  Closer::Get().Add(tasks.data(), tasks.size(), wait);
   if (!all_open) return SystemError{EBADF, "close"};
   return {};
 }
@@ -393,10 +437,9 @@ std::shared_ptr<Discarding> DiscardMessage(int socket, const std::shared_ptr<Sen
   auto discarding = std::make_shared<Discarding>();
   discarding->socket = socket;
   discarding->sender = sender;
-  std::vector<Task> tasks;
-  tasks.push_back(TaskFor(socket, StatusWithoutServer(socket), sender));
-  tasks[0].discarding = discarding;
-  Closer::Get().Add(std::move(tasks), Wait::kNo);
+  Task task = TaskFor(socket, StatusWithoutServer(socket), sender);
+  task.discarding = discarding;
+  Closer::Get().Add(&task, 1, Wait::kNo);
   return discarding;
 }
 

@@ -1,5 +1,6 @@
 #include "os/fdinfo.h"
 
+#include <fcntl.h>
 #include <unistd.h>
 
 #include <cerrno>
@@ -73,6 +74,19 @@ std::optional<FdInfo> ParseFdInfo(std::string_view text) {
   }
   if (!has_size || !has_references || !has_exporter) return std::nullopt;
   return info;
+}
+
+// "pos:\t0\nflags:\t0..."
+bool IsPath(std::string_view fdinfo) {
+  constexpr std::string_view kFlags = "\nflags:\t";
+  const size_t at = fdinfo.find(kFlags);
+  if (at == std::string_view::npos) return false;
+  uint64_t flags = 0;
+  for (const char character : fdinfo.substr(at + kFlags.size())) {
+    if (character < '0' || character > '7') break;
+    flags = flags * 8 + static_cast<uint64_t>(character - '0');
+  }
+  return (flags & O_PATH) != 0;
 }
 
 FdInfoPath PathOfFdInfo(int pid, int fd) {

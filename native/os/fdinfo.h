@@ -27,6 +27,9 @@ constexpr uint64_t kMaxFigure = (uint64_t{1} << 53) - 1;
 // Nothing when the text is not a dma-buf's, or has a larger figure.
 std::optional<FdInfo> ParseFdInfo(std::string_view text);
 
+// Whether the text is that of a path (O_PATH), which has no lines of the file's own.
+bool IsPath(std::string_view fdinfo);
+
 // The text of a file's fdinfo. A dma-buf's has fixed keys, an exporter's name and a name of 31 bytes; but the
 // locks of the file (flock(2), fcntl(2)) stand before that, a line each, and their number has no limit.
 struct FdInfoText {

@@ -20,6 +20,15 @@ Result<UniqueFd> OpenForReading(const char* path) {
   return UniqueFd(fd);
 }
 
+Result<UniqueFd> OpenAt(int folder, const char* path, int flags) {
+  int fd;
+  do {
+    fd = ::openat(folder, path, flags | O_CLOEXEC | O_NOCTTY);
+  } while (fd < 0 && errno == EINTR);
+  if (fd < 0) return SystemError{errno, "openat"};
+  return UniqueFd(fd);
+}
+
 Result<FileStatus> StatusOf(int fd) {
   // The C library may make this newfstatat(2) with an empty path, which costs twice as much.
   struct stat status;

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <fcntl.h>
 #include <sys/stat.h>
 #include <sys/types.h>
 
@@ -29,6 +30,8 @@ struct FileStatus {
 
 // open(2) with O_RDONLY | O_CLOEXEC | O_NONBLOCK: a FIFO by mistake must not block the caller.
 Result<UniqueFd> OpenForReading(const char* path);
+// openat(2), close-on-exec.
+Result<UniqueFd> OpenAt(int folder, const char* path, int flags = O_RDONLY);
 // fstat(2).
 Result<FileStatus> StatusOf(int fd);
 // statx(2), Linux 4.11. By its number: musl has a function for it only since 1.2.5.

@@ -16,14 +16,16 @@
 #include <cstdio>
 #include <cstring>
 #include <memory>
-#include <mutex>
 #include <optional>
 #include <string>
-#include <unordered_map>
 #include <utility>
+#include <vector>
 
+#include "os/apart.h"
+#include "os/descriptor_look.h"
 #include "os/fdinfo.h"
 #include "os/file.h"
+#include "os/hung_processes.h"
 #include "os/unique_fd.h"
 #include "os/watched.h"
 
@@ -46,15 +48,6 @@ struct Path {
 
   Path(const char* folder, int number) { std::snprintf(text, sizeof text, "%s%d", folder, number); }
 };
-
-Result<UniqueFd> OpenAt(int folder, const char* path, int flags = O_RDONLY) {
-  int fd;
-  do {
-    fd = ::openat(folder, path, flags | O_CLOEXEC | O_NOCTTY);
-  } while (fd < 0 && errno == EINTR);
-  if (fd < 0) return SystemError{errno, "openat"};
-  return UniqueFd(fd);
-}
 
 // The whole number that `text` is, or -1.
 int ParseId(const char* text) {
@@ -80,59 +73,9 @@ struct DirectoryEntry {
 // What Node.js since 24 calls the main thread of whatever it runs.
 constexpr std::string_view kNodesThread = "MainThread";
 
-// The processes of which a read has not come back, and how many reads. Each costs a thread, however often
-// somebody looks: so one list for all of this process. Never destroyed, as a thread may come back at any
-// time.
-class HungProcesses {
- public:
-  static HungProcesses& All() {
-    static auto* const all = new HungProcesses;
-    return *all;
-  }
-
-  bool Has(int pid) {
-    const std::lock_guard<std::mutex> lock(mutex_);
-    return reads_.count(pid) != 0;
-  }
-  // 1 from who left a thread behind, -1 from the thread when it comes back; either may be the first.
-  void Add(int pid, int reads) {
-    const std::lock_guard<std::mutex> lock(mutex_);
-    if ((reads_[pid] += reads) == 0) reads_.erase(pid);
-  }
-
- private:
-  std::mutex mutex_;
-  std::unordered_map<int, int> reads_;
-};
-
 // Not of a call: this thread was left behind, and nothing but its own is its any more.
 constexpr SystemError kLeftBehind{ETIMEDOUT, nullptr};
 bool IsLeftBehind(const Result<void>& result) { return !result && result.error().call == nullptr; }
-
-// A call that may never return, of a thread that is watched; `call` touches nothing but what is the thread's
-// own.
-template <typename Call>
-auto Within(Watch* watch, Call call) -> std::optional<decltype(call())> {
-  watch->Begin();
-  auto result = call();
-  const int error = errno;
-  if (!watch->End()) return std::nullopt;
-  errno = error;
-  return result;
-}
-
-// Whether an fdinfo is that of a path (O_PATH): "pos:\t0\nflags:\t0...".
-bool IsPath(std::string_view fdinfo) {
-  constexpr std::string_view kFlags = "\nflags:\t";
-  const size_t at = fdinfo.find(kFlags);
-  if (at == std::string_view::npos) return false;
-  uint64_t flags = 0;
-  for (const char character : fdinfo.substr(at + kFlags.size())) {
-    if (character < '0' || character > '7') break;
-    flags = flags * 8 + static_cast<uint64_t>(character - '0');
-  }
-  return (flags & O_PATH) != 0;
-}
 
 class Scanner {
  public:
@@ -143,14 +86,16 @@ class Scanner {
   Result<void> ListAll();
   // Looks at the processes from the next one on. Without a watch it asks nothing that may never be answered.
   Result<void> Run(Watch* watch);
-  // Goes on behind the process at which a thread was left, and returns its id.
-  int PassOver();
+  // Goes on behind the process at which a thread was left.
+  void PassOver();
   // What can only be decided when all has been seen.
   Survey Finish();
 
  private:
   static constexpr size_t kEntriesSize = 32768;
   static constexpr size_t kLinesSize = 65536;
+  // Few enough for a slow machine not to take them for one that hangs.
+  static constexpr size_t kMostLooks = 64;
 
   // A mapping, or a path (O_PATH), whose own path looks like a dma-buf's.
   struct Held {
@@ -169,9 +114,10 @@ class Scanner {
   Result<void> ScanOtherThreads(Watch* watch, int pid, int process);
   // Looks at what /proc/<pid> or /proc/<pid>/task/<tid> shows; `has_seen`: there was anything.
   Result<void> ScanThread(Watch* watch, int pid, int thread, bool* has_seen);
-  Result<void> ScanDescriptors(int pid, int folder, bool* has_seen);
-  Result<void> AddPath(int pid, int folder, const char* name);
-  Result<void> AddDescriptor(int pid, int folder, int fd, const char* name);
+  Result<void> ScanDescriptors(Watch* watch, int pid, int thread, bool* has_seen);
+  Result<void> AddDescriptors(Watch* watch, int pid, int thread, std::vector<DescriptorLook> looks);
+  Result<void> AddPath(int pid, const struct statx& status);
+  Result<void> AddDescriptor(int pid, const DescriptorLook& look);
   Result<void> ScanMappings(Watch* watch, int pid, int thread, bool* has_seen);
   Result<void> ScanLine(Watch* watch, int pid, int thread, const char* line, const char* end);
   Result<void> LookBehind(Watch* watch, int thread, uint64_t start, uint64_t end, Held* mapping);
@@ -184,6 +130,8 @@ class Scanner {
   std::vector<int> pids_;
   size_t next_ = 0;
   std::unique_ptr<char[]> entries_;
+  // What of the process at hand is looked at.
+  Survey::Secret what_ = Survey::Secret::kDescriptors;
   Survey survey_;
   // What could not be read of the process at hand.
   std::vector<Survey::Refusal> refusals_;
@@ -268,11 +216,16 @@ Result<void> Scanner::Run(Watch* watch) {
   return {};
 }
 
-int Scanner::PassOver() {
+void Scanner::PassOver() {
   const int pid = pids_[next_++];
+  AddHung(pid, what_, 1);
   survey_.refusals.insert(survey_.refusals.end(), refusals_.begin(), refusals_.end());
+  // Its mappings come last.
+  if (what_ == Survey::Secret::kDescriptors) survey_.refusals.push_back({pid, ETIMEDOUT, what_});
   survey_.refusals.push_back({pid, ETIMEDOUT, Survey::Secret::kMappings});
-  return pid;
+  if (survey_.processes.empty() || survey_.processes.back().pid != pid) return;
+  const Result<UniqueFd> process = OpenAt(proc_.get(), Path("", pid).text, O_PATH | O_DIRECTORY);
+  if (process) survey_.processes.back().command = CommandOf(process->get());
 }
 
 Result<void> Scanner::Refuse(int pid, const SystemError& error, Survey::Secret what) {
@@ -360,45 +313,71 @@ Result<void> Scanner::ScanOtherThreads(Watch* watch, int pid, int process) {
 }
 
 Result<void> Scanner::ScanThread(Watch* watch, int pid, int thread, bool* has_seen) {
-  {
-    const Result<UniqueFd> folder = OpenAt(thread, "fd", O_RDONLY | O_DIRECTORY);
-    const Result<void> scanned = folder ? ScanDescriptors(pid, folder->get(), has_seen) : folder.error();
-    const Result<void> noted = scanned ? scanned : Refuse(pid, scanned.error(), Survey::Secret::kDescriptors);
+  // Its memory is this process's own.
+  if (IsApart(pid)) return {};
+  for (const Survey::Secret what : {Survey::Secret::kDescriptors, Survey::Secret::kMappings}) {
+    what_ = what;
+    const Result<void> scanned = what == Survey::Secret::kDescriptors
+                                     ? ScanDescriptors(watch, pid, thread, has_seen)
+                                     : ScanMappings(watch, pid, thread, has_seen);
+    if (IsLeftBehind(scanned)) {
+      AddHung(pid, what, -1);
+      return scanned;
+    }
+    const Result<void> noted = scanned ? scanned : Refuse(pid, scanned.error(), what);
     if (!noted) return noted;
   }
-  if (watch == nullptr) return Refuse(pid, {EAGAIN, "pthread_create"}, Survey::Secret::kMappings);
-  if (HungProcesses::All().Has(pid)) return Refuse(pid, {ETIMEDOUT, "read"}, Survey::Secret::kMappings);
-  const Result<void> scanned = ScanMappings(watch, pid, thread, has_seen);
-  if (scanned) return scanned;
-  if (!IsLeftBehind(scanned)) return Refuse(pid, scanned.error(), Survey::Secret::kMappings);
-  HungProcesses::All().Add(pid, -1);
-  return scanned;
+  return {};
 }
 
-Result<void> Scanner::ScanDescriptors(int pid, int folder, bool* has_seen) {
-  return ForEachNumber(folder, [&](int fd, const char* name) -> Result<void> {
+// Why nothing may be looked at that may never be answered, if so.
+Result<void> MayLook(Watch* watch, int pid, Survey::Secret what) {
+  if (watch == nullptr) return SystemError{EAGAIN, "pthread_create"};
+  if (HasHung(pid, what)) return SystemError{ETIMEDOUT, "read"};
+  return {};
+}
+
+Result<void> Scanner::ScanDescriptors(Watch* watch, int pid, int thread, bool* has_seen) {
+  const Result<UniqueFd> folder = OpenAt(thread, "fd", O_RDONLY | O_DIRECTORY);
+  if (!folder) return folder.error();
+  std::vector<DescriptorLook> looks;
+  const auto look = [&] { return AddDescriptors(watch, pid, thread, std::exchange(looks, {})); };
+  const Result<void> listed = ForEachNumber(folder->get(), [&](int fd, const char* name) -> Result<void> {
     *has_seen = true;
     // The kernel's own memory says where a link leads. Whatever follows it (stat, statfs, open) may have to
     // ask a server.
     char target[kPrefix.size()];
-    const ssize_t length = ::readlinkat(folder, name, target, sizeof target);
+    const ssize_t length = ::readlinkat(folder->get(), name, target, sizeof target);
     if (length < 0) {
       // A dma-buf's path is never so long.
       if (IsGone(errno) || errno == ENAMETOOLONG) return {};
       return SystemError{errno, "readlink"};
     }
     if (std::string_view(target, static_cast<size_t>(length)) != kPrefix) return {};
-    return AddDescriptor(pid, folder, fd, name);
+    looks.emplace_back().fd = fd;
+    return looks.size() < kMostLooks ? Result<void>() : look();
   });
+  return listed && !looks.empty() ? look() : listed;
+}
+
+Result<void> Scanner::AddDescriptors(Watch* watch, int pid, int thread, std::vector<DescriptorLook> looks) {
+  if (device_ == 0) {
+    for (DescriptorLook& look : looks) look.wants_status = true;
+  }
+  const Result<void> may = MayLook(watch, pid, Survey::Secret::kDescriptors);
+  if (!may) return may;
+  const auto looked = Within(watch, [&] { return LookAtDescriptors(thread, pid, &looks); });
+  if (!looked) return kLeftBehind;
+  if (!*looked) return UnlessGone(looked->error());
+  for (const DescriptorLook& look : looks) {
+    const Result<void> added = AddDescriptor(pid, look);
+    if (!added) return added;
+  }
+  return {};
 }
 
 // A path (O_PATH) keeps the file, but has no fdinfo of it. Only the kernel gives a file no type.
-Result<void> Scanner::AddPath(int pid, int folder, const char* name) {
-  struct statx status;
-  if (Statx(folder, name, AT_STATX_DONT_SYNC | AT_NO_AUTOMOUNT, STATX_TYPE | STATX_INO | STATX_SIZE,
-            &status) < 0) {
-    return UnlessGone({errno, "statx"});
-  }
+Result<void> Scanner::AddPath(int pid, const struct statx& status) {
   if ((status.stx_mode & S_IFMT) != 0 || status.stx_dev_major != 0) return {};
   if (status.stx_ino > kMaxFigure || status.stx_size > kMaxFigure) {
     return Refuse(pid, {EOVERFLOW, "statx"}, Survey::Secret::kDescriptors);
@@ -413,27 +392,20 @@ Result<void> Scanner::AddPath(int pid, int folder, const char* name) {
 }
 
 // Nothing of an fdinfo can be forged but the name, and no other file has its lines.
-Result<void> Scanner::AddDescriptor(int pid, int folder, int fd, const char* name) {
-  const Result<UniqueFd> file = OpenAt(folder, Path("../fdinfo/", fd).text);
-  if (!file) return UnlessGone(file.error());
-  FdInfoText text;
-  const Result<std::string_view> read = ReadFdInfo(file->get(), &text);
-  if (!read) return UnlessGone(read.error());
-  const std::optional<FdInfo> info = ParseFdInfo(*read);
+Result<void> Scanner::AddDescriptor(int pid, const DescriptorLook& look) {
+  if (look.error.number != 0) return UnlessGone(look.error);
+  const std::optional<FdInfo> info = ParseFdInfo(look.text);
   if (!info) {
-    if (IsPath(*read)) return AddPath(pid, folder, name);
+    if (IsPath(look.text)) return AddPath(pid, *look.status);
     // A dma-buf's, with what cannot be told: no other file has this key.
-    if (read->find("\nexp_name:\t") == std::string_view::npos) return {};
+    if (look.text.find("\nexp_name:\t") == std::string::npos) return {};
     return Refuse(pid, {EOVERFLOW, "read"}, Survey::Secret::kDescriptors);
   }
 
   uint64_t inode = info->inode;
   if (inode == 0 || device_ == 0) {
-    // It is the kernel's own file, so nobody else is asked; unless the number is another's by now.
-    struct statx status;
-    if (Statx(folder, name, AT_STATX_DONT_SYNC | AT_NO_AUTOMOUNT, STATX_TYPE | STATX_INO, &status) < 0) {
-      return UnlessGone({errno, "statx"});
-    }
+    // It is the kernel's own file, unless the number is another's by now.
+    const struct statx& status = *look.status;
     const bool is_same = (status.stx_mode & S_IFMT) == 0 && (inode == 0 || inode == status.stx_ino);
     if (is_same) device_ = makedev(status.stx_dev_major, status.stx_dev_minor);
     if (inode == 0) {
@@ -462,6 +434,8 @@ bool Scanner::IsOtherDevice(dev_t device) const {
 }
 
 Result<void> Scanner::ScanMappings(Watch* watch, int pid, int thread, bool* has_seen) {
+  const Result<void> may = MayLook(watch, pid, Survey::Secret::kMappings);
+  if (!may) return may;
   const auto file = Within(watch, [&] { return OpenAt(thread, "maps"); });
   if (!file) return kLeftBehind;
   if (!*file) return file->error();
@@ -634,7 +608,6 @@ Result<Survey> ScanProcesses() {
   const Result<void> listed = scanner->ListAll();
   if (!listed) return listed.error();
   // The first one that hangs has had its time; who waits for others besides should not wait as long for each.
-  constexpr std::chrono::milliseconds kPatience(1000);
   constexpr std::chrono::milliseconds kLessPatience(200);
   std::chrono::milliseconds patience = kPatience;
   for (;;) {
@@ -644,7 +617,7 @@ Result<Survey> ScanProcesses() {
       if (!IsLeftBehind(scanned)) *outcome = scanned;
     });
     if (watched == Watched::kLeft) {
-      HungProcesses::All().Add(scanner->PassOver(), 1);
+      scanner->PassOver();
       patience = kLessPatience;
       continue;
     }

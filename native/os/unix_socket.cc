@@ -349,7 +349,13 @@ Result<Received> ReceiveMessage(int socket, const ReceiveMode& mode, uint8_t* da
   if (mode.room && mode.marked) return Take(socket, data, capacity, fds, false);
   const Result<Arrival> next = Receive(socket, MSG_PEEK, nullptr, 0, nullptr);
   if (!next) return next.error();
-  if (next->length < 0) return Received{Received::Kind::kNothing, 0, 0, false};
+  if (next->length < 0) {
+    // Who else holds this end may have had looks at it begin beyond what is there: then they tell nothing.
+    const Result<int> offset = IntegerOption(socket, SO_PEEK_OFF);
+    if (!offset || *offset < 0) return Received{Received::Kind::kNothing, 0, 0, false};
+    if (mode.room) return Take(socket, data, capacity, fds, false);
+    return Received{Received::Kind::kNoRoom, 0, 0, false};
+  }
   if (next->length == 0 && !next->control_cut) {
     const Result<bool> end = mode.marked ? Result<bool>(true) : IsEnd(socket);
     if (!end) return end.error();
@@ -365,7 +371,7 @@ namespace {
 // thread may look at them; the rest is the closer's. Nothing more may come. Returns whether the queue is
 // empty.
 bool Drain(int socket, bool marked, const std::shared_ptr<Sender>& sender) {
-  while (!sender->dropped && FreeDescriptors() > kMaxHandles) {
+  while (ReceptionOf(*sender) == Reception::kNow && FreeDescriptors() > kMaxHandles) {
     if (!MayLookAt(1)) return false;
     Descriptors fds(sender);
     const Result<Arrival> arrival = Receive(socket, 0, nullptr, 0, &fds);
@@ -385,15 +391,20 @@ bool Drain(int socket, bool marked, const std::shared_ptr<Sender>& sender) {
 
 void CloseConnection(UniqueFd socket, const Closing& how, const std::shared_ptr<Sender>& sender) {
   if (how.ended) return;
-  if (how.alone) ::shutdown(socket.get(), SHUT_RD);
+  if (!how.alone) {
+    // Whoever else holds it may hold its lock: even a look at the queue would wait.
+    (void)CloseForeignFiles({{socket.release(), sender}}, Wait::kAMoment);
+    return;
+  }
+  ::shutdown(socket.get(), SHUT_RD);
   const Result<Arrival> next = Receive(socket.get(), MSG_PEEK, nullptr, 0, nullptr);
   bool empty = next && next->length < 0;
   if (next && next->length == 0 && !next->control_cut) {
     const Result<bool> end = how.marked ? Result<bool>(true) : IsQueueEmpty(socket.get());
     empty = end && *end;
   }
-  if (empty || (how.alone && Drain(socket.get(), how.marked, sender))) return;
-  if (how.alone) ::shutdown(socket.get(), SHUT_RDWR);  // the peer sees the end at once
+  if (empty || Drain(socket.get(), how.marked, sender)) return;
+  ::shutdown(socket.get(), SHUT_RDWR);  // the peer sees the end at once
   (void)CloseForeignFiles({{socket.release(), sender}}, Wait::kAMoment);
 }
 

@@ -59,6 +59,7 @@ class WatchedThread {
 
  private:
   static void* Main(void* data) {
+    (void)pthread_setname_np(pthread_self(), "dmabuf-look");
     const std::unique_ptr<std::shared_ptr<WatchedThread>> self(
         static_cast<std::shared_ptr<WatchedThread>*>(data));
     (*self)->work_(&(*self)->watch_);

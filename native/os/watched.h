@@ -2,17 +2,19 @@
 
 #include <pthread.h>
 
+#include <cerrno>
 #include <chrono>
 #include <condition_variable>
 #include <functional>
 #include <memory>
 #include <mutex>
+#include <optional>
 
 namespace dmabuf {
 
 // Follows a thread through calls that may never return and that only SIGKILL ends: what reads another
 // process's memory map waits for locks, which that process may hold for as long as a file system that it uses
-// (FUSE, NFS) does not answer.
+// (FUSE, NFS) does not answer. What not even SIGKILL ends is for a process apart (os/apart.h).
 class Watch {
  public:
   // Before such a call.
@@ -35,6 +37,21 @@ class Watch {
   bool is_left_ = false;
   bool is_over_ = false;
 };
+
+// A call that may never return, of a thread that is watched; `call` touches nothing but what is the thread's
+// own. Nothing: nobody waits any more.
+template <typename Call>
+auto Within(Watch* watch, Call call) -> std::optional<decltype(call())> {
+  watch->Begin();
+  auto result = call();
+  const int error = errno;
+  if (!watch->End()) return std::nullopt;
+  errno = error;
+  return result;
+}
+
+// How long one process may keep a thread waiting.
+constexpr std::chrono::milliseconds kPatience(1000);
 
 enum class Watched {
   kEnded,

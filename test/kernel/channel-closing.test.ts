@@ -7,9 +7,12 @@ import { once } from 'node:events';
 import { closeSync, openSync } from 'node:fs';
 import { createInterface } from 'node:readline';
 import type { TestContext } from 'node:test';
-import { closeHandles, DmaBufChannel } from 'dmabuf';
+import { allocateSync, closeHandles, DmaBufChannel, type Sendable } from 'dmabuf';
 import { compiled } from '../support/compiled.js';
+import { threadNames } from '../support/descriptors.js';
+import { rejectsCode } from '../support/expect.js';
 import { kernelTest } from '../support/kernel-test.js';
+import { nextText } from '../support/messages.js';
 import { MountPoint } from '../support/mount-point.js';
 import { channelTest, Peer, patience, programFile } from '../support/peers.js';
 import { packageRoot, runProgram } from '../support/programs.js';
@@ -78,6 +81,11 @@ for (const [how, bytes] of [
         await once(lingerer.stdout as NodeJS.ReadableStream, 'data');
         program.child.stdin?.write('go\n');
         checkPause(t, await program.next());
+        const names = threadNames(program.child.pid as number);
+        assert.ok(
+          how === 'nothing' || names.includes('dmabuf-close'),
+          `what waits for the socket tells its purpose: ${names}`,
+        );
       } finally {
         await endAll(lingerer, program.child);
       }
@@ -171,6 +179,44 @@ for (const [kind, looked] of [
         checkPause(t, reported);
         assert.deepEqual(reported.results.slice(0, looked.length), looked);
         assert.equal(readFdInfoBeside(holder.pid, Number(fd)), 'null');
+      } finally {
+        holder.kill(); // first: whoever waits for the lock waits for its end
+        await holder.ended;
+        await endAll(program.child);
+      }
+    },
+    noRoot,
+  );
+}
+
+for (const [kind, bytes, how, what, results] of [
+  ['watched', 1, 'buffer', 'a received buffer is closed', [true]],
+  ['watched', 10_001, 'refused', 'a message with a buffer is refused', ['ERR_DMABUF_MESSAGE_TRUNCATED']],
+  ['watched', 1, 'queue', 'a channel with a buffer in its queue is closed', []],
+  ['returned', 1, 'sent', 'a buffer that was sent is closed', [true]],
+  ['socket', 1, 'adopted', 'an adopted channel is closed', [true]],
+] as const) {
+  channelTest(
+    `${what} without waiting for the lock that a peer holds (${kind})`,
+    async (t) => {
+      const [here, there] = DmaBufChannel.pair();
+      const holder = new Peer(compiled('holds-lock'), [kind, `${bytes}`], there);
+      const program = startProgram(how, [here]);
+      here.close();
+      there.close();
+      try {
+        if (kind !== 'returned') await holder.line();
+        await program.next();
+        program.child.stdin?.write('go\n');
+        const reported = await program.next();
+        checkPause(t, reported);
+        assert.deepEqual(reported.results, results);
+        // Of a socket, the peer has another descriptor: it is its receiving that would wait.
+        const names = threadNames(program.child.pid as number);
+        assert.ok(
+          kind === 'socket' || names.includes('dmabuf-close'),
+          `nothing waits for the lock: ${names}`,
+        );
       } finally {
         holder.kill(); // first: whoever waits for the lock waits for its end
         await holder.ended;
@@ -305,26 +351,52 @@ for (const [what, bytes] of [
   });
 }
 
+for (const what of ['buffer', 'file'] as const) {
+  channelTest(`a peer of whom many descriptors are closed at once is not dropped (${what})`, async () => {
+    const [here, there] = DmaBufChannel.pair();
+    using receiver = DmaBufChannel.adopt(here.release(), { maxMessageSize: 1 });
+    using buffer = allocateSync(4096);
+    const file = openSync('/etc/hostname', 'r'); // of a kind that is not closed at once
+    const handles = new Array<Sendable>(253).fill(what === 'buffer' ? buffer : file);
+    const received: Sendable[] = [];
+    for (let count = 0; count < 3; count++) {
+      await there.send('x', handles);
+      received.push(...((await receiver.receive())?.handles ?? []));
+    }
+    closeHandles(received);
+    for (let count = 0; count < 4; count++) {
+      await there.send('refused', handles);
+      await rejectsCode(() => receiver.receive(), 'ERR_DMABUF_MESSAGE_TRUNCATED');
+    }
+    await there.send('y');
+    assert.equal(await nextText(receiver), 'y');
+    closeSync(file);
+    there.close();
+  });
+}
+
 // ---------- no thread
 
-channelTest('what no thread could be made for is closed as soon as there can be one', () => {
-  assert.deepEqual(runProgram('no-threads'), { open: true, openLater: false });
-});
-
-for (const [size, open] of [
-  [8 << 20, true],
-  [8192, false],
+for (const [what, by, open] of [
+  ['file', 'a thread', true],
+  ['received', 'a thread', true],
+  ['sent', 'a thread', true],
+  ['imported', 'a thread', true],
+  ['duplicated', 'a thread', true],
+  ['own', 'the thread that asks', false],
 ] as const) {
-  const who = open ? 'a thread, which frees it' : 'the thread that asks';
-  kernelTest(`a received buffer of ${size} bytes is closed by ${who}`, () => {
-    const env = { ...process.env, DMABUF_TEST_SIZE: String(size) };
+  kernelTest(`${by} closes it (${what}); where none can be made, as soon as there can be one`, () => {
+    const env = { ...process.env, DMABUF_TEST_WHAT: what };
     assert.deepEqual(runProgram('no-threads', { env }), { open, openLater: false });
   });
 }
 
 channelTest('so it is in a worker', () => {
-  assert.deepEqual(runProgram('no-threads', { env: { ...process.env, IN_WORKER: '1' } }), {
-    open: true,
-    openLater: false,
-  });
+  assert.deepEqual(
+    runProgram('no-threads', { env: { ...process.env, DMABUF_TEST_WHAT: 'file', IN_WORKER: '1' } }),
+    {
+      open: true,
+      openLater: false,
+    },
+  );
 });

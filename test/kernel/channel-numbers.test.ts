@@ -82,6 +82,56 @@ channelTest('objects of another copy of the package can be sent', async () => {
   }
 });
 
+channelTest('what is sent is what was given, whatever a getter does meanwhile', async () => {
+  using first = allocateSync(4096);
+  using second = allocateSync(8192);
+  const [here, there] = DmaBufChannel.pair();
+  let asked = 0;
+  class Copy {
+    get fd(): number {
+      asked++;
+      // Each has the addon put other numbers where a message's handles are collected.
+      second.info();
+      void here.fd;
+      return second.fd;
+    }
+  }
+  Object.defineProperty(Copy, 'name', { value: 'DmaBuf' });
+  await here.send('x', [first, new Copy() as never, first]);
+  assert.equal(asked, 1);
+  const { handles } = await receiveFrom(there);
+  assert.deepEqual(
+    handles.map((handle) => asBuffer(handle).inode),
+    [first.inode, second.inode, first.inode],
+  );
+  closeHandles(handles);
+  here.close();
+  there.close();
+});
+
+channelTest(
+  'a buffer or a channel that a getter closes while a message is put together is not sent',
+  async () => {
+    using kept = allocateSync(4096);
+    const [here, there] = DmaBufChannel.pair();
+    const closing = (end: () => void): never => {
+      class Copy {
+        get fd(): number {
+          end();
+          return kept.fd;
+        }
+      }
+      Object.defineProperty(Copy, 'name', { value: 'SyncFile' });
+      return new Copy() as never;
+    };
+    const closed = allocateSync(4096);
+    await rejectsCode(() => here.send('x', [closed, closing(() => closed.close())]), 'ERR_DMABUF_CLOSED');
+    await rejectsCode(() => here.send('x', [kept, closing(() => here.close())]), 'ERR_DMABUF_CLOSED');
+    assert.equal(await there.receive(), undefined);
+    there.close();
+  },
+);
+
 channelTest('no function of the program gets hold of the memory that messages arrive in', async () => {
   const prototype = Object.getPrototypeOf(Uint8Array.prototype) as Record<string, unknown>;
   const stolen = new Set<Uint8Array>();

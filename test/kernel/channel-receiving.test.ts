@@ -465,6 +465,29 @@ for (const [what, option] of [
   });
 }
 
+for (const offset of [1, 5, 1000]) {
+  channelTest(
+    `who also holds an adopted end may have looks at it begin at ${offset} bytes: every message is received`,
+    async () => {
+      using foreign = new Foreign({}, (own) => own.setOption('peekOffset', offset));
+      using buffer = allocateSync(4096);
+      const receiving = watch(foreign.channel.receive().then(text));
+      await turns(20);
+      foreign.peer.send('later');
+      await until(() => receiving.state === 'fulfilled');
+      assert.equal(receiving.value, 'later');
+      foreign.peer.send('first', [buffer.fd]);
+      foreign.peer.send('second');
+      const first = await next(foreign.channel);
+      assert.deepEqual([text(first), first.handles.length], ['first', 1]);
+      closeHandles(first.handles);
+      assert.equal(await nextText(foreign.channel), 'second');
+      foreign.peer.close();
+      assert.equal(await foreign.channel.receive(), undefined);
+    },
+  );
+}
+
 channelTest('what another program shuts down for writing is the end', async () => {
   using foreign = new Foreign();
   foreign.peer.send('x');

@@ -382,8 +382,8 @@ fenceTest('a wait sees through to the last fence when new ones come before it lo
   await until(() => waiting.state === 'fulfilled');
 });
 
-/** A fence that comes between the end of the wait and START: the second phase of cpuAccess. */
-async function inSecondPhase(
+/** A fence that comes between the end of the wait and START: cpuAccess waits again. */
+async function inSecondWait(
   buffer: DmaBuf,
   options: WaitOptions,
   then: (fence: Fence, access: ReturnType<typeof watch>, promise: Promise<unknown>) => Promise<void>,
@@ -401,24 +401,24 @@ async function inSecondPhase(
   first.signal();
   await Promise.all([...before, ...after]);
   using fence = second as unknown as Fence;
-  await ticks(10); // START sleeps, and not on the event loop
+  await ticks(10);
   assert.equal(access.state, 'pending', 'the second fence came too late: this showed nothing');
   await then(fence, access, promise);
 }
 
 fenceTest('cpuAccess does not block when a fence comes between the wait and START', async () => {
   using buffer = allocateSync(4096);
-  await inSecondPhase(buffer, {}, async (fence, access) => {
+  await inSecondWait(buffer, {}, async (fence, access) => {
     fence.signal(); // which fails if START slept on this thread
     await until(() => access.state === 'fulfilled');
   });
 });
 
-fenceTest('cpuAccess whose START sleeps can be aborted', async () => {
+fenceTest('cpuAccess that waits for a second fence can be aborted', async () => {
   using buffer = allocateSync(4096);
   const fds = openFds().size;
   const controller = new AbortController();
-  await inSecondPhase(buffer, { signal: controller.signal }, async (fence, access) => {
+  await inSecondWait(buffer, { signal: controller.signal }, async (fence, access) => {
     controller.abort('late');
     await turns(1);
     assert.deepEqual(access, { state: 'rejected', value: 'late' });
@@ -426,14 +426,14 @@ fenceTest('cpuAccess whose START sleeps can be aborted', async () => {
     await buffer.ready('write');
     await buffer.withCpuAccess('write', () => {});
   });
-  await until(() => openFds().size === fds); // The thread that slept holds a descriptor until it is back.
+  await until(() => openFds().size === fds); // A thread that slept in START holds a descriptor until it is back.
 });
 
-fenceTest('cpuAccess whose START sleeps times out', async () => {
+fenceTest('cpuAccess that waits for a second fence times out', async () => {
   using buffer = allocateSync(4096);
   const fds = openFds().size;
   // Longer than a busy machine takes to get there; the kernel gives fences up after 10 s.
-  await inSecondPhase(buffer, { timeout: 4000 }, async (fence, _access, promise) => {
+  await inSecondWait(buffer, { timeout: 4000 }, async (fence, _access, promise) => {
     const error = await promise.catch((reason: unknown) => reason);
     assertCode(error, 'ETIMEDOUT');
     fence.signal();
@@ -442,10 +442,10 @@ fenceTest('cpuAccess whose START sleeps times out', async () => {
 });
 
 for (const method of ['close', 'release'] as const) {
-  fenceTest(`cpuAccess whose START sleeps rejects when its buffer is ${method}d`, async () => {
+  fenceTest(`cpuAccess that waits for a second fence rejects when its buffer is ${method}d`, async () => {
     const fds = openFds().size;
     const buffer = allocateSync(4096);
-    await inSecondPhase(buffer, {}, async (fence, access) => {
+    await inSecondWait(buffer, {}, async (fence, access) => {
       const fd = buffer[method]();
       await turns(1);
       assert.equal(access.state, 'rejected');

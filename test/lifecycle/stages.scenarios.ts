@@ -35,12 +35,10 @@ async function endWorker(
   const ended = endOf(worker);
   const reached = (await messageOf(worker)) as Reached[];
   onReached(worker);
-  // Node waits for the threads of its pool, and such a thread for its fence.
-  signal(reached.filter(({ asleep }) => asleep));
   assert.equal(await ended, code);
   assert.deepEqual(ours(), before);
   // The kernel keeps a buffer that was polled until its fences have signalled, though nobody polls it any more.
-  signal(reached.filter(({ asleep }) => !asleep));
+  signal(reached);
   if (noKernelList !== false) return;
   for (const { inodes, size } of reached) {
     await untilGone(inodes);

@@ -11,7 +11,7 @@ export interface StageWorkerData {
 }
 
 /** What the parent learns. */
-export type Reached = Pick<Standing, 'inodes' | 'size' | 'fences' | 'asleep'>;
+export type Reached = Pick<Standing, 'inodes' | 'size' | 'fences'>;
 
 const { names, then } = workerData as StageWorkerData;
 
@@ -20,8 +20,8 @@ for (const stage of stages) {
   if (names.includes(stage.name)) reached.push(await stage.enter());
 }
 parentPort?.postMessage(
-  reached.map(({ inodes, size, fences = [], asleep = false }) => {
-    const report: Reached = { inodes, fences, asleep };
+  reached.map(({ inodes, size, fences = [] }) => {
+    const report: Reached = { inodes, fences };
     if (size !== undefined) report.size = size;
     return report;
   }),

@@ -23,8 +23,8 @@ function waitAll(): Fence[] {
   return fences;
 }
 
-/** Has START sleep on the thread pool for a fence that came after the wait. */
-async function sleepInStart(buffer: DmaBuf): Promise<Fence> {
+/** Has cpuAccess() wait for a second fence, which came when the first had signalled. */
+async function waitTwice(buffer: DmaBuf): Promise<Fence> {
   const first = addFence(buffer, 'write');
   let second: Fence | undefined;
   const addAnother = (): void => {
@@ -78,10 +78,10 @@ const all: readonly Scenario[] = [
     },
   },
   {
-    name: 'process.exit() while START sleeps on the thread pool',
+    name: 'process.exit() while cpuAccess() waits for a second fence',
     async run() {
-      const fence = await sleepInStart(allocateSync(4096));
-      // Node itself waits for its threads. On a busy machine the kernel may have lost patience with the fence before.
+      const fence = await waitTwice(allocateSync(4096));
+      // On a busy machine the kernel may have lost patience with the fence before.
       process.on('exit', () => fence[Symbol.dispose]());
       process.exit(7);
     },

@@ -11,7 +11,7 @@ const promised: Readonly<Record<string, Ending>> = {
     code: 1,
     stderr: /Error: as expected\n/,
   },
-  'process.exit() while START sleeps on the thread pool': { code: 7 },
+  'process.exit() while cpuAccess() waits for a second fence': { code: 7 },
   'a wait of which nobody takes the rejection ends the process with its error': {
     code: 1,
     stderr: /code: 'ETIMEDOUT'/,

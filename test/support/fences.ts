@@ -28,6 +28,9 @@ interface FencesAddon {
   setOption(fd: number, option: number, value: number): void;
   sendOn(fd: number, data: Uint8Array, fds: Int32Array): void;
 
+  /** Any ioctl(2); its argument is a number, or bytes that the kernel reads and writes. */
+  control(fd: number, request: number, argument: number | Uint8Array): number;
+
   /** Bus errors; faults.ts says it in words. */
   loseMemory(address: number, length: number): void;
   catchFaults(): void;
@@ -44,10 +47,15 @@ export function loadFences(): FencesAddon {
   return addon;
 }
 
-/** Until the process ends, before end-of-file.ts looks. */
+/** Until the process has nothing more to do, or ends: before end-of-file.ts looks. */
 function openForProcess(fences: FencesAddon): number {
   const device = fences.open();
-  if (isMainThread) process.prependListener('exit', () => closeSync(device));
+  const close = (): void => {
+    if (opened !== device) return;
+    closeSync(device);
+    opened = -1;
+  };
+  if (isMainThread) process.prependListener('beforeExit', close).prependListener('exit', close);
   return device;
 }
 

@@ -3,6 +3,7 @@
 import {
   allocate,
   allocateSync,
+  closeHandles,
   createMemfd,
   type DmaBuf,
   DmaBufChannel,
@@ -18,11 +19,29 @@ import { unsound } from './expect.js';
 /** Calls the function with these options; what it gives or opens is let go of. */
 export type CallWith = (options: never) => unknown;
 
+/** Options with more of them. */
+const extended = (options: object, more: object): object => Object.setPrototypeOf({ ...more }, options);
+
+/** Options without effect, and how often each was read. */
+export function countedOptions(): { options: never; reads: Map<string | symbol, number> } {
+  const reads = new Map<string | symbol, number>();
+  const options = new Proxy(
+    {},
+    {
+      get: (_, name) => {
+        reads.set(name, (reads.get(name) ?? 0) + 1);
+        return name === 'timeout' ? 0 : undefined;
+      },
+    },
+  );
+  return { options: options as never, reads };
+}
+
 /** What needs no dma-buf. */
 export const optionRows: Readonly<Record<string, CallWith>> = {
-  allocate: (options) => allocate(4096, options),
-  allocateSync: (options) => allocateSync(4096, options),
-  createMemfd: (options) => createMemfd(4096, options),
+  allocate: async (options) => (await allocate(4096, options)).close(),
+  allocateSync: (options) => allocateSync(4096, options).close(),
+  createMemfd: (options) => closeHandles([createMemfd(4096, options)]),
   'DmaBufPool.constructor': (options) => new DmaBufPool(4096, options).close(),
   'DmaBufPool.acquire': async (options) => {
     using pool = new DmaBufPool(4096);
@@ -65,9 +84,10 @@ export const optionRows: Readonly<Record<string, CallWith>> = {
   },
   snapshot,
   watch: (options) => watch(options).return(),
-  pinSync: (options: object) => pinSync(unsound({ folder: '/nowhere', ...options })),
+  pinSync: (options: object) => pinSync(unsound(extended(options, { folder: '/nowhere' }))),
   registerMetrics: (options) => registerMetrics(options).unregister(),
-  runInVm: (options: object) => runInVm(unsound({ command: ['true'], kernel: '/nowhere', ...options })),
+  runInVm: (options: object) =>
+    runInVm(unsound(extended(options, { command: ['true'], kernel: '/nowhere' }))),
 };
 
 /** What needs a buffer; `file` is a sync_file. */
@@ -87,6 +107,7 @@ export const bufferOptionRows: Readonly<
   'DmaBuf.cpuAccess': async (buffer, options) => (await buffer.cpuAccess('read', options)).end(),
   'DmaBuf.withCpuAccess': (buffer, options) => buffer.withCpuAccess('read', () => {}, options),
   'DmaBuf.ready': (buffer, options) => buffer.ready('read', options),
-  'SyncFile.mergeAsync': (_buffer, options, file) => SyncFile.mergeAsync('x', [file], options),
+  'SyncFile.mergeAsync': async (_buffer, options, file) =>
+    (await SyncFile.mergeAsync('x', [file], options)).close(),
   'SyncFile.wait': (_buffer, options, file) => file.wait(options),
 };

@@ -13,7 +13,13 @@ const internetDomain = 2;
 const nonBlocking = 0o4000;
 
 /** Options of SOL_SOCKET. */
-export const socketOptions = { sendBuffer: 7, passCredentials: 16, timestamp: 29, passPidfd: 76 } as const;
+export const socketOptions = {
+  sendBuffer: 7,
+  passCredentials: 16,
+  timestamp: 29,
+  peekOffset: 42,
+  passPidfd: 76,
+} as const;
 
 /** An address as bind(2) wants it: a path, or `@` and an abstract name. */
 function addressOf(path: string): Uint8Array {

@@ -2,7 +2,15 @@
 // JSON how long the event loop stood still at most. argv: how, and how many channels.
 
 import { closeSync, existsSync, openSync } from 'node:fs';
-import { closeHandles, createMemfd, DmaBuf, DmaBufChannel, SyncFile } from 'dmabuf';
+import {
+  allocateSync,
+  type ChannelMessage,
+  closeHandles,
+  createMemfd,
+  DmaBuf,
+  DmaBufChannel,
+  SyncFile,
+} from 'dmabuf';
 
 const [how, count] = [process.argv[2] as string, Number(process.argv[3])];
 const channels = Array.from({ length: count }, (_, index) =>
@@ -132,6 +140,26 @@ const commands: Record<string, () => Promise<unknown[]>> = {
   numbers: async () => {
     closeHandles(await receiveNumbers());
     return [];
+  },
+  buffer: async () => {
+    const message = await (channels[0] as DmaBufChannel).receive();
+    const [buffer] = (message as ChannelMessage).handles as [DmaBuf];
+    buffer.close();
+    return [buffer.closed];
+  },
+  sent: async () => {
+    const buffer = allocateSync(4096);
+    const channel = channels[0] as DmaBufChannel;
+    await channel.send('x', [buffer]);
+    await channel.receive(); // It holds the lock, and its descriptor is closed.
+    buffer.close();
+    return [buffer.closed];
+  },
+  adopted: async () => {
+    const [number] = await receiveNumbers();
+    const channel = DmaBufChannel.adopt(number as number);
+    channel.close();
+    return [channel.closed];
   },
   few: async () => [await receiveWithFew(channels[0] as DmaBufChannel)],
   look: async () => lookAt(await receiveNumbers()),

@@ -32,6 +32,9 @@ export interface HeapDirectoryReport {
   contiguousGuard: ReportedError | { size: number };
   uncheckedGuard: { size: number };
   inaccessible: HeapInfo[];
+  severalRegions: HeapInfo[];
+  olderAlone: HeapInfo[];
+  olderAloneByAlias: string;
 }
 
 const directory = '/dev/dma_heap';
@@ -104,6 +107,22 @@ observed.noSuchDevice = await errorOf(() => DmaHeap.open('gone'));
 symlinkSync('nowhere', `${directory}/dangling`);
 observed.danglingLink = await errorOf(() => DmaHeap.open('dangling'));
 observed.danglingInList = DmaHeap.list().find(({ name }) => name === 'dangling');
+
+clear();
+for (const name of ['default_cma_region', 'linux,cma', 'reserved']) node(name);
+observed.severalRegions = DmaHeap.list();
+
+clear();
+node('default_cma_region');
+chmodSync(`${directory}/default_cma_region`, 0o600);
+node('reserved');
+chmodSync(`${directory}/reserved`, 0o666);
+process.setegid?.(65534);
+process.seteuid?.(65534);
+observed.olderAlone = DmaHeap.list();
+observed.olderAloneByAlias = use('cma').name;
+process.seteuid?.(0);
+process.setegid?.(0);
 
 clear();
 node('system');

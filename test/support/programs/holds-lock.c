@@ -1,5 +1,10 @@
-// Holds the lock of a perf event (argv: perf) or of an epoll (argv: epoll) for ever: a system call that has taken it writes into
-// memory that userfaultfd(2) never provides. Sends the file over the channel that is descriptor 3, and says its number.
+// Holds a lock of the kernel for ever: a system call that has taken it writes into memory that userfaultfd(2) never provides.
+// argv: whose lock, and with how many bytes the file goes over the channel that is descriptor 3. Says the file's number.
+//   perf, epoll, socket  its own: of a perf event, an epoll, a Unix socket
+//   watched              of an epoll that watches the file, which is a dma-buf; it has no other descriptor of that left
+//   returned             the same, of a dma-buf that it was sent before
+//   swap                 of an epoll, and there is no channel: the number is in turn that epoll and a dma-buf, as fast as it can,
+//                        so that who looks which of them it is finds the other one afterwards
 
 #include "channel.h"
 
@@ -12,17 +17,12 @@
 
 static const size_t page = 4096;
 static void* absent;
-static int held;
-static int is_perf;
+static int held;  // whose lock it is
+static int (*hold)(void);
 
-static void* hold(void* nothing) {
-  if (is_perf) {
-    if (read(held, absent, 64) < 0) fail("read");
-  } else {
-    check(epoll_wait(held, absent, 10, -1), "epoll_wait");
-  }
-  return nothing;
-}
+static int read_event(void) { return (int)read(held, absent, 64); }
+static int wait_for_events(void) { return epoll_wait(held, absent, 10, -1); }
+static int receive_bytes(void) { return (int)recv(held, absent, 64, 0); }
 
 // A page that whoever touches it waits for.
 static void make_absent(void) {
@@ -40,11 +40,27 @@ static int open_perf_event(void) {
   return check((int)syscall(SYS_perf_event_open, &event, 0, -1, -1, PERF_FLAG_FD_CLOEXEC), "perf_event_open");
 }
 
-static int open_epoll(void) {
+// Of files that are ready, or it would not look for events.
+static int open_epoll(int watched) {
   const int epoll = check(epoll_create1(EPOLL_CLOEXEC), "epoll_create1");
   struct epoll_event event = {.events = EPOLLIN};
-  check(epoll_ctl(epoll, EPOLL_CTL_ADD, check(eventfd(1, EFD_CLOEXEC), "eventfd"), &event), "epoll_ctl");
+  check(epoll_ctl(epoll, EPOLL_CTL_ADD, watched, &event), "epoll_ctl");
   return epoll;
+}
+
+static int open_full_socket(void) {
+  int ends[2];
+  check(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends), "socketpair");
+  check((int)send(ends[1], "x", 1, 0), "send");
+  return ends[0];
+}
+
+static int receive_file(void) {
+  char byte;
+  int file = -1;
+  size_t count = 1;
+  check((int)try_receive(3, &byte, 1, &file, &count, 0), "recvmsg");
+  return file;
 }
 
 // Whether the thread sleeps in the kernel.
@@ -63,18 +79,51 @@ static pid_t thread_number;
 
 static void* begin(void* nothing) {
   __atomic_store_n(&thread_number, (pid_t)syscall(SYS_gettid), __ATOMIC_RELEASE);
-  return hold(nothing);
+  check(hold(), "the call that holds the lock");
+  return nothing;
+}
+
+static void swap(void) {
+  const int buffer = allocate(page);
+  const int number = check(dup(buffer), "dup");
+  say("%d", number);
+  for (;;) {
+    check(dup3(held, number, O_CLOEXEC), "dup3");
+    check(dup3(buffer, number, O_CLOEXEC), "dup3");
+  }
 }
 
 int main(int count, char** arguments) {
-  is_perf = count > 1 && strcmp(arguments[1], "perf") == 0;
+  const char* kind = count > 1 ? arguments[1] : "";
+  const size_t bytes = count > 2 ? strtoul(arguments[2], NULL, 10) : 1;
   make_absent();
-  held = is_perf ? open_perf_event() : open_epoll();
+  int file = -1;
+  hold = wait_for_events;
+  if (strcmp(kind, "perf") == 0) {
+    held = file = open_perf_event();
+    hold = read_event;
+  } else if (strcmp(kind, "socket") == 0) {
+    held = file = open_full_socket();
+    hold = receive_bytes;
+  } else if (strcmp(kind, "epoll") == 0 || strcmp(kind, "swap") == 0) {
+    held = file = open_epoll(check(eventfd(1, EFD_CLOEXEC), "eventfd"));
+  } else {
+    file = strcmp(kind, "watched") == 0 ? allocate(page) : receive_file();
+    held = open_epoll(file);
+  }
   pthread_t thread;
   if (pthread_create(&thread, NULL, begin, NULL) != 0) fail("pthread_create");
   pid_t number;
   while ((number = __atomic_load_n(&thread_number, __ATOMIC_ACQUIRE)) == 0 || !is_asleep(number)) usleep(1000);
-  check(try_send(3, "x", 1, &held, 1, 0), "sendmsg");
-  say("%d", held);
+  if (strcmp(kind, "swap") == 0) swap();
+  if (strcmp(kind, "returned") == 0) {
+    close(file);
+    send_text(3, "locked");
+  } else {
+    char* data = calloc(1, bytes);
+    check(try_send(3, data, bytes, &file, 1, 0), "sendmsg");
+    if (strcmp(kind, "watched") == 0) close(file);
+  }
+  say("%d", file);
   for (;;) pause();
 }

@@ -21,6 +21,7 @@ export interface NoDescriptorsReport {
 
 using heap = DmaHeap.open('system');
 using buffer = heap.allocateSync(4096);
+using unshared = heap.allocateSync(4096); // its number is never asked for
 // The thread pool starts, and whatever else opens a descriptor once.
 (await heap.allocate(4096)).close();
 
@@ -48,8 +49,9 @@ const withNone = {
   'buffer.dup': await errorOf(() => buffer.dup()),
   'buffer.info': await errorOf(() => buffer.info()),
   readFdInfo: await errorOf(() => readFdInfo('self', buffer.fd)),
+  'buffer.read, of what others may hold': await errorOf(() => buffer.read(new Uint8Array(16))),
 };
-const copied = buffer.read(new Uint8Array(16));
+const copied = unshared.read(new Uint8Array(16));
 
 /** Not async, and the promise goes elsewhere: V8's own async stack traces cannot show it. */
 function callerOfHeapAllocate(): Promise<DmaBuf> {

@@ -1,23 +1,48 @@
-// Closes a file that takes a thread while none can be made, or a buffer of DMABUF_TEST_SIZE bytes that came from a peer, and
-// does nothing more with the library. Reports whether the file was open then, and whether it is when threads can be made again
-// and some time has passed.
+// Closes a file or a buffer (DMABUF_TEST_WHAT) while no thread can be made, and does nothing more with the library. Reports
+// whether it was open then, and whether it is when threads can be made again and some time has passed.
 
 import { existsSync, openSync } from 'node:fs';
 import { isMainThread, Worker } from 'node:worker_threads';
-import { allocateSync, closeHandles, createMemfd, type DmaBuf, DmaBufChannel } from 'dmabuf';
+import { allocateSync, closeHandles, createMemfd, DmaBuf, DmaBufChannel } from 'dmabuf';
 import { intercept, start, stop } from '../../inject/intercept.js';
+import { threadNames } from '../descriptors.js';
 import { report } from '../programs.js';
 
-/** A buffer that a peer has sent, and holds no longer. */
-async function received(size: number): Promise<DmaBuf> {
+/** A buffer, and one that came over a channel: another descriptor of it, which its sender closes. */
+async function sendOne(): Promise<[DmaBuf, DmaBuf]> {
   const [sender, receiver] = DmaBufChannel.pair();
-  using buffer = allocateSync(size);
+  const buffer = allocateSync(8192);
   await sender.send('', [buffer]);
   const message = await receiver.receive();
   sender.close();
   receiver.close();
-  return message?.handles[0] as DmaBuf;
+  return [buffer, message?.handles[0] as DmaBuf];
 }
+
+const makers: Record<string, () => Promise<DmaBuf | number>> = {
+  file: async () => openSync('/etc/hostname', 'r'),
+  own: async () => allocateSync(8192),
+  received: async () => {
+    const [sent, received] = await sendOne();
+    sent.close();
+    return received;
+  },
+  sent: async () => {
+    const [sent, received] = await sendOne();
+    received.close();
+    return sent;
+  },
+  imported: async () => {
+    using buffer = allocateSync(8192);
+    return DmaBuf.import(buffer.fd);
+  },
+  duplicated: async () => {
+    using buffer = allocateSync(8192);
+    return buffer.dup();
+  },
+};
+
+const pause = (): Promise<void> => new Promise((resolve) => setTimeout(resolve, 20));
 
 if (isMainThread && process.env.IN_WORKER !== undefined) {
   new Worker(new URL(import.meta.url));
@@ -25,15 +50,16 @@ if (isMainThread && process.env.IN_WORKER !== undefined) {
   const isOpen = (fd: number): boolean => existsSync(`/proc/self/fd/${fd}`);
   closeHandles([createMemfd(4096)]); // loads the addon
   intercept();
-  const size = Number(process.env.DMABUF_TEST_SIZE ?? 0);
-  const item = size > 0 ? await received(size) : openSync('/etc/hostname', 'r');
+  const item = await (makers[process.env.DMABUF_TEST_WHAT as string] as () => Promise<DmaBuf | number>)();
   const fd = typeof item === 'number' ? item : item.fd;
+  // A thread that has nothing left to do may stay for a moment.
+  while (threadNames().includes('dmabuf-close')) await pause();
   start({ function: 'pthread_create', detail: 0, nth: 1, of: 1, errno: 'EAGAIN', form: 'from then on' });
   closeHandles([item]);
   const open = isOpen(fd);
   stop();
   for (let rounds = 0; rounds < 500 && isOpen(fd); rounds++) {
-    await new Promise((resolve) => setTimeout(resolve, 20));
+    await pause();
   }
   report({ open, openLater: isOpen(fd) });
 }

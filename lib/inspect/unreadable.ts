@@ -1,0 +1,19 @@
+import { adviceFor, adviceOnWaiting } from '../errors.js';
+import { adviceOnProcesses } from '../rights.js';
+import type { Unreadable } from './snapshot.js';
+
+/** The errnos' names that kept processes from being read, each once. */
+export function causesOf(unreadable: readonly Unreadable[]): string[] {
+  return [...new Set(unreadable.map(({ error }) => error))];
+}
+
+/** What to do about processes that could not be read, for each cause that has a cure. */
+export function adviceOnUnreadable(unreadable: readonly Unreadable[]): string | undefined {
+  const causes = causesOf(unreadable);
+  const advice: string[] = [];
+  if (causes.includes('EACCES') || causes.includes('EPERM')) advice.push(adviceOnProcesses());
+  // Only the thread that watches whether a look comes to its end can be refused so.
+  if (causes.includes('EAGAIN')) advice.push(adviceFor('EAGAIN', 'pthread_create') as string);
+  if (causes.includes('ETIMEDOUT')) advice.push(adviceOnWaiting);
+  return advice.length > 0 ? advice.join('. ') : undefined;
+}

@@ -1,0 +1,91 @@
+#include "os/apart.h"
+
+#include <fcntl.h>
+#include <sched.h>
+#include <sys/prctl.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <csignal>
+#include <cstddef>
+#include <mutex>
+#include <unordered_set>
+
+#include "os/uapi.h"
+
+namespace dmabuf {
+namespace {
+
+// Of this process's processes, by their ids. Never destroyed, as one may go on for ever.
+class Registry {
+ public:
+  static Registry& All() {
+    static auto* const all = new Registry;
+    return *all;
+  }
+
+  bool Has(int pid) {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    return pids_.count(pid) != 0;
+  }
+  void Add(int pid) {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    pids_.insert(pid);
+  }
+  void Remove(int pid) {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    pids_.erase(pid);
+  }
+
+ private:
+  std::mutex mutex_;
+  std::unordered_set<int> pids_;
+};
+
+struct Errand {
+  int parent;
+  int folder;
+  const std::function<void(int folder)>* work;
+  // Until it is done: somebody has ended the process.
+  SystemError error{EINTR, "clone"};
+};
+
+int Perform(void* data) {
+  auto* errand = static_cast<Errand*>(data);
+  // Else it could wait for a lock that nobody gives back: this process's other threads may end at any moment.
+  ::prctl(PR_SET_PDEATHSIG, SIGKILL);
+  if (::getppid() != errand->parent) return 0;
+  Registry::All().Add(::getpid());
+  if (::fchdir(errand->folder) < 0) {
+    errand->error = {errno, "fchdir"};
+    return 0;
+  }
+  // Linux 5.9: a table of its own, with nothing in it. Copies of other descriptors could have to ask file
+  // systems when they are closed; before, it keeps this process's.
+  (void)::syscall(SYS_close_range, 0U, ~0U, kCloseRangeUnshare);
+  (*errand->work)(AT_FDCWD);
+  errand->error = {0, nullptr};
+  return 0;
+}
+
+}  // namespace
+
+Result<void> RunApart(int folder, const std::function<void(int folder)>& work) {
+  alignas(16) std::byte stack[size_t{64} << 10];
+  Errand errand{::getpid(), folder, &work};
+  // No signal tells of its end: programs may count those of their own children.
+  const int pid = ::clone(Perform, stack + sizeof stack, CLONE_VM | CLONE_VFORK | CLONE_FILES, &errand);
+  if (pid < 0) {
+    work(folder);
+    return {};
+  }
+  while (::waitpid(pid, nullptr, __WALL) < 0 && errno == EINTR) continue;
+  Registry::All().Remove(pid);
+  return errand.error.number == 0 ? Result<void>() : errand.error;
+}
+
+bool IsApart(int pid) { return Registry::All().Has(pid); }
+
+}  // namespace dmabuf
