@@ -5,7 +5,7 @@ import { dirname, join } from 'node:path';
 
 /** A folder of the cache that `fill(folder)` has filled: whole, or not there at all. Needs setup() to have run. */
 export async function cached(name, progress, fill) {
-  const { cacheFolder } = await import('../dist/lib/vm/kernels.js');
+  const { cacheFolder } = await import('../dist/lib/vm/cache-folder.js');
   const { withLock } = await import('../dist/lib/vm/lock.js');
   const folder = join(cacheFolder(), name);
   if (existsSync(folder)) return folder;

@@ -38,7 +38,8 @@ check('TypeScript and JavaScript: format and lint', bin('biome'), ['check', '--e
 check('every exported declaration has its type', bin('tsc'), ['-p', 'tsconfig.lib.json']);
 check('every export is documented (typedoc)', process.execPath, ['scripts/docs.mjs', '--check']);
 const native = sources('native', 'native/js', 'native/os');
-check('C and C++: format', bin('clang-format'), ['--dry-run', '-Werror', ...native, ...sources('bench')]);
+const otherC = sources('bench', 'kernel-modules');
+check('C and C++: format', bin('clang-format'), ['--dry-run', '-Werror', ...native, ...otherC]);
 
 const require = createRequire(import.meta.url);
 const nodePrefix = process.env.npm_config_nodedir ?? dirname(dirname(process.execPath));

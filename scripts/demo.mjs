@@ -14,10 +14,16 @@ if (heap?.accessible) {
 } else {
   const why = heap === undefined ? 'this machine has no /dev/dma_heap/system' : `${heap.path}: ${heap.error}`;
   console.error(`demo: ${why}; running in a VM`);
-  const { runInVm } = await import('dmabuf/vm');
-  const { exitCode } = await runInVm({
-    command: demo,
-    progress: (text) => console.error(`demo: ${text}`),
-  });
-  process.exitCode = exitCode;
+  const { runInVm, VmError } = await import('dmabuf/vm');
+  try {
+    const { exitCode } = await runInVm({
+      command: demo,
+      progress: (text) => console.error(`demo: ${text}`),
+    });
+    process.exitCode = exitCode;
+  } catch (error) {
+    if (!(error instanceof VmError)) throw error;
+    console.error(`demo: ${error.message}`);
+    process.exitCode = 1;
+  }
 }

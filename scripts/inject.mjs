@@ -4,8 +4,8 @@
 import { parseArgs } from 'node:util';
 import { root, setup } from './setup.mjs';
 
-const help = `npm run inject                     every call that fails once, and from then on, on Linux 7.2; a table of what became of it
-npm run inject -- --kernel 6.12    on another kernel
+const help = `npm run inject                     every call that fails once, and from then on, on the newest kernel; a table of what became of it
+npm run inject -- --kernel stable  on another kernel
 npm run inject -- --quick          each call and errno once in each script, as npm test has it
 npm run inject -- --most 3         of each kind of call so many in each script, at equal distances; the default is 40
 npm run inject -- --rules          also which ways round and which documented codes there were, and how often
@@ -15,7 +15,7 @@ npm run inject -- DmaBufChannel    the scripts whose name contains this`;
 const { values: options, positionals } = parseArgs({
   allowPositionals: true,
   options: {
-    kernel: { type: 'string', default: '7.2' },
+    kernel: { type: 'string', default: 'newest' },
     quick: { type: 'boolean' },
     most: { type: 'string' },
     rules: { type: 'boolean' },

@@ -8,14 +8,14 @@ import { root, setup } from './setup.mjs';
 
 const help = `npm run pauses                    every attack, by one peer and by 64, in a guest whose time is counted in
                                   instructions: one is a nanosecond; a table at the end. Takes half an hour
-npm run pauses -- --kernel 6.12   on another kernel
+npm run pauses -- --kernel stable on another kernel
 npm run pauses -- --json          the figures as JSON
 npm run pauses -- queue           the attacks whose name contains one of these`;
 
 const { values: options, positionals } = parseArgs({
   allowPositionals: true,
   options: {
-    kernel: { type: 'string', default: '7.2' },
+    kernel: { type: 'string', default: 'newest' },
     json: { type: 'boolean' },
     help: { type: 'boolean', short: 'h' },
   },

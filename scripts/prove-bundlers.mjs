@@ -89,10 +89,10 @@ async function prove(title, recipe, { folder, tarball }) {
 /** The same on a real kernel, where the buffer is one. */
 function proveInGuest({ title, moved, command }) {
   const script = `cd '${moved}' && DMABUF_SOURCE=system ${command.map((part) => `'${part}'`).join(' ')}`;
-  const args = [join(root, 'dist/package/cli.js'), 'vm', '--kernel', '7.2', '--', 'sh', '-c', script];
+  const args = [join(root, 'dist/package/cli.js'), 'vm', '--', 'sh', '-c', script];
   const { buffer } = reportIn(run(process.execPath, args, { cwd: root }), moved);
-  if (buffer !== 'bundled from system: 1,2,3') throw new Error(`on Linux 7.2 it got ${buffer}`);
-  say(`${title}: a buffer on Linux 7.2`);
+  if (buffer !== 'bundled from system: 1,2,3') throw new Error(`on a real kernel it got ${buffer}`);
+  say(`${title}: a buffer on a real kernel`);
 }
 
 const titles = Object.keys(tools);

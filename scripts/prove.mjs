@@ -275,7 +275,7 @@ try {
   }
   const npm = installed.find(({ project }) => existsSync(join(project, 'package-lock.json')));
   if (npm) checkContents(npm);
-  const kernels = quick ? ['7.2'] : ['6.12', '7.2'];
+  const kernels = quick ? ['newest'] : ['stable', 'newest'];
   for (const kernel of installed.length > 0 ? kernels : []) await runDemos(installed, kernel);
   if (npm && !quick) await buildFromSource(npm);
 } catch (error) {

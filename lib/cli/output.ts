@@ -1,7 +1,7 @@
 import { styleText } from 'node:util';
 import { escapeControls, escapeName } from '../escape.js';
 import type { Snapshot } from '../inspect/snapshot.js';
-import { adviceOnProcesses } from '../rights.js';
+import { adviceOnUnreadable, causesOf } from '../inspect/unreadable.js';
 import { count, formatSize, toJson } from './text.js';
 
 /** How the user wants the answer. */
@@ -193,12 +193,12 @@ export function note(command: string, text: string): void {
 export function describeUnseen({ unreadable, attempts, unaccounted }: Snapshot): string[] {
   const sentences: string[] = [];
   if (unreadable.length > 0) {
-    const errors = [...new Set(unreadable.map(({ error }) => error))].join(', ');
+    const errors = causesOf(unreadable).join(', ');
     const processes = unreadable.length === 1 ? '1 process' : `${unreadable.length} processes`;
     const holders = unreadable.length === 1 ? 'it holds' : 'they hold';
-    const isRefused = unreadable.some(({ error }) => error === 'EACCES' || error === 'EPERM');
-    const advice = isRefused ? `. ${adviceOnProcesses()}` : '';
-    sentences.push(`${processes} could not be read (${errors}): what ${holders} may be missing${advice}`);
+    const advice = adviceOnUnreadable(unreadable);
+    const said = `${processes} could not be read (${errors}): what ${holders} may be missing`;
+    sentences.push(advice === undefined ? said : `${said}. ${advice}`);
   }
   const hidden = attempts.find(({ source, error }) => source === 'procfs' && error.path === '/proc/1');
   if (hidden !== undefined) sentences.push(hidden.error.message);

@@ -1,5 +1,6 @@
 import { readdirSync } from 'node:fs';
 import type { Command } from 'commander';
+import { errnoOf } from '../errnos.js';
 import { createError, DmaBufError, fromNode } from '../errors.js';
 import { escapeName } from '../escape.js';
 import { type DmaBufInfo, readFdInfo } from '../inspect/fdinfo.js';
@@ -98,8 +99,9 @@ function descriptorsOf(pid: number): Descriptor[] {
 
 function checkReadable({ unreadable }: Snapshot, pid: number): void {
   const [refused] = unreadable;
-  if (refused?.error === 'ESRCH') throw createError(-3, 'open', `/proc/${pid}`);
-  if (refused !== undefined && refused.what !== 'mappings') throw createError(-13, 'open', `/proc/${pid}/fd`);
+  if (refused === undefined || refused.what === 'mappings') return;
+  const folder = refused.error === 'ESRCH' ? `/proc/${pid}` : `/proc/${pid}/fd`;
+  throw createError(errnoOf(refused.error), 'open', folder);
 }
 
 async function showProcess(pid: number, format: Format): Promise<void> {

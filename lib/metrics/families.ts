@@ -164,7 +164,7 @@ export const families: readonly Family[] = [
   ),
   single(
     'unreadable_processes',
-    'Processes of which the descriptors or mappings may not be read.',
+    'Processes of which the descriptors or mappings could not be read.',
     ({ unreadable }) => unreadable.length,
   ),
   bySource('source_info', 'The kernel interfaces that the figures come from.', ({ source }) => source),

@@ -6,7 +6,7 @@ import {
   type Registry,
   type RegistryContentType,
 } from 'prom-client';
-import { checkInteger, checkOptions, invalidType, isObject, outOfRange } from '../check.js';
+import { checkInteger, invalidType, isObject, outOfRange, readOptions } from '../check.js';
 import { DmaBufError } from '../errors.js';
 import {
   checkSnapshotOptions,
@@ -62,7 +62,6 @@ function isRegistry(value: unknown): value is Registry<RegistryContentType> {
 }
 
 function checkMetricsOptions(options: MetricsOptions): CheckedOptions {
-  checkOptions(options, metricsOptions);
   const { register = globalRegistry, prefix = 'dmabuf_', processes = defaultProcesses, onError } = options;
   if (!isRegistry(register)) throw invalidType('option register', 'a Registry of prom-client', register);
   if (typeof prefix !== 'string') throw invalidType('option prefix', 'a string', prefix);
@@ -191,10 +190,8 @@ export function registerMetricsOf(
  * @throws TypeError `ERR_INVALID_ARG_TYPE`; `ERR_INVALID_ARG_VALUE` for an option that does not exist
  * @throws RangeError `ERR_OUT_OF_RANGE`
  */
-export function registerMetrics(options: MetricsOptions = {}): DmaBufMetrics {
-  checkOptions(options, metricsOptions);
-  const { source, pids, pinned } = options;
-  checkSnapshotOptions({ source, pids, pinned });
-  const what: SnapshotOptions = { source, pids: pids && [...pids], pinned };
-  return registerMetricsOf(() => snapshot(what), options);
+export function registerMetrics(options?: MetricsOptions): DmaBufMetrics {
+  const { source, pids, pinned, ...rest } = readOptions(options, metricsOptions);
+  const what = checkSnapshotOptions({ source, pids, pinned });
+  return registerMetricsOf(() => snapshot(what), rest);
 }

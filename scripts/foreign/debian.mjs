@@ -7,10 +7,12 @@ import { cached } from '../cached.mjs';
 /** Unpacks packages of Debian's into a folder. `names`: regular expressions; of each, the newest package that fits. */
 export async function unpackDebian(folder, { suite, arch, names }, progress) {
   const { privateApt } = await import('../../dist/lib/vm/apt.js');
-  const { formatSource, mirrorsFor, readAptSources } = await import('../../dist/lib/vm/apt-sources.js');
+  const { aptFolder, formatSource, mirrorsFor, readAptSources } = await import(
+    '../../dist/lib/vm/apt-sources.js'
+  );
   const { newestFirst } = await import('../../dist/lib/vm/debian-kernel.js');
   const { run } = await import('../../dist/lib/vm/process.js');
-  const [mirror] = mirrorsFor(suite, readAptSources('/etc/apt'));
+  const [mirror] = mirrorsFor(suite, readAptSources(await aptFolder()));
   if (mirror === undefined) throw new Error(`this machine's apt sources name no mirror for ${suite}`);
   const apt = privateApt(join(folder, 'apt'), { sources: formatSource(mirror) });
   const call = async (program, ...args) => {

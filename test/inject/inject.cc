@@ -196,6 +196,9 @@ WRAP(Ptr, readdir, nullptr, 0, (Ptr folder), (folder))
 WRAP(Ptr, fopen, nullptr, 0, (Text path, Text mode), (path, mode))
 WRAP(long, syscall, -1, DetailOfSyscall(number, a),
      (long number, long a, long b, long c, long d, long e, long f), (number, a, b, c, d, e, f))
+WRAP(int, clone, -1, 0, (Ptr function, Ptr stack, int flags, Ptr argument), (function, stack, flags, argument))
+WRAP(int, waitpid, -1, 0, (int pid, int* status, int flags), (pid, status, flags))
+WRAP(int, fchdir, -1, 0, (int fd), (fd))
 WRAP_RETURNING(int, pthread_create, +, 0, (Ptr thread, const void* how, Ptr start, Ptr argument),
                (thread, how, start, argument))
 WRAP_RETURNING(int, uv_poll_init, -, 0, (Ptr loop, Ptr poll, int fd), (loop, poll, fd))
@@ -290,6 +293,9 @@ const Wrapper kWrappers[] = {
     ENTRY(readdir, "readdir64"),
     ENTRY(fopen, "fopen64"),
     ENTRY(syscall, ""),
+    ENTRY(clone, ""),
+    ENTRY(waitpid, ""),
+    ENTRY(fchdir, ""),
     ENTRY(pthread_create, ""),
     ENTRY(uv_poll_init, ""),
     ENTRY(uv_poll_start, ""),

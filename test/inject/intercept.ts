@@ -24,7 +24,7 @@ const harmless = new RegExp(
     /^napi_|^node_api_|^uv_(close|strerror|err_name|is_closing|unref|ref|poll_stop|async_send|default_loop)$/,
     /^uv_(handle_|mutex_|cond_|sem_|thread_join)|^_Z|^_ITM_|^__cxa_|^__gmon_|^__(asan|ubsan|lsan|sanitizer|tsan)_/,
     /^__(errno_location|isoc\d+_|libc_single_threaded|stack_chk_fail|tls_get_addr)|^(mem|str|wcs)[a-z]+$/,
-    /^v?(sn|s|fn)?printf$|^v?sscanf$|^(malloc|calloc|realloc|free|abort|qsort|bsearch|getpid|gettid|sysconf)$/,
+    /^v?(sn|s|fn)?printf$|^v?sscanf$|^(malloc|calloc|realloc|free|abort|qsort|bsearch|getpid|getppid|prctl|gettid|sysconf)$/,
     /^(pthread_(?!create)|sem_|sig|__sigsetjmp|siglongjmp|_?setjmp|_?longjmp|sigaction|raise|tgkill)/,
     /^(clock_gettime|nanosleep|clock_nanosleep|usleep|sched_yield|geteuid|getuid|getegid|getpagesize|dl_?iterate_phdr)$/,
     /^(dlsym|dladdr|getauxval|__getauxval|gnu_get_libc_version|closedir|fclose|fgets|getline|feof|secure_getenv|getenv)$/,

@@ -71,6 +71,19 @@ export const rules: readonly Rule[] = [
     survives: true,
     why: 'without procfs the file itself is asked whether it is a sync_file',
   },
+  {
+    calls: /^(clone|waitpid|close_range)$/,
+    scripts: /^(readFdInfo|snapshot|watch|registerMetrics|pinSync|examine$)/,
+    survives: true,
+    why: 'the watched thread looks itself; a process that was waited for already has ended; it keeps the table of descriptors',
+  },
+  {
+    calls: /^(fchdir|openat|read)$/,
+    scripts: /^readFdInfo of another process$/,
+    errnos: /^(ENOENT|ESRCH)$/,
+    code: /^ENOENT open$/,
+    why: 'gone meanwhile',
+  },
   { calls: /^setsockopt SO_SNDBUFFORCE$/, survives: true, why: 'SO_SNDBUF does where it may' },
   {
     calls: /^sysinfo$/,
@@ -99,7 +112,7 @@ export const rules: readonly Rule[] = [
   },
   // A look that fails keeps nothing from closing.
   {
-    calls: /^(fstat|SYNC_IOC_FILE_INFO)$/,
+    calls: /^(fstat|fstatfs|SYNC_IOC_FILE_INFO)$/,
     scripts: /^(DmaHeap|DmaBuf|SyncFile|DmaBufChannel|DmaBufServer)\.close|^DmaBufChannel, the end$/,
     last: 1,
     survives: true,
@@ -274,7 +287,7 @@ export const rules: readonly Rule[] = [
   },
   {
     calls: /^pthread_create$/,
-    scripts: /^closeHandles|^DmaBuf(Channel|Server)\.close/,
+    scripts: /^closeHandles|^DmaBuf(Channel|Server)\.close|^DmaBufChannel\.(send|receive), waiting$/,
     survives: true,
     why: 'closed with the next that is',
   },
@@ -315,7 +328,7 @@ export const rules: readonly Rule[] = [
     calls: /^flock$/,
     errnos: /^EAGAIN$/,
     survives: true,
-    why: "another user's, or nobody's whom one could see",
+    why: 'a lock that is kept is passed over, whoever keeps it',
   },
   {
     calls: /^(bind|listen|connect)$/,
@@ -329,6 +342,13 @@ export const rules: readonly Rule[] = [
     scripts: /BPF|pinSync/,
     code: /^ERR_DMABUF_UNSUPPORTED_KERNEL pid_namespaces$/,
     why: 'who cannot see the PID namespace may be in another',
+  },
+  {
+    calls: /^stat$/,
+    scripts: /^snapshot by BPF$/,
+    last: 1,
+    survives: true,
+    why: 'refused for buffers and holders before, by the kernel',
   },
   // Inspection says what it could not see.
   {
@@ -362,7 +382,7 @@ export const rules: readonly Rule[] = [
     why: 'an iterator is asked again',
   },
   {
-    calls: /^(openat|getdents64|readlinkat|read|statx|pthread_create)$/,
+    calls: /^(openat|getdents64|readlinkat|read|statx|pthread_create|fchdir)$/,
     scripts: /^registerMetrics$/,
     survives: 'differently',
     mentions: 'unreadable_processes 1',
@@ -376,7 +396,7 @@ export const rules: readonly Rule[] = [
   },
   {
     calls: /^getdents64$/,
-    scripts: /^snapshot by procfs$/,
+    scripts: /^(snapshot by procfs|examine)$/,
     survives: true,
     why: "a kernel thread's, which holds nothing",
   },
@@ -407,7 +427,7 @@ export const rules: readonly Rule[] = [
     why: 'whether /proc hides anything is not known then',
   },
   {
-    calls: /^(openat|readlinkat|statx|read|getdents64|pthread_create)$/,
+    calls: /^(openat|readlinkat|statx|read|getdents64|pthread_create|fchdir)$/,
     scripts: /^(snapshot (by procfs|of this process|by any|with devices)|watch)$/,
     survives: 'differently',
     mentions: true,
@@ -428,7 +448,7 @@ export const rules: readonly Rule[] = [
     why: 'what fails for buffers and holders is tried for the buffers alone',
   },
   {
-    calls: /^(openat|readlinkat|statx|read|getdents64)$/,
+    calls: /^(openat|readlinkat|statx|read|getdents64|fchdir)$/,
     scripts: /^(snapshot (by procfs|of this process)|watch|registerMetrics)$/,
     errnos: /^(ENOENT|ESRCH)$/,
     survives: 'differently',
@@ -442,18 +462,32 @@ export const rules: readonly Rule[] = [
     why: 'a finding with the errno, never an error',
   },
   {
-    calls: /^(openat|readlinkat|statx|read|getdents64)$/,
+    calls: /^(openat|readlinkat|statx|read|getdents64|pthread_create|fchdir)$/,
     scripts: /^examine$/,
     survives: 'differently',
-    mentions: 'of the visible processes may not be read',
+    mentions: 'of the visible processes could not be read',
     why: 'counted in a finding',
   },
   {
-    calls: /^(open|stat|fstat|pthread_create)$/,
+    calls: /^(open|stat)$/,
     scripts: /^examine$/,
     last: 1,
     survives: true,
     why: 'what may be pinned makes no finding where BPF can be loaded',
+  },
+  {
+    calls: /^pthread_create$/,
+    scripts: /^examine$/,
+    last: 2,
+    survives: true,
+    why: 'of what may be pinned, the refusal of the buffers alone makes the finding',
+  },
+  {
+    calls: /^fstat$/,
+    scripts: /^examine$/,
+    last: 4,
+    survives: true,
+    why: 'of what may be pinned, the refusal of the buffers alone makes the finding',
   },
   {
     calls: /^(readlinkat|statx|getdents64)$/,

@@ -71,13 +71,25 @@ if (hasKernel) {
   namespaceTest('list tells the kinds, in the order of the names, and links under their heap', () => {
     assert.deepEqual(seen.list, [
       heap('camera', 'unknown'),
-      heap('default_cma_region', 'cma'),
-      heap('linux,cma', 'cma', { aliases: ['vidbuf_cached'] }),
+      heap('default_cma_region', 'cma', { aliases: ['linux,cma', 'vidbuf_cached'] }),
       heap('protected,secure-video', 'protected'),
       heap('system', 'system'),
       heap('system-uncached', 'system'),
       heap('system_cc_shared', 'shared'),
     ]);
+  });
+
+  namespaceTest('list has the default contiguous region once, by the name that may be used', () => {
+    const name = 'reserved';
+    assert.deepEqual(seen.olderAlone, [heap(name, 'cma', { aliases: ['default_cma_region'] })]);
+    assert.equal(seen.olderAloneByAlias, name);
+  });
+
+  namespaceTest('list keeps regions apart where nobody knows which has two names', () => {
+    assert.deepEqual(
+      seen.severalRegions,
+      ['default_cma_region', 'linux,cma', 'reserved'].map((name) => heap(name, 'cma')),
+    );
   });
 
   namespaceTest('the alias cma finds the older name', () => {

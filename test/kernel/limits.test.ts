@@ -105,7 +105,7 @@ if (hasKernel) {
     assert.equal(poor.leftOfOne, 1);
   });
 
-  kernelTest('read works when there is no descriptor left', () => {
+  kernelTest('read of a buffer that nobody else can hold works when there is no descriptor left', () => {
     assert.equal(poor.copied, 16);
   });
 

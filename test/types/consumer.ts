@@ -165,7 +165,7 @@ export async function use(signal: AbortSignal): Promise<number> {
   const vm: VmOptions = { command: ['true'] };
   const { exitCode }: VmResult = await runInVm(vm);
   // @ts-expect-error There is nothing to run.
-  await runInVm({ kernel: '7.2' });
+  await runInVm({ kernel: 'newest' });
   // @ts-expect-error A command is a list: no shell takes it apart.
   await runInVm({ command: 'true' });
   return (

@@ -5,6 +5,8 @@ import { bufferColumns } from '../../lib/cli/buffers.js';
 import { wrap } from '../../lib/cli/doctor.js';
 import { type Column, describeUnseen, formatTable, toCsv } from '../../lib/cli/output.js';
 import { DmaBufError } from '../../lib/errors.js';
+import { findingOnProcesses } from '../../lib/inspect/doctor.js';
+import type { Unreadable } from '../../lib/inspect/snapshot.js';
 import { bufferUsage, snapshotOf } from '../support/snapshots.js';
 
 const endless = Number.POSITIVE_INFINITY;
@@ -143,6 +145,33 @@ describe('what could not be seen', () => {
     assert.equal(sentences.length, 2);
     assert.match(sentences[0] ?? '', /^2 processes could not be read \(EACCES\)/);
     assert.match(sentences[1] ?? '', /bpf \(EPERM\), debugfs \(EACCES\)/);
+  });
+
+  for (const [error, advice] of [
+    ['EAGAIN', /No thread could be made.*ulimit -u.*pids\.max/],
+    ['ETIMEDOUT', /a lock that it keeps, or for a file system that does not answer/],
+    ['EIO', undefined],
+  ] as const) {
+    it(`is no matter of rights by ${error}, in the commands and in doctor`, () => {
+      const unreadable: Unreadable[] = [{ pid: 1, error, what: 'mappings' }];
+      const { status, text, fix = '' } = findingOnProcesses(unreadable);
+      assert.deepEqual([status, text], ['warn', `1 of the visible processes could not be read (${error})`]);
+      const [sentence = ''] = describeUnseen(snapshotOf([], { unreadable }));
+      for (const said of [fix, sentence]) {
+        assert.doesNotMatch(said, /root|CAP_/);
+        if (advice !== undefined) assert.match(said, advice);
+      }
+      if (advice === undefined) assert.equal(fix, '');
+    });
+  }
+
+  it('has advice for each of several causes', () => {
+    const unreadable = ['EACCES', 'EAGAIN', 'EAGAIN'].map(
+      (error, index): Unreadable => ({ pid: index + 1, error, what: 'mappings' }),
+    );
+    const { text, fix = '' } = findingOnProcesses(unreadable);
+    assert.match(text, /^3 of .* \(EACCES, EAGAIN\)$/);
+    assert.match(fix, /root.*\. No thread could be made/);
   });
 
   it('is not that a better source failed, when another lists every buffer', () => {

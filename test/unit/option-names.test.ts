@@ -8,7 +8,7 @@ import * as metrics from 'dmabuf/metrics';
 import * as vm from 'dmabuf/vm';
 import { leavesNothing } from '../support/descriptors.js';
 import { errorOf } from '../support/expect.js';
-import { bufferOptionRows, optionRows } from '../support/option-rows.js';
+import { bufferOptionRows, countedOptions, optionRows } from '../support/option-rows.js';
 import { packageRoot } from '../support/programs.js';
 
 /** The functions and methods with a parameter of that name in the package's declarations: `allocate`, `DmaBuf.map`. */
@@ -44,6 +44,24 @@ describe('an option that does not exist is refused by', () => {
         const error = await errorOf(async () => call({ nonsence: 1 } as never));
         assert.equal(error.code, 'ERR_INVALID_ARG_VALUE', error.message);
         assert.match(error.message, /'nonsence'.* The nearest that there is is '\w+'/s);
+      }),
+    );
+  }
+});
+
+describe('each option is read once by', () => {
+  for (const [name, call] of Object.entries(optionRows)) {
+    test(name, () =>
+      leavesNothing(async () => {
+        const { options, reads } = countedOptions();
+        await Promise.resolve()
+          .then(() => call(options))
+          .catch(() => undefined); // There may be no such device here.
+        assert.ok(reads.size > 0, 'no option was read');
+        assert.deepEqual(
+          [...reads].filter(([, count]) => count > 1),
+          [],
+        );
       }),
     );
   }

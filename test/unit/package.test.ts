@@ -75,6 +75,7 @@ describe('the package as npm packs it', () => {
       ...filesOf('native', '.cc'),
       ...filesOf('native', '.h'),
       'native/exports.map',
+      ...filesOf('kernel-modules', ''),
       ...binaries,
     ];
     assert.deepEqual(paths.sort(), expected.sort());

@@ -1,5 +1,6 @@
 // dmabuf/inspect and dmabuf/metrics, by each of their sources.
 
+import { spawn } from 'node:child_process';
 import { existsSync } from 'node:fs';
 import type { Snapshot, SnapshotOptions } from 'dmabuf/inspect';
 import { Registry } from 'prom-client';
@@ -58,6 +59,10 @@ export const inspection: Scripts = {
     end();
     return existsSync(folder);
   },
+  'unpinSync where nothing is pinned': ({ inspect, begin }) => {
+    begin();
+    inspect.unpinSync(`${folder}-of-nobody`);
+  },
   examine: async ({ inspect, begin }) => {
     begin();
     const findings = await inspect.examine();
@@ -69,6 +74,12 @@ export const inspection: Scripts = {
   readFdInfo: ({ inspect, buffer, begin }) => {
     begin();
     return inspect.readFdInfo('self', buffer.fd)?.size;
+  },
+  'readFdInfo of another process': ({ inspect, buffer, begin, after }) => {
+    const child = spawn('sleep', ['1000'], { stdio: ['ignore', 'ignore', 'ignore', buffer.fd] });
+    after(() => child.kill('SIGKILL'));
+    begin();
+    return inspect.readFdInfo(child.pid as number, 3)?.size;
   },
   'parseFdInfo, diff': async ({ inspect, begin }) => {
     const before = await inspect.snapshot({ source: 'procfs', pids: [process.pid] });
