@@ -256,7 +256,6 @@ class Closer {
       lanes_.splice(lanes_.end(), lanes_, lane);
     }
     if (waiting_-- == kMostWaiting + 1) JudgeAll();
-    if (task.known && !task.discarding) numbers_.erase(task.fd);
     if (task.sender) {
       task.sender->waiting--;
       Judge(*task.sender);
@@ -314,17 +313,25 @@ class Closer {
     return found;
   }
 
-  static void Do(const Task& task) {
+  void Do(const Task& task) {
     if (task.discarding) {
       char byte = 0;
       (void)::recv(task.fd, &byte, sizeof byte, MSG_DONTWAIT);
       return;
     }
-    // Whoever closed the number although it was no longer his may have made it another file's.
+    const bool is_open = IsOpenStill(task);
+    if (task.known) {
+      const Lock lock(&mutex_);
+      numbers_.erase(task.fd);
+    }
+    if (is_open) ::close(task.fd);
+  }
+
+  // Whoever closed the number although it was no longer his may have made it another file's.
+  static bool IsOpenStill(const Task& task) {
     const Result<ForeignStatus> status = StatusWithoutServer(task.fd);
-    if (!status && status.error().number == EBADF) return;
-    if (status && task.identity && !(status->file.identity == *task.identity)) return;
-    ::close(task.fd);
+    if (!status) return status.error().number != EBADF;
+    return !task.identity || status->file.identity == *task.identity;
   }
 
   void Finish(const Task& task) {

@@ -580,6 +580,7 @@ channelTest('the sender may close while the message waits, and its numbers may b
   const sending = pair.here.send('x', [buffer, file]);
   buffer.close();
   closeSync(file);
+  await until(() => !openFds().has(fd));
   const [one, other] = [openNull(), openNull()];
   assert.ok([one, other].includes(fd), 'the number was not taken again');
   await drain(pair.there, taken);

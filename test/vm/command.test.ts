@@ -47,7 +47,7 @@ describe('dmabuf vm', { concurrency: 2 }, () => {
       text(runner.stderr as NodeJS.ReadableStream),
       once(runner, 'close'),
     ]);
-    assert.equal(stdout, 'out\n');
+    assert.equal(stdout, 'out\n', `status ${status}, and on stderr: ${stderr}`);
     assert.deepEqual(
       stderr.split('\n').filter((line) => !line.startsWith('dmabuf vm: ')),
       ['err', ''],
