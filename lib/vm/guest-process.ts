@@ -4,6 +4,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { Readable, Writable } from 'node:stream';
 import { VmError, type VmErrorCode } from './errors.js';
+import { type Forwarded, forward } from './output.js';
 import { type Machine, qemuArguments } from './qemu.js';
 
 /** Where QEMU finds its ends of the sockets, and the initramfs: the order of `stdio` below. */
@@ -17,9 +18,6 @@ const BOOT_SECONDS = 180;
 const CONSOLE_KEPT = 64 * 1024;
 const SHOWN_LINES = 25;
 
-/** Above this, a sink that does not keep up makes the guest wait. */
-const SINK_LIMIT = 16 * 1024 * 1024;
-
 /** What is needed to start one guest. */
 export interface GuestOptions {
   qemu: string;
@@ -27,6 +25,8 @@ export interface GuestOptions {
   endWithParent: readonly string[];
   machine: Omit<Machine, 'initramfs' | 'sockets'>;
   initramfs: Uint8Array;
+  /** What the guest writes to each of its outputs last. */
+  endMark: string;
   /** seconds */
   timeout: number;
   stdout: Writable;
@@ -36,6 +36,15 @@ export interface GuestOptions {
   /** Called just before the command starts. */
   onStart?: () => void;
 }
+
+type Phase = 'starting' | 'up' | 'run' | 'ended';
+
+const WAS_DOING: Record<Phase, string> = {
+  starting: 'the guest was still booting',
+  up: 'the guest was still booting',
+  run: 'the command was still running',
+  ended: 'the command had ended, but not all of its output was taken',
+};
 
 /** A process that the guest's kernel killed for want of memory. */
 export interface Killed {
@@ -64,7 +73,8 @@ export function runGuest(options: GuestOptions): Promise<GuestResult> {
     const child = start(options);
     let failure: VmError | undefined;
     let exitCode: number | undefined;
-    let phase: 'starting' | 'up' | 'run' = 'starting';
+    let isComplete = false;
+    let phase: Phase = 'starting';
     let consoleText = '';
     let qemuErrors = '';
 
@@ -76,7 +86,7 @@ export function runGuest(options: GuestOptions): Promise<GuestResult> {
       end(new VmError(code, message, { consoleTail: tail(consoleText) }));
     };
     const timer = setTimeout(() => {
-      const where = phase === 'run' ? 'the command was still running' : 'the guest was still booting';
+      const where = WAS_DOING[phase];
       fail(
         'ERR_DMABUF_VM_TIMEOUT',
         `${where} after ${options.timeout} s, its time limit (timeout, --timeout); the guest was ended`,
@@ -116,8 +126,12 @@ export function runGuest(options: GuestOptions): Promise<GuestResult> {
         }
         if (word === 'exit') {
           exitCode = Number(rest);
-          // The guest has handed over all output by now; no need to wait until it has powered off.
-          child.kill('SIGKILL');
+          phase = 'ended';
+          // There is no need to wait until it has powered off.
+          void Promise.all(outputs.map(({ ended }) => ended)).then(() => {
+            isComplete = true;
+            child.kill('SIGKILL');
+          });
         }
       }
     });
@@ -125,9 +139,10 @@ export function runGuest(options: GuestOptions): Promise<GuestResult> {
       const message = `the command's output cannot be passed on: ${cause.message}`;
       end(new VmError('ERR_DMABUF_VM_OUTPUT', message, { cause }));
     };
-    const sinks = [
-      forward(stream(SOCKETS.stdout), options.stdout, onSinkError),
-      forward(stream(SOCKETS.stderr), options.stderr, onSinkError),
+    const mark = Buffer.from(options.endMark);
+    const outputs: Forwarded[] = [
+      forward(stream(SOCKETS.stdout), options.stdout, mark, onSinkError),
+      forward(stream(SOCKETS.stderr), options.stderr, mark, onSinkError),
     ];
 
     const finish = (): void => {
@@ -142,9 +157,10 @@ export function runGuest(options: GuestOptions): Promise<GuestResult> {
     // 'close' comes after the end of every stream, so nothing the guest has written is still to come
     child.on('close', (status, signal) => {
       finish();
-      void Promise.all(sinks.map((flushed) => flushed())).then(() => {
+      void Promise.all(outputs.map(({ flushed }) => flushed())).then(() => {
         if (failure !== undefined) reject(failure);
-        else if (exitCode !== undefined) resolve({ exitCode, outOfMemory: killedForMemory(consoleText) });
+        else if (exitCode !== undefined && isComplete)
+          resolve({ exitCode, outOfMemory: killedForMemory(consoleText) });
         else reject(unexpectedEnd(phase, { status, signal, qemuErrors, consoleText }));
       });
     });
@@ -186,39 +202,13 @@ function unnamedFile(content: Uint8Array): number {
   }
 }
 
-/** Passes a stream on to a sink; the function returned resolves when the sink has taken everything. */
-function forward(from: Readable, to: Writable, fail: (error: Error) => void): () => Promise<void> {
-  let broken = false;
-  const onError = (error: Error): void => {
-    broken = true;
-    from.resume();
-    fail(error);
-  };
-  to.on('error', onError);
-  from.on('data', (chunk: Buffer) => {
-    if (broken) return;
-    if (to.write(chunk) || to.writableLength < SINK_LIMIT) return;
-    from.pause();
-    to.once('drain', () => from.resume());
-  });
-  return () =>
-    new Promise((resolve) => {
-      const done = (): void => {
-        to.off('error', onError);
-        resolve();
-      };
-      if (broken || to.destroyed) done();
-      else to.write('', done);
-    });
-}
-
 /** What a run that the caller has aborted is rejected with. */
 export function abortedError(): VmError {
   return new VmError('ERR_DMABUF_VM_ABORTED', 'the run was aborted; the guest was ended');
 }
 
 function unexpectedEnd(
-  phase: string,
+  phase: Phase,
   seen: { status: number | null; signal: string | null; qemuErrors: string; consoleText: string },
 ): VmError {
   const consoleTail = tail(seen.consoleText);
@@ -235,7 +225,7 @@ function unexpectedEnd(
       consoleTail,
     });
   }
-  if (phase === 'run') {
+  if (phase === 'run' || phase === 'ended') {
     const message = 'the guest powered off before the command had reported its status';
     return new VmError('ERR_DMABUF_VM_DIED', message, { consoleTail });
   }

@@ -33,7 +33,10 @@ PATH=/bin
 # fail <what, as in ERR_DMABUF_VM_*> <message>
 fail() {
   echo "dmabuf vm: $*"
-  [ -z "$reporting" ] || echo "fail $*" >&3
+  if [ -n "$reporting" ]; then
+    echo "fail $*" >&3
+    read -r line <&3 # until the host has read it and ends the guest
+  fi
   poweroff -f
 }
 mount -t proc proc /proc
@@ -81,15 +84,18 @@ export interface GuestCommand {
   command: readonly string[];
   cwd: string;
   env: Readonly<Record<string, string>>;
+  /** Written to each output last, so that the host knows that it has all of it. */
+  endMark: string;
 }
 
 /** The script that runs as process 1 in the final root: starts the command, passes on its output and status. */
-export function commandScript({ command, cwd, env }: GuestCommand): string {
+export function commandScript({ command, cwd, env, endMark }: GuestCommand): string {
   const words = [...Object.entries(env).map(([name, value]) => `${name}=${value}`), ...command];
   const runtimeFolder = env.XDG_RUNTIME_DIR?.startsWith('/run/') ? env.XDG_RUNTIME_DIR : undefined;
   return `PATH=${TOOLS}/bin
 tools=${TOOLS}
-fail() { echo "fail $*" >&3; poweroff -f; }
+# The host ends the guest when it has read this.
+fail() { echo "fail $*" >&3; wait $watcher; }
 
 # Nobody but the host's own death ends the control port: power off then, so that no guest is left behind.
 ( while read -r line; do :; done <&3; poweroff -f ) &
@@ -145,8 +151,11 @@ while [ -n "$ended" ]; do
   done 2>/dev/null
 done
 wait $relays
+echo -n ${quote(endMark)} >${PORT.stdout}
+echo -n ${quote(endMark)} >${PORT.stderr}
+# The host ends the guest when it has read all of this.
 echo "exit $status" >&3
-poweroff -f
+wait $watcher
 `;
 }
 

@@ -1,3 +1,4 @@
+import { randomUUID } from 'node:crypto';
 import { join } from 'node:path';
 import { Writable } from 'node:stream';
 import { chooseAccelerator, TRIAL_SECONDS, trialMemory } from './accel.js';
@@ -54,15 +55,17 @@ async function provideAndRun(settings: VmSettings): Promise<VmResult> {
   const kernel = await usingCache(() => findKernel(settings.kernel, settings));
   const modules = await guestModules(kernel, settings, tools.busybox);
   let started = false;
+  const endMark = `\x1edmabuf-vm ${randomUUID()}`;
   const boot = (accel: 'tcg' | 'kvm', job: VmSettings): Promise<VmResult> =>
     runGuest({
       ...job,
       ...tools,
+      endMark,
       onStart: () => {
         started = job === settings;
       },
       machine: { ...job, accel, kernelImage: kernel.image },
-      initramfs: makeInitramfs(tools.busybox, modules, job),
+      initramfs: makeInitramfs(tools.busybox, modules, { ...job, endMark }),
     });
 
   const memory = trialMemory(join(cacheFolder(), 'kvm'), kernel.release);

@@ -3,6 +3,7 @@ import { randomBytes } from 'node:crypto';
 import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { Writable } from 'node:stream';
 import { after, before, describe, it } from 'node:test';
 import { runInVm } from '../../lib/vm/index.js';
 import { findKernel } from '../../lib/vm/kernels.js';
@@ -107,6 +108,41 @@ describe('a command in a guest', () => {
   it("leaves this machine's files as they were", () => {
     assert.equal(readFileSync(join(folder, 'here'), 'utf8'), 'unchanged');
     assert.equal(existsSync(join(folder, 'new')), false);
+  });
+});
+
+describe('the output of a command that has ended', () => {
+  it('is complete, however long it takes to be taken', async () => {
+    // More than what is held on the way, of which the guest's queue and QEMU's socket have the last part.
+    const size = 18_000_000;
+    let taken = 0;
+    let go = (): void => {};
+    const hasWritten = new Promise<void>((resolve) => {
+      go = resolve;
+    });
+    const stdout = new Writable({
+      highWaterMark: 1,
+      write(chunk: Buffer, _encoding, done) {
+        taken += chunk.length;
+        void hasWritten.then(() => done());
+      },
+    });
+    const stderr = new Writable({
+      write(_chunk, _encoding, done) {
+        done();
+        // The command has written all and ends: on a machine that is fast, its status would be here long before.
+        let turns = 2000;
+        const wait = setInterval(() => {
+          if (--turns > 0) return;
+          clearInterval(wait);
+          go();
+        }, 1);
+      },
+    });
+    const script = `head -c ${size} /dev/zero; echo written >&2`;
+    const command = ['sh', '-c', script];
+    const { exitCode } = await runInVm({ kernel: 'stable', command, stdout, stderr });
+    assert.deepEqual([exitCode, taken], [0, size]);
   });
 });
 
