@@ -112,7 +112,11 @@ const observed: Partial<DescriptorLimitsReport> = {};
       throw error;
     });
   }
-  observed.leftAfterFirstArrival = useUp();
+  // The closing thread may need a moment.
+  for (let tries = 0; tries < 5000 && (observed.leftAfterFirstArrival ?? 0) < 1; tries++) {
+    observed.leftAfterFirstArrival = useUp();
+    await turns();
+  }
   freeAll();
   for (const object of [here, there, buffer]) object.close();
 }
