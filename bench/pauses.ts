@@ -12,8 +12,11 @@ import { DmaBufChannel } from 'dmabuf';
 import { compiled } from '../test/support/compiled.js';
 import { Peer } from '../test/support/peers.js';
 
-/** What a message brings: nothing harmful, TCP sockets that linger, files of a file system that never answers. */
-type Files = 'null' | 'socket' | 'fuse';
+/**
+ * What a message brings: nothing harmful, TCP sockets that linger, files of a file system that never answers, or such a socket
+ * and files of many file systems.
+ */
+type Files = 'null' | 'socket' | 'fuse' | 'devices';
 
 interface Attack {
   readonly name: string;
@@ -45,6 +48,9 @@ const all: Files[] = ['null', 'socket', 'fuse'];
 const attacks: Attack[] = [
   { name: 'nothing', how: 'nothing' },
   ...withEach('messages that are received, and their numbers closed', 'receive', all),
+  ...withEach('full messages that are received, and their numbers closed', 'receive', ['null', 'devices'], {
+    descriptors: 253,
+  }),
   ...withEach('messages that are refused', 'receive', all, { bytes: 101 }),
   ...withEach('16 full messages that are refused', 'receive', ['null'], {
     bytes: 101,

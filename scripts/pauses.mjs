@@ -33,6 +33,7 @@ const files = {
   null: '/dev/null',
   socket: 'TCP sockets that linger',
   fuse: 'files of a silent file system',
+  devices: 'files of many file systems',
 };
 
 setup();

@@ -11,12 +11,11 @@
 #include <algorithm>
 #include <cerrno>
 #include <ctime>
-#include <deque>
-#include <list>
 #include <optional>
 #include <unordered_set>
 #include <utility>
 
+#include "os/closing_queue.h"
 #include "os/file.h"
 #include "os/thread.h"
 
@@ -39,9 +38,6 @@ constexpr uint64_t kMostFreedAtOnce = 4 << 20;
 constexpr size_t kMostIdle = 2;
 constexpr int kMostLooks = 10;
 constexpr int64_t kLookNanoseconds = 1'000'000;
-
-// Of files that could not be looked at.
-constexpr dev_t kUnknownDevice = ~dev_t{0};
 
 int64_t Now() {
   timespec time;
@@ -92,20 +88,6 @@ bool ClosesAtOnce(int fd, const ForeignStatus& status, uint64_t* left) {
   return IsOnMemfdDevice(device) && Spend(status.blocks * 512, left);
 }
 
-struct Batch {
-  size_t left = 0;
-};
-
-struct Task {
-  int fd = -1;
-  bool known = true;                     // others were told the number
-  std::optional<FileIdentity> identity;  // none: a look at it has failed
-  dev_t device = kUnknownDevice;         // whose files may wait for one another; 0: for no other's
-  std::shared_ptr<Sender> sender;
-  std::shared_ptr<Batch> batch;            // that somebody waits for
-  std::shared_ptr<Discarding> discarding;  // instead of closing
-};
-
 // All sockets are of one device, all pipes of another, and nobody serves these: what keeps one of them from
 // closing is its sender's doing.
 dev_t DeviceOf(const ForeignStatus& status, bool has_sender) {
@@ -113,8 +95,8 @@ dev_t DeviceOf(const ForeignStatus& status, bool has_sender) {
   return served || !has_sender ? status.file.identity.device : 0;
 }
 
-Task TaskFor(int fd, const Result<ForeignStatus>& status, const std::shared_ptr<Sender>& sender) {
-  Task task;
+ClosingTask TaskFor(int fd, const Result<ForeignStatus>& status, const std::shared_ptr<Sender>& sender) {
+  ClosingTask task;
   task.fd = fd;
   task.sender = sender;
   if (status) {
@@ -123,15 +105,6 @@ Task TaskFor(int fd, const Result<ForeignStatus>& status, const std::shared_ptr<
   }
   return task;
 }
-
-// What waits of one sender on one device, in the order in which it came.
-struct Lane {
-  dev_t device;
-  std::shared_ptr<Sender> sender;
-  std::deque<Task> tasks;
-
-  [[nodiscard]] bool IsOf(const Task& task) const { return device == task.device && sender == task.sender; }
-};
 
 class Closer {
  public:
@@ -148,18 +121,19 @@ class Closer {
     return numbers_.count(fd) > 0;
   }
 
-  void Add(Task* tasks, size_t count, Wait wait) {
+  void Add(ClosingTask* tasks, size_t count, Wait wait) {
     if (count == 0) return;
     const Lock lock(&mutex_);
     const int64_t time = wait == Wait::kAMoment && count <= kMostWaitedFor ? TimeToWait() : 0;
     const auto batch = time > 0 ? std::make_shared<Batch>() : nullptr;
     if (batch) batch->left = count;
+    bool may_run = false;
     for (size_t index = 0; index < count; index++) {
       tasks[index].batch = batch;
-      Queue(std::move(tasks[index]));
+      may_run = Queue(std::move(tasks[index])) || may_run;
     }
-    if (waiting_ > kMostWaiting) JudgeAll();
-    StartThread();
+    // What waited before waits on.
+    if (may_run) StartThread();
     if (batch) WaitFor(*batch, time);
   }
 
@@ -194,78 +168,15 @@ class Closer {
     MakeCondition(&wanted_);
   }
 
-  void Queue(Task&& task) {
+  // Returns whether it is the turn of what was added.
+  bool Queue(ClosingTask&& task) {
     if (task.known && !task.discarding) numbers_.insert(task.fd);
-    waiting_++;
-    if (task.sender) {
-      task.sender->waiting++;
-      Judge(*task.sender);
-    }
-    // Mostly it is of the same lane as the one before.
-    if (lanes_.empty() || !lanes_.back().IsOf(task)) {
-      const auto same = [&task](const Lane& lane) { return lane.IsOf(task); };
-      const auto lane = std::find_if(lanes_.begin(), lanes_.end(), same);
-      if (lane == lanes_.end()) {
-        lanes_.push_back({task.device, task.sender, {}});
-      } else {
-        lane->tasks.push_back(std::move(task));
-        return;
-      }
-    }
-    lanes_.back().tasks.push_back(std::move(task));
-  }
-
-  void Judge(Sender& sender) const {
-    const size_t most = waiting_ > kMostWaiting ? kMostWaitingBeyond : kMostWaitingOfOne;
-    const bool crowded = sender.waiting > most;
-    if (sender.crowded.load(std::memory_order_relaxed) != crowded) sender.crowded = crowded;
-  }
-
-  void JudgeAll() {
-    for (const Lane& lane : lanes_) {
-      if (lane.sender) Judge(*lane.sender);
-    }
-  }
-
-  // Whether the lane has its share of the threads yet.
-  bool MayRun(const Lane& lane) {
-    size_t of_device = 0;
-    size_t of_sender = 0;
-    size_t of_user = 0;
-    for (const Task* task : running_) {
-      if (task->device == lane.device) of_device++;
-      if (task->sender == lane.sender) of_sender++;
-      if (task->sender && lane.sender && task->sender->user == lane.sender->user) of_user++;
-    }
-    if (lane.device != 0 && of_device >= kMostPerDevice) return false;
-    if (running_.size() >= kForEverybody && of_sender > 0) return false;
-    return !lane.sender || (of_sender < kMostPerSender && of_user < kMostPerUser);
-  }
-
-  std::list<Lane>::iterator FindNext() {
-    return std::find_if(lanes_.begin(), lanes_.end(), [this](const Lane& lane) { return MayRun(lane); });
-  }
-
-  // The next of a lane, which is the last then: each has its turn.
-  Task Take(std::list<Lane>::iterator lane) {
-    Task task = std::move(lane->tasks.front());
-    lane->tasks.pop_front();
-    if (lane->tasks.empty()) {
-      lanes_.erase(lane);
-    } else {
-      lanes_.splice(lanes_.end(), lanes_, lane);
-    }
-    if (waiting_-- == kMostWaiting + 1) JudgeAll();
-    if (task.sender) {
-      task.sender->waiting--;
-      Judge(*task.sender);
-    }
-    return task;
+    return queue_.Add(std::move(task));
   }
 
   // One thread more, where there is work for it and none that will look for some.
   void StartThread() {
-    if (idle_ > 0 || threads_ >= kMostClosers || FindNext() == lanes_.end()) {
+    if (idle_ > 0 || threads_ >= kMostClosers || !queue_.HasNext()) {
       closers_missing = false;
       return;
     }
@@ -280,18 +191,18 @@ class Closer {
 
   void Work() {
     pthread_mutex_lock(&mutex_);
-    for (auto next = FindNext(); next != lanes_.end() || IdleUntilMore(); next = FindNext()) {
-      if (next == lanes_.end()) continue;
-      const Task current = Take(next);
-      running_.push_back(&current);
+    for (;;) {
+      const std::optional<ClosingTask> current = queue_.Take();
+      if (!current && IdleUntilMore()) continue;
+      if (!current) break;
       StartThread();  // this one may never come back
       pthread_mutex_unlock(&mutex_);
-      Do(current);
+      Do(*current);
       pthread_mutex_lock(&mutex_);
-      running_.erase(std::find(running_.begin(), running_.end(), &current));
-      if (current.sender) current.sender->closed++;
-      if (current.discarding) Finish(current);
-      if (current.batch && --current.batch->left == 0) pthread_cond_broadcast(&finished_);
+      queue_.Finish(*current);
+      if (current->sender) current->sender->closed++;
+      if (current->discarding) Finish(*current);
+      if (current->batch && --current->batch->left == 0) pthread_cond_broadcast(&finished_);
     }
     threads_--;
     pthread_mutex_unlock(&mutex_);
@@ -307,13 +218,13 @@ class Closer {
     for (int looks = 0; !found && looks < most; looks++) {
       const timespec until = TimeOf(Now() + pause);
       pthread_cond_timedwait(&wanted_, &mutex_, &until);
-      found = FindNext() != lanes_.end();
+      found = queue_.HasNext();
     }
     idle_--;
     return found;
   }
 
-  void Do(const Task& task) {
+  void Do(const ClosingTask& task) {
     if (task.discarding) {
       char byte = 0;
       (void)::recv(task.fd, &byte, sizeof byte, MSG_DONTWAIT);
@@ -328,16 +239,16 @@ class Closer {
   }
 
   // Whoever closed the number although it was no longer his may have made it another file's.
-  static bool IsOpenStill(const Task& task) {
+  static bool IsOpenStill(const ClosingTask& task) {
     const Result<ForeignStatus> status = StatusWithoutServer(task.fd);
     if (!status) return status.error().number != EBADF;
     return !task.identity || status->file.identity == *task.identity;
   }
 
-  void Finish(const Task& task) {
+  void Finish(const ClosingTask& task) {
     task.discarding->done = true;
     if (!task.discarding->close_after) return;
-    Task next;
+    ClosingTask next;
     next.fd = task.fd;
     next.identity = task.identity;
     next.device = task.device;
@@ -371,11 +282,9 @@ class Closer {
 
   pthread_mutex_t mutex_ = PTHREAD_MUTEX_INITIALIZER;
   pthread_cond_t finished_;
-  pthread_cond_t wanted_;            // somebody waits for what an idle thread would find a little later
-  std::list<Lane> lanes_;            // none of them is empty
+  pthread_cond_t wanted_;  // somebody waits for what an idle thread would find a little later
+  ClosingQueue queue_;
   std::unordered_set<int> numbers_;  // of those that wait
-  size_t waiting_ = 0;
-  std::vector<const Task*> running_;
   size_t threads_ = 0;
   size_t idle_ = 0;     // of them
   int64_t second_ = 0;  // when it began
@@ -410,7 +319,7 @@ Reception ReceptionOf(Sender& sender) {
 
 void CloseSharedFile(UniqueFd file, const std::optional<FileIdentity>& identity, bool known,
                      const std::shared_ptr<Sender>& sender) {
-  Task task;
+  ClosingTask task;
   task.fd = file.release();
   task.known = known;
   task.identity = identity;
@@ -420,7 +329,7 @@ void CloseSharedFile(UniqueFd file, const std::optional<FileIdentity>& identity,
 }
 
 Result<void> CloseForeignFiles(const std::vector<ForeignFile>& files, Wait wait) {
-  std::vector<Task> tasks;
+  std::vector<ClosingTask> tasks;
   std::unordered_set<int> numbers;
   bool all_open = true;
   uint64_t left = kMostFreedAtOnce;
@@ -444,7 +353,7 @@ std::shared_ptr<Discarding> DiscardMessage(int socket, const std::shared_ptr<Sen
   auto discarding = std::make_shared<Discarding>();
   discarding->socket = socket;
   discarding->sender = sender;
-  Task task = TaskFor(socket, StatusWithoutServer(socket), sender);
+  ClosingTask task = TaskFor(socket, StatusWithoutServer(socket), sender);
   task.discarding = discarding;
   Closer::Get().Add(&task, 1, Wait::kNo);
   return discarding;

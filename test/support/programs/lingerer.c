@@ -1,13 +1,16 @@
 // A peer whose descriptors keep whoever closes them waiting: TCP sockets with unread data and SO_LINGER. Its channels are
 // the descriptors from 3 on; argv: how many. Commands on standard input, a line each: `send <bytes>` sends a message of so
 // many bytes over every channel, with such a socket that nobody else holds; `flood <bytes> <messages> <descriptors> <what>`
-// so many messages over every channel, each with so many such sockets (`socket`) or descriptors of /dev/null (`null`);
+// so many messages over every channel, each with so many such sockets (`socket`), descriptors of /dev/null (`null`), or
+// files of as many devices behind one such socket (`devices`; as root);
 // `connect <path>` connects to a server and sends it one.
 
 #include "channel.h"
 
 #include <arpa/inet.h>
 #include <netinet/in.h>
+#include <sched.h>
+#include <sys/mount.h>
 #include <sys/resource.h>
 
 static int listener = -1;
@@ -50,12 +53,35 @@ static void send_one(int channel, size_t bytes) {
   close(fd);
 }
 
+// A file system that holds nothing else: one mounted upon the other, where nobody else sees them.
+static int on_its_own_device(void) {
+  static int is_apart;
+  if (is_apart++ == 0) {
+    check(unshare(CLONE_NEWNS), "unshare");
+    check(mount("none", "/", NULL, MS_REC | MS_PRIVATE, NULL), "mount");
+  }
+  check(mount("none", "/tmp", "tmpfs", 0, NULL), "mount");
+  return check(open("/tmp/file", O_RDWR | O_CREAT | O_CLOEXEC, 0600), "open");
+}
+
+static int one_of_many_devices(int index) {
+  static int files[MOST_FDS];
+  if (index == 0) return lingering();
+  if (files[index] == 0) files[index] = on_its_own_device();
+  return check(dup(files[index]), "dup");
+}
+
+static int open_for_flood(const char* what, int index) {
+  if (strcmp(what, "null") == 0) return check(open("/dev/null", O_RDWR), "/dev/null");
+  return strcmp(what, "devices") == 0 ? one_of_many_devices(index) : lingering();
+}
+
 static void flood(int channel, size_t bytes, int messages, int descriptors, const char* what) {
   static char data[20000];
   int fds[MOST_FDS];
   while (messages-- > 0) {
     for (int index = 0; index < descriptors; index++) {
-      fds[index] = strcmp(what, "null") == 0 ? check(open("/dev/null", O_RDWR), "/dev/null") : lingering();
+      fds[index] = open_for_flood(what, index);
     }
     send_message(channel, data, bytes, fds, (size_t)descriptors);
     close_all(fds, (size_t)descriptors);
