@@ -12,16 +12,28 @@ Polls::~Polls() {
   if (waker_ != nullptr) waker_->Orphan();
 }
 
-Result<void> Polls::Prepare() {
+Result<void> Polls::PrepareThread() {
   if (waker_ != nullptr) return {};
-  if (ending_) return SystemError{ECANCELED, "epoll_create1"};
   Result<ReadySet> set = ReadySet::Create();
   if (!set) return set.error();
-  const auto start = use_thread_ ? Waker::OnThread : Waker::OnLoop;
-  const Result<Waker*> waker = start(env_, set->fd(), {OnReady, OnEnded, this});
+  const Result<Waker*> waker = Waker::OnThread(env_, set->fd(), {OnReady, OnEnded, this});
   if (!waker) return waker.error();
   set_ = std::move(*set);
   waker_ = *waker;
+  return {};
+}
+
+Result<void> Polls::AddToSet(uint32_t id, int fd, short event, Watch* watch) {
+  const Result<void> prepared = PrepareThread();
+  if (!prepared) return prepared;
+  // Without a copy whoever closes the file behind its owner's back leaves the set watching it. Still better
+  // than not to wait at all for want of a descriptor.
+  Result<UniqueFd> copy = Duplicate(fd);
+  if (!copy && copy.error().number != EMFILE && copy.error().number != ENFILE) return copy.error();
+  if (copy) watch->copy = std::move(*copy);
+  if (watch->copy.valid()) watch->fd = watch->copy.get();
+  const Result<void> added = set_->Add(watch->fd, event, id);
+  if (!added) return copy ? added.error() : copy.error();
   return {};
 }
 
@@ -29,33 +41,31 @@ Result<uint32_t> Polls::WatchFor(uint32_t owner, int fd, short event) {
   const uint64_t key = static_cast<uint64_t>(owner) << 16 | static_cast<uint16_t>(event);
   const auto known = watch_by_key_.find(key);
   if (known != watch_by_key_.end()) return known->second;
-  // Without a copy whoever closes the file behind its owner's back leaves the set watching it, until the set
-  // goes with the last wait. Still better than not to wait at all for want of a descriptor.
-  Result<UniqueFd> copy = Duplicate(fd);
-  if (!copy && copy.error().number != EMFILE && copy.error().number != ENFILE) return copy.error();
-  UniqueFd own = copy ? std::move(*copy) : UniqueFd();
-  const int watched = own.valid() ? own.get() : fd;
   const uint32_t id = ++last_id_;
-  const Result<void> added = set_->Add(watched, event, id);
-  if (!added) return copy ? added.error() : copy.error();
-  watches_.emplace(id, Watch{std::move(own), watched, key, {}});
+  Watch watch{nullptr, {}, fd, key, {}};
+  if (use_thread_) {
+    const Result<void> added = AddToSet(id, fd, event, &watch);
+    if (!added) return added.error();
+  } else {
+    const Result<LoopWatch*> started = LoopWatch::Start(env_, id, fd, event, {OnLoopReady, OnEnded, this});
+    if (!started) return started.error();
+    watch.on_loop = *started;
+  }
+  watches_.emplace(id, std::move(watch));
   watch_by_key_.emplace(key, id);
   return id;
 }
 
 Result<uint32_t> Polls::Start(uint32_t owner, int fd, short event, napi_value done) {
-  const Result<void> prepared = Prepare();
-  if (!prepared) return prepared.error();
+  if (ending_) return SystemError{ECANCELED, "epoll_ctl"};
   const Result<uint32_t> watch = WatchFor(owner, fd, event);
-  if (!watch) {
-    RestIfIdle();
-    return watch.error();
-  }
+  if (!watch) return watch.error();
   const uint32_t id = ++last_id_;
   Wait wait{*watch, nullptr};
   napi_create_reference(env_, done, 1, &wait.done);
   waits_.emplace(id, wait);
   watches_.at(*watch).waits.push_back(id);
+  if (waker_ == nullptr) return id;
   if (waits_.size() == 1) waker_->KeepAlive();
   if (std::exchange(fired_, false)) waker_->Rearm();
   return id;
@@ -74,8 +84,12 @@ void Polls::End(std::unordered_map<uint32_t, Wait>::iterator entry) {
   Watch& watch = found->second;
   watch.waits.erase(std::find(watch.waits.begin(), watch.waits.end(), id));
   if (watch.waits.empty()) {
-    // Others may hold the same file open, and the set would go on to watch it.
-    set_->Remove(watch.fd);
+    if (watch.on_loop != nullptr) {
+      watch.on_loop->Close();
+    } else {
+      // Others may hold the same file open, and the set would go on to watch it.
+      set_->Remove(watch.fd);
+    }
     watch_by_key_.erase(watch.key);
     watches_.erase(found);
   }
@@ -83,9 +97,11 @@ void Polls::End(std::unordered_map<uint32_t, Wait>::iterator entry) {
 }
 
 void Polls::RestIfIdle() {
-  if (settling_ || !waits_.empty() || waker_ == nullptr || !waker_->Rest()) return;
-  waker_ = nullptr;
-  set_.reset();
+  if (!settling_ && waits_.empty() && waker_ != nullptr) waker_->Rest();
+}
+
+void Polls::OnLoopReady(void* data, uint32_t watch, int error) {
+  static_cast<Polls*>(data)->Settle({watch, error});
 }
 
 void Polls::Settle(const ReadySet::Event& event) {

@@ -4,6 +4,7 @@
 #include <unordered_map>
 #include <vector>
 
+#include "js/loop_watch.h"
 #include "js/napi_setup.h"
 #include "js/waker.h"
 #include "os/ready_set.h"
@@ -12,9 +13,8 @@
 
 namespace dmabuf {
 
-// Waits of one environment for descriptors to become ready. A pending wait keeps the event loop alive. What
-// they take is made for the first, and goes with the last; a thread stays. Used on the environment's thread
-// only.
+// Waits of one environment for descriptors to become ready. A pending wait keeps the event loop alive. The
+// event loop watches, or a thread, with a set of its own; these stay. Used on the environment's thread only.
 class Polls {
  public:
   explicit Polls(napi_env env) : env_(env) {}
@@ -35,9 +35,9 @@ class Polls {
   void Cancel(uint32_t id);
 
  private:
-  // What the kernel watches. Of one file it allows a few hundred at most.
   struct Watch {
-    UniqueFd copy;  // none where the process had no descriptor left for it
+    LoopWatch* on_loop;  // nullptr: the set has it
+    UniqueFd copy;       // of the set's; none where the process had no descriptor left for it
     int fd;
     uint64_t key;  // owner and event
     std::vector<uint32_t> waits;
@@ -48,9 +48,11 @@ class Polls {
   };
 
   static void OnReady(void* data);
+  static void OnLoopReady(void* data, uint32_t watch, int error);
   static void OnEnded(void* data);
-  Result<void> Prepare();
+  Result<void> PrepareThread();
   Result<uint32_t> WatchFor(uint32_t owner, int fd, short event);
+  Result<void> AddToSet(uint32_t id, int fd, short event, Watch* watch);
   void Settle(const ReadySet::Event& event);
   void Settle(uint32_t id, int error);
   void End(std::unordered_map<uint32_t, Wait>::iterator entry);

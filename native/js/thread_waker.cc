@@ -54,10 +54,7 @@ class ThreadWaker : public Waker {
   void KeepAlive() override { napi_ref_threadsafe_function(env_, function_); }
 
   // To end and to begin a thread for each wait costs too much.
-  bool Rest() override {
-    napi_unref_threadsafe_function(env_, function_);
-    return false;
-  }
+  void Rest() override { napi_unref_threadsafe_function(env_, function_); }
 
   void Rearm() override { Tell(); }
 

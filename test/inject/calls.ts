@@ -180,6 +180,7 @@ const errnos: Readonly<Record<string, string>> = {
   recv: 'ENOMEM EINTR EAGAIN',
   getpeername: 'ENOTCONN ENOBUFS',
   eventfd: 'EMFILE ENFILE ENOMEM',
+  dup3: 'EBUSY',
   flock: 'EINTR EAGAIN ENOLCK',
   fchmod: 'EPERM EROFS EIO',
   fchown: 'EPERM EROFS EIO',

@@ -21,7 +21,7 @@ const helper = createRequire(import.meta.url)(
 /** What the addon may import without a system call of its own: Node-API, the C++ library, the C library's arithmetic. */
 const harmless = new RegExp(
   [
-    /^napi_|^node_api_|^uv_(close|strerror|err_name|is_closing|unref|ref|poll_stop|async_send|default_loop)$/,
+    /^napi_|^node_api_|^uv_(close|strerror|err_name|is_closing|unref|ref|poll_stop|async_send|default_loop|backend_fd)$/,
     /^uv_(handle_|mutex_|cond_|sem_|thread_join)|^_Z|^_ITM_|^__cxa_|^__gmon_|^__(asan|ubsan|lsan|sanitizer|tsan)_/,
     /^__(errno_location|isoc\d+_|libc_single_threaded|stack_chk_fail|tls_get_addr)|^(mem|str|wcs)[a-z]+$/,
     /^v?(sn|s|fn)?printf$|^v?sscanf$|^(malloc|calloc|realloc|free|abort|qsort|bsearch|getpid|getppid|prctl|gettid|sysconf)$/,

@@ -152,7 +152,7 @@ export const rules: readonly Rule[] = [
     why: 'what was received is closed by the thread for files that nobody knows',
   },
   {
-    calls: /^fcntl F_DUPFD_CLOEXEC$/,
+    calls: /^eventfd$/,
     errnos: /^E[MN]FILE$/,
     scripts: /wait|busy/,
     survives: true,
@@ -183,7 +183,7 @@ export const rules: readonly Rule[] = [
     why: 'a buffer that cannot be looked at or cleared is closed, and another takes its place',
   },
   {
-    calls: /^(epoll_create1|uv_poll_init|fcntl F_DUPFD_CLOEXEC|epoll_ctl ADD)$/,
+    calls: /^(eventfd|uv_poll_init|dup3|epoll_ctl ADD)$/,
     scripts: /^DmaBufPool with a busy buffer$/,
     survives: true,
     why: 'a buffer that cannot be waited for is closed, and another takes its place',

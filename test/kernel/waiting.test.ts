@@ -491,7 +491,7 @@ async function waitForMany(count: number): Promise<boolean> {
   const isInTime = first.file.status === 'active' && second.file.status === 'active';
   if (isInTime) {
     // One for each buffer and kind of access, and the set that watches them.
-    assert.deepEqual(seen, { settled: 0, descriptors: 2 * count + 1 });
+    assert.deepEqual(seen, { settled: 0, descriptors: 2 * count });
     // The first half is done: nobody else wakes up.
     first.fence.signal();
     await until(() => sum(half) === 2 * count);

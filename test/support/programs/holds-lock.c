@@ -3,6 +3,8 @@
 //   perf, epoll, socket  its own: of a perf event, an epoll, a Unix socket
 //   watched              of an epoll that watches the file, which is a dma-buf; it has no other descriptor of that left
 //   returned             the same, of a dma-buf that it was sent before
+//   nesting              the kernel's one lock for epolls that others watch: a call that looks whether they watch one another
+//                        waits for an epoll whose own lock is held; there is no channel
 //   swap                 of an epoll, and there is no channel: the number is in turn that epoll and a dma-buf, as fast as it can,
 //                        so that who looks which of them it is finds the other one afterwards
 
@@ -77,11 +79,25 @@ static int is_asleep(pid_t thread) {
 
 static pid_t thread_number;
 
-static void* begin(void* nothing) {
+static void* begin(void* call) {
   __atomic_store_n(&thread_number, (pid_t)syscall(SYS_gettid), __ATOMIC_RELEASE);
-  check(hold(), "the call that holds the lock");
-  return nothing;
+  check((*(int (**)(void))call)(), "the call that holds the lock");
+  return NULL;
 }
+
+// Has a thread make the call, and waits until it sleeps in it.
+static void call_for_ever(int (*call)(void)) {
+  static int (*calls[2])(void);
+  static int count;
+  calls[count] = call;
+  thread_number = 0;
+  pthread_t thread;
+  if (pthread_create(&thread, NULL, begin, &calls[count++]) != 0) fail("pthread_create");
+  pid_t number;
+  while ((number = __atomic_load_n(&thread_number, __ATOMIC_ACQUIRE)) == 0 || !is_asleep(number)) usleep(1000);
+}
+
+static int nest(void) { return open_epoll(held); }
 
 static void swap(void) {
   const int buffer = allocate(page);
@@ -105,17 +121,19 @@ int main(int count, char** arguments) {
   } else if (strcmp(kind, "socket") == 0) {
     held = file = open_full_socket();
     hold = receive_bytes;
-  } else if (strcmp(kind, "epoll") == 0 || strcmp(kind, "swap") == 0) {
+  } else if (strcmp(kind, "epoll") == 0 || strcmp(kind, "swap") == 0 || strcmp(kind, "nesting") == 0) {
     held = file = open_epoll(check(eventfd(1, EFD_CLOEXEC), "eventfd"));
   } else {
     file = strcmp(kind, "watched") == 0 ? allocate(page) : receive_file();
     held = open_epoll(file);
   }
-  pthread_t thread;
-  if (pthread_create(&thread, NULL, begin, NULL) != 0) fail("pthread_create");
-  pid_t number;
-  while ((number = __atomic_load_n(&thread_number, __ATOMIC_ACQUIRE)) == 0 || !is_asleep(number)) usleep(1000);
+  call_for_ever(hold);
   if (strcmp(kind, "swap") == 0) swap();
+  if (strcmp(kind, "nesting") == 0) {
+    call_for_ever(nest);
+    say("locked");
+    for (;;) pause();
+  }
   if (strcmp(kind, "returned") == 0) {
     close(file);
     send_text(3, "locked");
