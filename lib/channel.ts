@@ -339,6 +339,8 @@ export class DmaBufChannel implements Disposable, AsyncIterable<ChannelMessage> 
   /**
    * Gives the descriptor to the caller, who has to close it. The object is closed afterwards, and pending calls are
    * rejected.
+   *
+   * @throws DmaBufError `EBUSY` while a message is just being thrown away for want of descriptors: the channel stays open
    */
   release(): number {
     const self = DmaBufChannel.#openOf(this);

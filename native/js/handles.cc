@@ -187,6 +187,9 @@ void Handles::Abandon(uint32_t slot) {
 }
 
 Result<int> Handles::Release(uint32_t slot) {
+  const Connection* connection = handles_[slot].connection.get();
+  if (connection != nullptr && connection->discarding && !StopDiscarding(connection->discarding))
+    return SystemError{EBUSY, "recv"};
   const Result<void> let_go = LetGoOfAll(handles_[slot]);
   if (!let_go) return let_go.error();
   Lend(handles_[slot]);

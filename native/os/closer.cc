@@ -137,6 +137,11 @@ class Closer {
     if (batch) WaitFor(*batch, time);
   }
 
+  bool StopDiscarding(const std::shared_ptr<Discarding>& discarding) {
+    const Lock lock(&mutex_);
+    return discarding->done || queue_.Withdraw(discarding);
+  }
+
   void CloseAfter(const std::shared_ptr<Discarding>& discarding) {
     const Lock lock(&mutex_);
     if (!discarding->done) {
@@ -357,6 +362,10 @@ std::shared_ptr<Discarding> DiscardMessage(int socket, const std::shared_ptr<Sen
   task.discarding = discarding;
   Closer::Get().Add(&task, 1, Wait::kNo);
   return discarding;
+}
+
+bool StopDiscarding(const std::shared_ptr<Discarding>& discarding) {
+  return Closer::Get().StopDiscarding(discarding);
 }
 
 void CloseAfter(const std::shared_ptr<Discarding>& discarding) { Closer::Get().CloseAfter(discarding); }

@@ -98,6 +98,9 @@ bool MayLookAt(size_t count);
 // Has one of the closer's threads throw away the next message of a socket, which its sender's files may keep
 // waiting.
 std::shared_ptr<Discarding> DiscardMessage(int socket, const std::shared_ptr<Sender>& sender);
+// Leaves the message where it is, since the socket becomes somebody else's; false where a thread has it
+// already.
+bool StopDiscarding(const std::shared_ptr<Discarding>& discarding);
 // Closes the socket that a message is being thrown away of, when that is over.
 void CloseAfter(const std::shared_ptr<Discarding>& discarding);
 

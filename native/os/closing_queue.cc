@@ -51,6 +51,37 @@ bool ClosingQueue::Add(ClosingTask&& task) {
   return may_run;
 }
 
+// One of the lane's is gone.
+void ClosingQueue::Forget(std::list<Line>::iterator line, std::list<Lane>::iterator lane, Sender* sender) {
+  if (lane->tasks.empty()) {
+    line->by_device.erase(lane->device);
+    line->lanes.erase(lane);
+  }
+  if (line->lanes.empty()) {
+    by_sender_.erase(sender);
+    lines_.erase(line);
+  }
+  if (size_-- == kMostWaiting + 1) JudgeAll();
+  if (sender == nullptr) return;
+  sender->waiting--;
+  Judge(*sender);
+}
+
+bool ClosingQueue::Withdraw(const std::shared_ptr<Discarding>& discarding) {
+  const auto line = by_sender_.find(discarding->sender.get());
+  if (line == by_sender_.end()) return false;
+  std::list<Lane>& lanes = line->second->lanes;
+  for (auto lane = lanes.begin(); lane != lanes.end(); ++lane) {
+    const auto same = [&discarding](const ClosingTask& task) { return task.discarding == discarding; };
+    const auto task = std::find_if(lane->tasks.begin(), lane->tasks.end(), same);
+    if (task == lane->tasks.end()) continue;
+    lane->tasks.erase(task);
+    Forget(line->second, lane, discarding->sender.get());
+    return true;
+  }
+  return false;
+}
+
 bool ClosingQueue::HasNext() const {
   return std::any_of(lines_.begin(), lines_.end(), [this](const Line& line) {
     return MayRun(line.sender) && std::any_of(line.lanes.begin(), line.lanes.end(),
@@ -67,23 +98,9 @@ std::optional<ClosingTask> ClosingQueue::Take() {
     if (lane == line->lanes.end()) continue;
     ClosingTask task = std::move(lane->tasks.front());
     lane->tasks.pop_front();
-    if (lane->tasks.empty()) {
-      line->by_device.erase(lane->device);
-      line->lanes.erase(lane);
-    } else {
-      line->lanes.splice(line->lanes.end(), line->lanes, lane);
-    }
-    if (line->lanes.empty()) {
-      by_sender_.erase(line->sender.get());
-      lines_.erase(line);
-    } else {
-      lines_.splice(lines_.end(), lines_, line);
-    }
-    if (size_-- == kMostWaiting + 1) JudgeAll();
-    if (task.sender) {
-      task.sender->waiting--;
-      Judge(*task.sender);
-    }
+    line->lanes.splice(line->lanes.end(), line->lanes, lane);
+    lines_.splice(lines_.end(), lines_, line);
+    Forget(line, lane, task.sender.get());
     running_.push_back({task.device, task.sender});
     return task;
   }

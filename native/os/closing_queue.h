@@ -41,6 +41,8 @@ class ClosingQueue {
   [[nodiscard]] size_t size() const { return size_; }
   // Whether it might be taken now, if nothing else waited.
   bool Add(ClosingTask&& task);
+  // Takes what is to be thrown away out again; false where it is not here any more.
+  bool Withdraw(const std::shared_ptr<Discarding>& discarding);
   // Whether Take() would find any.
   [[nodiscard]] bool HasNext() const;
   // The next whose sender and device have their share of the threads yet. It counts as running then, until
@@ -66,6 +68,7 @@ class ClosingQueue {
 
   [[nodiscard]] bool MayRun(const std::shared_ptr<Sender>& sender) const;
   [[nodiscard]] bool MayRun(dev_t device) const;
+  void Forget(std::list<Line>::iterator line, std::list<Lane>::iterator lane, Sender* sender);
   void Judge(Sender& sender) const;
   void JudgeAll() const;
 

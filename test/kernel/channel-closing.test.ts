@@ -400,3 +400,32 @@ channelTest('so it is in a worker', () => {
     },
   );
 });
+
+channelTest(
+  'a channel that is released leaves the message that waits to be thrown away, and its number alone',
+  async () => {
+    const mount = new MountPoint();
+    const [here, there] = DmaBufChannel.pair();
+    const fuse = new Peer(compiled('silent-fuse'), [mount.path, '0'], there);
+    const command = ['--nofile=200', process.execPath, programFile('releases')];
+    const program = new Peer('prlimit', command, here);
+    here.close();
+    there.close();
+    try {
+      assert.equal(await fuse.line(), 'mounted');
+      await fuse.have('send 1 file file file');
+      await fuse.have('send 1 file');
+      assert.deepEqual(JSON.parse(await program.line()), ['ERR_DMABUF_CLOSED', true]);
+      fuse.kill();
+      await fuse.ended;
+      assert.equal(await program.ask('go on'), 'kept');
+    } finally {
+      fuse.kill(); // first: whoever waits for it waits for its end
+      await fuse.ended;
+      program.kill();
+      await program.ended;
+      mount.remove();
+    }
+  },
+  noRoot,
+);
