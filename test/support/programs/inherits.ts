@@ -3,6 +3,7 @@
 import { readlinkSync } from 'node:fs';
 import { DmaBuf } from 'dmabuf';
 import { closeOnExec, flagsOf, inheritedFd } from '../descriptors.js';
+import { until } from '../expect.js';
 import { report } from '../programs.js';
 
 export interface InheritsReport {
@@ -45,5 +46,6 @@ observed.text = Buffer.from(bytes).toString();
 const fd = adopted.release();
 observed.releasedFlag = isSet(fd);
 DmaBuf.adopt(fd).close();
+await until(() => !isOpen(inheritedFd));
 observed.afterClose = isOpen(inheritedFd);
 report(observed);
