@@ -8,6 +8,7 @@ import { join } from 'node:path';
 import { PassThrough } from 'node:stream';
 import { parseArgs } from 'node:util';
 import { nodeBinary } from './cached.mjs';
+import { KernelLog, logArguments } from './kernel-log.mjs';
 import { prometheus } from './prometheus.mjs';
 import { Results } from './results.mjs';
 import { reported, sanitized, setupSanitized } from './sanitized.mjs';
@@ -155,21 +156,36 @@ async function kernelsOf(names) {
   return [...kernels.values()];
 }
 
+/** Each report is told of once, with where it occurred. */
+function readKernelLog(title, log) {
+  const path = join(root, 'build/kernel-logs', `${title.replace(/[^\w.]+/g, '-')}.log`);
+  log.keep(path);
+  for (const { what, file, text } of log.faults) {
+    const where = file === undefined ? '' : `, while ${file} ran`;
+    results.fail(`${title}: the kernel says: ${what}${where}`, `${text}\nThe whole log: ${path}`);
+  }
+}
+
 function onKernel(title, { name: kernel }, list, { node = process.execPath, ...machine } = {}) {
   const start = async (output, errors) => {
     const { runInVm } = await import('dmabuf/vm');
+    const { command, ...where } = testRun(list, node);
+    const log = new KernelLog();
     const { exitCode } = await runInVm({
-      ...testRun(list, node),
+      ...where,
+      command: [join(root, 'scripts/in-guest.sh'), ...command],
       kernel,
       modules: ['vgem', 'fuse'],
       cpus: 2,
       memory: options.asan ? 8000 : 4096,
       ...machine,
+      kernelArguments: [...logArguments, ...(machine.kernelArguments ?? [])],
       timeout: 4200,
       stdout: output,
       stderr: errors,
+      console: log,
       progress: (text) => process.stderr.write(`test: ${title}: ${text}\n`),
-    });
+    }).finally(() => readKernelLog(title, log));
     return exitCode;
   };
   return list.length === 0 ? [] : [{ title, list, start }];

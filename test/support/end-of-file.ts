@@ -98,9 +98,20 @@ async function warmUp(): Promise<void> {
   await Promise.all(Array.from({ length: jobs }, () => stat('/')));
 }
 
+/** In a guest: whoever reads the kernel's log sees which file ran when it said something (scripts/kernel-log.mjs). */
+function noteInKernelLog(file: string): void {
+  if (process.env.DMABUF_VM === undefined) return;
+  try {
+    writeFileSync('/dev/kmsg', `<4>dmabuf: test file ${file.replace(/^.*\/dist\/test\//, '')}`);
+  } catch {
+    // A kernel without it, or not root.
+  }
+}
+
 async function watch(): Promise<void> {
   // Not for what a test starts with fork(), which loads this as well.
   process.env.DMABUF_TEST_FILE = process.argv[1];
+  noteInKernelLog(process.argv[1] ?? '');
   await warmUp();
   const before = belongings();
   setFlagsFromString('--expose-gc');
