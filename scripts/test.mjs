@@ -102,6 +102,12 @@ async function runAll(runs, jobs) {
   }
 }
 
+/**
+ * Memory checks of a stock kernel's, for the tests in which processes and workers die with buffers open: KFENCE guards an
+ * allocation every 10 ms, and every cache has red zones, poison and the stacks of who allocated and who freed.
+ */
+const memoryChecks = { kernelArguments: ['kfence.sample_interval=10', 'slab_debug=FZPU'] };
+
 const needsPrometheus = (file) => file.includes('prometheus');
 
 /** A run of test files: command, folder and environment. */
@@ -235,7 +241,10 @@ try {
   // All of them on one kernel under this Node; on the other kernel, under the other Nodes, those that depend on how Node
   // collects and ends.
   for (const kernel of isComplete ? [newest] : kernels) {
-    guests.push(...onKernel(`life-cycle tests on ${kernel.title}`, kernel, files('lifecycle')));
+    const isChecked = kernel === newest && !options.asan;
+    const machine = isChecked ? memoryChecks : {};
+    const title = `life-cycle tests on ${kernel.title}${isChecked ? ', with memory checks' : ''}`;
+    guests.push(...onKernel(title, kernel, files('lifecycle'), machine));
   }
   if (isComplete) {
     const list = files('lifecycle').filter((name) => /\/(collection|lost|mapping|workers)\.test/.test(name));
