@@ -38,6 +38,8 @@ const { values: options, positionals: filters } = parseArgs({
     node: { type: 'string', multiple: true, default: ['22', '26'] },
     jobs: { type: 'string', default: String(Math.min(4, availableParallelism())) },
     asan: { type: 'boolean' },
+    // On a kernel that checks itself: scripts/prove-kernel.mjs.
+    checked: { type: 'boolean' },
     help: { type: 'boolean', short: 'h' },
   },
 });
@@ -102,6 +104,9 @@ async function runAll(runs, jobs) {
   }
 }
 
+/** Every report of KASAN's, not the first alone; and no limit on what is written into the log. */
+const checks = options.checked ? ['kasan_multi_shot', 'printk.devkmsg=on'] : [];
+
 /**
  * Memory checks of a stock kernel's, for the tests in which processes and workers die with buffers open: KFENCE guards an
  * allocation every 10 ms, and every cache has red zones, poison and the stacks of who allocated and who freed.
@@ -143,11 +148,14 @@ function onHost(title, list) {
 
 /** A machine with the modules that Debian's kernels lack, as far as this one can have them, and contiguous memory. */
 async function machineWithModules({ name }) {
+  const contiguous = { kernelArguments: ['cma=192M'], memory: options.checked ? 2048 : 1024 };
+  // The others are part of that kernel.
+  if (options.checked) return { modules: ['vgem', 'dmabuf_test'], ...contiguous };
   const { findKernel } = await import('../dist/lib/vm/kernels.js');
   const { buildableModules } = await import('../dist/lib/vm/built-modules.js');
   const own = buildableModules(await findKernel(name, { progress: say }));
   const wanted = ['cma_heap', 'sw_sync', 'dmabuf_test'].filter((module) => own.includes(module));
-  return { modules: ['vgem', ...wanted], kernelArguments: ['cma=192M'], memory: 1024 };
+  return { modules: ['vgem', ...wanted], ...contiguous };
 }
 
 /** The kernels to test on, by their releases, the oldest first; two names may stand for the same. */
@@ -157,7 +165,10 @@ async function kernelsOf(names) {
   for (const name of names) {
     const { release } = await findKernel(name, { progress: say });
     if (kernels.has(release)) say(`${name} is ${kernels.get(release).name} at present: ${release}`);
-    else kernels.set(release, { name, title: `${name} (Linux ${release.replace(/[+-].*/, '')})` });
+    else {
+      const known = options.checked ? 'a kernel that checks itself' : name;
+      kernels.set(release, { name, title: `${known} (Linux ${release.replace(/[+-].*/, '')})` });
+    }
   }
   return [...kernels.values()];
 }
@@ -185,8 +196,8 @@ function onKernel(title, { name: kernel }, list, { node = process.execPath, ...m
       cpus: 2,
       memory: options.asan ? 8000 : 4096,
       ...machine,
-      kernelArguments: [...logArguments, ...(machine.kernelArguments ?? [])],
-      timeout: 4200,
+      kernelArguments: [...logArguments, ...checks, ...(machine.kernelArguments ?? [])],
+      timeout: options.checked ? 4 * 3600 : 4200,
       stdout: output,
       stderr: errors,
       console: log,
@@ -201,7 +212,9 @@ try {
   if (options.asan) setupSanitized();
   else setup();
   // What npm packs is not what sanitizers watch.
-  const unit = files('unit').filter((name) => !options.asan || !/\/(binaries|package)\.test/.test(name));
+  const unit = options.checked
+    ? []
+    : files('unit').filter((name) => !options.asan || !/\/(binaries|package)\.test/.test(name));
   // The sanitizers watch the addon, and would watch Prometheus too.
   if (process.env.DMABUF_PROMETHEUS === undefined && !options.asan && files('kernel').some(needsPrometheus)) {
     process.env.DMABUF_PROMETHEUS = await prometheus(say).catch((error) => {
@@ -209,7 +222,8 @@ try {
       return '';
     });
   }
-  const isInGuests = ['kernel', 'lifecycle', 'modules'].some((folder) => files(folder).length > 0);
+  const folders = ['kernel', 'lifecycle', 'modules', ...(options.checked ? ['checked'] : [])];
+  const isInGuests = folders.some((folder) => files(folder).length > 0);
   const names = options.kernel ?? (options.asan ? ['newest'] : ['stable', 'newest']);
   const kernels = isInGuests ? await kernelsOf(names) : [];
   const newest = kernels.at(-1);
@@ -224,14 +238,18 @@ try {
   const guests = kernels.toReversed().flatMap((kernel) => {
     const title = `kernel tests on ${kernel.title}`;
     const list = kernelFiles(kernel);
-    if (!isComplete || kernel !== newest) return onKernel(title, kernel, list, { cpus: 1 });
+    if (!options.checked && (!isComplete || kernel !== newest)) {
+      return onKernel(title, kernel, list, { cpus: 1 });
+    }
     // So many that one guest would still run them when all the others are over.
     const half = (which) => list.filter((_, index) => index % 2 === which);
     return [0, 1].flatMap((which) =>
       onKernel(`${title} (${which + 1} of 2)`, kernel, half(which), { cpus: 1 }),
     );
   });
-  if (!options.asan) guests.splice(1, 0, ...onHost('the VM runner itself', files('vm')));
+  if (options.checked)
+    guests.push(...onKernel('tests of what only that kernel has', newest, files('checked')));
+  else if (!options.asan) guests.splice(1, 0, ...onHost('the VM runner itself', files('vm')));
   // The sanitizers need more memory than such a machine has beside its contiguous memory.
   for (const kernel of options.asan ? [] : isComplete ? [newest] : kernels) {
     const list = files('modules');
@@ -241,7 +259,7 @@ try {
   // All of them on one kernel under this Node; on the other kernel, under the other Nodes, those that depend on how Node
   // collects and ends.
   for (const kernel of isComplete ? [newest] : kernels) {
-    const isChecked = kernel === newest && !options.asan;
+    const isChecked = kernel === newest && !options.asan && !options.checked;
     const machine = isChecked ? memoryChecks : {};
     const title = `life-cycle tests on ${kernel.title}${isChecked ? ', with memory checks' : ''}`;
     guests.push(...onKernel(title, kernel, files('lifecycle'), machine));

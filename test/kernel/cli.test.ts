@@ -8,6 +8,7 @@ import { after } from 'node:test';
 import { allocateSync, type DmaBuf } from '../../lib/index.js';
 import type { Finding } from '../../lib/inspect/doctor.js';
 import type { BufferUsage, ProcessUsage, Snapshot, SnapshotDiff } from '../../lib/inspect/index.js';
+import { missingSource } from '../support/inspect.js';
 import { kernelTest } from '../support/kernel-test.js';
 import { packageRoot } from '../support/programs.js';
 
@@ -116,7 +117,7 @@ kernelTest('ls --devices asks for them', () =>
 );
 
 kernelTest('a source that the kernel does not have is an error in one line', () => {
-  const { status, stdout, stderr } = dmabuf(['ls', '--source', 'sysfs']);
+  const { status, stdout, stderr } = dmabuf(['ls', '--source', missingSource]);
   assert.deepEqual([status, stdout], [2, '']);
   assert.match(stderr, /^dmabuf ls: ERR_DMABUF_UNSUPPORTED_KERNEL: [^\n]+\n$/);
 });
@@ -460,7 +461,7 @@ kernelTest('top gives the terminal back on SIGTERM', async () => {
 });
 
 kernelTest('top gives the terminal back before it says what has failed', async () => {
-  const { shown, status } = await new Terminal(`${node} top --source sysfs`).end();
+  const { shown, status } = await new Terminal(`${node} top --source ${missingSource}`).end();
   assert.equal(status, 2);
   assert.match(shown.slice(shown.lastIndexOf(leavesScreen)), /dmabuf top: ERR_DMABUF_UNSUPPORTED_KERNEL: /);
 });

@@ -16,6 +16,7 @@ import {
   holderSources,
   listingSources,
   look,
+  missingSource,
 } from '../support/inspect.js';
 import { kernelTest } from '../support/kernel-test.js';
 import { Peer } from '../support/peers.js';
@@ -352,7 +353,7 @@ kernelTest('pids: a process that does not exist is unreadable', async () => {
 });
 
 kernelTest('what the kernel lacks is ERR_DMABUF_UNSUPPORTED_KERNEL when it is asked for', async () => {
-  await rejectsCode(() => snapshot({ source: 'sysfs' }), 'ERR_DMABUF_UNSUPPORTED_KERNEL');
+  await rejectsCode(() => snapshot({ source: missingSource }), 'ERR_DMABUF_UNSUPPORTED_KERNEL');
   if (!hasIterator) await rejectsCode(() => snapshot({ source: 'bpf' }), 'ERR_DMABUF_UNSUPPORTED_KERNEL');
 });
 

@@ -1,4 +1,5 @@
 import assert from 'node:assert/strict';
+import { existsSync } from 'node:fs';
 import { release } from 'node:os';
 import { type BufferUsage, type Snapshot, type SnapshotSource, snapshot } from 'dmabuf/inspect';
 
@@ -6,6 +7,12 @@ const [major, minor] = release().split('.').map(Number) as [number, number];
 
 /** Whether this kernel has an iterator over its dma-bufs: then it must work. */
 export const hasIterator: boolean = major > 6 || (major === 6 && minor >= 18);
+
+/** Whether this kernel has statistics in sysfs: those of Debian have not, that of npm run prove:kernel has. */
+export const hasStatistics: boolean = existsSync('/sys/kernel/dmabuf/buffers');
+
+/** A source that this kernel lacks. */
+export const missingSource: SnapshotSource = hasStatistics ? 'bpf' : 'sysfs';
 
 /** The sources that tell who holds a buffer. */
 export const holderSources: readonly SnapshotSource[] = hasIterator ? ['procfs', 'bpf'] : ['procfs'];
