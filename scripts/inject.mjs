@@ -7,6 +7,9 @@ import { root, setup } from './setup.mjs';
 const help = `npm run inject                     every call that fails once, and from then on, on the newest kernel; a table of what became of it
 npm run inject -- --kernel stable  on another kernel
 npm run inject -- --quick          each call and errno once in each script, as npm test has it
+npm run inject -- --allocations --kernel PATH
+                                   instead the kernel fails in its allocations within the calls, one after the other: on a kernel
+                                   with CONFIG_FAULT_INJECTION, as npm run prove:kernel builds one
 npm run inject -- --most 3         of each kind of call so many in each script, at equal distances; the default is 40
 npm run inject -- --rules          also which ways round and which documented codes there were, and how often
 npm run inject -- --outcomes       also what became of each, as a line of JSON on standard error, to judge it by other rules
@@ -17,6 +20,7 @@ const { values: options, positionals } = parseArgs({
   options: {
     kernel: { type: 'string', default: 'newest' },
     quick: { type: 'boolean' },
+    allocations: { type: 'boolean' },
     most: { type: 'string' },
     rules: { type: 'boolean' },
     outcomes: { type: 'boolean' },
@@ -31,7 +35,9 @@ if (options.help) {
 
 setup();
 const { runInVm } = await import('dmabuf/vm');
-const flags = ['quick', 'rules', 'outcomes'].filter((name) => options[name]).map((name) => `--${name}`);
+const flags = ['quick', 'allocations', 'rules', 'outcomes']
+  .filter((name) => options[name])
+  .map((name) => `--${name}`);
 if (options.most !== undefined) flags.push(`--most=${options.most}`);
 const { exitCode } = await runInVm({
   command: [process.execPath, 'dist/test/inject/main.js', ...flags, ...positionals],

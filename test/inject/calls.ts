@@ -218,6 +218,12 @@ const errnos: Readonly<Record<string, string>> = {
 /** Numbers that Node has no name for. */
 const others: Readonly<Record<string, number>> = { EBADFD: 77, ETOOMANYREFS: 109, ENOTBLK: 15 };
 
+/** The errno by its name. */
+export function nameOf(number: number): string {
+  const known = Object.entries({ ...constants.errno, ...others }).find(([, value]) => value === number);
+  return known?.[0] ?? `errno ${number}`;
+}
+
 export function numberOf(errno: string): number {
   const number = (constants.errno as Record<string, number>)[errno] ?? others[errno];
   if (number === undefined) throw new Error(`${errno} has no number here`);
@@ -235,8 +241,11 @@ export interface Injection extends Call {
   readonly nth: number;
   /** How many of the kind the script makes when nothing fails. */
   readonly of: number;
+  /** Of an allocation, what the kernel made of its failure: empty where it has coped, or before it is tried. */
   readonly errno: string;
   readonly form: 'once' | 'from then on';
+  /** The call is made, and in it the kernel's n-th allocation fails. */
+  readonly allocation?: number;
 }
 
 /** Whether an errno means "again": nobody gets it for ever, but a few times in a row. */

@@ -2,10 +2,14 @@
 // own global offset table, through which it calls the C library and libuv, are replaced by functions of this
 // file. Needs no rights and works on any kernel. What Node, libuv and the C++ library do themselves goes on
 // as ever.
+//
+// Or the kernel does the failing: a kernel with CONFIG_FAULT_INJECTION is told to refuse the n-th allocation
+// that the calling thread makes, and the call is then really made.
 
 #include <dirent.h>
 #include <elf.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <link.h>
 #include <node_api.h>
 #include <stdint.h>
@@ -36,17 +40,61 @@ Kind kinds[512];
 size_t kind_count = 0;
 bool counting = false;
 
-// Which of them fails: from the `first` on, `times` in a row, with this errno.
+// Which of them fails: from the `first` on, `times` in a row, with this errno; or with what comes of it when
+// the kernel fails in its n-th allocation, if `allocation` is not 0.
 struct Order {
   std::string function;
   uint64_t detail = 0;
   uint32_t first = 0;
   uint32_t times = 0;
   int error = 0;
+  uint32_t allocation = 0;
 } order;
 uint32_t hits = 0;
 
-// Counts the call. The errno that it shall fail with, or 0.
+// What came of the kernel's failure: the call's errno, 0 where the kernel has coped, kUnasked where the call makes
+// fewer allocations.
+constexpr int kUnasked = -1;
+int outcome = kUnasked;
+
+// In place of an errno: the call is made, in a thread whose allocations fail.
+constexpr int kAllocation = -1;
+
+// /proc/self/task/N/fail-nth (Documentation/fault-injection/fault-injection.rst): while this lives, the n-th
+// allocation of the calling thread fails.
+class FailingAllocation {
+ public:
+  FailingAllocation() : fd_(open("/proc/thread-self/fail-nth", O_RDWR | O_CLOEXEC)) { Set(order.allocation); }
+  FailingAllocation(const FailingAllocation&) = delete;
+  FailingAllocation& operator=(const FailingAllocation&) = delete;
+
+  // Ends it. `error`: the call's errno, 0 where it has succeeded.
+  void End(int error) {
+    char text[16] = {};
+    const bool failed = pread(fd_, text, sizeof text - 1, 0) > 0 && atoi(text) == 0;
+    Set(0);
+    close(fd_);
+    const std::lock_guard<std::mutex> lock(mutex);
+    if (!failed) {
+      hits--;
+    } else {
+      outcome = error;
+    }
+    errno = error;
+  }
+
+ private:
+  void Set(uint32_t nth) const {
+    char text[16];
+    const int length = snprintf(text, sizeof text, "%u", nth);
+    // The kernel counts from here on: the write itself allocates nothing.
+    if (pwrite(fd_, text, static_cast<size_t>(length), 0) != length) abort();
+  }
+
+  const int fd_;
+};
+
+// Counts the call. The errno that it shall fail with, kAllocation, or 0.
 int ErrorFor(const char* function, uint64_t detail) {
   const std::lock_guard<std::mutex> lock(mutex);
   if (!counting) return 0;
@@ -63,7 +111,7 @@ int ErrorFor(const char* function, uint64_t detail) {
   if (order.times == 0 || order.detail != detail || order.function != function) return 0;
   if (kind->count < order.first || kind->count - order.first >= order.times) return 0;
   hits++;
-  return order.error;
+  return order.allocation > 0 ? kAllocation : order.error;
 }
 
 struct Wrapper {
@@ -80,6 +128,13 @@ void* const kMapFailed = MAP_FAILED;
   type Wrapped_##name parameters {                               \
     const int error = ErrorFor(#name, detail);                   \
     if (error == 0) return real_##name arguments;                \
+    if (error == kAllocation) {                                  \
+      FailingAllocation failing;                                 \
+      errno = 0;                                                 \
+      const type result = real_##name arguments;                 \
+      failing.End(result == failure ? errno : 0);                \
+      return result;                                             \
+    }                                                            \
     errno = error;                                               \
     return failure;                                              \
   }
@@ -88,6 +143,12 @@ void* const kMapFailed = MAP_FAILED;
   type(*real_##name) parameters = nullptr;                              \
   type Wrapped_##name parameters {                                      \
     const int error = ErrorFor(#name, detail);                          \
+    if (error == kAllocation) {                                         \
+      FailingAllocation failing;                                        \
+      const type result = real_##name arguments;                        \
+      failing.End(sign result);                                         \
+      return result;                                                    \
+    }                                                                   \
     return error == 0 ? real_##name arguments : sign error;             \
   }
 
@@ -210,6 +271,12 @@ WRAP_RETURNING(int, uv_async_init, -, 0, (Ptr loop, Ptr async, Ptr done), (loop,
 int (*real_close)(int) = nullptr;
 int Wrapped_close(int fd) {
   const int error = ErrorFor("close", 0);
+  if (error == kAllocation) {
+    FailingAllocation failing;
+    const int result = real_close(fd);
+    failing.End(result == 0 ? 0 : errno);
+    return result;
+  }
   const int result = real_close(fd);
   if (error == 0) return result;
   errno = error;
@@ -401,21 +468,23 @@ napi_value Intercept(napi_env env, napi_callback_info info) {
   return result;
 }
 
-// start(function?, detail, first, times, errno): counts calls from now on, and lets those fail
+// start(function?, detail, first, times, errno, allocation): counts calls from now on, and lets those fail
 napi_value Start(napi_env env, napi_callback_info info) {
-  napi_value arguments[5];
-  size_t count = 5;
+  napi_value arguments[6];
+  size_t count = 6;
   napi_get_cb_info(env, info, &count, arguments, nullptr, nullptr);
   const std::lock_guard<std::mutex> lock(mutex);
   order = {};
-  if (count == 5) {
+  if (count == 6) {
     order.function = TextArgument(env, arguments[0]);
     order.detail = static_cast<uint64_t>(NumberArgument(env, arguments[1]));
     order.first = static_cast<uint32_t>(NumberArgument(env, arguments[2]));
     order.times = static_cast<uint32_t>(NumberArgument(env, arguments[3]));
     order.error = static_cast<int>(NumberArgument(env, arguments[4]));
+    order.allocation = static_cast<uint32_t>(NumberArgument(env, arguments[5]));
   }
   hits = 0;
+  outcome = kUnasked;
   kind_count = 0;
   counting = true;
   return nullptr;
@@ -428,6 +497,14 @@ napi_value Stop(napi_env env, napi_callback_info /*info*/) {
   order.times = 0;
   napi_value result = nullptr;
   napi_create_uint32(env, hits, &result);
+  return result;
+}
+
+// outcome() => what came of the kernel's failure: the call's errno, 0, or -1 where none was asked for
+napi_value Outcome(napi_env env, napi_callback_info /*info*/) {
+  const std::lock_guard<std::mutex> lock(mutex);
+  napi_value result = nullptr;
+  napi_create_int32(env, outcome, &result);
   return result;
 }
 
@@ -491,7 +568,8 @@ napi_value Init(napi_env env, napi_value exports) {
     const char* name;
     napi_callback callback;
   } functions[] = {
-      {"intercept", Intercept}, {"start", Start}, {"stop", Stop}, {"counts", Counts}, {"look", Look}};
+      {"intercept", Intercept}, {"start", Start},     {"stop", Stop},
+      {"outcome", Outcome},     {"counts", Counts}, {"look", Look}};
   for (const auto& function : functions) {
     napi_value value = nullptr;
     napi_create_function(env, function.name, NAPI_AUTO_LENGTH, function.callback, nullptr, &value);

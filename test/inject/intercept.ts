@@ -8,8 +8,16 @@ import { type Call, type Injection, numberOf, timesOf } from './calls.js';
 
 interface Helper {
   intercept(addon: string): string[];
-  start(name?: string, detail?: number, nth?: number, times?: number, errno?: number): void;
+  start(
+    name?: string,
+    detail?: number,
+    nth?: number,
+    times?: number,
+    errno?: number,
+    allocation?: number,
+  ): void;
   stop(): number;
+  outcome(): number;
   counts(): (string | number)[];
   look(): string[];
 }
@@ -59,9 +67,16 @@ export function intercept(): void {
 export function start(injection?: Injection): void {
   if (injection === undefined) helper.start();
   else {
-    const { function: name, detail, nth, errno } = injection;
-    helper.start(name, detail, nth, timesOf(injection), numberOf(errno));
+    const { function: name, detail, nth, errno, allocation = 0 } = injection;
+    const number = allocation > 0 ? 0 : numberOf(errno);
+    helper.start(name, detail, nth, timesOf(injection), number, allocation);
   }
+}
+
+/** What the call came to whose allocation has failed: its errno, 0 where the kernel has coped; undefined where none has. */
+export function allocationOutcome(): number | undefined {
+  const number = helper.outcome();
+  return number < 0 ? undefined : number;
 }
 
 /** No more fail. How many did. */

@@ -45,6 +45,10 @@ export function judge(
   const { label, syscall } = namesOf(injection);
   const { failure } = outcome;
   const { errno } = injection;
+  if (injection.allocation !== undefined && errno === '') {
+    if (same) return { verdict: 'survived', why: 'the kernel itself has coped' };
+    return wrong(`though the call has succeeded: ${shown(outcome)}, not ${shown(normal)}`);
+  }
   if (failure !== undefined && failure.name === 'DmaBufError' && failure.code === errno) {
     if (failure.errno !== -numberOf(errno)) return wrong(`errno ${failure.errno}: ${shown(outcome)}`);
     // Errors of readlinkat(2) and the like go by the shorter name.

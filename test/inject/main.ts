@@ -1,9 +1,10 @@
 // npm run inject, inside a guest: every call of the addon fails in every script, and a table says what became of it.
 
 import { parseArgs } from 'node:util';
+import { allowAllocationsToFail } from './fail-nth.js';
 import type { Verdict } from './judge.js';
 import { Performers } from './performers.js';
-import { reduced, thorough } from './plan.js';
+import { allocations, reduced, thorough } from './plan.js';
 import { scripts } from './scripts.js';
 import { none, type Row, tryScript } from './try-script.js';
 
@@ -13,6 +14,7 @@ const { values: options, positionals } = parseArgs({
     quick: { type: 'boolean' },
     rules: { type: 'boolean' },
     outcomes: { type: 'boolean' },
+    allocations: { type: 'boolean' },
     most: { type: 'string' },
   },
 });
@@ -24,7 +26,8 @@ const columns = ['errno', 'code', 'survived', 'not reached', 'WRONG'] as const;
 const totalOf = (counts: Record<Verdict, number>): number =>
   columns.reduce((sum, column) => sum + counts[column], 0);
 
-const form = options.quick ? reduced : thorough;
+const form = options.allocations ? allocations : options.quick ? reduced : thorough;
+if (options.allocations) allowAllocationsToFail();
 const thoroughness = { ...form, most: Number(options.most ?? form.most) };
 const performers = new Performers(thoroughness);
 const wrongs: string[] = [];

@@ -4,8 +4,8 @@ import { openSync } from 'node:fs';
 import * as core from 'dmabuf';
 import * as inspect from 'dmabuf/inspect';
 import * as metrics from 'dmabuf/metrics';
-import { type Call, type Injection, namesOf } from './calls.js';
-import { counts, start, stop } from './intercept.js';
+import { type Call, type Injection, nameOf, namesOf } from './calls.js';
+import { allocationOutcome, counts, start, stop } from './intercept.js';
 import { differences, type Possessions, possessions, threadCount } from './possessions.js';
 import type { Script, Tools } from './script.js';
 
@@ -24,6 +24,8 @@ export interface Failure {
 export interface Outcome {
   /** How many calls failed; 0 where the script did not come that far. */
   readonly hits: number;
+  /** Where the kernel's allocation has failed: the call's errno, or empty. */
+  readonly errno?: string | undefined;
   /** What it returned, as JSON. */
   readonly result?: string;
   readonly failure?: Failure;
@@ -132,6 +134,7 @@ export async function perform(
   outcome = await Promise.race([run(), limit]);
   clearTimeout(timer);
   hits = Math.max(hits, stop());
+  const made = allocationOutcome();
   isOver = true;
   for (const close of owned.reverse()) {
     try {
@@ -141,7 +144,8 @@ export async function perform(
     }
   }
   const changes = await settled(before, injection);
-  return { hits, ...outcome, changes, threads: threadCount(), stray: [...stray] };
+  const errno = made === undefined || made === 0 ? undefined : nameOf(made);
+  return { hits, errno, ...outcome, changes, threads: threadCount(), stray: [...stray] };
 }
 
 /** Which calls a script makes, and what it returns when none of them fails. */
@@ -156,5 +160,7 @@ export async function rehearse(
 
 /** The injection in words. */
 export function describe(injection: Injection): string {
-  return `${namesOf(injection).label} #${injection.nth} ${injection.errno} ${injection.form}`;
+  const { nth, errno, form, allocation } = injection;
+  const what = allocation === undefined ? form : `by allocation ${allocation}`;
+  return `${namesOf(injection).label} #${nth} ${errno} ${what}`;
 }

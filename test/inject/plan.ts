@@ -6,6 +6,8 @@ export interface Thoroughness {
   readonly forms: readonly Injection['form'][];
   /** How long a script waits for what a failure may have made endless, in ms. */
   readonly patience: number;
+  /** The kernel's allocations fail in the calls, not the calls. */
+  readonly allocations?: true;
 }
 
 /**
@@ -14,6 +16,17 @@ export interface Thoroughness {
  */
 export const reduced: Thoroughness = { most: 1, forms: ['once'], patience: 30_000 };
 export const thorough: Thoroughness = { most: 40, forms: ['once', 'from then on'], patience: 2500 };
+
+/**
+ * Which of a call's allocations fail, one at a time until it makes no more: all of the first forty, then some at growing
+ * distances, since a program for BPF takes thousands.
+ */
+export function nextAllocation(last: number): number {
+  return last < 40 ? last + 1 : Math.ceil(last * 1.5);
+}
+
+/** As `reduced`, but for what fails. */
+export const allocations: Thoroughness = { ...reduced, allocations: true };
 
 /** Which of `count` calls, from 1: all, or the first, the last and others at equal distances. */
 export function chosen(count: number, most: number): number[] {

@@ -4,7 +4,7 @@ import { type Injection, namesOf } from './calls.js';
 import { type Judgement, judge, type Normal, type Verdict } from './judge.js';
 import { describe, type Outcome } from './perform.js';
 import type { Death, Performers } from './performers.js';
-import { planFor, type Thoroughness } from './plan.js';
+import { chosen, nextAllocation, planFor, type Thoroughness } from './plan.js';
 
 /** What became of one injection, with all that is judged. */
 export interface Recorded {
@@ -40,6 +40,9 @@ export const none = (): Record<Verdict, number> => ({
 /** libuv's pool and the addon's own threads have a bound; what grows with each failure has none. */
 const moreThreads = 8;
 
+/** Far more than any call makes: a process that dies each time shall not be started for ever. */
+const mostAllocations = 100_000;
+
 /** Runs a script with each of its calls failing. */
 export async function tryScript(
   script: string,
@@ -67,6 +70,8 @@ export async function tryScript(
   }
   const settle = (injection: Injection, { verdict, why }: Judgement): void => {
     counts[verdict]++;
+    // That its last allocation has failed is known when no more does.
+    if (injection.allocation !== undefined && verdict === 'not reached') return;
     const { label } = namesOf(injection);
     const ofCall = byCall.get(label) ?? none();
     byCall.set(label, ofCall);
@@ -76,13 +81,29 @@ export async function tryScript(
   };
   let threads = normal.threads;
   const processes = performers.started;
-  for (const injection of planFor(calls, thoroughness)) {
-    const reply = await performers.perform({ script, injection });
+  /** Whether something failed. */
+  const attempt = async (planned: Injection): Promise<boolean> => {
+    const reply = await performers.perform({ script, injection: planned });
     const outcome = 'death' in reply ? reply : reply.outcome;
-    if (outcome === undefined) continue;
+    if (outcome === undefined) return false;
+    const injection = 'errno' in outcome ? { ...planned, errno: outcome.errno ?? planned.errno } : planned;
     onOutcome({ script, injection, outcome, normal });
     settle(injection, judge(script, injection, outcome, normal));
     if ('threads' in outcome) threads = outcome.threads;
+    return 'death' in outcome || outcome.hits > 0;
+  };
+  if (thoroughness.allocations) {
+    for (const { function: name, detail, count } of calls) {
+      for (const nth of chosen(count, thoroughness.most)) {
+        const call = { function: name, detail, nth, of: count, errno: '', form: 'once' } as const;
+        let allocation = 1;
+        while (allocation < mostAllocations && (await attempt({ ...call, allocation }))) {
+          allocation = nextAllocation(allocation);
+        }
+      }
+    }
+  } else {
+    for (const injection of planFor(calls, thoroughness)) await attempt(injection);
   }
   if (performers.started === processes && threads > normal.threads + moreThreads) {
     wrong(`${threads - normal.threads} threads more than before`);
