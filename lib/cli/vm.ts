@@ -1,7 +1,9 @@
+import { existsSync } from 'node:fs';
 import { constants } from 'node:os';
 import { resolve } from 'node:path';
 import { Command, CommanderError, InvalidArgumentError, Option } from 'commander';
-import { runInVm, VmError, type VmOptions } from '../vm/index.js';
+import { type KernelRun, runInVm, VmError, type VmOptions, type VmResult } from '../vm/index.js';
+import { whole } from './options.js';
 
 /** Exit statuses beside the command's own. */
 const EXIT_TIMEOUT = 124;
@@ -9,7 +11,12 @@ const EXIT_RUNNER_FAILED = 125;
 
 const HELP = `
 The guest sees this machine's files under a writable layer that is dropped at the end; the command runs as root.
-Exit status: the command's own; ${EXIT_TIMEOUT} when the time limit was reached; ${EXIT_RUNNER_FAILED} when the guest or the runner failed.`;
+Exit status: the command's own; ${EXIT_TIMEOUT} when the time limit was reached; ${EXIT_RUNNER_FAILED} when the guest or the runner failed.
+With several kernels: that of the first that failed, in the order in which they are named; 0 when none did.
+
+Examples:
+  dmabuf vm -- node --test
+  dmabuf vm --kernel stable,newest -- npm test`;
 
 interface Flags {
   kernel?: string;
@@ -22,6 +29,7 @@ interface Flags {
   memory?: number;
   timeout?: number;
   cwd?: string;
+  jobs?: number;
 }
 
 /** `dmabuf vm` */
@@ -31,7 +39,13 @@ export function vmCommand(): Command {
     .argument('<command...>', 'program to run in the guest, and its arguments')
     .option(
       '--kernel <name>',
-      'newest (the default), stable, old, a series such as 6.12, host, or the path of a kernel image or folder',
+      'newest (the default), stable, old, a series such as 6.12, host, or the path of a kernel image or folder; several, ' +
+        'by commas, run side by side',
+    )
+    .option(
+      '--jobs <n>',
+      'of several kernels, how many guests at a time (as many as there are CPUs)',
+      whole(1),
     )
     .option('--modules-dir <folder>', "the kernel's modules, if not beside it")
     .option(
@@ -55,7 +69,7 @@ export function vmCommand(): Command {
 }
 
 async function runCommand(command: string[], flags: Flags): Promise<void> {
-  const { append, ...options } = flags;
+  const { append, kernel, jobs, ...options } = flags;
   const controller = new AbortController();
   let received: NodeJS.Signals | undefined;
   const onSignal = (signal: NodeJS.Signals): void => {
@@ -64,20 +78,30 @@ async function runCommand(command: string[], flags: Flags): Promise<void> {
   };
   for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.on(signal, onSignal);
   try {
-    const { exitCode, outOfMemory } = await runInVm({
+    const common = {
       ...options,
       command,
       ...(append === undefined ? {} : { kernelArguments: append.split(/\s+/) }),
       progress: say,
       signal: controller.signal,
-    });
-    for (const { name, pid, inControlGroup } of outOfMemory) {
-      const [what, where] = inControlGroup
-        ? ['a control group in the guest reached its limit', 'memory.max in the guest']
-        : ['the guest ran out of memory', '--memory'];
-      say(`${what}, and its kernel killed '${name}' (process ${pid}); see ${where}`);
+    };
+    const kernels = kernelNames(kernel);
+    if (kernels.length > 1) {
+      if (options.modulesDir !== undefined) {
+        throw new VmError(
+          'ERR_DMABUF_VM_OPTION',
+          '--modules-dir has the modules of one kernel, and --kernel names several',
+        );
+      }
+      const { runAndTabulate } = await import('./vm-kernels.js');
+      const runs = await runAndTabulate({ ...common, kernels, ...(jobs === undefined ? {} : { jobs }) });
+      for (const run of runs) sayOutOfMemory(run, `${run.kernel}: `);
+      process.exitCode = runs.map(statusOf).find((status) => status !== 0) ?? 0;
+      return;
     }
-    process.exitCode = exitCode;
+    const result = await runInVm({ ...common, ...(kernel === undefined ? {} : { kernel }) });
+    sayOutOfMemory(result);
+    process.exitCode = result.exitCode;
   } catch (error) {
     if (!(error instanceof VmError)) throw error;
     // `dmabuf vm … | head` is no mistake
@@ -86,10 +110,34 @@ async function runCommand(command: string[], flags: Flags): Promise<void> {
   }
 }
 
+/** The kernels that `--kernel` names, or else the environment; none for the default. A path may have a comma in it. */
+function kernelNames(given = process.env.DMABUF_VM_KERNEL): string[] {
+  if (given === undefined || given === '') return [];
+  const names = existsSync(given) ? [given] : given.split(',');
+  if (names.includes('')) {
+    throw new VmError('ERR_DMABUF_VM_OPTION', `--kernel names a kernel without a name: '${given}'`);
+  }
+  return names;
+}
+
+function sayOutOfMemory({ outOfMemory }: Pick<VmResult, 'outOfMemory'>, prefix = ''): void {
+  for (const { name, pid, inControlGroup } of outOfMemory) {
+    const [what, where] = inControlGroup
+      ? ['a control group in the guest reached its limit', 'memory.max in the guest']
+      : ['the guest ran out of memory', '--memory'];
+    say(`${prefix}${what}, and its kernel killed '${name}' (process ${pid}); see ${where}`);
+  }
+}
+
 function exitStatus(error: VmError, received: NodeJS.Signals | undefined): number {
   if (received !== undefined) return 128 + constants.signals[received];
   if (isClosedPipe(error)) return 128 + constants.signals.SIGPIPE;
-  return error.code === 'ERR_DMABUF_VM_TIMEOUT' ? EXIT_TIMEOUT : EXIT_RUNNER_FAILED;
+  return statusOf({ exitCode: undefined, error });
+}
+
+/** The status of a run: the command's, or that of the failure. */
+export function statusOf({ exitCode, error }: Pick<KernelRun, 'exitCode' | 'error'>): number {
+  return exitCode ?? (error?.code === 'ERR_DMABUF_VM_TIMEOUT' ? EXIT_TIMEOUT : EXIT_RUNNER_FAILED);
 }
 
 function number(text: string): number {

@@ -27,7 +27,7 @@ export async function withLock<T>(
   const ended = once(holder, 'close');
   ended.catch(() => {}); // reported below, by whoever waits for it
   const waiting = setTimeout(
-    () => options.progress('waiting for another process that is fetching the same'),
+    () => options.progress('waiting for another run that is fetching something'),
     1000,
   );
   try {

@@ -120,6 +120,9 @@ const kinds: Readonly<Record<keyof VmOptions, Kind>> = {
   signal: withMethod('addEventListener', 'an AbortSignal'),
 };
 
+/** The names of all options. */
+export const VM_OPTIONS: readonly string[] = Object.keys(kinds);
+
 /** Throws for an option of another type; one that may be left out may be undefined. */
 function checkTypes(options: VmOptions): void {
   for (const [name, [words, isRight]] of Object.entries(kinds)) {
@@ -134,7 +137,7 @@ function checkTypes(options: VmOptions): void {
  * `ERR_INVALID_ARG_VALUE` for an option that does not exist.
  */
 export function resolveOptions(given: VmOptions): VmSettings {
-  const options = readOptions(given, Object.keys(kinds)) as VmOptions;
+  const options = readOptions(given, VM_OPTIONS) as VmOptions;
   checkTypes(options);
   const icount = options.icount ?? false;
   const accel = options.accel ?? 'auto';
@@ -188,7 +191,8 @@ function guestEnvironment(
   return { ...result, PWD: cwd, DMABUF_VM: '1' };
 }
 
-function whole(name: string, value: number, least: number, most: number): number {
+/** A whole number in its range; throws a `VmError` for anything else. */
+export function whole(name: string, value: number, least: number, most: number): number {
   if (Number.isInteger(value) && value >= least && value <= most) return value;
   throw wrong(`${name} must be a whole number from ${least} to ${most}, not ${value}`);
 }
@@ -201,6 +205,7 @@ function positive(name: string, value: number): number {
   throw wrong(`${name} must be a number of seconds above 0 and up to ${LONGEST_TIMEOUT}, not ${value}`);
 }
 
-function wrong(message: string): VmError {
+/** What a wrong option is refused with. */
+export function wrong(message: string): VmError {
   return new VmError('ERR_DMABUF_VM_OPTION', message);
 }

@@ -6,7 +6,7 @@ import { withBuiltModules } from './built-modules.js';
 import { cacheFolder, usingCache } from './cache-folder.js';
 import { VmError, type VmErrorCode } from './errors.js';
 import { BOOT_MODULES } from './guest.js';
-import { abortedError, type Killed, runGuest } from './guest-process.js';
+import { abortedError, type GuestResult, type Killed, runGuest } from './guest-process.js';
 import { makeInitramfs } from './initramfs.js';
 import { findKernel, type Kernel } from './kernels.js';
 import { indexModules, type KernelModule, readModule, resolveModules } from './modules.js';
@@ -15,6 +15,8 @@ import { provideTools } from './provision.js';
 
 /** What became of the command. */
 export interface VmResult {
+  /** The release of the kernel that ran, as `uname -r` prints it. */
+  release: string;
   /** The command's exit status; 128 + N when signal N ended it, 127 when there is no such program. */
   exitCode: number;
   /**
@@ -39,9 +41,16 @@ export interface VmResult {
  * ```
  */
 export async function runInVm(options: VmOptions): Promise<VmResult> {
-  const settings = resolveOptions(options);
+  return runWith(resolveOptions(options));
+}
+
+/** The same with options that are checked; `onKernel` is told what kernel was found, just before it boots. */
+export async function runWith(
+  settings: VmSettings,
+  onKernel: (release: string) => void = () => {},
+): Promise<VmResult> {
   try {
-    return await provideAndRun(settings);
+    return await provideAndRun(settings, onKernel);
   } catch (error) {
     // whatever was being done when the caller gave up has failed for that reason
     if (settings.signal?.aborted) throw abortedError();
@@ -49,14 +58,15 @@ export async function runInVm(options: VmOptions): Promise<VmResult> {
   }
 }
 
-async function provideAndRun(settings: VmSettings): Promise<VmResult> {
+async function provideAndRun(settings: VmSettings, onKernel: (release: string) => void): Promise<VmResult> {
   settings.signal?.throwIfAborted();
   const tools = await usingCache(() => provideTools(settings));
   const kernel = await usingCache(() => findKernel(settings.kernel, settings));
+  onKernel(kernel.release);
   const modules = await guestModules(kernel, settings, tools.busybox);
   let started = false;
   const endMark = `\x1edmabuf-vm ${randomUUID()}`;
-  const boot = (accel: 'tcg' | 'kvm', job: VmSettings): Promise<VmResult> =>
+  const boot = (accel: 'tcg' | 'kvm', job: VmSettings): Promise<GuestResult> =>
     runGuest({
       ...job,
       ...tools,
@@ -73,7 +83,7 @@ async function provideAndRun(settings: VmSettings): Promise<VmResult> {
   settings.progress(`booting ${kernel.release}`);
   for (let attempt = 1; ; attempt += 1) {
     try {
-      return await boot(accel, settings);
+      return { release: kernel.release, ...(await boot(accel, settings)) };
     } catch (error) {
       // Once the command has started, its output is out and it must not run a second time.
       if (started || settings.signal?.aborted || !(error instanceof VmError)) throw error;
