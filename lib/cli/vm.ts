@@ -3,6 +3,7 @@ import { constants } from 'node:os';
 import { resolve } from 'node:path';
 import { Command, CommanderError, InvalidArgumentError, Option } from 'commander';
 import { type KernelRun, runInVm, VmError, type VmOptions, type VmResult } from '../vm/index.js';
+import { endBySignal } from './ending.js';
 import { whole } from './options.js';
 
 /** Exit statuses beside the command's own. */
@@ -16,7 +17,8 @@ With several kernels: that of the first that failed, in the order in which they 
 
 Examples:
   dmabuf vm -- node --test
-  dmabuf vm --kernel stable,newest -- npm test`;
+  dmabuf vm --kernel stable,newest -- npm test
+  dmabuf vm --shell --modules vgem`;
 
 interface Flags {
   kernel?: string;
@@ -30,13 +32,16 @@ interface Flags {
   timeout?: number;
   cwd?: string;
   jobs?: number;
+  shell?: boolean;
 }
 
 /** `dmabuf vm` */
 export function vmCommand(): Command {
   return new Command('dmabuf vm')
-    .usage('[options] -- command [arguments...]')
-    .argument('<command...>', 'program to run in the guest, and its arguments')
+    .usage(
+      '[options] -- command [arguments...]\n       dmabuf vm --shell [options] [-- command [arguments...]]',
+    )
+    .argument('[command...]', 'program to run in the guest, and its arguments')
     .option(
       '--kernel <name>',
       'newest (the default), stable, old, a series such as 6.12, host, or the path of a kernel image or folder; several, ' +
@@ -47,6 +52,7 @@ export function vmCommand(): Command {
       'of several kernels, how many guests at a time (as many as there are CPUs)',
       whole(1),
     )
+    .option('--shell', 'join this terminal to the command, or to a shell where there is none')
     .option('--modules-dir <folder>', "the kernel's modules, if not beside it")
     .option(
       '--modules <names>',
@@ -68,8 +74,12 @@ export function vmCommand(): Command {
     .action(runCommand);
 }
 
-async function runCommand(command: string[], flags: Flags): Promise<void> {
-  const { append, kernel, jobs, ...options } = flags;
+async function runCommand(words: string[], flags: Flags, self: Command): Promise<void> {
+  const { append, kernel, jobs, shell = false, ...options } = flags;
+  if (words.length === 0 && !shell) {
+    self.error("error: missing required argument 'command'", { code: 'commander.missingArgument' });
+  }
+  const command = words.length > 0 ? words : [process.env.SHELL || '/bin/sh'];
   const controller = new AbortController();
   let received: NodeJS.Signals | undefined;
   const onSignal = (signal: NodeJS.Signals): void => {
@@ -93,19 +103,28 @@ async function runCommand(command: string[], flags: Flags): Promise<void> {
           '--modules-dir has the modules of one kernel, and --kernel names several',
         );
       }
+      if (shell)
+        throw new VmError('ERR_DMABUF_VM_OPTION', '--shell takes one kernel, and --kernel names several');
       const { runAndTabulate } = await import('./vm-kernels.js');
       const runs = await runAndTabulate({ ...common, kernels, ...(jobs === undefined ? {} : { jobs }) });
       for (const run of runs) sayOutOfMemory(run, `${run.kernel}: `);
       process.exitCode = runs.map(statusOf).find((status) => status !== 0) ?? 0;
       return;
     }
-    const result = await runInVm({ ...common, ...(kernel === undefined ? {} : { kernel }) });
+    if (shell) say('Ctrl-] pressed three times ends the guest');
+    const result = await runInVm({
+      ...common,
+      ...(kernel === undefined ? {} : { kernel }),
+      // Who reads a terminal in the background is stopped: it is read where that was asked for.
+      ...(shell ? { terminal: true } : process.stdin.isTTY ? {} : { stdin: process.stdin }),
+    });
     sayOutOfMemory(result);
     process.exitCode = result.exitCode;
   } catch (error) {
     if (!(error instanceof VmError)) throw error;
     // `dmabuf vm … | head` is no mistake
     if (!isClosedPipe(error)) say(error.message);
+    if (shell && received === 'SIGHUP') endBySignal(received);
     process.exitCode = exitStatus(error, received);
   }
 }

@@ -15,6 +15,7 @@
  * - `ERR_DMABUF_VM_TIMEOUT`: the time limit was reached; the guest was ended.
  * - `ERR_DMABUF_VM_ABORTED`: the caller's `AbortSignal` fired; the guest was ended.
  * - `ERR_DMABUF_VM_OUTPUT`: the caller's stdout or stderr sink failed; the guest was ended.
+ * - `ERR_DMABUF_VM_INPUT`: the caller's stdin failed, or its terminal cannot be taken over; the guest was ended.
  */
 export type VmErrorCode =
   | 'ERR_DMABUF_VM_OPTION'
@@ -30,7 +31,8 @@ export type VmErrorCode =
   | 'ERR_DMABUF_VM_DIED'
   | 'ERR_DMABUF_VM_TIMEOUT'
   | 'ERR_DMABUF_VM_ABORTED'
-  | 'ERR_DMABUF_VM_OUTPUT';
+  | 'ERR_DMABUF_VM_OUTPUT'
+  | 'ERR_DMABUF_VM_INPUT';
 
 /** A failure of the runner itself, as opposed to a command that ran and returned a status. */
 export class VmError extends Error {

@@ -2,13 +2,14 @@ import { spawn } from 'node:child_process';
 import { closeSync, mkdtempSync, openSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import type { Readable, Writable } from 'node:stream';
+import type { Duplex, Writable } from 'node:stream';
 import { VmError, type VmErrorCode } from './errors.js';
+import type { InputSource } from './input.js';
 import { type Forwarded, forward } from './output.js';
 import { type Machine, qemuArguments } from './qemu.js';
 
 /** Where QEMU finds its ends of the sockets, and the initramfs: the order of `stdio` below. */
-const SOCKETS = { console: 3, stdout: 4, stderr: 5, control: 6 } as const;
+const SOCKETS = { console: 3, stdout: 4, stderr: 5, control: 6, stdin: 8 } as const;
 const INITRAMFS_FD = 7;
 
 /** A boot takes about four seconds; one that takes this long hangs. */
@@ -31,6 +32,8 @@ export interface GuestOptions {
   timeout: number;
   stdout: Writable;
   stderr: Writable;
+  /** What the command reads; nothing when there is none. */
+  input: InputSource | undefined;
   console: Writable | undefined;
   signal: AbortSignal | undefined;
   /** Called just before the command starts. */
@@ -98,7 +101,7 @@ export function runGuest(options: GuestOptions): Promise<GuestResult> {
     const onAbort = (): void => end(abortedError());
     options.signal?.addEventListener('abort', onAbort, { once: true });
 
-    const stream = (fd: number): Readable => child.stdio[fd] as Readable;
+    const stream = (fd: number): Duplex => (child.stdio as (Duplex | null)[])[fd] as Duplex;
     stream(2).on('data', (chunk: Buffer) => {
       qemuErrors = (qemuErrors + chunk.toString()).slice(-CONSOLE_KEPT);
       // QEMU stops such a guest but does not end it
@@ -119,6 +122,11 @@ export function runGuest(options: GuestOptions): Promise<GuestResult> {
         if (word === 'run') {
           clearTimeout(bootTimer);
           options.onStart?.();
+          options.input?.attach({
+            stdin: stream(SOCKETS.stdin),
+            tell: (line) => stream(SOCKETS.control).write(`${line}\n`),
+            fail: end,
+          });
         }
         if (word === 'fail') {
           const [what, ...message] = rest.split(' ');
@@ -145,6 +153,8 @@ export function runGuest(options: GuestOptions): Promise<GuestResult> {
       forward(stream(SOCKETS.stderr), options.stderr, mark, onSinkError),
     ];
 
+    // QEMU may be gone before it has read what was meant for it.
+    for (const fd of [SOCKETS.stdin, SOCKETS.control]) stream(fd).on('error', () => {});
     const finish = (): void => {
       clearTimeout(timer);
       clearTimeout(bootTimer);
@@ -157,12 +167,15 @@ export function runGuest(options: GuestOptions): Promise<GuestResult> {
     // 'close' comes after the end of every stream, so nothing the guest has written is still to come
     child.on('close', (status, signal) => {
       finish();
-      void Promise.all(outputs.map(({ flushed }) => flushed())).then(() => {
-        if (failure !== undefined) reject(failure);
-        else if (exitCode !== undefined && isComplete)
-          resolve({ exitCode, outOfMemory: killedForMemory(consoleText) });
-        else reject(unexpectedEnd(phase, { status, signal, qemuErrors, consoleText }));
-      });
+      const shown = Promise.all(outputs.map(({ flushed }) => flushed()));
+      void shown
+        .then(() => options.input?.detach(isComplete))
+        .then(() => {
+          if (failure !== undefined) reject(failure);
+          else if (exitCode !== undefined && isComplete)
+            resolve({ exitCode, outOfMemory: killedForMemory(consoleText) });
+          else reject(unexpectedEnd(phase, { status, signal, qemuErrors, consoleText }));
+        });
     });
   });
 }
@@ -175,7 +188,7 @@ function start({ qemu, endWithParent, machine, initramfs }: GuestOptions): Retur
     return spawn(words[0] as string, words.slice(1), {
       // a process group of its own: Ctrl-C is for the runner, which ends QEMU in order
       detached: true,
-      stdio: ['ignore', 'ignore', 'pipe', 'pipe', 'pipe', 'pipe', 'pipe', file],
+      stdio: ['ignore', 'ignore', 'pipe', 'pipe', 'pipe', 'pipe', 'pipe', file, 'pipe'],
     });
   } finally {
     closeSync(file);

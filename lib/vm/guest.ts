@@ -1,11 +1,12 @@
 /** Numbers of the virtio ports: the `p<n>` in the guest's `/dev/vport<bus>p<n>`. */
-export const PORTS = { stdout: 1, stderr: 2, control: 3 } as const;
+export const PORTS = { stdout: 1, stderr: 2, control: 3, stdin: 4 } as const;
 
 /** Shell words for the ports' paths; a redirection by itself does not expand patterns. */
 const PORT = {
   stdout: `"$(echo /dev/vport*p${PORTS.stdout})"`,
   stderr: `"$(echo /dev/vport*p${PORTS.stderr})"`,
   control: `"$(echo /dev/vport*p${PORTS.control})"`,
+  stdin: `"$(echo /dev/vport*p${PORTS.stdin})"`,
 } as const;
 
 /** Modules the guest cannot start without, where the kernel has not got them built in. */
@@ -19,7 +20,9 @@ export const BOOT_MODULES: readonly string[] = [
 
 /** Busybox commands the two scripts use. */
 export const APPLETS: readonly string[] =
-  'cat chmod cp hostname insmod ip ln mkdir mkfifo mount poweroff setsid sh sleep switch_root'.split(' ');
+  'cat chmod cp hostname insmod ip ln mkdir mkfifo mount mv poweroff setsid sh sleep stty switch_root tty'.split(
+    ' ',
+  );
 
 /** Folder of busybox and the scripts once the root is the host's: in the guest's own /run. */
 const TOOLS = '/run/dmabuf-vm';
@@ -75,12 +78,18 @@ mount --move /sys /new/sys
 mount -t tmpfs -o mode=755 run /new/run
 mkdir /new${TOOLS} /new/run/lock
 chmod 1777 /new/run/lock
-cp -a /bin /command.sh /new${TOOLS}
+cp -a /bin /*.sh /new${TOOLS}
 exec switch_root /new ${TOOLS}/bin/sh ${TOOLS}/command.sh
 `;
 
+/** What the command reads: nothing, what the host passes on, or what is typed. */
+export type GuestInput = 'nothing' | 'pipe' | 'terminal';
+
 /** What the command runs with. */
 export interface GuestCommand {
+  input: GuestInput;
+  /** util-linux's script(1), which makes pseudo-terminals; needed for `'terminal'`. */
+  scriptProgram: string;
   command: readonly string[];
   cwd: string;
   env: Readonly<Record<string, string>>;
@@ -88,9 +97,15 @@ export interface GuestCommand {
   endMark: string;
 }
 
+/**
+ * A pipe without a name: one that has a name and whose writer is done already would keep whoever opens /dev/stdin waiting for
+ * the next. Nobody waits for the process in it.
+ */
+const PASS_INPUT_ON = `{ cat ${PORT.stdin} & } | `;
+
 /** The script that runs as process 1 in the final root: starts the command, passes on its output and status. */
-export function commandScript({ command, cwd, env, endMark }: GuestCommand): string {
-  const words = [...Object.entries(env).map(([name, value]) => `${name}=${value}`), ...command];
+export function commandScript(job: GuestCommand): string {
+  const { cwd, env, endMark, input } = job;
   const runtimeFolder = env.XDG_RUNTIME_DIR?.startsWith('/run/') ? env.XDG_RUNTIME_DIR : undefined;
   return `PATH=${TOOLS}/bin
 tools=${TOOLS}
@@ -98,7 +113,16 @@ tools=${TOOLS}
 fail() { echo "fail $*" >&3; wait $watcher; }
 
 # Nobody but the host's own death ends the control port: power off then, so that no guest is left behind.
-( while read -r line; do :; done <&3; poweroff -f ) &
+# Whoever resizes the host's terminal is told of here.
+(
+  while read -r word size; do
+    [ "$word" = size ] || continue
+    echo "$size" >$tools/size.new
+    mv $tools/size.new $tools/size
+    [ ! -e $tools/terminal ] || stty -F "$(cat $tools/terminal)" $size
+  done <&3
+  poweroff -f
+) &
 watcher=$!
 
 mkdir -p /dev/pts /dev/shm
@@ -131,11 +155,10 @@ ${runtimeFolder === undefined ? '' : `mkdir -p -m 700 ${quote(runtimeFolder)}`}
 
 cd ${quote(cwd)} 2>/dev/null || fail OPTION ${quote(`the folder ${cwd} does not exist in the guest`)}
 echo run >&3
-(
-  exec 3>&- </dev/null >$tools/stdout 2>$tools/stderr
+${input === 'nothing' ? '' : PASS_INPUT_ON}(
+  exec 3>&- ${input === 'nothing' ? '</dev/null ' : ''}>$tools/stdout 2>$tools/stderr
   echo 0 >/proc/self/oom_score_adj
-  # the host's own env: busybox's would run busybox's own sh, ls and so on in place of the host's
-  exec setsid /usr/bin/env -i ${words.map(quote).join(' ')}
+  exec setsid ${input === 'terminal' ? onTerminal(job) : inEnvironment(job)}
 )
 status=$?
 
@@ -156,6 +179,31 @@ echo -n ${quote(endMark)} >${PORT.stderr}
 # The host ends the guest when it has read all of this.
 echo "exit $status" >&3
 wait $watcher
+`;
+}
+
+/** The host's own env: busybox's would run busybox's own sh, ls and so on in place of the host's. */
+function inEnvironment({ env, command }: GuestCommand): string {
+  const words = [...Object.entries(env).map(([name, value]) => `${name}=${value}`), ...command];
+  return `/usr/bin/env -i ${words.map(quote).join(' ')}`;
+}
+
+/** A pseudo-terminal, on which {@link terminalScript} runs. */
+function onTerminal({ scriptProgram }: GuestCommand): string {
+  return `${quote(scriptProgram)} -qefc 'exec ${TOOLS}/bin/sh ${TOOLS}/terminal.sh' /dev/null`;
+}
+
+/** The script that runs on the guest's pseudo-terminal: gives it the modes and the size of the host's, then to the command. */
+export function terminalScript(job: GuestCommand): string {
+  return `PATH=${TOOLS}/bin
+tools=${TOOLS}
+# script(1) makes one without echo where its own input is no terminal.
+stty sane
+stty iutf8 2>/dev/null
+# A size that comes after the first line is set by who reads it, and one that came before it is there for the second.
+tty >$tools/terminal.new && mv $tools/terminal.new $tools/terminal
+[ ! -e $tools/size ] || stty $(cat $tools/size)
+exec ${inEnvironment(job)}
 `;
 }
 

@@ -1,13 +1,14 @@
 import { readFileSync } from 'node:fs';
 import { type CpioEntry, writeCpio } from './cpio.js';
-import { APPLETS, commandScript, type GuestCommand, INIT_SCRIPT } from './guest.js';
+import { APPLETS, commandScript, type GuestCommand, INIT_SCRIPT, terminalScript } from './guest.js';
 import type { KernelModule } from './modules.js';
 
-/** Makes the guest's first root filesystem: busybox, the modules in load order, and the two scripts. */
+/** Makes the guest's first root filesystem: busybox, the modules in load order, and the scripts. */
 export function makeInitramfs(busybox: string, modules: readonly KernelModule[], job: GuestCommand): Buffer {
   const entries: CpioEntry[] = [
     { path: 'init', data: INIT_SCRIPT, mode: 0o755 },
     { path: 'command.sh', data: commandScript(job), mode: 0o600 },
+    ...(job.input === 'terminal' ? [{ path: 'terminal.sh', data: terminalScript(job), mode: 0o600 }] : []),
     { path: 'bin/busybox', data: readFileSync(busybox), mode: 0o755 },
     ...APPLETS.map((applet) => ({ path: `bin/${applet}`, linkTo: 'busybox' })),
     { path: 'modules/list', data: modules.map(({ name }) => `${name}\n`).join('') },

@@ -9,7 +9,8 @@ import { prefixedLines } from './prefixed.js';
 import { runWith } from './run.js';
 
 /** What to run, and on which kernels. */
-export interface KernelsOptions extends Omit<VmOptions, 'kernel' | 'modulesDir' | 'console'> {
+export interface KernelsOptions
+  extends Omit<VmOptions, 'kernel' | 'modulesDir' | 'console' | 'stdin' | 'terminal'> {
   /** The kernels, as `kernel` of `VmOptions` names one; each once. */
   kernels: readonly string[];
   /** How many guests run at a time; as many as this machine has CPUs by default. */
@@ -140,4 +141,4 @@ function readKernelsOptions(given: KernelsOptions): Omit<KernelsOptions, 'jobs'>
   };
 }
 
-const NOT_OF_SEVERAL = ['kernel', 'modulesDir', 'console'];
+const NOT_OF_SEVERAL = ['kernel', 'modulesDir', 'console', 'stdin', 'terminal'];

@@ -1,5 +1,5 @@
 import { isAbsolute } from 'node:path';
-import type { Writable } from 'node:stream';
+import type { Readable, Writable } from 'node:stream';
 import { inspect } from 'node:util';
 import { readOptions } from '../check.js';
 import { VmError } from './errors.js';
@@ -48,6 +48,14 @@ export interface VmOptions {
    * Node.js would read for seconds, for no network. `DMABUF_VM=1` is always added.
    */
   env?: Readonly<Record<string, string | undefined>>;
+  /** What the command reads from its standard input; nothing by default. It is not read before the command has started. */
+  stdin?: Readable;
+  /**
+   * Runs the command on a terminal of the guest's, which is joined to that of this process: every key is the command's,
+   * Ctrl-C too, and the size is passed on. `process.stdin` and `process.stdout` must be a terminal, which gets its modes
+   * back whatever happens. There is no time limit then, unless `timeout` sets one; Ctrl-] pressed three times ends the guest.
+   */
+  terminal?: boolean;
   /** Receives the command's standard output, byte for byte; by default `process.stdout`. */
   stdout?: Writable;
   /** Receives the command's standard error, byte for byte; by default `process.stderr`. */
@@ -74,6 +82,8 @@ export interface VmSettings {
   timeout: number;
   cwd: string;
   env: Record<string, string>;
+  stdin: Readable | undefined;
+  terminal: boolean;
   stdout: Writable;
   stderr: Writable;
   console: Writable | undefined;
@@ -113,6 +123,8 @@ const kinds: Readonly<Record<keyof VmOptions, Kind>> = {
   timeout: number,
   cwd: text,
   env: ['an object', (value) => typeof value === 'object' && value !== null],
+  stdin: withMethod('pipe', 'a readable stream'),
+  terminal: ofType('boolean', 'true or false'),
   stdout: stream,
   stderr: stream,
   console: stream,
@@ -154,6 +166,8 @@ export function resolveOptions(given: VmOptions): VmSettings {
   for (const word of options.kernelArguments ?? []) {
     if (/[\0\n]/.test(word)) throw wrong('a kernel argument contains a line break or NUL character');
   }
+  const terminal = options.terminal ?? false;
+  if (terminal) checkTerminal(options);
   return {
     command: options.command,
     kernel: options.kernel ?? (process.env.DMABUF_VM_KERNEL || DEFAULT_KERNEL),
@@ -164,9 +178,11 @@ export function resolveOptions(given: VmOptions): VmSettings {
     accel: icount ? 'tcg' : accel,
     cpus: whole('cpus', options.cpus ?? (icount ? 1 : 2), 1, 255),
     memory: whole('memory', options.memory ?? 4096, 128, 16 * 1024 * 1024),
-    timeout: positive('timeout', options.timeout ?? 600),
+    timeout: positive('timeout', options.timeout ?? (terminal ? LONGEST_TIMEOUT : 600)),
     cwd,
     env: guestEnvironment(options.env ?? { ...process.env, NODE_EXTRA_CA_CERTS: undefined }, cwd),
+    stdin: options.stdin,
+    terminal,
     stdout: options.stdout ?? process.stdout,
     stderr: options.stderr ?? process.stderr,
     console: options.console,
@@ -189,6 +205,15 @@ function guestEnvironment(
     result[name] = value;
   }
   return { ...result, PWD: cwd, DMABUF_VM: '1' };
+}
+
+function checkTerminal({ stdin, stdout }: VmOptions): void {
+  if (stdin !== undefined || stdout !== undefined) {
+    throw wrong("terminal joins this process's own terminal, so that stdin and stdout cannot be given");
+  }
+  if (!process.stdin.isTTY || !process.stdout.isTTY) {
+    throw wrong('terminal (--shell) needs a terminal: standard input and standard output must be one');
+  }
 }
 
 /** A whole number in its range; throws a `VmError` for anything else. */

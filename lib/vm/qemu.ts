@@ -12,7 +12,7 @@ export interface Machine {
   memory: number;
   kernelArguments: readonly string[];
   /** QEMU's own numbers of the connected sockets that carry the guest's output. */
-  sockets: { console: number; stdout: number; stderr: number; control: number };
+  sockets: { console: number; stdout: number; stderr: number; control: number; stdin: number };
 }
 
 /** QEMU's program for this machine's architecture. */
@@ -31,10 +31,11 @@ export function qemuArguments(machine: Machine): string[] {
     ...['-display', 'none', '-nodefaults', '-vga', 'none', '-net', 'none', '-no-reboot'],
     ...['-virtfs', 'local,path=/,mount_tag=host,security_model=none,readonly=on,multidevs=remap'],
     ...['-chardev', `socket,id=console,fd=${sockets.console}`, '-serial', 'chardev:console'],
-    ...['-device', 'virtio-serial-pci,max_ports=4'],
+    ...['-device', 'virtio-serial-pci,max_ports=8'],
     ...port('stdout'),
     ...port('stderr'),
     ...port('control'),
+    ...port('stdin'),
     ...['-kernel', machine.kernelImage, '-initrd', machine.initramfs],
     ...['-append', [KERNEL_ARGUMENTS, ...machine.kernelArguments].join(' ')],
   ];

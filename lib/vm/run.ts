@@ -8,10 +8,13 @@ import { VmError, type VmErrorCode } from './errors.js';
 import { BOOT_MODULES } from './guest.js';
 import { abortedError, type GuestResult, type Killed, runGuest } from './guest-process.js';
 import { makeInitramfs } from './initramfs.js';
+import { type InputSource, pipedInput } from './input.js';
 import { findKernel, type Kernel } from './kernels.js';
 import { indexModules, type KernelModule, readModule, resolveModules } from './modules.js';
 import { resolveOptions, type VmOptions, type VmSettings } from './options.js';
+import { findProgram } from './process.js';
 import { provideTools } from './provision.js';
+import { terminalInput } from './terminal.js';
 
 /** What became of the command. */
 export interface VmResult {
@@ -64,18 +67,25 @@ async function provideAndRun(settings: VmSettings, onKernel: (release: string) =
   const kernel = await usingCache(() => findKernel(settings.kernel, settings));
   onKernel(kernel.release);
   const modules = await guestModules(kernel, settings, tools.busybox);
+  const scriptProgram = findScript(settings);
   let started = false;
   const endMark = `\x1edmabuf-vm ${randomUUID()}`;
   const boot = (accel: 'tcg' | 'kvm', job: VmSettings): Promise<GuestResult> =>
     runGuest({
       ...job,
       ...tools,
+      ...inputOf(job, tools.busybox),
       endMark,
       onStart: () => {
         started = job === settings;
       },
       machine: { ...job, accel, kernelImage: kernel.image },
-      initramfs: makeInitramfs(tools.busybox, modules, { ...job, endMark }),
+      initramfs: makeInitramfs(tools.busybox, modules, {
+        ...job,
+        input: job.terminal ? 'terminal' : job.stdin === undefined ? 'nothing' : 'pipe',
+        scriptProgram,
+        endMark,
+      }),
     });
 
   const memory = trialMemory(join(cacheFolder(), 'kvm'), kernel.release);
@@ -117,7 +127,27 @@ async function guestModules(kernel: Kernel, settings: VmSettings, busybox: strin
   return [...modules, ...extra.filter(({ name }) => !known.has(name))];
 }
 
+/** Where the input comes from, and with a terminal where the output goes. */
+function inputOf(
+  { terminal, stdin, stdout }: VmSettings,
+  busybox: string,
+): { input: InputSource | undefined; stdout: Writable } {
+  if (terminal) return terminalInput(busybox);
+  return { input: stdin === undefined ? undefined : pipedInput(stdin), stdout };
+}
+
+/** The program that makes a terminal in the guest, which has this machine's files. */
+function findScript({ terminal }: VmSettings): string {
+  const program = terminal ? findProgram('script') : '';
+  if (program !== undefined) return program;
+  throw new VmError(
+    'ERR_DMABUF_VM_TOOL',
+    "the program 'script' of util-linux, which a terminal needs, is missing; run: sudo apt-get install bsdutils",
+  );
+}
+
 function trialJob(settings: VmSettings): VmSettings {
   const nowhere = new Writable({ write: (_chunk, _encoding, done) => done() });
-  return { ...settings, command: ['true'], timeout: TRIAL_SECONDS, stdout: nowhere, stderr: nowhere };
+  const nothing = { stdin: undefined, terminal: false, stdout: nowhere, stderr: nowhere };
+  return { ...settings, ...nothing, command: ['true'], timeout: TRIAL_SECONDS };
 }

@@ -1,16 +1,16 @@
 import assert from 'node:assert/strict';
-import { type ChildProcess, spawn, spawnSync } from 'node:child_process';
+import { spawn, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { release, tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { after } from 'node:test';
 import { allocateSync, type DmaBuf } from '../../lib/index.js';
 import type { Finding } from '../../lib/inspect/doctor.js';
 import type { BufferUsage, ProcessUsage, Snapshot, SnapshotDiff } from '../../lib/inspect/index.js';
 import { missingSource } from '../support/inspect.js';
 import { kernelTest } from '../support/kernel-test.js';
 import { packageRoot } from '../support/programs.js';
+import { Terminal } from '../support/terminal.js';
 
 const main = join(packageRoot, 'dist/package/cli.js');
 const [major = 0, minor = 0] = release().split('.').map(Number);
@@ -362,55 +362,6 @@ kernelTest('a reader that goes away ends it without a word', async () => {
   const [status] = await once(child, 'close');
   assert.deepEqual([status, stderr], [141, '']);
 });
-
-const terminals = new Set<ChildProcess>();
-after(() => {
-  for (const terminal of terminals) terminal.kill('SIGKILL');
-});
-
-/** A shell command in a pseudo-terminal, what it shows, and a keyboard. */
-class Terminal {
-  #shown = '';
-  #hasEnded = false;
-  readonly #child: ChildProcess;
-  readonly #ended: Promise<unknown[]>;
-
-  constructor(command: string, env: Record<string, string> = {}) {
-    // A person's environment, whatever runs the tests: CI, TERM=dumb and others turn colours off.
-    this.#child = spawn('script', ['-qefc', `stty cols 70 rows 20; ${command}`, '/dev/null'], {
-      stdio: ['pipe', 'pipe', 'inherit'],
-      env: { PATH: process.env.PATH, SHELL: '/bin/sh', TERM: 'xterm', ...env },
-    });
-    terminals.add(this.#child);
-    this.#child.stdout?.on('data', (data) => {
-      this.#shown += data;
-    });
-    this.#ended = once(this.#child, 'close').finally(() => {
-      this.#hasEnded = true;
-    });
-  }
-
-  /** Waits until it has shown all of these texts, and returns what it has shown from the last time on. */
-  async until(...texts: string[]): Promise<string> {
-    while (!texts.every((text) => this.#shown.includes(text))) {
-      assert.ok(!this.#hasEnded, `it ended with: ${JSON.stringify(this.#shown)}`);
-      await Promise.race([once(this.#child.stdout as NodeJS.ReadableStream, 'data'), this.#ended]);
-    }
-    const shown = this.#shown;
-    this.#shown = '';
-    return shown;
-  }
-
-  type(keys: string): void {
-    this.#child.stdin?.write(keys);
-  }
-
-  /** What it has shown, and the status of the command. */
-  async end(): Promise<{ shown: string; status: number }> {
-    const [status] = await this.#ended;
-    return { shown: this.#shown, status: status as number };
-  }
-}
 
 const node = `'${process.execPath}' '${main}'`;
 const leavesScreen = '\x1b[?25h\x1b[?1049l';

@@ -10,6 +10,13 @@ const wrong: [string, Partial<VmOptions>, RegExp][] = [
   ['modules that are a string', { modules: 'vgem' as never }, /modules must be an array of strings/],
   ['a kernel that is a number', { kernel: 7.3 as never }, /kernel must be a string, not 7.3/],
   ['a signal that is none', { signal: {} as never }, /signal must be an AbortSignal/],
+  ['an input that is a text', { stdin: 'text' as never }, /stdin must be a readable stream, not 'text'/],
+  ['a terminal that is a text', { terminal: 'yes' as never }, /terminal must be true or false, not 'yes'/],
+  [
+    'a terminal with an input',
+    { terminal: true, stdin: process.stdin },
+    /terminal joins .* stdin and stdout cannot be given/,
+  ],
   ['an empty command', { command: [] }, /command is empty/],
   ['a NUL character in an argument', { command: ['a', 'b\0c'] }, /NUL/],
   ['no CPU', { cpus: 0 }, /cpus must be a whole number/],
@@ -85,7 +92,7 @@ describe('qemuArguments', () => {
     cpus: 2,
     memory: 4096,
     kernelArguments: ['cma=64M'],
-    sockets: { console: 3, stdout: 4, stderr: 5, control: 6 },
+    sockets: { console: 3, stdout: 4, stderr: 5, control: 6, stdin: 8 },
   };
   const line = (changes: Partial<Machine>): string => qemuArguments({ ...machine, ...changes }).join(' ');
 
