@@ -10,6 +10,8 @@ const entries = {
   metrics: 'dist/lib/metrics/index.js',
   vm: 'dist/lib/vm/index.js',
   cli: 'dist/lib/cli/main.js',
+  // By itself: it runs in guests.
+  'test-reporter': 'dist/lib/vm/test-reporter.js',
 };
 
 /** What is loaded together is one file. */
@@ -17,7 +19,7 @@ const files = [
   [/\/lib\/([^/]+|inspect\/fdinfo)\.js$/, 'core'],
   [/\/lib\/inspect\//, 'inspection'],
   [/\/lib\/metrics\//, 'registration'],
-  [/\/lib\/vm\//, 'guest'],
+  [/\/lib\/vm\/(?!test-reporter)/, 'guest'],
   [/\/lib\/cli\/(buffers|options|output|sorting|text)\.js$/, 'tables'],
 ];
 

@@ -9,7 +9,7 @@ import { type Forwarded, forward } from './output.js';
 import { type Machine, qemuArguments } from './qemu.js';
 
 /** Where QEMU finds its ends of the sockets, and the initramfs: the order of `stdio` below. */
-const SOCKETS = { console: 3, stdout: 4, stderr: 5, control: 6, stdin: 8 } as const;
+const SOCKETS = { console: 3, stdout: 4, stderr: 5, control: 6, stdin: 8, events: 9 } as const;
 const INITRAMFS_FD = 7;
 
 /** A boot takes about four seconds; one that takes this long hangs. */
@@ -32,6 +32,8 @@ export interface GuestOptions {
   timeout: number;
   stdout: Writable;
   stderr: Writable;
+  /** What the command writes to its descriptor 3, where it has one. */
+  events: Writable | undefined;
   /** What the command reads; nothing when there is none. */
   input: InputSource | undefined;
   console: Writable | undefined;
@@ -151,6 +153,9 @@ export function runGuest(options: GuestOptions): Promise<GuestResult> {
     const outputs: Forwarded[] = [
       forward(stream(SOCKETS.stdout), options.stdout, mark, onSinkError),
       forward(stream(SOCKETS.stderr), options.stderr, mark, onSinkError),
+      ...(options.events === undefined
+        ? []
+        : [forward(stream(SOCKETS.events), options.events, mark, onSinkError)]),
     ];
 
     // QEMU may be gone before it has read what was meant for it.
@@ -188,7 +193,7 @@ function start({ qemu, endWithParent, machine, initramfs }: GuestOptions): Retur
     return spawn(words[0] as string, words.slice(1), {
       // a process group of its own: Ctrl-C is for the runner, which ends QEMU in order
       detached: true,
-      stdio: ['ignore', 'ignore', 'pipe', 'pipe', 'pipe', 'pipe', 'pipe', file, 'pipe'],
+      stdio: ['ignore', 'ignore', 'pipe', 'pipe', 'pipe', 'pipe', 'pipe', file, 'pipe', 'pipe'],
     });
   } finally {
     closeSync(file);

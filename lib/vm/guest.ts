@@ -1,5 +1,5 @@
 /** Numbers of the virtio ports: the `p<n>` in the guest's `/dev/vport<bus>p<n>`. */
-export const PORTS = { stdout: 1, stderr: 2, control: 3, stdin: 4 } as const;
+export const PORTS = { stdout: 1, stderr: 2, control: 3, stdin: 4, events: 5 } as const;
 
 /** Shell words for the ports' paths; a redirection by itself does not expand patterns. */
 const PORT = {
@@ -7,6 +7,7 @@ const PORT = {
   stderr: `"$(echo /dev/vport*p${PORTS.stderr})"`,
   control: `"$(echo /dev/vport*p${PORTS.control})"`,
   stdin: `"$(echo /dev/vport*p${PORTS.stdin})"`,
+  events: `"$(echo /dev/vport*p${PORTS.events})"`,
 } as const;
 
 /** Modules the guest cannot start without, where the kernel has not got them built in. */
@@ -93,6 +94,8 @@ export interface GuestCommand {
   command: readonly string[];
   cwd: string;
   env: Readonly<Record<string, string>>;
+  /** Whether the command has a third output, its descriptor 3, for what is neither of the other two. */
+  hasEvents: boolean;
   /** Written to each output last, so that the host knows that it has all of it. */
   endMark: string;
 }
@@ -105,7 +108,8 @@ const PASS_INPUT_ON = `{ cat ${PORT.stdin} & } | `;
 
 /** The script that runs as process 1 in the final root: starts the command, passes on its output and status. */
 export function commandScript(job: GuestCommand): string {
-  const { cwd, env, endMark, input } = job;
+  const { cwd, env, endMark, input, hasEvents } = job;
+  const outputs = hasEvents ? (['stdout', 'stderr', 'events'] as const) : (['stdout', 'stderr'] as const);
   const runtimeFolder = env.XDG_RUNTIME_DIR?.startsWith('/run/') ? env.XDG_RUNTIME_DIR : undefined;
   return `PATH=${TOOLS}/bin
 tools=${TOOLS}
@@ -143,12 +147,9 @@ ulimit -Hn 1048576
 
 # Programs open /dev/stdout again, which a virtio port refuses and a pipe allows: pipes, each with a process
 # that passes on what comes through it. When memory runs out, these must not be the ones to go.
-mkfifo -m 600 $tools/stdout $tools/stderr
 echo -1000 >/proc/self/oom_score_adj
-cat $tools/stdout >${PORT.stdout} &
-relays=$!
-cat $tools/stderr >${PORT.stderr} &
-relays="$relays $!"
+relays=
+${outputs.map((name) => `mkfifo -m 600 $tools/${name}\ncat $tools/${name} >${PORT[name]} &\nrelays="$relays $!"`).join('\n')}
 
 # the folder of the user's session is expected to exist, and /run is empty here
 ${runtimeFolder === undefined ? '' : `mkdir -p -m 700 ${quote(runtimeFolder)}`}
@@ -156,7 +157,7 @@ ${runtimeFolder === undefined ? '' : `mkdir -p -m 700 ${quote(runtimeFolder)}`}
 cd ${quote(cwd)} 2>/dev/null || fail OPTION ${quote(`the folder ${cwd} does not exist in the guest`)}
 echo run >&3
 ${input === 'nothing' ? '' : PASS_INPUT_ON}(
-  exec 3>&- ${input === 'nothing' ? '</dev/null ' : ''}>$tools/stdout 2>$tools/stderr
+  exec ${input === 'nothing' ? '</dev/null ' : ''}>$tools/stdout 2>$tools/stderr 3>${hasEvents ? '$tools/events' : '&-'}
   echo 0 >/proc/self/oom_score_adj
   exec setsid ${input === 'terminal' ? onTerminal(job) : inEnvironment(job)}
 )
@@ -174,8 +175,7 @@ while [ -n "$ended" ]; do
   done 2>/dev/null
 done
 wait $relays
-echo -n ${quote(endMark)} >${PORT.stdout}
-echo -n ${quote(endMark)} >${PORT.stderr}
+${outputs.map((name) => `echo -n ${quote(endMark)} >${PORT[name]}`).join('\n')}
 # The host ends the guest when it has read all of this.
 echo "exit $status" >&3
 wait $watcher

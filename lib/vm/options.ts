@@ -86,6 +86,8 @@ export interface VmSettings {
   terminal: boolean;
   stdout: Writable;
   stderr: Writable;
+  /** A third output, the command's descriptor 3; nobody but this package has one. */
+  events: Writable | undefined;
   console: Writable | undefined;
   progress: (message: string) => void;
   signal: AbortSignal | undefined;
@@ -185,6 +187,7 @@ export function resolveOptions(given: VmOptions): VmSettings {
     terminal,
     stdout: options.stdout ?? process.stdout,
     stderr: options.stderr ?? process.stderr,
+    events: undefined,
     console: options.console,
     progress: options.progress ?? (() => {}),
     signal: options.signal,

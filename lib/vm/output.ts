@@ -57,7 +57,7 @@ export function forward(from: Readable, to: Writable, mark: Buffer, fail: (error
 }
 
 /** How many of the last bytes are the mark, or its beginning. */
-function begunMark(bytes: Buffer, mark: Buffer): number {
+export function begunMark(bytes: Buffer, mark: Buffer): number {
   for (let length = Math.min(mark.length, bytes.length); length > 0; length--) {
     if (bytes.subarray(bytes.length - length).equals(mark.subarray(0, length))) return length;
   }

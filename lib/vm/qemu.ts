@@ -12,7 +12,14 @@ export interface Machine {
   memory: number;
   kernelArguments: readonly string[];
   /** QEMU's own numbers of the connected sockets that carry the guest's output. */
-  sockets: { console: number; stdout: number; stderr: number; control: number; stdin: number };
+  sockets: {
+    console: number;
+    stdout: number;
+    stderr: number;
+    control: number;
+    stdin: number;
+    events: number;
+  };
 }
 
 /** QEMU's program for this machine's architecture. */
@@ -36,6 +43,7 @@ export function qemuArguments(machine: Machine): string[] {
     ...port('stderr'),
     ...port('control'),
     ...port('stdin'),
+    ...port('events'),
     ...['-kernel', machine.kernelImage, '-initrd', machine.initramfs],
     ...['-append', [KERNEL_ARGUMENTS, ...machine.kernelArguments].join(' ')],
   ];

@@ -84,6 +84,7 @@ async function provideAndRun(settings: VmSettings, onKernel: (release: string) =
         ...job,
         input: job.terminal ? 'terminal' : job.stdin === undefined ? 'nothing' : 'pipe',
         scriptProgram,
+        hasEvents: job.events !== undefined,
         endMark,
       }),
     });
@@ -148,6 +149,6 @@ function findScript({ terminal }: VmSettings): string {
 
 function trialJob(settings: VmSettings): VmSettings {
   const nowhere = new Writable({ write: (_chunk, _encoding, done) => done() });
-  const nothing = { stdin: undefined, terminal: false, stdout: nowhere, stderr: nowhere };
+  const nothing = { stdin: undefined, events: undefined, terminal: false, stdout: nowhere, stderr: nowhere };
   return { ...settings, ...nothing, command: ['true'], timeout: TRIAL_SECONDS };
 }

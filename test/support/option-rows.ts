@@ -13,7 +13,7 @@ import {
 } from 'dmabuf';
 import { pinSync, snapshot, watch } from 'dmabuf/inspect';
 import { registerMetrics } from 'dmabuf/metrics';
-import { runInVm, runOnKernels } from 'dmabuf/vm';
+import { runInVm, runOnKernels, testInVm } from 'dmabuf/vm';
 import { unsound } from './expect.js';
 
 /** Calls the function with these options; what it gives or opens is let go of. */
@@ -88,6 +88,11 @@ export const optionRows: Readonly<Record<string, CallWith>> = {
   registerMetrics: (options) => registerMetrics(options).unregister(),
   runInVm: (options: object) =>
     runInVm(unsound(extended(options, { command: ['true'], kernel: '/nowhere' }))),
+  testInVm: (options: object) =>
+    testInVm(
+      unsound({ test: () => {}, signal: new AbortController().signal }),
+      unsound(extended(options, { files: [process.execPath], kernel: '/nowhere' })),
+    ),
   runOnKernels: (options: object) =>
     runOnKernels(unsound(extended(options, { command: ['true'], kernels: ['/nowhere'] }))),
 };

@@ -1,5 +1,6 @@
 // The public types as a user's project sees them: compiled, never run (scripts/check.mjs). Every export is used.
 
+import { test } from 'node:test';
 import {
   type Access,
   type AllocateOptions,
@@ -74,10 +75,12 @@ import {
 import { type DmaBufMetrics, type MetricsOptions, registerMetrics } from 'dmabuf/metrics';
 import {
   type Accelerator,
+  type GuestTestsOptions,
   type KernelRun,
   type KernelsOptions,
   runInVm,
   runOnKernels,
+  testInVm,
   VmError,
   type VmErrorCode,
   type VmOptions,
@@ -170,6 +173,14 @@ export async function use(signal: AbortSignal): Promise<number> {
   const { kernel: _kernel, ...rest } = vm;
   const several: KernelsOptions = { ...rest, kernels: ['stable', 'newest'], jobs: 1 };
   const [run]: KernelRun[] = await runOnKernels(several);
+  const tests: GuestTestsOptions = {
+    files: ['heap.test.js'],
+    nodeOptions: ['--expose-gc'],
+    kernel: 'stable',
+  };
+  test('in a guest', (t) => testInVm(t, tests));
+  // @ts-expect-error Test files are named, and no command.
+  test('in a guest', (t) => testInVm(t, { command: ['true'] }));
   // @ts-expect-error Several kernels are named by kernels.
   await runOnKernels({ command: ['true'], kernel: 'newest' });
   // @ts-expect-error There is nothing to run.

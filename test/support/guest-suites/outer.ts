@@ -1,0 +1,13 @@
+// An outer run for test/vm/guest-tests.test.ts: one guest for each group of files.
+
+import { describe, it } from 'node:test';
+import { fileURLToPath } from 'node:url';
+import { testInVm } from 'dmabuf/vm';
+
+const cwd = fileURLToPath(new URL('.', import.meta.url));
+
+describe('guests', { concurrency: true }, () => {
+  for (const files of (process.env.DMABUF_TEST_FILES_OF_GUESTS ?? '').split(';')) {
+    it(files, (t) => testInVm(t, { kernel: 'stable', cwd, files: files.split(','), timeout: 300 }));
+  }
+});
