@@ -2,6 +2,7 @@
 // scripts that use every public function (test/inject), on a real kernel.
 
 import { parseArgs } from 'node:util';
+import { testVariables } from './guest-environment.mjs';
 import { root, setup } from './setup.mjs';
 
 const help = `npm run inject                     every call that fails once, and from then on, on the newest kernel; a table of what became of it
@@ -42,6 +43,7 @@ if (options.most !== undefined) flags.push(`--most=${options.most}`);
 const { exitCode } = await runInVm({
   command: [process.execPath, 'dist/test/inject/main.js', ...flags, ...positionals],
   cwd: root,
+  env: testVariables(),
   kernel: options.kernel,
   modules: ['vgem'],
   timeout: 6 * 3600,

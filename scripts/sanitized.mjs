@@ -41,7 +41,7 @@ export function setupSanitized() {
 export const reported = 86;
 
 /**
- * The command with what it needs to run under sanitizers. It ends with `reported` when any process, however that
+ * The command with what it needs to run under sanitizers, among it variables besides the caller's. It ends with `reported` when any process, however that
  * one was expected to end, has left a report; reports are printed then, since a guest's files go with it.
  */
 export function sanitized(command) {
@@ -68,7 +68,6 @@ function environment() {
       .map(([name, value]) => `${name}=${value}`)
       .join(':');
   return {
-    ...process.env,
     LD_PRELOAD: library.trim(),
     // The caller's come last, and so win.
     ASAN_OPTIONS: `${text(asan)}:${process.env.ASAN_OPTIONS ?? ''}`,

@@ -8,6 +8,7 @@ import { join } from 'node:path';
 import { PassThrough } from 'node:stream';
 import { parseArgs } from 'node:util';
 import { nodeBinary } from './cached.mjs';
+import { testVariables } from './guest-environment.mjs';
 import { KernelLog, logArguments } from './kernel-log.mjs';
 import { prometheus } from './prometheus.mjs';
 import { Results } from './results.mjs';
@@ -137,7 +138,8 @@ function judge(title, code) {
 
 function onHost(title, list) {
   const start = (output, errors) => {
-    const { command, ...where } = testRun(list);
+    const { command, cwd, env } = testRun(list);
+    const where = { cwd, env: { ...process.env, ...env } };
     const child = spawn(command[0], command.slice(1), { ...where, stdio: ['ignore', 'pipe', 'pipe'] });
     child.stdout.pipe(output, { end: false });
     child.stderr.pipe(errors, { end: false });
@@ -186,11 +188,12 @@ function readKernelLog(title, log) {
 function onKernel(title, { name: kernel }, list, { node = process.execPath, ...machine } = {}) {
   const start = async (output, errors) => {
     const { runInVm } = await import('dmabuf/vm');
-    const { command, ...where } = testRun(list, node);
+    const { command, env, ...where } = testRun(list, node);
     const log = new KernelLog();
     const { exitCode } = await runInVm({
       ...where,
       command: [join(root, 'scripts/in-guest.sh'), ...command],
+      env: { ...testVariables(), ...env },
       kernel,
       modules: ['vgem', 'fuse'],
       cpus: 2,

@@ -2,6 +2,7 @@ import { existsSync } from 'node:fs';
 import { constants } from 'node:os';
 import { resolve } from 'node:path';
 import { Command, CommanderError, InvalidArgumentError, Option } from 'commander';
+import { parseVariable } from '../vm/environment.js';
 import { type KernelRun, runInVm, VmError, type VmOptions, type VmResult } from '../vm/index.js';
 import { endBySignal } from './ending.js';
 import { whole } from './options.js';
@@ -33,6 +34,7 @@ interface Flags {
   cwd?: string;
   jobs?: number;
   shell?: boolean;
+  env?: Record<string, string | undefined>;
 }
 
 /** `dmabuf vm` */
@@ -66,6 +68,11 @@ export function vmCommand(): Command {
     .option('--memory <MiB>', 'memory of the guest (4096)', number)
     .option('--timeout <seconds>', 'time limit (600)', number)
     .option('--cwd <folder>', 'where the command starts (here)', (folder) => resolve(folder))
+    .option(
+      '--env <name[=value]>',
+      'a variable for the command, with the value that it has here or with this one; repeatable',
+      variable,
+    )
     .passThroughOptions()
     .addHelpText('after', HELP)
     .exitOverride((error) => {
@@ -157,6 +164,18 @@ function exitStatus(error: VmError, received: NodeJS.Signals | undefined): numbe
 /** The status of a run: the command's, or that of the failure. */
 export function statusOf({ exitCode, error }: Pick<KernelRun, 'exitCode' | 'error'>): number {
   return exitCode ?? (error?.code === 'ERR_DMABUF_VM_TIMEOUT' ? EXIT_TIMEOUT : EXIT_RUNNER_FAILED);
+}
+
+/** Adds a variable to those that were given before it. */
+function variable(word: string, before: Flags['env'] = {}): Flags['env'] {
+  try {
+    const [name, value] = parseVariable(word);
+    if (value === undefined) say(`--env ${name}: it is not set here, and so not in the guest`);
+    return { ...before, [name]: value };
+  } catch (error) {
+    if (error instanceof VmError) throw new InvalidArgumentError('It must be NAME or NAME=VALUE.');
+    throw error;
+  }
 }
 
 function number(text: string): number {

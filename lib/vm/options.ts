@@ -2,6 +2,7 @@ import { isAbsolute } from 'node:path';
 import type { Readable, Writable } from 'node:stream';
 import { inspect } from 'node:util';
 import { readOptions } from '../check.js';
+import { guestEnvironment } from './environment.js';
 import { VmError } from './errors.js';
 
 /** How QEMU executes the guest's instructions: `'kvm'` by the CPU, `'tcg'` by emulation. */
@@ -44,8 +45,10 @@ export interface VmOptions {
   /** Folder in which the command starts, as an absolute path; by default the caller's own. */
   cwd?: string;
   /**
-   * Environment of the command; by default the caller's own without `NODE_EXTRA_CA_CERTS`, whose certificates an emulated
-   * Node.js would read for seconds, for no network. `DMABUF_VM=1` is always added.
+   * Variables for the command, beside the few that it gets anyway: `PATH`, `HOME`, `SHELL`, `TERM`, `COLORTERM`, `NO_COLOR`,
+   * `TZ`, `LANG`, `LANGUAGE` and `LC_*` of the caller's, and the guest's own `USER`, `LOGNAME`, `PWD` and `DMABUF_VM=1`.
+   * One that is undefined is left out. Nothing else of the caller's reaches the
+   * guest.
    */
   env?: Readonly<Record<string, string | undefined>>;
   /** What the command reads from its standard input; nothing by default. It is not read before the command has started. */
@@ -182,9 +185,9 @@ export function resolveOptions(given: VmOptions): VmSettings {
     memory: whole('memory', options.memory ?? 4096, 128, 16 * 1024 * 1024),
     timeout: positive('timeout', options.timeout ?? (terminal ? LONGEST_TIMEOUT : 600)),
     cwd,
-    env: guestEnvironment(options.env ?? { ...process.env, NODE_EXTRA_CA_CERTS: undefined }, cwd),
     stdin: options.stdin,
     terminal,
+    env: guestEnvironment(options.env ?? {}, cwd),
     stdout: options.stdout ?? process.stdout,
     stderr: options.stderr ?? process.stderr,
     events: undefined,
@@ -192,22 +195,6 @@ export function resolveOptions(given: VmOptions): VmSettings {
     progress: options.progress ?? (() => {}),
     signal: options.signal,
   };
-}
-
-/** The environment the command gets: the caller's, less what only makes sense in the caller's own process. */
-function guestEnvironment(
-  env: Readonly<Record<string, string | undefined>>,
-  cwd: string,
-): Record<string, string> {
-  const result: Record<string, string> = {};
-  for (const [name, value] of Object.entries(env)) {
-    // NODE_CHANNEL_*: names a descriptor to the parent that the guest's process does not have
-    if (value === undefined || name.startsWith('NODE_CHANNEL_')) continue;
-    if (name === '' || /[=\0]/.test(name) || value.includes('\0'))
-      throw wrong(`cannot pass on variable '${name}'`);
-    result[name] = value;
-  }
-  return { ...result, PWD: cwd, DMABUF_VM: '1' };
 }
 
 function checkTerminal({ stdin, stdout }: VmOptions): void {

@@ -14,9 +14,11 @@ const MAIN = fileURLToPath(new URL('../../package/cli.js', import.meta.url));
 const temporary = mkdtempSync(join(tmpdir(), 'dmabuf-test-'));
 after(() => rmSync(temporary, { recursive: true }));
 
+const ENV = { ...process.env, TMPDIR: temporary, FRUIT: 'a pear', TOKEN: 'secret' };
+
 function dmabufVm(...args: string[]): ChildProcess {
   return spawn(process.execPath, [MAIN, 'vm', '--kernel', 'stable', ...args], {
-    env: { ...process.env, TMPDIR: temporary },
+    env: ENV,
     stdio: ['ignore', 'pipe', 'pipe'],
   });
 }
@@ -53,6 +55,27 @@ describe('dmabuf vm', { concurrency: 2 }, () => {
       ['err', ''],
     );
     assert.equal(status, 139);
+  });
+
+  it('gives the command the variables that are asked for, and of the others those that every command needs', async () => {
+    const runner = dmabufVm('--env', 'FRUIT', '--env', 'WORDS=two words', '--env', 'NO_SUCH', '--', 'env');
+    const [stdout, stderr] = await Promise.all([
+      text(runner.stdout as NodeJS.ReadableStream),
+      text(runner.stderr as NodeJS.ReadableStream),
+      once(runner, 'close'),
+    ]);
+    const all = new Map(stdout.split('\n').map((line) => line.split(/=(.*)/, 2) as [string, string]));
+    assert.equal(all.get('FRUIT'), 'a pear', stderr);
+    assert.equal(all.get('WORDS'), 'two words');
+    assert.equal(all.get('PATH'), process.env.PATH);
+    assert.equal(all.get('USER'), 'root');
+    assert.deepEqual(
+      ['TMPDIR', 'TOKEN', 'NODE_EXTRA_CA_CERTS', 'NODE_TEST_CONTEXT', 'NO_SUCH'].filter((name) =>
+        all.has(name),
+      ),
+      [],
+    );
+    assert.match(stderr, /^dmabuf vm: --env NO_SUCH: it is not set here/m);
   });
 
   it('ends with 124 when the time limit is reached', async () => {
