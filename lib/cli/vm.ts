@@ -35,6 +35,7 @@ interface Flags {
   jobs?: number;
   shell?: boolean;
   env?: Record<string, string | undefined>;
+  output?: string;
 }
 
 /** `dmabuf vm` */
@@ -73,6 +74,7 @@ export function vmCommand(): Command {
       'a variable for the command, with the value that it has here or with this one; repeatable',
       variable,
     )
+    .option('--output <folder>', 'what the command writes there comes back, however it ends')
     .passThroughOptions()
     .addHelpText('after', HELP)
     .exitOverride((error) => {

@@ -12,14 +12,18 @@ export function cacheFolder(): string {
 /** Makes a folder in the cache that can be written, with those above it. */
 export function makeFolder(path: string): void {
   try {
-    // Not with `recursive`, which never comes back below /proc (Node.js 20).
-    const missing: string[] = [];
-    for (let folder = path; !existsSync(folder); folder = dirname(folder)) missing.unshift(folder);
-    for (const folder of missing) makeOne(folder);
+    makeFolders(path);
     accessSync(path, constants.W_OK);
   } catch (error) {
     throw cacheError((error as Error).message, error);
   }
+}
+
+/** Makes a folder and those above it. Not with `recursive`, which never comes back below /proc (Node.js 20). */
+export function makeFolders(path: string): void {
+  const missing: string[] = [];
+  for (let folder = path; !existsSync(folder); folder = dirname(folder)) missing.unshift(folder);
+  for (const folder of missing) makeOne(folder);
 }
 
 function makeOne(folder: string): void {

@@ -5,7 +5,8 @@
  * - `ERR_DMABUF_VM_UNSUPPORTED`: this machine cannot run the guest at all.
  * - `ERR_DMABUF_VM_TOOL`: a program is missing and could not be installed.
  * - `ERR_DMABUF_VM_KERNEL`: no such kernel, or it could not be fetched.
- * - `ERR_DMABUF_VM_STORAGE`: the cache folder, or the one for temporary files, cannot be used.
+ * - `ERR_DMABUF_VM_STORAGE`: the cache folder, or the one for temporary files, cannot be used, or not all output could be
+ *   moved to its folder.
  * - `ERR_DMABUF_VM_MODULE`: a kernel module is unknown or did not load.
  * - `ERR_DMABUF_VM_BUILD`: a kernel module could not be built.
  * - `ERR_DMABUF_VM_QEMU`: QEMU refused to start or ended with an error.

@@ -98,6 +98,8 @@ export interface GuestCommand {
   hasEvents: boolean;
   /** Written to each output last, so that the host knows that it has all of it. */
   endMark: string;
+  /** The folder whose files are written on the host. */
+  output: { path: string } | undefined;
 }
 
 /**
@@ -108,7 +110,7 @@ const PASS_INPUT_ON = `{ cat ${PORT.stdin} & } | `;
 
 /** The script that runs as process 1 in the final root: starts the command, passes on its output and status. */
 export function commandScript(job: GuestCommand): string {
-  const { cwd, env, endMark, input, hasEvents } = job;
+  const { cwd, env, endMark, input, hasEvents, output } = job;
   const outputs = hasEvents ? (['stdout', 'stderr', 'events'] as const) : (['stdout', 'stderr'] as const);
   const runtimeFolder = env.XDG_RUNTIME_DIR?.startsWith('/run/') ? env.XDG_RUNTIME_DIR : undefined;
   return `PATH=${TOOLS}/bin
@@ -154,6 +156,7 @@ ${outputs.map((name) => `mkfifo -m 600 $tools/${name}\ncat $tools/${name} >${POR
 # the folder of the user's session is expected to exist, and /run is empty here
 ${runtimeFolder === undefined ? '' : `mkdir -p -m 700 ${quote(runtimeFolder)}`}
 
+${output === undefined ? '' : mountOutput(output.path)}
 cd ${quote(cwd)} 2>/dev/null || fail OPTION ${quote(`the folder ${cwd} does not exist in the guest`)}
 echo run >&3
 ${input === 'nothing' ? '' : PASS_INPUT_ON}(
@@ -204,6 +207,16 @@ stty iutf8 2>/dev/null
 tty >$tools/terminal.new && mv $tools/terminal.new $tools/terminal
 [ ! -e $tools/size ] || stty $(cat $tools/size)
 exec ${inEnvironment(job)}
+`;
+}
+
+/** Nothing is cached: what was written is there, even when the kernel panics or the time limit comes. */
+function mountOutput(path: string): string {
+  const message = `the output folder ${path} could not be made in the guest`;
+  return `mkdir -p ${quote(path)} || fail OPTION ${quote(message)}
+mount -t 9p -o trans=virtio,version=9p2000.L,cache=none,msize=512000 output ${quote(path)} ||
+  fail KERNEL "mounting the output folder over 9p failed (CONFIG_9P_FS, CONFIG_NET_9P_VIRTIO)"
+chmod 755 ${quote(path)}
 `;
 }
 

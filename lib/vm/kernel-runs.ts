@@ -1,4 +1,5 @@
 import { availableParallelism } from 'node:os';
+import { join } from 'node:path';
 import type { Writable } from 'node:stream';
 import { finished } from 'node:stream/promises';
 import { readOptions } from '../check.js';
@@ -35,7 +36,8 @@ export interface KernelRun {
 
 /**
  * Runs a command on several kernels, side by side, and resolves with what became of it on each, in the order in which they
- * were named. `stdout` and `stderr` receive whole lines, each behind its kernel's name, and `progress` the same.
+ * were named. `stdout` and `stderr` receive whole lines, each behind its kernel's name, and `progress` the same; what comes
+ * back to `output` is in a folder in it for each kernel.
  *
  * A kernel that cannot be had, or a guest that fails, is an `error` in its own row and keeps none of the others.
  *
@@ -70,7 +72,8 @@ export async function runOnKernels(options: KernelsOptions): Promise<KernelRun[]
       const [index, settings] = next;
       // A folder of modules that the environment names belongs to one kernel.
       const modulesDir = all.length === 1 ? settings.modulesDir : undefined;
-      const run = runOne({ ...settings, modulesDir, signal: ending.signal }, width);
+      const output = settings.output && { ...settings.output, target: folderOf(settings) };
+      const run = runOne({ ...settings, modulesDir, output, signal: ending.signal }, width);
       runs[index] = await run.catch((error: unknown) => {
         failure ??= error;
         ending.abort();
@@ -85,6 +88,11 @@ export async function runOnKernels(options: KernelsOptions): Promise<KernelRun[]
   if (first.signal?.aborted) throw abortedError();
   if (failure !== undefined) throw failure;
   return runs;
+}
+
+/** Each kernel's files have a folder of their own, in the guest of the same name for all. */
+function folderOf({ output, kernel }: VmSettings): string {
+  return join(output?.target ?? '', kernel.replaceAll('/', '_'));
 }
 
 /** Failures for which there is no sense in the other runs either. */

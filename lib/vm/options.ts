@@ -1,4 +1,4 @@
-import { isAbsolute } from 'node:path';
+import { isAbsolute, resolve } from 'node:path';
 import type { Readable, Writable } from 'node:stream';
 import { inspect } from 'node:util';
 import { readOptions } from '../check.js';
@@ -59,6 +59,12 @@ export interface VmOptions {
    * back whatever happens. There is no time limit then, unless `timeout` sets one; Ctrl-] pressed three times ends the guest.
    */
   terminal?: boolean;
+  /**
+   * A folder of this machine's to which files come back: what the command writes in the folder of that path, however it
+   * ends. It is empty in the guest, whatever it holds here; `DMABUF_VM_OUTPUT` names it. The folder is made if need be, and
+   * what else is in it stays. Relative paths start from the caller's own folder.
+   */
+  output?: string;
   /** Receives the command's standard output, byte for byte; by default `process.stdout`. */
   stdout?: Writable;
   /** Receives the command's standard error, byte for byte; by default `process.stderr`. */
@@ -87,6 +93,8 @@ export interface VmSettings {
   env: Record<string, string>;
   stdin: Readable | undefined;
   terminal: boolean;
+  /** Its path in the guest, and the folder of this machine's to which the files come. */
+  output: { path: string; target: string } | undefined;
   stdout: Writable;
   stderr: Writable;
   /** A third output, the command's descriptor 3; nobody but this package has one. */
@@ -130,6 +138,7 @@ const kinds: Readonly<Record<keyof VmOptions, Kind>> = {
   env: ['an object', (value) => typeof value === 'object' && value !== null],
   stdin: withMethod('pipe', 'a readable stream'),
   terminal: ofType('boolean', 'true or false'),
+  output: text,
   stdout: stream,
   stderr: stream,
   console: stream,
@@ -159,6 +168,10 @@ export function resolveOptions(given: VmOptions): VmSettings {
   const icount = options.icount ?? false;
   const accel = options.accel ?? 'auto';
   const cwd = options.cwd ?? process.cwd();
+  if (options.output === '' || options.output?.includes('\0'))
+    throw wrong('output must be the path of a folder');
+  const target = options.output && resolve(options.output);
+  const output = target === undefined ? undefined : { path: target, target };
   if (options.command.length === 0 || options.command[0] === '') throw wrong('command is empty');
   if (options.command[0]?.includes('=')) throw wrong(`a program name with '=' in it cannot be run`);
   for (const word of options.command) {
@@ -187,7 +200,8 @@ export function resolveOptions(given: VmOptions): VmSettings {
     cwd,
     stdin: options.stdin,
     terminal,
-    env: guestEnvironment(options.env ?? {}, cwd),
+    env: guestEnvironment({ ...options.env, DMABUF_VM_OUTPUT: output?.path }, cwd),
+    output,
     stdout: options.stdout ?? process.stdout,
     stderr: options.stderr ?? process.stderr,
     events: undefined,

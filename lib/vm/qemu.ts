@@ -11,6 +11,8 @@ export interface Machine {
   /** MiB */
   memory: number;
   kernelArguments: readonly string[];
+  /** The folder of this machine's that the guest writes to. */
+  share: string | undefined;
   /** QEMU's own numbers of the connected sockets that carry the guest's output. */
   sockets: {
     console: number;
@@ -37,6 +39,7 @@ export function qemuArguments(machine: Machine): string[] {
     ...['-smp', String(machine.cpus), '-m', String(machine.memory)],
     ...['-display', 'none', '-nodefaults', '-vga', 'none', '-net', 'none', '-no-reboot'],
     ...['-virtfs', 'local,path=/,mount_tag=host,security_model=none,readonly=on,multidevs=remap'],
+    ...(machine.share === undefined ? [] : ['-virtfs', outputShare(machine.share)]),
     ...['-chardev', `socket,id=console,fd=${sockets.console}`, '-serial', 'chardev:console'],
     ...['-device', 'virtio-serial-pci,max_ports=8'],
     ...port('stdout'),
@@ -47,6 +50,12 @@ export function qemuArguments(machine: Machine): string[] {
     ...['-kernel', machine.kernelImage, '-initrd', machine.initramfs],
     ...['-append', [KERNEL_ARGUMENTS, ...machine.kernelArguments].join(' ')],
   ];
+}
+
+/** QEMU's options end at a comma that is not doubled. */
+function outputShare(folder: string): string {
+  const path = folder.replaceAll(',', ',,');
+  return `local,path=${path},mount_tag=output,security_model=mapped-file,multidevs=remap`;
 }
 
 /**

@@ -12,6 +12,7 @@ import { type InputSource, pipedInput } from './input.js';
 import { findKernel, type Kernel } from './kernels.js';
 import { indexModules, type KernelModule, readModule, resolveModules } from './modules.js';
 import { resolveOptions, type VmOptions, type VmSettings } from './options.js';
+import { withOutput } from './output-folder.js';
 import { findProgram } from './process.js';
 import { provideTools } from './provision.js';
 import { terminalInput } from './terminal.js';
@@ -53,7 +54,7 @@ export async function runWith(
   onKernel: (release: string) => void = () => {},
 ): Promise<VmResult> {
   try {
-    return await provideAndRun(settings, onKernel);
+    return await withOutput(settings, (share) => provideAndRun(settings, onKernel, share));
   } catch (error) {
     // whatever was being done when the caller gave up has failed for that reason
     if (settings.signal?.aborted) throw abortedError();
@@ -61,7 +62,11 @@ export async function runWith(
   }
 }
 
-async function provideAndRun(settings: VmSettings, onKernel: (release: string) => void): Promise<VmResult> {
+async function provideAndRun(
+  settings: VmSettings,
+  onKernel: (release: string) => void,
+  share: string | undefined,
+): Promise<VmResult> {
   settings.signal?.throwIfAborted();
   const tools = await usingCache(() => provideTools(settings));
   const kernel = await usingCache(() => findKernel(settings.kernel, settings));
@@ -79,7 +84,7 @@ async function provideAndRun(settings: VmSettings, onKernel: (release: string) =
       onStart: () => {
         started = job === settings;
       },
-      machine: { ...job, accel, kernelImage: kernel.image },
+      machine: { ...job, accel, kernelImage: kernel.image, share: job.output && share },
       initramfs: makeInitramfs(tools.busybox, modules, {
         ...job,
         input: job.terminal ? 'terminal' : job.stdin === undefined ? 'nothing' : 'pipe',
@@ -149,6 +154,13 @@ function findScript({ terminal }: VmSettings): string {
 
 function trialJob(settings: VmSettings): VmSettings {
   const nowhere = new Writable({ write: (_chunk, _encoding, done) => done() });
-  const nothing = { stdin: undefined, events: undefined, terminal: false, stdout: nowhere, stderr: nowhere };
+  const nothing = {
+    stdin: undefined,
+    events: undefined,
+    terminal: false,
+    output: undefined,
+    stdout: nowhere,
+    stderr: nowhere,
+  };
   return { ...settings, ...nothing, command: ['true'], timeout: TRIAL_SECONDS };
 }

@@ -77,6 +77,7 @@ describe('qemuArguments', () => {
     cpus: 2,
     memory: 4096,
     kernelArguments: ['cma=64M'],
+    share: undefined,
     sockets: { console: 3, stdout: 4, stderr: 5, control: 6, stdin: 8, events: 9 },
   };
   const line = (changes: Partial<Machine>): string => qemuArguments({ ...machine, ...changes }).join(' ');
