@@ -1,6 +1,7 @@
-import { existsSync } from 'node:fs';
+import { createWriteStream, existsSync, openSync } from 'node:fs';
 import { constants } from 'node:os';
 import { resolve } from 'node:path';
+import type { Writable } from 'node:stream';
 import { Command, CommanderError, InvalidArgumentError, Option } from 'commander';
 import { parseVariable } from '../vm/environment.js';
 import { type KernelRun, runInVm, VmError, type VmOptions, type VmResult } from '../vm/index.js';
@@ -36,6 +37,8 @@ interface Flags {
   shell?: boolean;
   env?: Record<string, string | undefined>;
   output?: string;
+  kernelLog?: string;
+  failOnSplat?: boolean;
 }
 
 /** `dmabuf vm` */
@@ -75,6 +78,11 @@ export function vmCommand(): Command {
       variable,
     )
     .option('--output <folder>', 'what the command writes there comes back, however it ends')
+    .option('--kernel-log <file>', "all of the kernel's log (in the folder of --output: kernel.log)")
+    .option(
+      '--fail-on-splat',
+      'status 125 when the command succeeded and its kernel has found a fault of its own',
+    )
     .passThroughOptions()
     .addHelpText('after', HELP)
     .exitOverride((error) => {
@@ -84,11 +92,13 @@ export function vmCommand(): Command {
 }
 
 async function runCommand(words: string[], flags: Flags, self: Command): Promise<void> {
-  const { append, kernel, jobs, shell = false, ...options } = flags;
+  const { append, kernel, jobs, shell = false, kernelLog, failOnSplat = false, ...options } = flags;
   if (words.length === 0 && !shell) {
     self.error("error: missing required argument 'command'", { code: 'commander.missingArgument' });
   }
   const command = words.length > 0 ? words : [process.env.SHELL || '/bin/sh'];
+  const statusFor = (run: Pick<KernelRun, 'exitCode' | 'error' | 'splats'>): number =>
+    statusOf(run) || (failOnSplat && run.splats.length > 0 ? EXIT_RUNNER_FAILED : 0);
   const controller = new AbortController();
   let received: NodeJS.Signals | undefined;
   const onSignal = (signal: NodeJS.Signals): void => {
@@ -114,10 +124,19 @@ async function runCommand(words: string[], flags: Flags, self: Command): Promise
       }
       if (shell)
         throw new VmError('ERR_DMABUF_VM_OPTION', '--shell takes one kernel, and --kernel names several');
+      if (kernelLog !== undefined) {
+        throw new VmError(
+          'ERR_DMABUF_VM_OPTION',
+          '--kernel-log has the log of one kernel, and --kernel names several: --output FOLDER keeps that of each',
+        );
+      }
       const { runAndTabulate } = await import('./vm-kernels.js');
       const runs = await runAndTabulate({ ...common, kernels, ...(jobs === undefined ? {} : { jobs }) });
-      for (const run of runs) sayOutOfMemory(run, `${run.kernel}: `);
-      process.exitCode = runs.map(statusOf).find((status) => status !== 0) ?? 0;
+      for (const run of runs) {
+        sayOutOfMemory(run, `${run.kernel}: `);
+        saySplats(run, options.output, `${run.kernel}: `);
+      }
+      process.exitCode = runs.map(statusFor).find((status) => status !== 0) ?? 0;
       return;
     }
     if (shell) say('Ctrl-] pressed three times ends the guest');
@@ -126,9 +145,11 @@ async function runCommand(words: string[], flags: Flags, self: Command): Promise
       ...(kernel === undefined ? {} : { kernel }),
       // Who reads a terminal in the background is stopped: it is read where that was asked for.
       ...(shell ? { terminal: true } : process.stdin.isTTY ? {} : { stdin: process.stdin }),
+      ...(kernelLog === undefined ? {} : { kernelLog: logFile(kernelLog) }),
     });
     sayOutOfMemory(result);
-    process.exitCode = result.exitCode;
+    saySplats(result, kernelLog ?? options.output);
+    process.exitCode = statusFor({ ...result, error: undefined });
   } catch (error) {
     if (!(error instanceof VmError)) throw error;
     // `dmabuf vm … | head` is no mistake
@@ -154,6 +175,24 @@ function sayOutOfMemory({ outOfMemory }: Pick<VmResult, 'outOfMemory'>, prefix =
       ? ['a control group in the guest reached its limit', 'memory.max in the guest']
       : ['the guest ran out of memory', '--memory'];
     say(`${prefix}${what}, and its kernel killed '${name}' (process ${pid}); see ${where}`);
+  }
+}
+
+/** `log` is where the user has all of it. */
+function saySplats({ splats }: Pick<VmResult, 'splats'>, log: string | undefined, prefix = ''): void {
+  const most = 5;
+  for (const { title } of splats.slice(0, most))
+    say(`${prefix}the guest's kernel has found a fault: ${title}`);
+  if (splats.length > most) say(`${prefix}and ${splats.length - most} more`);
+  if (splats.length > 0 && log === undefined) say(`${prefix}--kernel-log FILE has what led there`);
+}
+
+function logFile(path: string): Writable {
+  try {
+    return createWriteStream('', { fd: openSync(path, 'w') });
+  } catch (cause) {
+    const message = `--kernel-log: ${path} cannot be written: ${(cause as Error).message}`;
+    throw new VmError('ERR_DMABUF_VM_OPTION', message, { cause });
   }
 }
 

@@ -41,13 +41,18 @@ export class VmError extends Error {
   override readonly name = 'VmError';
   /** Which failure it is. */
   readonly code: VmErrorCode;
-  /** The last lines of the guest's kernel console; empty when no guest had been started. */
+  /** The last lines of the guest's kernel, or those that explain it; empty when no guest had been started. */
   readonly consoleTail: string;
 
   /** The runner makes these itself. */
-  constructor(code: VmErrorCode, message: string, details: { consoleTail?: string; cause?: unknown } = {}) {
+  constructor(
+    code: VmErrorCode,
+    message: string,
+    details: { consoleTail?: string; hint?: string | undefined; cause?: unknown } = {},
+  ) {
     const tail = details.consoleTail?.trimEnd() ?? '';
-    const shown = tail === '' ? '' : `\nThe guest's console ended with:\n${tail.replace(/^/gm, '  | ')}`;
+    const hint = details.hint === undefined ? '' : `\n${details.hint}`;
+    const shown = tail === '' ? '' : `\nThe guest's kernel said:\n${tail.replace(/^/gm, '  | ')}${hint}`;
     super(`${code}: ${message}${shown}`, details.cause === undefined ? undefined : { cause: details.cause });
     this.code = code;
     this.consoleTail = tail;

@@ -3,21 +3,29 @@ import { closeSync, mkdtempSync, openSync, rmSync, writeFileSync } from 'node:fs
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { Duplex, Writable } from 'node:stream';
+import { setTimeout as delay } from 'node:timers/promises';
 import { VmError, type VmErrorCode } from './errors.js';
+import { logMark } from './guest.js';
 import type { InputSource } from './input.js';
+import { KernelLog, type Splat } from './kernel-log.js';
 import { type Forwarded, forward } from './output.js';
 import { type Machine, qemuArguments } from './qemu.js';
 
 /** Where QEMU finds its ends of the sockets, and the initramfs: the order of `stdio` below. */
-const SOCKETS = { console: 3, stdout: 4, stderr: 5, control: 6, stdin: 8, events: 9 } as const;
+const SOCKETS = {
+  ...{ console: 3, stdout: 4, stderr: 5, control: 6, stdin: 8, events: 9 },
+  ...{ log: 10 },
+} as const;
 const INITRAMFS_FD = 7;
 
 /** A boot takes about four seconds; one that takes this long hangs. */
 const BOOT_SECONDS = 180;
 
-/** How much of the kernel's console is kept for error messages, in bytes and in lines. */
-const CONSOLE_KEPT = 64 * 1024;
-const SHOWN_LINES = 25;
+/** How much of QEMU's own words is kept, in bytes. */
+const QEMU_ERRORS_KEPT = 64 * 1024;
+
+/** Where the kernel drops what is written to its log (printk.devkmsg=off), the log has no end to wait for. */
+const LOG_END_SECONDS = 5;
 
 /** What is needed to start one guest. */
 export interface GuestOptions {
@@ -37,6 +45,9 @@ export interface GuestOptions {
   /** What the command reads; nothing when there is none. */
   input: InputSource | undefined;
   console: Writable | undefined;
+  /** Receives the kernel's log. */
+  kernelLog: Writable | undefined;
+  progress: (message: string) => void;
   signal: AbortSignal | undefined;
   /** Called just before the command starts. */
   onStart?: () => void;
@@ -66,6 +77,8 @@ export interface GuestResult {
   exitCode: number;
   /** What the guest's kernel killed for want of memory. */
   outOfMemory: Killed[];
+  /** What the guest's kernel has found wrong with itself. */
+  splats: Splat[];
 }
 
 /** Boots a guest, passes its output on, and resolves with the command's exit status. */
@@ -80,7 +93,10 @@ export function runGuest(options: GuestOptions): Promise<GuestResult> {
     let exitCode: number | undefined;
     let isComplete = false;
     let phase: Phase = 'starting';
-    let consoleText = '';
+    const log = new KernelLog(logMark(options.endMark), options.kernelLog, ({ message }) => {
+      options.progress(`the kernel's log is cut off: ${message}`);
+    });
+    let logged = Promise.resolve();
     let qemuErrors = '';
 
     const end = (reason: VmError): void => {
@@ -88,7 +104,7 @@ export function runGuest(options: GuestOptions): Promise<GuestResult> {
       child.kill('SIGKILL');
     };
     const fail = (code: VmErrorCode, message: string): void => {
-      end(new VmError(code, message, { consoleTail: tail(consoleText) }));
+      end(new VmError(code, message, lastWords(log, phase, options)));
     };
     const timer = setTimeout(() => {
       const where = WAS_DOING[phase];
@@ -98,21 +114,23 @@ export function runGuest(options: GuestOptions): Promise<GuestResult> {
       );
     }, options.timeout * 1000);
     const bootTimer = setTimeout(() => {
-      fail('ERR_DMABUF_VM_BOOT', `the guest had not booted after ${BOOT_SECONDS} s`);
+      const message = `the guest had not booted after ${BOOT_SECONDS} s`;
+      end(new HungAtBoot('ERR_DMABUF_VM_BOOT', message, lastWords(log, phase, options)));
     }, BOOT_SECONDS * 1000);
     const onAbort = (): void => end(abortedError());
     options.signal?.addEventListener('abort', onAbort, { once: true });
 
     const stream = (fd: number): Duplex => (child.stdio as (Duplex | null)[])[fd] as Duplex;
     stream(2).on('data', (chunk: Buffer) => {
-      qemuErrors = (qemuErrors + chunk.toString()).slice(-CONSOLE_KEPT);
+      qemuErrors = (qemuErrors + chunk.toString()).slice(-QEMU_ERRORS_KEPT);
       // QEMU stops such a guest but does not end it
       if (qemuErrors.includes('KVM internal error')) fail('ERR_DMABUF_VM_QEMU', 'KVM failed on this machine');
     });
     stream(SOCKETS.console).on('data', (chunk: Buffer) => {
-      consoleText = (consoleText + chunk.toString('latin1')).slice(-CONSOLE_KEPT);
+      log.addConsole(chunk);
       options.console?.write(chunk);
     });
+    stream(SOCKETS.log).on('data', (chunk: Buffer) => log.addRecords(chunk));
     let controlText = '';
     stream(SOCKETS.control).on('data', (chunk: Buffer) => {
       controlText += chunk.toString();
@@ -130,6 +148,7 @@ export function runGuest(options: GuestOptions): Promise<GuestResult> {
             fail: end,
           });
         }
+        if (word === 'log') logged = log.ended;
         if (word === 'fail') {
           const [what, ...message] = rest.split(' ');
           fail(`ERR_DMABUF_VM_${what}` as VmErrorCode, message.join(' '));
@@ -138,10 +157,12 @@ export function runGuest(options: GuestOptions): Promise<GuestResult> {
           exitCode = Number(rest);
           phase = 'ended';
           // There is no need to wait until it has powered off.
-          void Promise.all(outputs.map(({ ended }) => ended)).then(() => {
-            isComplete = true;
-            child.kill('SIGKILL');
-          });
+          void Promise.all(outputs.map(({ ended }) => ended))
+            .then(() => Promise.race([logged, delay(LOG_END_SECONDS * 1000, undefined, { ref: false })]))
+            .then(() => {
+              isComplete = true;
+              child.kill('SIGKILL');
+            });
         }
       }
     });
@@ -172,14 +193,14 @@ export function runGuest(options: GuestOptions): Promise<GuestResult> {
     // 'close' comes after the end of every stream, so nothing the guest has written is still to come
     child.on('close', (status, signal) => {
       finish();
-      const shown = Promise.all(outputs.map(({ flushed }) => flushed()));
+      const shown = Promise.all([...outputs.map(({ flushed }) => flushed()), log.close()]);
       void shown
         .then(() => options.input?.detach(isComplete))
         .then(() => {
           if (failure !== undefined) reject(failure);
           else if (exitCode !== undefined && isComplete)
-            resolve({ exitCode, outOfMemory: killedForMemory(consoleText) });
-          else reject(unexpectedEnd(phase, { status, signal, qemuErrors, consoleText }));
+            resolve({ exitCode, outOfMemory: killedForMemory(log.consoleText), splats: log.splats });
+          else reject(unexpectedEnd(phase, { status, signal, qemuErrors }, log, options));
         });
     });
   });
@@ -193,7 +214,7 @@ function start({ qemu, endWithParent, machine, initramfs }: GuestOptions): Retur
     return spawn(words[0] as string, words.slice(1), {
       // a process group of its own: Ctrl-C is for the runner, which ends QEMU in order
       detached: true,
-      stdio: ['ignore', 'ignore', 'pipe', 'pipe', 'pipe', 'pipe', 'pipe', file, 'pipe', 'pipe'],
+      stdio: ['ignore', 'ignore', 'pipe', 'pipe', 'pipe', 'pipe', 'pipe', file, 'pipe', 'pipe', 'pipe'],
     });
   } finally {
     closeSync(file);
@@ -227,28 +248,48 @@ export function abortedError(): VmError {
 
 function unexpectedEnd(
   phase: Phase,
-  seen: { status: number | null; signal: string | null; qemuErrors: string; consoleText: string },
+  { status, signal, qemuErrors }: { status: number | null; signal: string | null; qemuErrors: string },
+  log: KernelLog,
+  options: GuestOptions,
 ): VmError {
-  const consoleTail = tail(seen.consoleText);
-  const panic = /Kernel panic - not syncing: (.*)/.exec(seen.consoleText);
+  const error = (code: VmErrorCode, message: string, from?: RegExp): VmError =>
+    new VmError(code, message, lastWords(log, phase, options, from));
+  const panic = /Kernel panic - not syncing: (.*)/.exec(log.consoleText);
   if (panic !== null) {
     // what led to it stands first: the rest is registers and call traces
-    const from = seen.consoleText.search(/^.*(BUG: |Oops: |Kernel panic)/m);
-    const message = `the guest's kernel panicked: ${panic[1]?.trim()}`;
-    return new VmError('ERR_DMABUF_VM_PANIC', message, { consoleTail: tail(seen.consoleText, from) });
+    const from = /(BUG: |Oops: |Kernel panic)/;
+    return error('ERR_DMABUF_VM_PANIC', `the guest's kernel panicked: ${panic[1]?.trim()}`, from);
   }
-  if (seen.status !== 0) {
-    const how = seen.signal === null ? `status ${seen.status}` : `signal ${seen.signal}`;
-    return new VmError('ERR_DMABUF_VM_QEMU', `QEMU ended with ${how}: ${seen.qemuErrors.trim()}`, {
-      consoleTail,
-    });
+  if (status !== 0) {
+    const how = signal === null ? `status ${status}` : `signal ${signal}`;
+    return error('ERR_DMABUF_VM_QEMU', `QEMU ended with ${how}: ${qemuErrors.trim()}`);
   }
   if (phase === 'run' || phase === 'ended') {
-    const message = 'the guest powered off before the command had reported its status';
-    return new VmError('ERR_DMABUF_VM_DIED', message, { consoleTail });
+    return error('ERR_DMABUF_VM_DIED', 'the guest powered off before the command had reported its status');
   }
-  return new VmError('ERR_DMABUF_VM_BOOT', 'the guest powered off before it had booted', { consoleTail });
+  return error('ERR_DMABUF_VM_BOOT', 'the guest powered off before it had booted');
 }
+
+/**
+ * What the kernel said that may explain a failure: of a boot the end of its log; once the command runs, what it found wrong,
+ * or what was serious enough for the console.
+ */
+function lastWords(
+  log: KernelLog,
+  phase: Phase,
+  { kernelLog }: GuestOptions,
+  from?: RegExp,
+): { consoleTail: string; hint: string | undefined } {
+  const isBooting = phase === 'starting' || phase === 'up';
+  const consoleTail = isBooting || from !== undefined ? log.tail({ from }) : log.seriousTail();
+  return {
+    consoleTail,
+    hint: kernelLog === undefined ? 'All of it: --kernel-log FILE (kernelLog).' : undefined,
+  };
+}
+
+/** A guest that has not got as far as the command in a time that is enough for any: another boot would be no different. */
+export class HungAtBoot extends VmError {}
 
 function killedForMemory(consoleText: string): Killed[] {
   return [...consoleText.matchAll(/(Memory cgroup out of memory: )?Killed process (\d+) \((.*?)\)/g)].map(
@@ -258,10 +299,4 @@ function killedForMemory(consoleText: string): Killed[] {
       inControlGroup: group !== undefined,
     }),
   );
-}
-
-/** The last lines of the console, or the first ones from a position on. */
-function tail(text: string, from?: number): string {
-  const lines = text.slice(from).replaceAll('\r', '').trimEnd().split('\n');
-  return (from === undefined ? lines.slice(-SHOWN_LINES) : lines.slice(0, SHOWN_LINES)).join('\n');
 }

@@ -78,7 +78,7 @@ export async function testInVm(t: TestContext, options: GuestTestsOptions): Prom
 
   let failure: unknown;
   try {
-    const { exitCode, outOfMemory } = await runWith({
+    const { exitCode, outOfMemory, splats } = await runWith({
       ...settings,
       command: ['/bin/sh', '-c', scriptOf(files, run, mark)],
       stdout: outputs[0].stream,
@@ -88,6 +88,7 @@ export async function testInVm(t: TestContext, options: GuestTestsOptions): Prom
     for (const { name, pid } of outOfMemory) {
       t.diagnostic(`the guest's kernel killed '${name}' (process ${pid}) for want of memory`);
     }
+    for (const { title } of splats) t.diagnostic(`the guest's kernel has found a fault: ${title}`);
     if (exitCode !== 0)
       failure = new Error(`the shell that runs the files ended with ${nameOfStatus(exitCode)}`);
   } catch (error) {

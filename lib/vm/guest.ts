@@ -1,5 +1,5 @@
 /** Numbers of the virtio ports: the `p<n>` in the guest's `/dev/vport<bus>p<n>`. */
-export const PORTS = { stdout: 1, stderr: 2, control: 3, stdin: 4, events: 5 } as const;
+export const PORTS = { stdout: 1, stderr: 2, control: 3, stdin: 4, events: 5, log: 6 } as const;
 
 /** Shell words for the ports' paths; a redirection by itself does not expand patterns. */
 const PORT = {
@@ -8,6 +8,7 @@ const PORT = {
   control: `"$(echo /dev/vport*p${PORTS.control})"`,
   stdin: `"$(echo /dev/vport*p${PORTS.stdin})"`,
   events: `"$(echo /dev/vport*p${PORTS.events})"`,
+  log: `"$(echo /dev/vport*p${PORTS.log})"`,
 } as const;
 
 /** Modules the guest cannot start without, where the kernel has not got them built in. */
@@ -52,9 +53,9 @@ while read -r module; do
   message=$(insmod "/modules/$module.ko" 2>&1) || problem="\${problem:-module $module did not load: $message}"
 done </modules/list
 
-# The ports appear a moment after the driver has started.
+# The ports appear a moment after the driver has started, one after the other.
 tries=0
-while [ ! -c ${PORT.control} ]; do
+while [ ! -c ${PORT.control} ] || [ ! -c ${PORT.log} ]; do
   tries=$((tries + 1))
   [ $tries -lt 1000 ] || fail KERNEL "the kernel shows no virtio ports (CONFIG_VIRTIO_CONSOLE, CONFIG_VIRTIO_PCI) $problem"
   sleep 0.01
@@ -62,6 +63,13 @@ done
 exec 3<>${PORT.control}
 reporting=yes
 echo up >&3
+if [ -c /dev/kmsg ]; then
+  # From the beginning of the boot on, and never ended for want of memory.
+  cat /dev/kmsg >${PORT.log} 3>&- &
+  export log=$!
+  echo -1000 >/proc/$log/oom_score_adj
+  echo log >&3
+fi
 [ -z "$problem" ] || fail MODULE "$problem"
 
 mkdir -p /host /rw /new
@@ -172,12 +180,17 @@ while [ -n "$ended" ]; do
   ended=
   for process in /proc/[0-9]*; do
     process=\${process#/proc/}
-    case " 1 $watcher $relays " in *" $process "*) continue ;; esac
+    case " 1 $watcher $relays $log " in *" $process "*) continue ;; esac
     # kernel threads and processes that have ended already have no program file
     if [ -e /proc/$process/exe ]; then kill -9 $process && ended=yes; fi
   done 2>/dev/null
 done
 wait $relays
+# The log is read to this line. Who reads it may have been too slow for it, which ends it: it is read once more then.
+if [ -n "$log" ]; then
+  [ -e /proc/$log/exe ] || cat /dev/kmsg >${PORT.log} &
+  echo ${quote(`<6>${logMark(endMark)}`)} >/dev/kmsg
+fi
 ${outputs.map((name) => `echo -n ${quote(endMark)} >${PORT[name]}`).join('\n')}
 # The host ends the guest when it has read all of this.
 echo "exit $status" >&3
@@ -218,6 +231,11 @@ mount -t 9p -o trans=virtio,version=9p2000.L,cache=none,msize=512000 output ${qu
   fail KERNEL "mounting the output folder over 9p failed (CONFIG_9P_FS, CONFIG_NET_9P_VIRTIO)"
 chmod 755 ${quote(path)}
 `;
+}
+
+/** The last line of the kernel's log: the end mark without what the kernel would escape. */
+export function logMark(endMark: string): string {
+  return endMark.replace(/[^\w -]/g, '');
 }
 
 /** Quotes a word for the shell. */

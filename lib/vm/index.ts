@@ -11,6 +11,7 @@
 export { VmError, type VmErrorCode } from './errors.js';
 export type { Killed } from './guest-process.js';
 export { type GuestTestsOptions, testInVm } from './guest-tests.js';
+export type { Splat } from './kernel-log.js';
 export { type KernelRun, type KernelsOptions, runOnKernels } from './kernel-runs.js';
 export type { Accelerator, VmOptions } from './options.js';
 export { runInVm, type VmResult } from './run.js';

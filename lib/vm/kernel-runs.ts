@@ -5,13 +5,14 @@ import { finished } from 'node:stream/promises';
 import { readOptions } from '../check.js';
 import { VmError } from './errors.js';
 import { abortedError, type Killed } from './guest-process.js';
+import type { Splat } from './kernel-log.js';
 import { resolveOptions, VM_OPTIONS, type VmOptions, type VmSettings, whole, wrong } from './options.js';
 import { prefixedLines } from './prefixed.js';
 import { runWith } from './run.js';
 
 /** What to run, and on which kernels. */
 export interface KernelsOptions
-  extends Omit<VmOptions, 'kernel' | 'modulesDir' | 'console' | 'stdin' | 'terminal'> {
+  extends Omit<VmOptions, 'kernel' | 'modulesDir' | 'console' | 'kernelLog' | 'stdin' | 'terminal'> {
   /** The kernels, as `kernel` of `VmOptions` names one; each once. */
   kernels: readonly string[];
   /** How many guests run at a time; as many as this machine has CPUs by default. */
@@ -28,6 +29,8 @@ export interface KernelRun {
   exitCode: number | undefined;
   /** What the guest's kernel killed for want of memory. */
   outOfMemory: readonly Killed[];
+  /** What the guest's kernel has found wrong with itself; of a failure the error tells. */
+  splats: readonly Splat[];
   /** Why there is no exit status. */
   error: VmError | undefined;
   /** How long the guest took in milliseconds, boot included, without what was fetched before. */
@@ -106,22 +109,25 @@ async function runOne(settings: VmSettings, width: number): Promise<KernelRun> {
   const progress = (message: string): void => settings.progress(`${kernel}: ${message}`);
   let started = performance.now();
   let release: string | undefined;
-  const row = (rest: Pick<KernelRun, 'exitCode' | 'outOfMemory' | 'error'>): KernelRun => ({
+  const row = (rest: Pick<KernelRun, 'exitCode' | 'outOfMemory' | 'splats' | 'error'>): KernelRun => ({
     kernel,
     release,
     ...rest,
     duration: performance.now() - started,
   });
   try {
-    const { exitCode, outOfMemory } = await runWith({ ...settings, stdout, stderr, progress }, (found) => {
-      release = found;
-      started = performance.now();
-    });
-    return row({ exitCode, outOfMemory, error: undefined });
+    const { exitCode, outOfMemory, splats } = await runWith(
+      { ...settings, stdout, stderr, progress },
+      (found) => {
+        release = found;
+        started = performance.now();
+      },
+    );
+    return row({ exitCode, outOfMemory, splats, error: undefined });
   } catch (error) {
     if (!(error instanceof VmError) || ENDING_ALL.includes(error.code)) throw error;
     progress(error.message);
-    return row({ exitCode: undefined, outOfMemory: [], error });
+    return row({ exitCode: undefined, outOfMemory: [], splats: [], error });
   } finally {
     await Promise.all([stdout, stderr].map(endOf));
   }
@@ -149,4 +155,4 @@ function readKernelsOptions(given: KernelsOptions): Omit<KernelsOptions, 'jobs'>
   };
 }
 
-const NOT_OF_SEVERAL = ['kernel', 'modulesDir', 'console', 'stdin', 'terminal'];
+const NOT_OF_SEVERAL = ['kernel', 'modulesDir', 'console', 'kernelLog', 'stdin', 'terminal'];

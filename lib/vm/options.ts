@@ -71,6 +71,11 @@ export interface VmOptions {
   stderr?: Writable;
   /** Receives the kernel's console as it is written; by default only its last lines are kept, for errors. */
   console?: Writable;
+  /**
+   * Receives the kernel's log as it is written, line by line, as `dmesg` prints it: all of it, which the console has not. By
+   * default it is kept in memory, for errors, and with `output` also in the folder, as `kernel.log`.
+   */
+  kernelLog?: Writable;
   /** Is told, in short sentences, what is being done. By default nobody is. */
   progress?: (message: string) => void;
   /** Ends the guest when it fires; the promise is then rejected with `ERR_DMABUF_VM_ABORTED`. */
@@ -100,6 +105,7 @@ export interface VmSettings {
   /** A third output, the command's descriptor 3; nobody but this package has one. */
   events: Writable | undefined;
   console: Writable | undefined;
+  kernelLog: Writable | undefined;
   progress: (message: string) => void;
   signal: AbortSignal | undefined;
 }
@@ -142,6 +148,7 @@ const kinds: Readonly<Record<keyof VmOptions, Kind>> = {
   stdout: stream,
   stderr: stream,
   console: stream,
+  kernelLog: stream,
   progress: ofType('function', 'a function'),
   signal: withMethod('addEventListener', 'an AbortSignal'),
 };
@@ -206,6 +213,7 @@ export function resolveOptions(given: VmOptions): VmSettings {
     stderr: options.stderr ?? process.stderr,
     events: undefined,
     console: options.console,
+    kernelLog: options.kernelLog,
     progress: options.progress ?? (() => {}),
     signal: options.signal,
   };

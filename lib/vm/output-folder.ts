@@ -1,6 +1,8 @@
 import {
   chmodSync,
+  createWriteStream,
   type Dirent,
+  existsSync,
   lstatSync,
   mkdirSync,
   mkdtempSync,
@@ -14,6 +16,8 @@ import {
   symlinkSync,
 } from 'node:fs';
 import { join, resolve } from 'node:path';
+import type { Writable } from 'node:stream';
+import { finished } from 'node:stream/promises';
 import { escapeName } from '../escape.js';
 import { makeFolders } from './cache-folder.js';
 import { VmError } from './errors.js';
@@ -22,6 +26,8 @@ import { VmError } from './errors.js';
 export interface OutputFolder {
   /** Where the guest's files lie until it has ended: QEMU writes there, in its own way (see {@link collect}). */
   share: string;
+  /** A file for the kernel's log, which comes along. */
+  kernelLog: string;
   /**
    * Moves the files to where they belong, once QEMU has ended.
    *
@@ -30,8 +36,9 @@ export interface OutputFolder {
   collect(progress: (message: string) => void): void;
 }
 
-/** The start of the name of the folder in DIR that QEMU writes to. */
-const SHARE = '.dmabuf-vm-';
+/** The start of the name of a folder in the target: what is on the way. */
+const ON_THE_WAY = '.dmabuf-vm-';
+const KERNEL_LOG = 'kernel.log';
 
 /** What a full file system has left. */
 const NEARLY_NOTHING = 64 * 1024;
@@ -43,18 +50,23 @@ const NEARLY_NOTHING = 64 * 1024;
 export async function withOutput<T>(
   settings: {
     output: { target: string } | undefined;
+    kernelLog: Writable | undefined;
     cwd: string;
     progress: (message: string) => void;
   },
-  run: (share: string | undefined) => Promise<T>,
+  run: (given: { share: string | undefined; kernelLog: Writable | undefined }) => Promise<T>,
 ): Promise<T> {
   const { output, cwd, progress } = settings;
-  if (output === undefined) return run(undefined);
+  if (output === undefined) return run({ share: undefined, kernelLog: settings.kernelLog });
   const folder = openOutput(output.target, cwd);
+  const own = settings.kernelLog === undefined ? createWriteStream(folder.kernelLog) : undefined;
+  own?.on('error', () => {}); // who writes to it tells of it
   let result: T;
   try {
-    result = await run(folder.share);
+    result = await run({ share: folder.share, kernelLog: settings.kernelLog ?? own });
+    await closed(own);
   } catch (error) {
+    await closed(own);
     try {
       folder.collect(progress);
     } catch (second) {
@@ -75,8 +87,11 @@ export function openOutput(path: string, cwd: string): OutputFolder {
   try {
     makeFolders(target);
     refuseToHide(target, cwd);
-    const share = mkdtempSync(join(target, SHARE));
-    return { share, collect: (progress) => collect(share, target, progress) };
+    const folder = mkdtempSync(join(target, ON_THE_WAY));
+    const share = join(folder, 'files');
+    mkdirSync(share);
+    const kernelLog = join(folder, KERNEL_LOG);
+    return { share, kernelLog, collect: (progress) => collect(folder, share, target, progress) };
   } catch (cause) {
     if (cause instanceof VmError) throw cause;
     const reason = (cause as Error).message;
@@ -124,10 +139,14 @@ interface Move {
   problems: string[];
 }
 
-function collect(share: string, target: string, progress: (message: string) => void): void {
+function collect(folder: string, share: string, target: string, progress: (message: string) => void): void {
   const full = isFull(target);
   const move: Move = { files: 0, leftOut: [], problems: [] };
+  const hasOwnLog = lstatSync(join(share, KERNEL_LOG), { throwIfNoEntry: false }) !== undefined;
   attempt(move, target, () => moveAll(Buffer.from(share), Buffer.from(target), move));
+  if (hasOwnLog)
+    progress(`the command has written a ${KERNEL_LOG} of its own: that of its kernel is not kept`);
+  else attempt(move, join(target, KERNEL_LOG), () => moveLog(folder, target));
   if (full) progress(`the file system of ${target} is full: what the command wrote there may be cut off`);
   if (move.leftOut.length > 0) {
     progress(`only files, folders and links within the folder come back; left out: ${some(move.leftOut)}`);
@@ -136,9 +155,21 @@ function collect(share: string, target: string, progress: (message: string) => v
     const message = `not all that the command wrote could be moved to ${target}; the rest is in ${share}: `;
     throw new VmError('ERR_DMABUF_VM_STORAGE', message + some(move.problems));
   }
-  attempt(move, share, () => rmSync(share, { recursive: true, force: true }));
+  attempt(move, folder, () => rmSync(folder, { recursive: true, force: true }));
   if (move.problems.length > 0) progress(`a folder could not be removed: ${some(move.problems)}`);
   progress(`${move.files} ${move.files === 1 ? 'file' : 'files'} came to ${target}`);
+}
+
+/** There is none where the caller has it written to another place. */
+function moveLog(folder: string, target: string): void {
+  const log = join(folder, KERNEL_LOG);
+  if (existsSync(log)) renameSync(log, join(target, KERNEL_LOG));
+}
+
+async function closed(stream: Writable | undefined): Promise<void> {
+  if (stream === undefined) return;
+  stream.end();
+  await finished(stream).catch(() => {});
 }
 
 function moveAll(from: Buffer, to: Buffer, move: Move): void {

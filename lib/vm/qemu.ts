@@ -11,17 +11,12 @@ export interface Machine {
   /** MiB */
   memory: number;
   kernelArguments: readonly string[];
+  /** Whether the kernel prints everything on the console, and not only what is serious. */
+  verbose?: boolean;
   /** The folder of this machine's that the guest writes to. */
   share: string | undefined;
   /** QEMU's own numbers of the connected sockets that carry the guest's output. */
-  sockets: {
-    console: number;
-    stdout: number;
-    stderr: number;
-    control: number;
-    stdin: number;
-    events: number;
-  };
+  sockets: Record<'console' | keyof typeof PORTS, number>;
 }
 
 /** QEMU's program for this machine's architecture. */
@@ -47,8 +42,12 @@ export function qemuArguments(machine: Machine): string[] {
     ...port('control'),
     ...port('stdin'),
     ...port('events'),
+    ...port('log'),
     ...['-kernel', machine.kernelImage, '-initrd', machine.initramfs],
-    ...['-append', [KERNEL_ARGUMENTS, ...machine.kernelArguments].join(' ')],
+    ...[
+      '-append',
+      [KERNEL_ARGUMENTS, machine.verbose ? 'loglevel=7' : 'quiet', ...machine.kernelArguments].join(' '),
+    ],
   ];
 }
 
@@ -63,7 +62,7 @@ function outputShare(folder: string): string {
  * `no_timer_check`: on a busy host, the check at boot takes the emulated timer for broken, and panics.
  * `tsc=nowatchdog`: on a busy host, the kernel finds its clock unstable and patches its code: QEMU 7.2 crashes it then.
  */
-const KERNEL_ARGUMENTS = 'console=ttyS0 panic=-1 oops=panic no_timer_check tsc=nowatchdog quiet';
+const KERNEL_ARGUMENTS = 'console=ttyS0 panic=-1 oops=panic no_timer_check tsc=nowatchdog';
 
 function processor({ accel, icount }: Machine): string[] {
   if (icount) return ['-accel', 'tcg,thread=single', '-cpu', 'max', '-icount', 'shift=0,sleep=off'];

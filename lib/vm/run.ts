@@ -6,9 +6,10 @@ import { withBuiltModules } from './built-modules.js';
 import { cacheFolder, usingCache } from './cache-folder.js';
 import { VmError, type VmErrorCode } from './errors.js';
 import { BOOT_MODULES } from './guest.js';
-import { abortedError, type GuestResult, type Killed, runGuest } from './guest-process.js';
+import { abortedError, type GuestResult, HungAtBoot, type Killed, runGuest } from './guest-process.js';
 import { makeInitramfs } from './initramfs.js';
 import { type InputSource, pipedInput } from './input.js';
+import type { Splat } from './kernel-log.js';
 import { findKernel, type Kernel } from './kernels.js';
 import { indexModules, type KernelModule, readModule, resolveModules } from './modules.js';
 import { resolveOptions, type VmOptions, type VmSettings } from './options.js';
@@ -28,6 +29,8 @@ export interface VmResult {
    * itself perhaps among them; empty when all went well.
    */
   outOfMemory: readonly Killed[];
+  /** What the guest's kernel has found wrong with itself from its boot on: warnings, bugs, reports of its checkers. */
+  splats: readonly Splat[];
 }
 
 /**
@@ -54,7 +57,9 @@ export async function runWith(
   onKernel: (release: string) => void = () => {},
 ): Promise<VmResult> {
   try {
-    return await withOutput(settings, (share) => provideAndRun(settings, onKernel, share));
+    return await withOutput(settings, ({ share, kernelLog }) =>
+      provideAndRun({ ...settings, kernelLog }, onKernel, share),
+    );
   } catch (error) {
     // whatever was being done when the caller gave up has failed for that reason
     if (settings.signal?.aborted) throw abortedError();
@@ -75,6 +80,8 @@ async function provideAndRun(
   const scriptProgram = findScript(settings);
   let started = false;
   const endMark = `\x1edmabuf-vm ${randomUUID()}`;
+  // The first attempt is quiet, which is faster.
+  let verbose = false;
   const boot = (accel: 'tcg' | 'kvm', job: VmSettings): Promise<GuestResult> =>
     runGuest({
       ...job,
@@ -84,7 +91,7 @@ async function provideAndRun(
       onStart: () => {
         started = job === settings;
       },
-      machine: { ...job, accel, kernelImage: kernel.image, share: job.output && share },
+      machine: { ...job, accel, verbose, kernelImage: kernel.image, share: job.output && share },
       initramfs: makeInitramfs(tools.busybox, modules, {
         ...job,
         input: job.terminal ? 'terminal' : job.stdin === undefined ? 'nothing' : 'pipe',
@@ -107,7 +114,8 @@ async function provideAndRun(
         memory.write(false);
         settings.progress('the guest did not boot with KVM: emulating');
         accel = 'tcg';
-      } else if (attempt < BOOT_ATTEMPTS && CRASHED_AT_BOOT.includes(error.code)) {
+      } else if (attempt < BOOT_ATTEMPTS && crashedAtBoot(error)) {
+        verbose = true;
         settings.progress('the guest crashed while booting: trying again');
       } else throw error;
     }
@@ -120,6 +128,10 @@ async function provideAndRun(
  */
 const BOOT_ATTEMPTS = 3;
 const CRASHED_AT_BOOT: readonly VmErrorCode[] = ['ERR_DMABUF_VM_BOOT', 'ERR_DMABUF_VM_PANIC'];
+
+function crashedAtBoot(error: VmError): boolean {
+  return CRASHED_AT_BOOT.includes(error.code) && !(error instanceof HungAtBoot);
+}
 
 async function guestModules(kernel: Kernel, settings: VmSettings, busybox: string): Promise<KernelModule[]> {
   const wanted = settings.modules;
@@ -159,6 +171,7 @@ function trialJob(settings: VmSettings): VmSettings {
     events: undefined,
     terminal: false,
     output: undefined,
+    kernelLog: undefined,
     stdout: nowhere,
     stderr: nowhere,
   };

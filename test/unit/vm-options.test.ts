@@ -78,7 +78,7 @@ describe('qemuArguments', () => {
     memory: 4096,
     kernelArguments: ['cma=64M'],
     share: undefined,
-    sockets: { console: 3, stdout: 4, stderr: 5, control: 6, stdin: 8, events: 9 },
+    sockets: { console: 3, stdout: 4, stderr: 5, control: 6, stdin: 8, events: 9, log: 10 },
   };
   const line = (changes: Partial<Machine>): string => qemuArguments({ ...machine, ...changes }).join(' ');
 

@@ -1,0 +1,56 @@
+import assert from 'node:assert/strict';
+import { spawnSync } from 'node:child_process';
+import { mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { after, describe, it } from 'node:test';
+import { packageRoot } from '../support/programs.js';
+import { capture } from './capture.js';
+
+const base = mkdtempSync(join(tmpdir(), 'dmabuf-kernel-log-'));
+after(() => rmSync(base, { recursive: true }));
+
+/** A value that the kernel refuses with a WARN_ON(), before its console knows more than what is serious. */
+const warned = 'rcutree.rcu_fanout_leaf=1';
+
+describe("the log of a guest's kernel", () => {
+  it('comes whole into a file, and a fault in it is told and makes a success a failure when that is asked for', () => {
+    const file = join(base, 'log');
+    const args = ['vm', '--append', warned, '--kernel-log', file, '--fail-on-splat', '--'];
+    const main = join(packageRoot, 'dist/package/cli.js');
+    const command = ['sh', '-c', 'echo "<6>a line of its own" >/dev/kmsg'];
+    const { status, stderr } = spawnSync(process.execPath, [main, ...args, ...command], { encoding: 'utf8' });
+    assert.match(stderr, /^dmabuf vm: the guest's kernel has found a fault: WARNING: .*rcu_init_geometry/m);
+    assert.equal(status, 125);
+    const lines = readFileSync(file, 'utf8').split('\n');
+    assert.match(lines[0] ?? '', /^\[ {4}0\.000000\] Linux version /);
+    assert.ok(lines.some((line) => /WARNING: .*rcu_init_geometry/.test(line)));
+    assert.ok(lines.some((line) => /^\[ +\d+\.\d{6}\] a line of its own$/.test(line)));
+  });
+
+  it('leaves the status as it is, and is in the output folder, when nothing else is asked for', async () => {
+    const output = join(base, 'output');
+    const { exitCode, splats } = await capture({
+      command: ['true'],
+      kernel: 'stable',
+      kernelArguments: [warned],
+      output,
+    });
+    assert.equal(exitCode, 0);
+    assert.equal(splats.length, 1);
+    assert.match(splats[0]?.title ?? '', /^WARNING: .*rcu_init_geometry/);
+    assert.match(splats[0]?.text ?? '', /\n.*Call Trace:\n/);
+    assert.deepEqual(readdirSync(output), ['kernel.log']);
+    assert.match(readFileSync(join(output, 'kernel.log'), 'utf8'), /WARNING: .*rcu_init_geometry/);
+  });
+
+  it('has the panic that nobody could read from it any more', async () => {
+    const output = join(base, 'panicked');
+    const run = capture({ command: ['sh', '-c', 'echo c > /proc/sysrq-trigger'], kernel: 'stable', output });
+    await assert.rejects(run, { code: 'ERR_DMABUF_VM_PANIC' });
+    assert.match(
+      readFileSync(join(output, 'kernel.log'), 'utf8'),
+      /^\[ {4}0\.000000\] Linux version .*Kernel panic - not syncing: sysrq triggered crash\n/s,
+    );
+  });
+});
