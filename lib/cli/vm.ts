@@ -37,6 +37,10 @@ interface Flags {
   shell?: boolean;
   env?: Record<string, string | undefined>;
   output?: string;
+  network?: boolean;
+  device?: string[];
+  machine?: string[];
+  screendump?: string;
   kernelLog?: string;
   failOnSplat?: boolean;
 }
@@ -78,6 +82,14 @@ export function vmCommand(): Command {
       variable,
     )
     .option('--output <folder>', 'what the command writes there comes back, however it ends')
+    .option('--network', "QEMU's network, which reaches what this machine reaches; else there is none")
+    .option('--device <device>', "a device to add, as QEMU's -device takes it; repeatable", several)
+    .option(
+      '--machine <type>',
+      "type and properties of the machine, as QEMU's -machine takes them; repeatable",
+      several,
+    )
+    .option('--screendump <file>', 'a picture of the display (--device) when the command ends')
     .option('--kernel-log <file>', "all of the kernel's log (in the folder of --output: kernel.log)")
     .option(
       '--fail-on-splat',
@@ -92,7 +104,7 @@ export function vmCommand(): Command {
 }
 
 async function runCommand(words: string[], flags: Flags, self: Command): Promise<void> {
-  const { append, kernel, jobs, shell = false, kernelLog, failOnSplat = false, ...options } = flags;
+  const { append, kernel, jobs, shell = false, kernelLog, failOnSplat = false, device, ...options } = flags;
   if (words.length === 0 && !shell) {
     self.error("error: missing required argument 'command'", { code: 'commander.missingArgument' });
   }
@@ -110,6 +122,7 @@ async function runCommand(words: string[], flags: Flags, self: Command): Promise
     const common = {
       ...options,
       command,
+      ...(device === undefined ? {} : { devices: device }),
       ...(append === undefined ? {} : { kernelArguments: append.split(/\s+/) }),
       progress: say,
       signal: controller.signal,
@@ -124,6 +137,12 @@ async function runCommand(words: string[], flags: Flags, self: Command): Promise
       }
       if (shell)
         throw new VmError('ERR_DMABUF_VM_OPTION', '--shell takes one kernel, and --kernel names several');
+      if (options.screendump !== undefined) {
+        throw new VmError(
+          'ERR_DMABUF_VM_OPTION',
+          '--screendump takes one kernel, and --kernel names several',
+        );
+      }
       if (kernelLog !== undefined) {
         throw new VmError(
           'ERR_DMABUF_VM_OPTION',
@@ -205,6 +224,11 @@ function exitStatus(error: VmError, received: NodeJS.Signals | undefined): numbe
 /** The status of a run: the command's, or that of the failure. */
 export function statusOf({ exitCode, error }: Pick<KernelRun, 'exitCode' | 'error'>): number {
   return exitCode ?? (error?.code === 'ERR_DMABUF_VM_TIMEOUT' ? EXIT_TIMEOUT : EXIT_RUNNER_FAILED);
+}
+
+/** Adds a word to those that were given before it. */
+function several(word: string, before: string[] = []): string[] {
+  return [...before, word];
 }
 
 /** Adds a variable to those that were given before it. */

@@ -10,11 +10,12 @@ import type { InputSource } from './input.js';
 import { KernelLog, type Splat } from './kernel-log.js';
 import { type Forwarded, forward } from './output.js';
 import { type Machine, qemuArguments } from './qemu.js';
+import { Screendump } from './screendump.js';
 
 /** Where QEMU finds its ends of the sockets, and the initramfs: the order of `stdio` below. */
 const SOCKETS = {
   ...{ console: 3, stdout: 4, stderr: 5, control: 6, stdin: 8, events: 9 },
-  ...{ log: 10 },
+  ...{ log: 10, monitor: 11 },
 } as const;
 const INITRAMFS_FD = 7;
 
@@ -45,6 +46,8 @@ export interface GuestOptions {
   /** What the command reads; nothing when there is none. */
   input: InputSource | undefined;
   console: Writable | undefined;
+  /** A file for pictures of the display. */
+  screendump: string | undefined;
   /** Receives the kernel's log. */
   kernelLog: Writable | undefined;
   progress: (message: string) => void;
@@ -131,6 +134,13 @@ export function runGuest(options: GuestOptions): Promise<GuestResult> {
       options.console?.write(chunk);
     });
     stream(SOCKETS.log).on('data', (chunk: Buffer) => log.addRecords(chunk));
+    const tell = (line: string): void => {
+      stream(SOCKETS.control).write(`${line}\n`);
+    };
+    const pictures =
+      options.screendump === undefined
+        ? undefined
+        : new Screendump(options.screendump, stream(SOCKETS.monitor), { tell, fail: end });
     let controlText = '';
     stream(SOCKETS.control).on('data', (chunk: Buffer) => {
       controlText += chunk.toString();
@@ -144,10 +154,11 @@ export function runGuest(options: GuestOptions): Promise<GuestResult> {
           options.onStart?.();
           options.input?.attach({
             stdin: stream(SOCKETS.stdin),
-            tell: (line) => stream(SOCKETS.control).write(`${line}\n`),
+            tell,
             fail: end,
           });
         }
+        if (word === 'picture') void pictures?.answer(rest);
         if (word === 'log') logged = log.ended;
         if (word === 'fail') {
           const [what, ...message] = rest.split(' ');
@@ -180,7 +191,7 @@ export function runGuest(options: GuestOptions): Promise<GuestResult> {
     ];
 
     // QEMU may be gone before it has read what was meant for it.
-    for (const fd of [SOCKETS.stdin, SOCKETS.control]) stream(fd).on('error', () => {});
+    for (const fd of [SOCKETS.stdin, SOCKETS.control, SOCKETS.monitor]) stream(fd).on('error', () => {});
     const finish = (): void => {
       clearTimeout(timer);
       clearTimeout(bootTimer);
@@ -188,11 +199,13 @@ export function runGuest(options: GuestOptions): Promise<GuestResult> {
     };
     child.on('error', (error) => {
       finish();
+      pictures?.close();
       reject(new VmError('ERR_DMABUF_VM_TOOL', `${options.qemu} cannot be started`, { cause: error }));
     });
     // 'close' comes after the end of every stream, so nothing the guest has written is still to come
     child.on('close', (status, signal) => {
       finish();
+      pictures?.close();
       const shown = Promise.all([...outputs.map(({ flushed }) => flushed()), log.close()]);
       void shown
         .then(() => options.input?.detach(isComplete))
@@ -214,11 +227,15 @@ function start({ qemu, endWithParent, machine, initramfs }: GuestOptions): Retur
     return spawn(words[0] as string, words.slice(1), {
       // a process group of its own: Ctrl-C is for the runner, which ends QEMU in order
       detached: true,
-      stdio: ['ignore', 'ignore', 'pipe', 'pipe', 'pipe', 'pipe', 'pipe', file, 'pipe', 'pipe', 'pipe'],
+      stdio: ['ignore', 'ignore', ...pipes(5), file, ...pipes(4)],
     });
   } finally {
     closeSync(file);
   }
+}
+
+function pipes(count: number): 'pipe'[] {
+  return Array.from({ length: count }, () => 'pipe' as const);
 }
 
 /** A temporary file that has lost its name already, so that nothing is left however this process ends. */
@@ -261,6 +278,11 @@ function unexpectedEnd(
     return error('ERR_DMABUF_VM_PANIC', `the guest's kernel panicked: ${panic[1]?.trim()}`, from);
   }
   if (status !== 0) {
+    const { devices, machine } = options.machine;
+    if (phase === 'starting' && (devices.length > 0 || machine.length > 0)) {
+      const message = `QEMU refuses what devices (--device) or machine (--machine) ask for: ${qemuErrors.trim()}`;
+      return new VmError('ERR_DMABUF_VM_OPTION', message);
+    }
     const how = signal === null ? `status ${status}` : `signal ${signal}`;
     return error('ERR_DMABUF_VM_QEMU', `QEMU ended with ${how}: ${qemuErrors.trim()}`);
   }

@@ -22,7 +22,7 @@ export const BOOT_MODULES: readonly string[] = [
 
 /** Busybox commands the two scripts use. */
 export const APPLETS: readonly string[] =
-  'cat chmod cp hostname insmod ip ln mkdir mkfifo mount mv poweroff setsid sh sleep stty switch_root tty'.split(
+  'cat chmod cp hostname insmod ip ln mkdir mkfifo mount mv poweroff rm setsid sh sleep stty switch_root tty'.split(
     ' ',
   );
 
@@ -91,6 +91,9 @@ cp -a /bin /*.sh /new${TOOLS}
 exec switch_root /new ${TOOLS}/bin/sh ${TOOLS}/command.sh
 `;
 
+/** The program by which the command has a picture taken. */
+export const SCREENDUMP_PROGRAM: string = `${TOOLS}/screendump`;
+
 /** What the command reads: nothing, what the host passes on, or what is typed. */
 export type GuestInput = 'nothing' | 'pipe' | 'terminal';
 
@@ -108,6 +111,9 @@ export interface GuestCommand {
   endMark: string;
   /** The folder whose files are written on the host. */
   output: { path: string } | undefined;
+  network: boolean;
+  /** Where pictures of the display go, if anywhere. */
+  screendump: string | undefined;
 }
 
 /**
@@ -118,7 +124,7 @@ const PASS_INPUT_ON = `{ cat ${PORT.stdin} & } | `;
 
 /** The script that runs as process 1 in the final root: starts the command, passes on its output and status. */
 export function commandScript(job: GuestCommand): string {
-  const { cwd, env, endMark, input, hasEvents, output } = job;
+  const { cwd, env, endMark, input, hasEvents, network, output, screendump } = job;
   const outputs = hasEvents ? (['stdout', 'stderr', 'events'] as const) : (['stdout', 'stderr'] as const);
   const runtimeFolder = env.XDG_RUNTIME_DIR?.startsWith('/run/') ? env.XDG_RUNTIME_DIR : undefined;
   return `PATH=${TOOLS}/bin
@@ -127,13 +133,18 @@ tools=${TOOLS}
 fail() { echo "fail $*" >&3; wait $watcher; }
 
 # Nobody but the host's own death ends the control port: power off then, so that no guest is left behind.
-# Whoever resizes the host's terminal is told of here.
+# Whoever resizes the host's terminal is told of here, and whoever has asked for a picture.
 (
-  while read -r word size; do
-    [ "$word" = size ] || continue
-    echo "$size" >$tools/size.new
-    mv $tools/size.new $tools/size
-    [ ! -e $tools/terminal ] || stty -F "$(cat $tools/terminal)" $size
+  while read -r word size rest; do
+    case $word in
+      size)
+        size="$size $rest"
+        echo "$size" >$tools/size.new
+        mv $tools/size.new $tools/size
+        [ ! -e $tools/terminal ] || stty -F "$(cat $tools/terminal)" $size
+        ;;
+      picture) echo "$rest" >$tools/picture.$size & ;;
+    esac
   done <&3
   poweroff -f
 ) &
@@ -164,7 +175,7 @@ ${outputs.map((name) => `mkfifo -m 600 $tools/${name}\ncat $tools/${name} >${POR
 # the folder of the user's session is expected to exist, and /run is empty here
 ${runtimeFolder === undefined ? '' : `mkdir -p -m 700 ${quote(runtimeFolder)}`}
 
-${output === undefined ? '' : mountOutput(output.path)}
+${output === undefined ? '' : mountOutput(output.path)}${network ? NETWORK : ''}${screendump === undefined ? '' : PICTURES}
 cd ${quote(cwd)} 2>/dev/null || fail OPTION ${quote(`the folder ${cwd} does not exist in the guest`)}
 echo run >&3
 ${input === 'nothing' ? '' : PASS_INPUT_ON}(
@@ -173,7 +184,7 @@ ${input === 'nothing' ? '' : PASS_INPUT_ON}(
   exec setsid ${input === 'terminal' ? onTerminal(job) : inEnvironment(job)}
 )
 status=$?
-
+${screendump === undefined ? '' : LAST_PICTURE}
 # The pipes end when the last process that holds them ends, so end what the command left running.
 ended=yes
 while [ -n "$ended" ]; do
@@ -232,6 +243,38 @@ mount -t 9p -o trans=virtio,version=9p2000.L,cache=none,msize=512000 output ${qu
 chmod 755 ${quote(path)}
 `;
 }
+
+/** What QEMU's user networking expects of its guest. */
+const NETWORK = `card=
+for folder in /sys/class/net/*; do [ ! -e $folder/device ] || card=\${folder##*/}; done
+[ -n "$card" ] || fail MODULE "the kernel shows no network card, which network (--network) needs (CONFIG_VIRTIO_NET)"
+ip link set $card up
+ip addr add 10.0.2.15/24 dev $card && ip route add default via 10.0.2.2 ||
+  fail MODULE "the network (--network) could not be set up (CONFIG_INET)"
+# It may be a link into /run, which is empty here.
+rm -f /etc/resolv.conf
+echo nameserver 10.0.2.3 >/etc/resolv.conf
+`;
+
+/** A program that asks for a picture, and waits until it is taken. */
+const PICTURES = `cat >$tools/screendump <<'END'
+#!${TOOLS}/bin/sh
+PATH=${TOOLS}/bin
+cd ${TOOLS} && mkfifo -m 600 picture.$$ || exit
+echo $$ >pictures
+read -r answer <picture.$$
+rm picture.$$
+[ "$answer" = taken ] || { echo "screendump: $answer" >&2; exit 1; }
+END
+chmod 755 $tools/screendump
+mkfifo -m 600 $tools/pictures
+( exec 4<>$tools/pictures; while read -r name <&4; do echo "picture $name" >&3; done ) &
+`;
+
+const LAST_PICTURE = `mkfifo $tools/picture.end
+echo "picture end" >&3
+read -r answer <$tools/picture.end
+`;
 
 /** The last line of the kernel's log: the end mark without what the kernel would escape. */
 export function logMark(endMark: string): string {

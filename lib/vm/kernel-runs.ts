@@ -12,7 +12,10 @@ import { runWith } from './run.js';
 
 /** What to run, and on which kernels. */
 export interface KernelsOptions
-  extends Omit<VmOptions, 'kernel' | 'modulesDir' | 'console' | 'kernelLog' | 'stdin' | 'terminal'> {
+  extends Omit<
+    VmOptions,
+    'kernel' | 'modulesDir' | 'console' | 'kernelLog' | 'screendump' | 'stdin' | 'terminal'
+  > {
   /** The kernels, as `kernel` of `VmOptions` names one; each once. */
   kernels: readonly string[];
   /** How many guests run at a time; as many as this machine has CPUs by default. */
@@ -155,4 +158,4 @@ function readKernelsOptions(given: KernelsOptions): Omit<KernelsOptions, 'jobs'>
   };
 }
 
-const NOT_OF_SEVERAL = ['kernel', 'modulesDir', 'console', 'kernelLog', 'stdin', 'terminal'];
+const NOT_OF_SEVERAL = ['kernel', 'modulesDir', 'console', 'kernelLog', 'screendump', 'stdin', 'terminal'];

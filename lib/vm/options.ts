@@ -4,6 +4,9 @@ import { inspect } from 'node:util';
 import { readOptions } from '../check.js';
 import { guestEnvironment } from './environment.js';
 import { VmError } from './errors.js';
+import { SCREENDUMP_PROGRAM } from './guest.js';
+import { QEMU } from './qemu.js';
+import { checkScreendump } from './screendump.js';
 
 /** How QEMU executes the guest's instructions: `'kvm'` by the CPU, `'tcg'` by emulation. */
 export type Accelerator = 'auto' | 'tcg' | 'kvm';
@@ -65,6 +68,20 @@ export interface VmOptions {
    * what else is in it stays. Relative paths start from the caller's own folder.
    */
   output?: string;
+  /**
+   * Gives the guest a network besides its loopback interface: QEMU's, which reaches what this machine reaches over TCP and
+   * UDP, this machine itself as 10.0.2.2, and which nobody reaches from outside.
+   */
+  network?: boolean;
+  /** Devices of QEMU's to add, as its `-device` takes them, e.g. `['virtio-gpu-pci']`. */
+  devices?: readonly string[];
+  /** Machine types and properties, as QEMU's `-machine` takes them, e.g. `['q35']`. */
+  machine?: readonly string[];
+  /**
+   * A file for a picture of the guest's display when the command ends, or whenever it runs `$DMABUF_VM_SCREENDUMP`: PPM where
+   * the name ends so, and else PNG. It takes a display among `devices`.
+   */
+  screendump?: string;
   /** Receives the command's standard output, byte for byte; by default `process.stdout`. */
   stdout?: Writable;
   /** Receives the command's standard error, byte for byte; by default `process.stderr`. */
@@ -100,6 +117,11 @@ export interface VmSettings {
   terminal: boolean;
   /** Its path in the guest, and the folder of this machine's to which the files come. */
   output: { path: string; target: string } | undefined;
+  network: boolean;
+  devices: readonly string[];
+  machine: readonly string[];
+  /** As an absolute path. */
+  screendump: string | undefined;
   stdout: Writable;
   stderr: Writable;
   /** A third output, the command's descriptor 3; nobody but this package has one. */
@@ -145,6 +167,10 @@ const kinds: Readonly<Record<keyof VmOptions, Kind>> = {
   stdin: withMethod('pipe', 'a readable stream'),
   terminal: ofType('boolean', 'true or false'),
   output: text,
+  network: ofType('boolean', 'true or false'),
+  devices: texts,
+  machine: texts,
+  screendump: text,
   stdout: stream,
   stderr: stream,
   console: stream,
@@ -179,6 +205,9 @@ export function resolveOptions(given: VmOptions): VmSettings {
     throw wrong('output must be the path of a folder');
   const target = options.output && resolve(options.output);
   const output = target === undefined ? undefined : { path: target, target };
+  if (options.screendump === '') throw wrong('screendump must be the path of a file');
+  const screendump = options.screendump === undefined ? undefined : resolve(options.screendump);
+  if (screendump !== undefined) checkScreendump(screendump);
   if (options.command.length === 0 || options.command[0] === '') throw wrong('command is empty');
   if (options.command[0]?.includes('=')) throw wrong(`a program name with '=' in it cannot be run`);
   for (const word of options.command) {
@@ -207,8 +236,19 @@ export function resolveOptions(given: VmOptions): VmSettings {
     cwd,
     stdin: options.stdin,
     terminal,
-    env: guestEnvironment({ ...options.env, DMABUF_VM_OUTPUT: output?.path }, cwd),
+    env: guestEnvironment(
+      {
+        ...options.env,
+        DMABUF_VM_OUTPUT: output?.path,
+        DMABUF_VM_SCREENDUMP: screendump === undefined ? undefined : SCREENDUMP_PROGRAM,
+      },
+      cwd,
+    ),
     output,
+    network: options.network ?? false,
+    devices: qemuWords('device', options.devices),
+    machine: qemuWords('machine', options.machine),
+    screendump,
     stdout: options.stdout ?? process.stdout,
     stderr: options.stderr ?? process.stderr,
     events: undefined,
@@ -226,6 +266,18 @@ function checkTerminal({ stdin, stdout }: VmOptions): void {
   if (!process.stdin.isTTY || !process.stdout.isTTY) {
     throw wrong('terminal (--shell) needs a terminal: standard input and standard output must be one');
   }
+}
+
+/** What QEMU is given as it is; it says itself what is wrong with it, but for what it would print on its standard output. */
+function qemuWords(option: 'device' | 'machine', words: readonly string[] = []): readonly string[] {
+  for (const word of words) {
+    if (word === '' || word.includes('\0'))
+      throw wrong(`${option} (--${option}) is empty or contains a NUL character`);
+    if (/(^|,)(help|\?)(,|$)/.test(word)) {
+      throw wrong(`${option} (--${option}): for QEMU's help, run: ${QEMU} -${option} ${word}`);
+    }
+  }
+  return words;
 }
 
 /** A whole number in its range; throws a `VmError` for anything else. */

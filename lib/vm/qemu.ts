@@ -15,8 +15,14 @@ export interface Machine {
   verbose?: boolean;
   /** The folder of this machine's that the guest writes to. */
   share: string | undefined;
+  network: boolean;
+  /** As QEMU's `-device` and `-machine` take them. */
+  devices: readonly string[];
+  machine: readonly string[];
+  /** Whether a program speaks to QEMU's monitor. */
+  monitor: boolean;
   /** QEMU's own numbers of the connected sockets that carry the guest's output. */
-  sockets: Record<'console' | keyof typeof PORTS, number>;
+  sockets: Record<'console' | 'monitor' | keyof typeof PORTS, number>;
 }
 
 /** QEMU's program for this machine's architecture. */
@@ -32,7 +38,9 @@ export function qemuArguments(machine: Machine): string[] {
   return [
     ...processor(machine),
     ...['-smp', String(machine.cpus), '-m', String(machine.memory)],
-    ...['-display', 'none', '-nodefaults', '-vga', 'none', '-net', 'none', '-no-reboot'],
+    ...['-display', 'none', '-nodefaults', '-vga', 'none', '-no-reboot'],
+    ...(machine.network ? NETWORK : ['-net', 'none']),
+    ...machine.machine.flatMap((words) => ['-machine', words]),
     ...['-virtfs', 'local,path=/,mount_tag=host,security_model=none,readonly=on,multidevs=remap'],
     ...(machine.share === undefined ? [] : ['-virtfs', outputShare(machine.share)]),
     ...['-chardev', `socket,id=console,fd=${sockets.console}`, '-serial', 'chardev:console'],
@@ -43,6 +51,10 @@ export function qemuArguments(machine: Machine): string[] {
     ...port('stdin'),
     ...port('events'),
     ...port('log'),
+    ...(machine.monitor
+      ? ['-chardev', `socket,id=monitor,fd=${sockets.monitor}`, '-mon', 'chardev=monitor,mode=control']
+      : []),
+    ...machine.devices.flatMap((words) => ['-device', words]),
     ...['-kernel', machine.kernelImage, '-initrd', machine.initramfs],
     ...[
       '-append',
@@ -50,6 +62,12 @@ export function qemuArguments(machine: Machine): string[] {
     ],
   ];
 }
+
+/** A card without the firmware for booting from it, which Debian has in a package of its own. */
+const NETWORK = [
+  ...['-netdev', 'user,id=network,ipv6=off'],
+  ...['-device', 'virtio-net-pci,netdev=network,romfile='],
+];
 
 /** QEMU's options end at a comma that is not doubled. */
 function outputShare(folder: string): string {

@@ -91,7 +91,14 @@ async function provideAndRun(
       onStart: () => {
         started = job === settings;
       },
-      machine: { ...job, accel, verbose, kernelImage: kernel.image, share: job.output && share },
+      machine: {
+        ...job,
+        accel,
+        verbose,
+        kernelImage: kernel.image,
+        share: job.output && share,
+        monitor: job.screendump !== undefined,
+      },
       initramfs: makeInitramfs(tools.busybox, modules, {
         ...job,
         input: job.terminal ? 'terminal' : job.stdin === undefined ? 'nothing' : 'pipe',
@@ -139,7 +146,8 @@ async function guestModules(kernel: Kernel, settings: VmSettings, busybox: strin
     withBuiltModules(indexModules(kernel.modulesDir), wanted, kernel, settings),
   );
   const read = (path: string): Promise<Buffer> => readModule(path, busybox);
-  const modules = await resolveModules(index, BOOT_MODULES, { optional: true, read });
+  const names = settings.network ? [...BOOT_MODULES, 'virtio_net'] : BOOT_MODULES;
+  const modules = await resolveModules(index, names, { optional: true, read });
   const known = new Set(modules.map(({ name }) => name));
   const extra = await resolveModules(index, wanted, { read });
   return [...modules, ...extra.filter(({ name }) => !known.has(name))];
@@ -172,6 +180,7 @@ function trialJob(settings: VmSettings): VmSettings {
     terminal: false,
     output: undefined,
     kernelLog: undefined,
+    screendump: undefined,
     stdout: nowhere,
     stderr: nowhere,
   };

@@ -80,6 +80,7 @@ import {
   type KernelsOptions,
   runInVm,
   runOnKernels,
+  type Splat,
   testInVm,
   VmError,
   type VmErrorCode,
@@ -168,8 +169,18 @@ export async function use(signal: AbortSignal): Promise<number> {
   // @ts-expect-error An option that does not exist.
   one.map({ writable: true });
 
-  const vm: VmOptions = { command: ['true'] };
-  const { exitCode }: VmResult = await runInVm(vm);
+  const vm: VmOptions = {
+    command: ['true'],
+    env: { CI: '1', HOME: undefined },
+    output: 'results',
+    network: true,
+    devices: ['virtio-gpu-pci'],
+    machine: ['q35'],
+    screendump: 'screen.png',
+    kernelLog: process.stderr,
+  };
+  const { exitCode, splats }: VmResult = await runInVm(vm);
+  const faults: readonly Splat[] = splats;
   const { kernel: _kernel, ...rest } = vm;
   const several: KernelsOptions = { ...rest, kernels: ['stable', 'newest'], jobs: 1 };
   const [run]: KernelRun[] = await runOnKernels(several);
@@ -189,6 +200,7 @@ export async function use(signal: AbortSignal): Promise<number> {
   await runInVm({ command: 'true' });
   return (
     text.length +
+    faults.length +
     copied +
     copy.fd +
     (first ?? 0) +

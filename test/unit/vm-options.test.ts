@@ -28,6 +28,19 @@ const wrong: [string, Partial<VmOptions>, RegExp][] = [
   ['icount with several CPUs', { icount: true, cpus: 2 }, /one CPU/],
   ['icount with KVM', { icount: true, accel: 'kvm' }, /KVM/],
   ['an accelerator nobody knows', { accel: 'hvf' as 'kvm' }, /auto, tcg or kvm/],
+  ['an empty device', { devices: [''] }, /device \(--device\) is empty/],
+  ['a device that is a string', { devices: 'VGA' as never }, /devices must be an array of strings/],
+  ["QEMU's help", { machine: ['help'] }, /for QEMU's help, run: qemu-system-x86_64 -machine help/],
+  [
+    'a picture in no folder',
+    { screendump: '/nowhere/x.png' },
+    /screendump \(--screendump\): \/nowhere\/x.png/,
+  ],
+  [
+    'a picture that is a folder',
+    { screendump: '/' },
+    /screendump \(--screendump\): \/ cannot be written: it is a/,
+  ],
   ['a line break in a kernel argument', { kernelArguments: ['a\nb'] }, /line break/],
 ];
 
@@ -78,7 +91,11 @@ describe('qemuArguments', () => {
     memory: 4096,
     kernelArguments: ['cma=64M'],
     share: undefined,
-    sockets: { console: 3, stdout: 4, stderr: 5, control: 6, stdin: 8, events: 9, log: 10 },
+    network: false,
+    devices: [],
+    machine: [],
+    monitor: false,
+    sockets: { console: 3, stdout: 4, stderr: 5, control: 6, stdin: 8, events: 9, log: 10, monitor: 11 },
   };
   const line = (changes: Partial<Machine>): string => qemuArguments({ ...machine, ...changes }).join(' ');
 
@@ -91,6 +108,22 @@ describe('qemuArguments', () => {
 
   it("put the caller's kernel arguments last", () => {
     assert.match(line({}), /-append console=ttyS0 panic=-1 .* cma=64M$/);
+  });
+
+  it('give the guest a network when it is asked for, and else none', () => {
+    assert.match(line({}), / -net none /);
+    assert.doesNotMatch(line({}), /-netdev/);
+    assert.match(line({ network: true }), / -netdev user,id=network,ipv6=off -device virtio-net-pci,/);
+    assert.doesNotMatch(line({ network: true }), /-net none/);
+  });
+
+  it('pass on each device and each machine', () => {
+    const given = line({ devices: ['VGA', 'virtio-rng-pci'], machine: ['q35', 'graphics=off'] });
+    assert.match(given, / -machine q35 -machine graphics=off .* -device VGA -device virtio-rng-pci /);
+  });
+
+  it('share a folder whose name has a comma', () => {
+    assert.match(line({ share: '/a,b' }), / -virtfs local,path=\/a,,b,mount_tag=output,/);
   });
 
   it("never let the guest write to this machine's files", () => {
