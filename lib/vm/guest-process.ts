@@ -8,6 +8,7 @@ import { VmError, type VmErrorCode } from './errors.js';
 import { logMark } from './guest.js';
 import type { InputSource } from './input.js';
 import { KernelLog, type Splat } from './kernel-log.js';
+import { lackingByBoot, SILENT } from './kernel-needs.js';
 import { type Forwarded, forward } from './output.js';
 import { type Machine, qemuArguments } from './qemu.js';
 import { Screendump } from './screendump.js';
@@ -117,7 +118,8 @@ export function runGuest(options: GuestOptions): Promise<GuestResult> {
       );
     }, options.timeout * 1000);
     const bootTimer = setTimeout(() => {
-      const message = `the guest had not booted after ${BOOT_SECONDS} s`;
+      const silence = log.text.trim() === '' ? `. ${SILENT}` : '';
+      const message = `the guest had not booted after ${BOOT_SECONDS} s${silence}`;
       end(new HungAtBoot('ERR_DMABUF_VM_BOOT', message, lastWords(log, phase, options)));
     }, BOOT_SECONDS * 1000);
     const onAbort = (): void => end(abortedError());
@@ -271,6 +273,9 @@ function unexpectedEnd(
 ): VmError {
   const error = (code: VmErrorCode, message: string, from?: RegExp): VmError =>
     new VmError(code, message, lastWords(log, phase, options, from));
+  const isBooting = phase === 'starting' || phase === 'up';
+  const lacking = isBooting ? lackingByBoot(log.text) : undefined;
+  if (lacking !== undefined) return error('ERR_DMABUF_VM_KERNEL', lacking);
   const panic = /Kernel panic - not syncing: (.*)/.exec(log.consoleText);
   if (panic !== null) {
     // what led to it stands first: the rest is registers and call traces
@@ -289,7 +294,8 @@ function unexpectedEnd(
   if (phase === 'run' || phase === 'ended') {
     return error('ERR_DMABUF_VM_DIED', 'the guest powered off before the command had reported its status');
   }
-  return error('ERR_DMABUF_VM_BOOT', 'the guest powered off before it had booted');
+  const silence = log.text.trim() === '' ? `. ${SILENT}` : '';
+  return error('ERR_DMABUF_VM_BOOT', `the guest powered off before it had booted${silence}`);
 }
 
 /**

@@ -44,22 +44,42 @@ fail() {
   fi
   poweroff -f
 }
-mount -t proc proc /proc
-mount -t sysfs sysfs /sys
-mount -t devtmpfs devtmpfs /dev
+# What the kernel lacks, as options of its configuration.
+lacks=
+lacking() { lacks="$lacks\${lacks:+, }$1"; }
+mount -t proc proc /proc || lacking CONFIG_PROC_FS
+mount -t sysfs sysfs /sys || lacking CONFIG_SYSFS
+mount -t devtmpfs devtmpfs /dev || lacking CONFIG_DEVTMPFS
 
 # An error is kept until there is a port to report it on.
 while read -r module; do
   message=$(insmod "/modules/$module.ko" 2>&1) || problem="\${problem:-module $module did not load: $message}"
 done </modules/list
 
+# Of what only these two file systems show, nothing is known without them.
+driver() { [ ! -d /sys/bus ] || [ -d /sys/bus/$1/drivers/$2 ] || lacking $3; }
+filesystem() {
+  [ -e /proc/filesystems ] || return
+  while read -r flag name; do [ "\${name:-$flag}" != $1 ] || return; done </proc/filesystems
+  lacking $2
+}
+[ ! -d /sys/bus ] || [ -d /sys/bus/pci ] || lacking CONFIG_PCI
+driver pci virtio-pci CONFIG_VIRTIO_PCI
+driver virtio virtio_console CONFIG_VIRTIO_CONSOLE
+driver virtio 9pnet_virtio CONFIG_NET_9P_VIRTIO
+filesystem 9p CONFIG_9P_FS
+filesystem tmpfs CONFIG_TMPFS
+filesystem overlay CONFIG_OVERLAY_FS
+
 # The ports appear a moment after the driver has started, one after the other.
 tries=0
 while [ ! -c ${PORT.control} ] || [ ! -c ${PORT.log} ]; do
   tries=$((tries + 1))
-  [ $tries -lt 1000 ] || fail KERNEL "the kernel shows no virtio ports (CONFIG_VIRTIO_CONSOLE, CONFIG_VIRTIO_PCI) $problem"
+  case "$lacks" in *DEVTMPFS* | *PCI* | *VIRTIO_CONSOLE*) tries=1000 ;; esac
+  [ $tries -lt 1000 ] || break
   sleep 0.01
 done
+[ -c ${PORT.control} ] || fail KERNEL "the kernel shows no virtio ports\${lacks:+; it lacks $lacks} $problem"
 exec 3<>${PORT.control}
 reporting=yes
 echo up >&3
@@ -71,6 +91,7 @@ if [ -c /dev/kmsg ]; then
   echo log >&3
 fi
 [ -z "$problem" ] || fail MODULE "$problem"
+[ -z "$lacks" ] || fail KERNEL "the kernel lacks what a guest needs: $lacks, neither built in nor as a module that was found"
 
 mkdir -p /host /rw /new
 mount -t 9p -o trans=virtio,version=9p2000.L,ro,cache=loose,msize=512000 host /host ||

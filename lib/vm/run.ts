@@ -9,9 +9,12 @@ import { BOOT_MODULES } from './guest.js';
 import { abortedError, type GuestResult, HungAtBoot, type Killed, runGuest } from './guest-process.js';
 import { makeInitramfs } from './initramfs.js';
 import { type InputSource, pipedInput } from './input.js';
+import { findConfig } from './kernel-config.js';
 import type { Splat } from './kernel-log.js';
+import { checkKernel } from './kernel-needs.js';
 import { findKernel, type Kernel } from './kernels.js';
 import { indexModules, type KernelModule, readModule, resolveModules } from './modules.js';
+import { isDebianName } from './named-kernels.js';
 import { resolveOptions, type VmOptions, type VmSettings } from './options.js';
 import { withOutput } from './output-folder.js';
 import { findProgram } from './process.js';
@@ -145,6 +148,9 @@ async function guestModules(kernel: Kernel, settings: VmSettings, busybox: strin
   const index = await usingCache(() =>
     withBuiltModules(indexModules(kernel.modulesDir), wanted, kernel, settings),
   );
+  if (!isDebianName(settings.kernel)) {
+    checkKernel(kernel, index, await findConfig(kernel, busybox), settings);
+  }
   const read = (path: string): Promise<Buffer> => readModule(path, busybox);
   const names = settings.network ? [...BOOT_MODULES, 'virtio_net'] : BOOT_MODULES;
   const modules = await resolveModules(index, names, { optional: true, read });
