@@ -9,7 +9,7 @@ import {
   writeFileSync,
 } from 'node:fs';
 import { join } from 'node:path';
-import { VmError } from './errors.js';
+import { VmError, type VmErrorCode } from './errors.js';
 import type { VmSettings } from './options.js';
 
 /** Long enough for a slow host, short enough to be waited for once per kernel and boot. */
@@ -35,11 +35,25 @@ export async function chooseAccelerator(
     memory.write(true);
     return 'kvm';
   } catch (error) {
-    if (settings.signal?.aborted || !(error instanceof VmError)) throw error;
+    if (settings.signal?.aborted || !mayBeOfKvm(error)) throw error;
     memory.write(false);
     settings.progress('KVM does not work here: emulating');
     return 'tcg';
   }
+}
+
+/** How a guest ends when KVM does not work; what QEMU or the guest refuse would be refused without KVM, too. */
+const ENDS_OF_KVM: readonly VmErrorCode[] = [
+  'ERR_DMABUF_VM_QEMU',
+  'ERR_DMABUF_VM_BOOT',
+  'ERR_DMABUF_VM_PANIC',
+  'ERR_DMABUF_VM_DIED',
+  'ERR_DMABUF_VM_TIMEOUT',
+];
+
+/** Whether a guest that ended so might not have done so without KVM. */
+export function mayBeOfKvm(error: unknown): boolean {
+  return error instanceof VmError && ENDS_OF_KVM.includes(error.code);
 }
 
 /** Remembers whether KVM works. */

@@ -1,7 +1,7 @@
 import { randomUUID } from 'node:crypto';
 import { join } from 'node:path';
 import { Writable } from 'node:stream';
-import { chooseAccelerator, TRIAL_SECONDS, trialMemory } from './accel.js';
+import { chooseAccelerator, mayBeOfKvm, TRIAL_SECONDS, trialMemory } from './accel.js';
 import { withBuiltModules } from './built-modules.js';
 import { cacheFolder, usingCache } from './cache-folder.js';
 import { VmError, type VmErrorCode } from './errors.js';
@@ -120,7 +120,7 @@ async function provideAndRun(
     } catch (error) {
       // Once the command has started, its output is out and it must not run a second time.
       if (started || settings.signal?.aborted || !(error instanceof VmError)) throw error;
-      if (settings.accel === 'auto' && accel === 'kvm') {
+      if (settings.accel === 'auto' && accel === 'kvm' && mayBeOfKvm(error)) {
         memory.write(false);
         settings.progress('the guest did not boot with KVM: emulating');
         accel = 'tcg';
@@ -187,6 +187,9 @@ function trialJob(settings: VmSettings): VmSettings {
     output: undefined,
     kernelLog: undefined,
     screendump: undefined,
+    devices: [],
+    machine: [],
+    network: false,
     stdout: nowhere,
     stderr: nowhere,
   };

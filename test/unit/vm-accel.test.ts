@@ -52,6 +52,18 @@ describe('chooseAccelerator', () => {
     assert.equal(await chooseAccelerator(settings, memory, never), 'tcg');
   });
 
+  for (const code of ['ERR_DMABUF_VM_OPTION', 'ERR_DMABUF_VM_MODULE', 'ERR_DMABUF_VM_KERNEL'] as const) {
+    it(`draws no conclusion from a guest that says itself what is wrong, by ${code}`, async () => {
+      const memory = remembered();
+      const refused = new VmError(code, 'refused');
+      await assert.rejects(
+        chooseAccelerator(settings, memory, () => Promise.reject(refused)),
+        refused,
+      );
+      assert.equal(memory.read(), undefined);
+    });
+  }
+
   it('draws no conclusion from a trial that was aborted', async () => {
     const memory = remembered();
     const aborted = new VmError('ERR_DMABUF_VM_ABORTED', 'aborted');
