@@ -38,6 +38,13 @@ describe('options of testInVm', () => {
     });
   });
 
+  it('end a run whose outer test is over already', async (t) => {
+    const over = { test: t.test, signal: AbortSignal.abort() };
+    await assert.rejects(testInVm(over as never, { files: [process.execPath] }), {
+      code: 'ERR_DMABUF_VM_ABORTED',
+    });
+  });
+
   it('refuse a command', async (t) => {
     await assert.rejects(testInVm(t, { files: ['a'], command: ['true'] } as never), {
       code: 'ERR_INVALID_ARG_VALUE',

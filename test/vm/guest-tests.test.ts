@@ -99,6 +99,7 @@ describe('testInVm', () => {
     assert.match(run.output, /^on standard output$/m);
     assert.ok(run.diagnostics.includes('a remark'));
     assert.ok(run.diagnostics.includes(`release ${release}`));
+    assert.ok(run.diagnostics.includes('gc is function'), 'nodeOptions are not those of the files');
     assert.equal(run.diagnostics.filter((message) => /^tests \d/.test(message)).length, 1, 'two summaries');
   });
 

@@ -49,6 +49,7 @@ describe('suites side by side', { concurrency: true }, () => {
 
 test('runs on a kernel', (t) => {
   t.diagnostic(`release ${release()}`);
+  t.diagnostic(`gc is ${typeof globalThis.gc}`);
   console.log('on standard output');
   console.error('on standard error');
 });

@@ -8,6 +8,7 @@ const cwd = fileURLToPath(new URL('.', import.meta.url));
 
 describe('guests', { concurrency: true }, () => {
   for (const files of (process.env.DMABUF_TEST_FILES_OF_GUESTS ?? '').split(';')) {
-    it(files, (t) => testInVm(t, { kernel: 'stable', cwd, files: files.split(','), timeout: 300 }));
+    const options = { kernel: 'stable', cwd, files: files.split(','), nodeOptions: ['--expose-gc'] };
+    it(files, (t) => testInVm(t, options));
   }
 });
