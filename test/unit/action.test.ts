@@ -7,6 +7,7 @@ import { tmpdir } from 'node:os';
 import { delimiter, join } from 'node:path';
 import { after, describe, it } from 'node:test';
 import { parse } from 'yaml';
+import { mirrorsFor, readAptSources } from '../../lib/vm/apt-sources.js';
 import { readAction, runAction } from '../support/action.js';
 import { blocksIn, textOf } from '../support/documents.js';
 
@@ -124,5 +125,41 @@ describe('the steps of the action', () => {
       path?.split('\n'),
       ['kernels', 'modules', 'busybox-static'].map((name) => `/cache/dmabuf/${name}`),
     );
+  });
+
+  const unshare = ['unshare', process.getuid?.() === 0 ? '-m' : '-rm'] as const;
+  const mayMount = spawnSync(unshare[0], [unshare[1], 'mount', '--bind', '/etc', '/etc']).status === 0;
+
+  it('let apt find Debian where the system is another', { skip: mayMount ? false : 'needs a mount' }, () => {
+    const [system, script, output] = [
+      join(folder, 'os-release'),
+      join(folder, 'apt.sh'),
+      join(folder, 'output'),
+    ];
+    writeFileSync(system, 'ID=ubuntu\n');
+    writeFileSync(script, runs.steps.find(({ id }) => id === 'apt')?.run ?? '');
+    writeFileSync(join(folder, 'sudo'), '#!/bin/sh\necho "$*"\n');
+    chmodSync(join(folder, 'sudo'), 0o755);
+    const { status, stdout, stderr } = spawnSync(
+      unshare[0],
+      [
+        unshare[1],
+        'sh',
+        '-c',
+        `mount --bind '${system}' /etc/os-release && exec bash -eo pipefail '${script}'`,
+      ],
+      { encoding: 'utf8', env: { ...env, RUNNER_TEMP: folder, GITHUB_OUTPUT: output } },
+    );
+    assert.equal(status, 0, stderr);
+    assert.match(stdout, /^apt-get install .*qemu-system-x86 busybox-static debian-archive-keyring$/m);
+    const config = /^config=(.*)$/m.exec(readFileSync(output, 'utf8'))?.[1];
+    const found = spawnSync('apt-config', ['shell', 'FOLDER', 'Dir::Etc/d'], {
+      encoding: 'utf8',
+      env: { ...process.env, APT_CONFIG: config },
+    }).stdout;
+    const sources = readAptSources(/'(.*)'/.exec(found)?.[1] ?? '');
+    for (const suite of ['trixie-backports', 'trixie-security', 'trixie', 'bookworm-security']) {
+      assert.equal(mirrorsFor(suite, sources).length, 1, suite);
+    }
   });
 });
