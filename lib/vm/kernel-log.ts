@@ -137,7 +137,7 @@ export class KernelLog {
     if (text === undefined) return;
     const number = Number(sequence);
     if (number < this.#next) return; // The guest reads it from the beginning again when it has lost something.
-    if (number > this.#next && this.#next > 0) {
+    if (number > this.#next) {
       this.#write(`** ${number - this.#next} messages are lost: they came faster than they could be read **`);
     }
     this.#next = number + 1;

@@ -76,6 +76,13 @@ describe("the kernel's log", () => {
     ]);
   });
 
+  it('says what was lost before anybody could read it, of a boot with much to say', async () => {
+    assert.deepEqual(await written(Buffer.from('4,7,9000,-;a\n')), [
+      '** 7 messages are lost: they came faster than they could be read **',
+      '[    0.009000] a',
+    ]);
+  });
+
   it('ends where the guest says so, with a line that is not part of it', async () => {
     const log = new KernelLog(END, undefined);
     let ended = false;
