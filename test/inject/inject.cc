@@ -52,8 +52,8 @@ struct Order {
 } order;
 uint32_t hits = 0;
 
-// What came of the kernel's failure: the call's errno, 0 where the kernel has coped, kUnasked where the call makes
-// fewer allocations.
+// What came of the kernel's failure: the call's errno, 0 where the kernel has coped, kUnasked where the call
+// makes fewer allocations.
 constexpr int kUnasked = -1;
 int outcome = kUnasked;
 
@@ -257,7 +257,8 @@ WRAP(Ptr, readdir, nullptr, 0, (Ptr folder), (folder))
 WRAP(Ptr, fopen, nullptr, 0, (Text path, Text mode), (path, mode))
 WRAP(long, syscall, -1, DetailOfSyscall(number, a),
      (long number, long a, long b, long c, long d, long e, long f), (number, a, b, c, d, e, f))
-WRAP(int, clone, -1, 0, (Ptr function, Ptr stack, int flags, Ptr argument), (function, stack, flags, argument))
+WRAP(int, clone, -1, 0, (Ptr function, Ptr stack, int flags, Ptr argument),
+     (function, stack, flags, argument))
 WRAP(int, waitpid, -1, 0, (int pid, int* status, int flags), (pid, status, flags))
 WRAP(int, fchdir, -1, 0, (int fd), (fd))
 WRAP_RETURNING(int, pthread_create, +, 0, (Ptr thread, const void* how, Ptr start, Ptr argument),
@@ -567,9 +568,8 @@ napi_value Init(napi_env env, napi_value exports) {
   const struct {
     const char* name;
     napi_callback callback;
-  } functions[] = {
-      {"intercept", Intercept}, {"start", Start},     {"stop", Stop},
-      {"outcome", Outcome},     {"counts", Counts}, {"look", Look}};
+  } functions[] = {{"intercept", Intercept}, {"start", Start},   {"stop", Stop},
+                   {"outcome", Outcome},     {"counts", Counts}, {"look", Look}};
   for (const auto& function : functions) {
     napi_value value = nullptr;
     napi_create_function(env, function.name, NAPI_AUTO_LENGTH, function.callback, nullptr, &value);

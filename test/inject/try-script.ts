@@ -69,9 +69,9 @@ export async function tryScript(
     wrong(`though nothing fails: ${flaw}`);
   }
   const settle = (injection: Injection, { verdict, why }: Judgement): void => {
-    counts[verdict]++;
     // That its last allocation has failed is known when no more does.
     if (injection.allocation !== undefined && verdict === 'not reached') return;
+    counts[verdict]++;
     const { label } = namesOf(injection);
     const ofCall = byCall.get(label) ?? none();
     byCall.set(label, ofCall);
