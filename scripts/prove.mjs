@@ -225,7 +225,11 @@ function checkContents({ title, project }) {
     .filter((file) => !existsSync(join(installed, file)))
     .map((file) => `${file} is not there`);
   for (const file of files) {
-    if (/(^|\/)tests?(\/|$)|^(?!examples\/).*\.test\.|\.[cm]?[jt]s\.map$|\.tsbuildinfo$|^[^/]*\.gypi?$/.test(file))
+    if (
+      /(^|\/)tests?(\/|$)|^(?!examples\/).*\.test\.|\.[cm]?[jt]s\.map$|\.tsbuildinfo$|^[^/]*\.gypi?$/.test(
+        file,
+      )
+    )
       wrong.push(`${file} is there`);
     if (
       /\.[cm]?[jt]s$/.test(file) &&

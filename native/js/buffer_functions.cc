@@ -38,7 +38,12 @@ napi_value ImportFd(Call& call) {
   }
   Result<UniqueFd> copy = Duplicate(fd);
   if (!copy) return call.Fail(copy.error()), nullptr;
-  return call.Yield(AddShared(call, std::move(*copy), file->status));
+  Handles& handles = *call.addon().handles;
+  const std::optional<uint32_t> original = handles.FindBuffer(fd, file->status.identity);
+  if (!original) return call.Yield(AddShared(call, std::move(*copy), file->status));
+  const uint32_t slot = handles.Add(HandleKind::kDmaBuf, std::move(*copy), file->status);
+  handles.Join(*original, slot);
+  return call.Yield(slot);
 }
 
 napi_value IsDmaBufFd(Call& call) {
@@ -121,11 +126,8 @@ napi_value DuplicateHandle(Call& call) {
   Result<UniqueFd> copy = Duplicate(handle->fd.get());
   if (!copy) return call.Fail(copy.error()), nullptr;
   const FileStatus status{handle->identity, handle->size, false, 0};
-  // What is sent of the one is shared by the other.
-  const std::shared_ptr<Sender> sender = handle->sender;
-  Share(*handle, sender);
   const uint32_t duplicate = call.addon().handles->Add(handle->kind, std::move(*copy), status);
-  Share(*call.addon().handles->Find(duplicate), sender);
+  call.addon().handles->Join(slot, duplicate);
   return call.Yield(duplicate);
 }
 

@@ -32,6 +32,16 @@ void CloseChannel(Handle& handle) {
   CloseConnection(std::move(handle.fd), {connection.marked, alone, connection.ended}, connection.sender);
 }
 
+// Whether copies of its descriptor stay open here, so that to close it is not the last close(2) of the file:
+// only that may wait.
+bool LeaveCopies(Handle& handle) {
+  const auto copies = std::move(handle.copies);
+  if (!copies) return false;
+  handle.shared = handle.shared || copies->shared;
+  if (!handle.sender) handle.sender = copies->sender;
+  return --copies->open > 0;
+}
+
 // Closes what is still ours. Somebody may have closed the number behind our back and got it for another
 // file; that one is left alone.
 void CloseOwned(Handle& handle) {
@@ -40,8 +50,9 @@ void CloseOwned(Handle& handle) {
     (void)CloseForeignFiles({{handle.fd.release(), handle.sender}}, Wait::kAMoment);
     return;
   }
+  const bool is_copied = LeaveCopies(handle);
   const auto identity = handle.identified ? std::make_optional(handle.identity) : std::nullopt;
-  if (handle.shared && identity && handle.kind == HandleKind::kDmaBuf) {
+  if (handle.shared && !is_copied && identity && handle.kind == HandleKind::kDmaBuf) {
     CloseSharedFile(std::move(handle.fd), identity, handle.lent, handle.sender);
     return;
   }
@@ -54,7 +65,7 @@ void CloseOwned(Handle& handle) {
     CloseListener(std::move(handle.fd), !handle.lent);
   } else if (handle.connection) {
     CloseChannel(handle);
-  } else if (handle.shared) {
+  } else if (handle.shared && !is_copied) {
     CloseSharedFile(std::move(handle.fd), identity, handle.lent, handle.sender);
   } else {
     handle.fd.Reset();
@@ -100,6 +111,7 @@ Handle& Handles::Take(HandleKind kind, UniqueFd fd, uint32_t* slot) {
   handle.lost = false;
   handle.shared = false;
   handle.sender.reset();
+  handle.copies.reset();
   handle.fd = std::move(fd);
   return handle;
 }
@@ -111,6 +123,23 @@ uint32_t Handles::Add(HandleKind kind, UniqueFd fd, const FileStatus& status) {
   handle.identity = status.identity;
   handle.size = status.size;
   return slot;
+}
+
+void Handles::Join(uint32_t original, uint32_t copy) {
+  Handle& known = handles_[original];
+  if (!known.copies)
+    known.copies = std::make_shared<Copies>(Copies{1, known.shared, known.lent, known.sender});
+  known.copies->open++;
+  handles_[copy].copies = known.copies;
+}
+
+std::optional<uint32_t> Handles::FindBuffer(int fd, const FileIdentity& identity) const {
+  const auto found = std::find_if(handles_.begin(), handles_.end(), [&](const Handle& handle) {
+    return handle.fd.get() == fd && handle.kind == HandleKind::kDmaBuf && handle.identified &&
+           handle.identity == identity;
+  });
+  if (found == handles_.end()) return std::nullopt;
+  return static_cast<uint32_t>(found - handles_.begin());
 }
 
 uint32_t Handles::AddNewBuffer(UniqueFd fd) {
@@ -140,10 +169,14 @@ void Unclaimed::Drop(size_t index) {
 void Share(Handle& handle, const std::shared_ptr<Sender>& peer) {
   handle.shared = true;
   if (!handle.sender) handle.sender = peer;
+  if (!handle.copies) return;
+  handle.copies->shared = true;
+  if (!handle.copies->sender) handle.copies->sender = peer;
 }
 
 void Lend(Handle& handle) {
   handle.lent = true;
+  if (handle.copies) handle.copies->lent = true;
   if (!handle.connection || !handle.connection->marked) return;
   handle.connection->marked = false;
   (void)MarkMessages(handle.fd.get(), false);
@@ -193,6 +226,7 @@ Result<int> Handles::Release(uint32_t slot) {
   const Result<void> let_go = LetGoOfAll(handles_[slot]);
   if (!let_go) return let_go.error();
   Lend(handles_[slot]);
+  (void)LeaveCopies(handles_[slot]);
   const int fd = handles_[slot].fd.release();
   Clear(slot);
   return fd;

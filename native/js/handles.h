@@ -47,6 +47,14 @@ struct Connection {
   size_t delivered = 0;                    // how many of its descriptors could have been received
 };
 
+// What handles of one environment have in common whose descriptors are copies of one another.
+struct Copies {
+  size_t open = 1;      // handles
+  bool shared = false;  // as of a handle, of any of them
+  bool lent = false;
+  std::shared_ptr<Sender> sender;
+};
+
 // An open file that belongs to one JavaScript object.
 struct Handle {
   HandleKind kind = HandleKind::kFree;
@@ -57,9 +65,10 @@ struct Handle {
   bool lent = false;
   // Whether a mapping that is gone had been lost; see IsLost().
   bool lost = false;
-  // Whether strangers hold or held the file; see Share().
+  // Whether strangers hold or held the file; see Share(). IsShared() also knows of its copies.
   bool shared = false;
   std::shared_ptr<Sender> sender;  // who sent it, or was sent it first
+  std::shared_ptr<Copies> copies;  // none: no copy was made here
   UniqueFd fd;
   FileIdentity identity;
   uint64_t size = 0;                     // bytes, of a dma-buf
@@ -86,6 +95,10 @@ class Handles {
     return slot < handles_.size() && handles_[slot].kind != HandleKind::kFree ? &handles_[slot] : nullptr;
   }
   [[nodiscard]] const std::vector<Handle>& all() const { return handles_; }
+  // The one has a copy of the other's descriptor.
+  void Join(uint32_t original, uint32_t copy);
+  // Whose number this is, if it is that of an open dma-buf.
+  [[nodiscard]] std::optional<uint32_t> FindBuffer(int fd, const FileIdentity& identity) const;
   // Lets go of the mappings and closes the descriptor, unless it has become a stranger's. When the kernel
   // does not let a mapping go, the handle stays open, with what is left of them.
   Result<void> Close(uint32_t slot);
@@ -160,9 +173,14 @@ void Share(Handle& handle, const std::shared_ptr<Sender>& peer);
 // JavaScript is told the descriptor's number: from now on others may hold the file.
 void Lend(Handle& handle);
 
+inline bool IsShared(const Handle& handle) {
+  return handle.shared || (handle.copies && handle.copies->shared);
+}
+
 // Who may add fences to the buffer.
 inline Fences FencesOf(const Handle& handle) {
-  return handle.lent || handle.shared ? Fences::kOfOthers : Fences::kOurs;
+  const bool lent = handle.lent || (handle.copies && handle.copies->lent);
+  return lent || IsShared(handle) ? Fences::kOfOthers : Fences::kOurs;
 }
 
 // Whether the descriptor still refers to the file that it was taken for; false for a stranger's. Looks at a

@@ -382,7 +382,12 @@ for (const [what, by, open] of [
   ['received', 'a thread', true],
   ['sent', 'a thread', true],
   ['imported', 'a thread', true],
-  ['duplicated', 'a thread', true],
+  ['the last copy of what was received', 'a thread', true],
+  ['a copy of what was sent before', 'a thread', true],
+  ['a copy, the other was sent', 'a thread', true],
+  ['a copy beside what was received', 'the thread that asks', false],
+  ['a copy of our own', 'the thread that asks', false],
+  ['our own, by its number', 'the thread that asks', false],
   ['own', 'the thread that asks', false],
 ] as const) {
   kernelTest(`${by} closes it (${what}); where none can be made, as soon as there can be one`, () => {

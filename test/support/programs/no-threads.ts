@@ -1,7 +1,7 @@
 // Closes a file or a buffer (DMABUF_TEST_WHAT) while no thread can be made, and does nothing more with the library. Reports
 // whether it was open then, and whether it is when threads can be made again and some time has passed.
 
-import { existsSync, openSync } from 'node:fs';
+import { closeSync, existsSync, openSync } from 'node:fs';
 import { isMainThread, Worker } from 'node:worker_threads';
 import { allocateSync, closeHandles, createMemfd, DmaBuf, DmaBufChannel } from 'dmabuf';
 import { intercept, start, stop } from '../../inject/intercept.js';
@@ -19,6 +19,8 @@ async function sendOne(): Promise<[DmaBuf, DmaBuf]> {
   return [buffer, message?.handles[0] as DmaBuf];
 }
 
+const kept: DmaBuf[] = [];
+
 const makers: Record<string, () => Promise<DmaBuf | number>> = {
   file: async () => openSync('/etc/hostname', 'r'),
   own: async () => allocateSync(8192),
@@ -33,12 +35,47 @@ const makers: Record<string, () => Promise<DmaBuf | number>> = {
     return sent;
   },
   imported: async () => {
-    using buffer = allocateSync(8192);
-    return DmaBuf.import(buffer.fd);
+    const fd = allocateSync(8192).release();
+    const buffer = DmaBuf.import(fd);
+    closeSync(fd);
+    return buffer;
   },
-  duplicated: async () => {
+  'the last copy of what was received': async () => {
+    const [sent, received] = await sendOne();
+    sent.close();
+    const copy = received.dup();
+    received.close();
+    return copy;
+  },
+  'a copy of what was sent before': async () => {
+    const [sent, received] = await sendOne();
+    received.close();
+    const copy = sent.dup();
+    sent.close();
+    return copy;
+  },
+  'a copy, the other was sent': async () => {
+    const buffer = allocateSync(8192);
+    const copy = buffer.dup();
+    const [sender, receiver] = DmaBufChannel.pair();
+    await sender.send('', [buffer]);
+    closeHandles((await receiver.receive())?.handles ?? []);
+    for (const object of [sender, receiver, buffer]) object.close();
+    return copy;
+  },
+  'a copy beside what was received': async () => {
+    const [sent, received] = await sendOne();
+    sent.close();
+    kept.push(received);
+    return received.dup();
+  },
+  'a copy of our own': async () => {
     using buffer = allocateSync(8192);
     return buffer.dup();
+  },
+  'our own, by its number': async () => {
+    using buffer = allocateSync(8192);
+    return DmaBuf.import(buffer.fd);
   },
 };
 
@@ -62,4 +99,5 @@ if (isMainThread && process.env.IN_WORKER !== undefined) {
     await pause();
   }
   report({ open, openLater: isOpen(fd) });
+  closeHandles(kept);
 }
