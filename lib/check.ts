@@ -152,17 +152,21 @@ function distance(one: string, other: string): number {
   return row[other.length] as number;
 }
 
+/** What may have been meant by a name: none that is another word altogether. */
 function nearest(word: string, names: readonly string[]): string | undefined {
   const letters = word.slice(0, 60).toLowerCase();
   const distances = names.map((name) => distance(letters, name.toLowerCase()));
-  return names[distances.indexOf(Math.min(...distances))];
+  const least = Math.min(...distances);
+  const found = names[distances.indexOf(least)];
+  return found !== undefined && (least <= 2 || letters.startsWith(found.toLowerCase())) ? found : undefined;
 }
 
 /** TypeError with code `ERR_INVALID_ARG_VALUE`: there is no such option. */
 function unknownOption(name: string, names: readonly string[]): TypeError {
+  const meant = nearest(name, names);
+  const question = meant === undefined ? '' : ` Did you mean '${meant}'?`;
   return invalidValue(
-    `There is no option ${show(name)} here. The nearest that there is is '${nearest(name, names)}'; all are: ` +
-      `${names.join(', ')}`,
+    `There is no option ${show(name)} here.${question} The options are: ${names.join(', ')}`,
   );
 }
 

@@ -16,7 +16,14 @@ describe('an option that does not exist', () => {
   ] as const) {
     test(`is told the nearest that does: '${misspelt}', '${meant}'`, () => {
       const { message } = throwsCode(() => pool({ [misspelt]: 1 }), 'ERR_INVALID_ARG_VALUE');
-      assert.match(message, new RegExp(`'${misspelt}'.*'${meant}'`));
+      assert.match(message, new RegExp(`'${misspelt}'.* Did you mean '${meant}'`));
+    });
+  }
+
+  for (const other of ['size', 'timeout', 'pool', 'x'.repeat(100)]) {
+    test(`is told none that is another word: '${other.slice(0, 10)}'`, () => {
+      const { message } = throwsCode(() => pool({ [other]: 1 }), 'ERR_INVALID_ARG_VALUE');
+      assert.doesNotMatch(message, /Did you mean/);
     });
   }
 

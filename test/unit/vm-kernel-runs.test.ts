@@ -36,7 +36,7 @@ describe('options of runOnKernels', () => {
       runOnKernels({ command: ['true'], kernels: ['stable'], kernel: 'stable' } as never),
       {
         code: 'ERR_INVALID_ARG_VALUE',
-        message: /no option 'kernel' here.* The nearest that there is is 'kernels'/,
+        message: /no option 'kernel' here.* Did you mean 'kernels'\?/,
       },
     );
   });
