@@ -57,7 +57,10 @@ export function terminalInput(busybox: string): { input: InputSource; stdout: Wr
         stdin.once('drain', () => keys.resume());
       }
     };
-    const onResize = (): void => tell(`size rows ${screen.rows} columns ${screen.columns}`);
+    // A terminal that knows no size has none to pass on, such as a serial line.
+    const onResize = (): void => {
+      if (screen.rows > 0 && screen.columns > 0) tell(`size rows ${screen.rows} columns ${screen.columns}`);
+    };
     const onEnd = (): void => void stdin.end();
     keys.on('data', onKeys).on('end', onEnd).on('error', onEnd);
     screen.on('resize', onResize);

@@ -61,6 +61,13 @@ describe('dmabuf vm --shell', { concurrency: 2 }, () => {
     await terminal.until('end of the input', 'status 5', 'restored');
   });
 
+  it('leaves the size alone where the terminal knows none', async () => {
+    const runner = `'${process.execPath}' '${main}' vm --kernel stable --cpus 1 --shell -- echo reached`;
+    const terminal = new Terminal(`stty rows 0 cols 0; ${runner}; echo "status $?"`, env);
+    const shown = await terminal.until('reached', 'status 0');
+    assert.doesNotMatch(shown, /stty:/);
+  });
+
   it('is a prompt when there is no command', async () => {
     const terminal = new Terminal(
       `'${process.execPath}' '${main}' vm --kernel stable --shell; echo "status $?"`,
