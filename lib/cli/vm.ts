@@ -73,7 +73,7 @@ export function vmCommand(): Command {
     .option('--icount', 'count instructions as time, for figures that repeat (one CPU, slow)')
     .addOption(new Option('--accel <how>', 'auto, tcg or kvm').choices(['auto', 'tcg', 'kvm']))
     .option('--cpus <n>', 'virtual CPUs (2)', number)
-    .option('--memory <MiB>', 'memory of the guest (4096)', number)
+    .option('--memory <MiB>', 'memory of the guest in MiB (4096)', number)
     .option('--timeout <seconds>', 'time limit (600)', number)
     .option('--cwd <folder>', 'where the command starts (here)', (folder) => resolve(folder))
     .option(
@@ -90,12 +90,16 @@ export function vmCommand(): Command {
       several,
     )
     .option('--screendump <file>', 'a picture of the display (--device) when the command ends')
-    .option('--kernel-log <file>', "all of the kernel's log (in the folder of --output: kernel.log)")
+    .option(
+      '--kernel-log <file>',
+      "all of the kernel's log; without this, --output has it as kernel.log in its folder",
+    )
     .option(
       '--fail-on-splat',
       'status 125 when the command succeeded and its kernel has found a fault of its own',
     )
     .passThroughOptions()
+    .showHelpAfterError('(dmabuf vm --help shows how it is used)')
     .addHelpText('after', HELP)
     .exitOverride((error) => {
       throw new CommanderError(error.exitCode && EXIT_RUNNER_FAILED, error.code, error.message);
@@ -106,7 +110,7 @@ export function vmCommand(): Command {
 async function runCommand(words: string[], flags: Flags, self: Command): Promise<void> {
   const { append, kernel, jobs, shell = false, kernelLog, failOnSplat = false, device, ...options } = flags;
   if (words.length === 0 && !shell) {
-    self.error("error: missing required argument 'command'", { code: 'commander.missingArgument' });
+    self.error("error: missing required argument 'command', after --", { code: 'commander.missingArgument' });
   }
   const command = words.length > 0 ? words : [process.env.SHELL || '/bin/sh'];
   const statusFor = (run: Pick<KernelRun, 'exitCode' | 'error' | 'splats'>): number =>
@@ -158,7 +162,8 @@ async function runCommand(words: string[], flags: Flags, self: Command): Promise
       process.exitCode = runs.map(statusFor).find((status) => status !== 0) ?? 0;
       return;
     }
-    if (shell) say('Ctrl-] pressed three times ends the guest');
+    if (shell && process.stdin.isTTY && process.stdout.isTTY)
+      say('Ctrl-] pressed three times ends the guest');
     const result = await runInVm({
       ...common,
       ...(kernel === undefined ? {} : { kernel }),

@@ -30,12 +30,15 @@ export function guestEnvironment(
   return { ...result, PWD: cwd, DMABUF_VM: '1' };
 }
 
-/** `NAME=VALUE`, or the `NAME` of a variable of the caller's, which is undefined where it is not set. */
+/**
+ * `NAME=VALUE`, or the `NAME` of a variable of the caller's, which is undefined where it is not set. A name that begins with
+ * a hyphen is an option that follows one without its value.
+ */
 export function parseVariable(
   word: string,
   own: Readonly<Record<string, string | undefined>> = process.env,
 ): [name: string, value: string | undefined] {
-  const [, name, value] = /^([^=]+)(?:=(.*))?$/s.exec(word) ?? [];
+  const [, name, value] = /^([^=-][^=]*)(?:=(.*))?$/s.exec(word) ?? [];
   if (name === undefined) {
     throw new VmError('ERR_DMABUF_VM_OPTION', `'${word}' is neither NAME nor NAME=VALUE`);
   }

@@ -164,7 +164,9 @@ export function runGuest(options: GuestOptions): Promise<GuestResult> {
         if (word === 'log') logged = log.ended;
         if (word === 'fail') {
           const [what, ...message] = rest.split(' ');
-          fail(`ERR_DMABUF_VM_${what}` as VmErrorCode, message.join(' '));
+          // The kernel has no part in an option that is wrong.
+          if (what === 'OPTION') end(new VmError('ERR_DMABUF_VM_OPTION', message.join(' ')));
+          else fail(`ERR_DMABUF_VM_${what}` as VmErrorCode, message.join(' '));
         }
         if (word === 'exit') {
           exitCode = Number(rest);
@@ -262,7 +264,7 @@ function unnamedFile(content: Uint8Array): number {
 
 /** What a run that the caller has aborted is rejected with. */
 export function abortedError(): VmError {
-  return new VmError('ERR_DMABUF_VM_ABORTED', 'the run was aborted; the guest was ended');
+  return new VmError('ERR_DMABUF_VM_ABORTED', 'the run was aborted, and no guest is left behind');
 }
 
 function unexpectedEnd(

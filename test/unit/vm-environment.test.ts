@@ -82,7 +82,7 @@ describe('--env', () => {
     it(`takes ${JSON.stringify(word)}`, () => assert.deepEqual(parseVariable(word, own), variable));
   }
 
-  for (const word of ['', '=', '=x']) {
+  for (const word of ['', '=', '=x', '--', '--output', '-x=1']) {
     it(`refuses '${word}' with status 125 and its name`, () => {
       const main = join(packageRoot, 'dist/package/cli.js');
       const { status, stderr } = spawnSync(process.execPath, [main, 'vm', '--env', word, '--', 'true'], {
@@ -90,7 +90,7 @@ describe('--env', () => {
       });
       assert.match(
         stderr,
-        /option '--env <name\[=value\]>' argument '=?x?' is invalid. It must be NAME or NAME=VALUE/,
+        /option '--env <name\[=value\]>' argument '[-=outpux1]*' is invalid. It must be NAME or NAME=VALUE/,
       );
       assert.equal(status, 125);
     });
