@@ -18,13 +18,13 @@ channelTest('a handle that has to wait needs a descriptor: EMFILE, and nothing l
   assert.equal(leftAfterQueued, 2);
 });
 
-channelTest('waiting to send needs a descriptor: EMFILE', () => {
-  assert.deepEqual([limited.queued.name, limited.queued.code], ['DmaBufError', 'EMFILE']);
-});
+channelTest('waiting to send needs no descriptor', () => assert.equal(limited.queued, 'waited'));
 
 channelTest('sending at once needs no descriptor', () => assert.equal(limited.sentWithNone, 'with none'));
 
-channelTest('after EMFILE a send that waits works again', () => assert.equal(limited.sentLater, 'later'));
+channelTest('where there are descriptors again, a send that waits works', () =>
+  assert.equal(limited.sentLater, 'later'),
+);
 
 for (const left of [0, 1, 2]) {
   channelTest(`three handles and ${left} descriptors left: the message is dropped, and nothing leaks`, () => {
@@ -43,9 +43,7 @@ channelTest('messages that need no descriptor come and go where there is none, h
   assert.equal(limited.talk, 'nothing');
 });
 
-channelTest('waiting to receive needs a descriptor: EMFILE', () => {
-  assert.deepEqual([limited.waitingToReceive.name, limited.waitingToReceive.code], ['DmaBufError', 'EMFILE']);
-});
+channelTest('waiting to receive needs no descriptor', () => assert.equal(limited.waitedToReceive, 'waited'));
 
 channelTest(
   "the last descriptor left suffices for this process's first dma-buf, or the message is dropped as truncated",

@@ -15,11 +15,11 @@ export interface DescriptorLimitsReport {
 
   queuedWithHandle: ReportedError;
   leftAfterQueued: number;
-  queued: ReportedError;
+  queued: string;
   sentWithNone: string;
   sentLater: string;
 
-  waitingToReceive: ReportedError;
+  waitedToReceive: string;
   /** Three handles, and room for so many. */
   truncated: Record<number, ReportedError>;
   leftAfterTruncated: Record<number, number>;
@@ -129,8 +129,11 @@ const observed: Partial<DescriptorLimitsReport> = {};
   observed.queuedWithHandle = await errorOf(() => here.send('x', [buffer, buffer, buffer]));
   await turns();
   observed.leftAfterQueued = useUp();
-  observed.queued = await errorOf(() => here.send('x'));
+  const queued = here.send('waited');
+  await turns();
   for (let index = 0; index < taken; index++) await there.receive();
+  await queued;
+  observed.queued = Buffer.from((await there.receive())?.data ?? []).toString();
   await here.send('with none', [buffer]);
   freeAll();
   const message = await there.receive();
@@ -151,7 +154,10 @@ const observed: Partial<DescriptorLimitsReport> = {};
   const [here, there] = DmaBufChannel.pair();
   const buffer = allocateSync(4096);
   useUp();
-  observed.waitingToReceive = await errorOf(() => there.receive());
+  const receiving = there.receive();
+  await turns();
+  await here.send('waited');
+  observed.waitedToReceive = Buffer.from((await receiving)?.data ?? []).toString();
   observed.truncated = {};
   observed.leftAfterTruncated = {};
   for (const count of [0, 1, 2]) {
