@@ -77,8 +77,8 @@ export interface Unreadable {
   pid: number;
   /**
    * The errno's name: `'EACCES'` (another user's process), `'ESRCH'` (asked for by `pids`, and not there), `'ETIMEDOUT'` (it
-   * keeps its memory map locked, or the lock of a file that it has put in a dma-buf's place), `'EAGAIN'` (no thread could be
-   * made to look at it), `'EOVERFLOW'` (a figure of 2^53 or more, which no dma-buf of the kernel's has), or another.
+   * keeps its memory map locked, or the lock of a file that it has put in a dma-buf's place), `'EAGAIN'` (no thread is left
+   * to look at it, or its user's other processes keep too many), `'EOVERFLOW'` (a figure of 2^53 or more, which no dma-buf of the kernel's has), or another.
    */
   error: string;
   /** What could not be read. */

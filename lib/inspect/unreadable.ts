@@ -12,8 +12,9 @@ export function adviceOnUnreadable(unreadable: readonly Unreadable[]): string | 
   const causes = causesOf(unreadable);
   const advice: string[] = [];
   if (causes.includes('EACCES') || causes.includes('EPERM')) advice.push(adviceOnProcesses());
-  // Only the thread that watches whether a look comes to its end can be refused so.
-  if (causes.includes('EAGAIN')) advice.push(adviceFor('EAGAIN', 'pthread_create') as string);
+  // Only the thread that watches whether a look comes to its end can be refused so: others wait for whoever keeps them.
+  if (causes.includes('EAGAIN') && !causes.includes('ETIMEDOUT'))
+    advice.push(adviceFor('EAGAIN', 'pthread_create') as string);
   if (causes.includes('ETIMEDOUT')) advice.push(adviceOnWaiting);
   return advice.length > 0 ? advice.join('. ') : undefined;
 }

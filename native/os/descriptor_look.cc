@@ -53,6 +53,8 @@ Result<std::string> ReadWatched(int pid, int fd) {
   std::snprintf(path, sizeof path, "/proc/%d", pid);
   Result<UniqueFd> process = OpenAt(AT_FDCWD, path, O_PATH | O_DIRECTORY);
   if (!process) return process.error();
+  if (HasHungTooMany(process->get())) return SystemError{EAGAIN, "pthread_create"};
+  const uid_t user = UserOf(process->get());
   struct Errand {
     UniqueFd process;
     std::vector<DescriptorLook> looks;
@@ -67,12 +69,12 @@ Result<std::string> ReadWatched(int pid, int fd) {
     if (looked) {
       errand->outcome = *looked;
     } else {
-      AddHung(pid, kWhat, -1);
+      RemoveHung(pid, kWhat);
     }
   });
   if (watched == Watched::kNotStarted) return SystemError{EAGAIN, "pthread_create"};
   if (watched == Watched::kLeft) {
-    AddHung(pid, kWhat, 1);
+    AddHung(pid, kWhat, user);
     return kHangs;
   }
   if (!errand->outcome) return errand->outcome.error();

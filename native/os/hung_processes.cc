@@ -1,15 +1,24 @@
 #include "os/hung_processes.h"
 
+#include <cstdio>
+#include <cstring>
 #include <map>
 #include <mutex>
 #include <utility>
 
+#include "os/file.h"
+
 namespace dmabuf {
 namespace {
 
+struct Reads {
+  int count = 0;
+  uid_t user = 0;
+};
+
 struct Hung {
   std::mutex mutex;
-  std::map<std::pair<int, Survey::Secret>, int> reads;
+  std::map<std::pair<int, Survey::Secret>, Reads> reads;
 };
 
 // Never destroyed, as a thread may come back at any time.
@@ -26,11 +35,48 @@ bool HasHung(int pid, Survey::Secret what) {
   return hung.reads.count({pid, what}) != 0;
 }
 
-void AddHung(int pid, Survey::Secret what, int reads) {
+void AddHung(int pid, Survey::Secret what, uid_t user) {
   Hung& hung = All();
   const std::lock_guard<std::mutex> lock(hung.mutex);
   const auto key = std::make_pair(pid, what);
-  if ((hung.reads[key] += reads) == 0) hung.reads.erase(key);
+  Reads& reads = hung.reads[key];
+  reads.user = user;
+  if (++reads.count == 0) hung.reads.erase(key);
+}
+
+void RemoveHung(int pid, Survey::Secret what) {
+  Hung& hung = All();
+  const std::lock_guard<std::mutex> lock(hung.mutex);
+  const auto key = std::make_pair(pid, what);
+  if (--hung.reads[key].count == 0) hung.reads.erase(key);
+}
+
+bool HasHungTooMany(int process) {
+  Hung& hung = All();
+  // Fewer cannot be too many of anybody: the look at whose process it is costs something.
+  const auto count = [&](const auto& is_his) {
+    const std::lock_guard<std::mutex> lock(hung.mutex);
+    size_t total = 0;
+    for (const auto& [key, reads] : hung.reads) total += reads.count > 0 && is_his(reads.user) ? 1 : 0;
+    return total;
+  };
+  if (count([](uid_t) { return true; }) < kMostHungOfUser) return false;
+  const uid_t user = UserOf(process);
+  return count([user](uid_t other) { return other == user; }) >= kMostHungOfUser;
+}
+
+// Not whose the folder is: that is root's for processes that may not be dumped, which is theirs to choose.
+uid_t UserOf(int process) {
+  const Result<UniqueFd> file = OpenAt(process, "status");
+  if (!file) return 0;
+  char text[4096];
+  const Result<size_t> length = ReadAll(file->get(), text, sizeof text - 1);
+  if (!length) return 0;
+  text[*length] = '\0';
+  const char* line = std::strstr(text, "\nUid:");
+  unsigned user = 0;
+  if (line == nullptr || std::sscanf(line, " Uid: %u", &user) != 1) return 0;
+  return user;
 }
 
 }  // namespace dmabuf

@@ -82,10 +82,13 @@ class Scanner {
   explicit Scanner(UniqueFd proc)
       : proc_(std::move(proc)), entries_(std::make_unique<char[]>(kEntriesSize)) {}
 
-  // Has it look at all processes.
+  // Has it look at all processes, and at this one first.
   Result<void> ListAll();
-  // Looks at the processes from the next one on. Without a watch it asks nothing that may never be answered.
-  Result<void> Run(Watch* watch);
+  // Looks at the processes from the next one on, `end` of all. Without a watch it asks nothing that may never
+  // be answered.
+  Result<void> Run(Watch* watch, size_t end);
+  [[nodiscard]] size_t count() const { return pids_.size(); }
+  [[nodiscard]] size_t next() const { return next_; }
   // Goes on behind the process at which a thread was left.
   void PassOver();
   // What can only be decided when all has been seen.
@@ -202,14 +205,15 @@ std::string CommandOf(int process) {
 }
 
 Result<void> Scanner::ListAll() {
+  pids_.push_back(::getpid());
   return ForEachNumber(proc_.get(), [&](int pid, const char*) -> Result<void> {
-    pids_.push_back(pid);
+    if (pid != pids_.front()) pids_.push_back(pid);
     return {};
   });
 }
 
-Result<void> Scanner::Run(Watch* watch) {
-  for (; next_ < pids_.size(); next_++) {
+Result<void> Scanner::Run(Watch* watch, size_t end) {
+  for (; next_ < end; next_++) {
     const Result<void> scanned = ScanProcess(watch, pids_[next_]);
     if (!scanned) return scanned;
   }
@@ -218,13 +222,13 @@ Result<void> Scanner::Run(Watch* watch) {
 
 void Scanner::PassOver() {
   const int pid = pids_[next_++];
-  AddHung(pid, what_, 1);
+  const Result<UniqueFd> process = OpenAt(proc_.get(), Path("", pid).text, O_PATH | O_DIRECTORY);
+  AddHung(pid, what_, process ? UserOf(process->get()) : 0);
   survey_.refusals.insert(survey_.refusals.end(), refusals_.begin(), refusals_.end());
   // Its mappings come last.
   if (what_ == Survey::Secret::kDescriptors) survey_.refusals.push_back({pid, ETIMEDOUT, what_});
   survey_.refusals.push_back({pid, ETIMEDOUT, Survey::Secret::kMappings});
   if (survey_.processes.empty() || survey_.processes.back().pid != pid) return;
-  const Result<UniqueFd> process = OpenAt(proc_.get(), Path("", pid).text, O_PATH | O_DIRECTORY);
   if (process) survey_.processes.back().command = CommandOf(process->get());
 }
 
@@ -321,7 +325,7 @@ Result<void> Scanner::ScanThread(Watch* watch, int pid, int thread, bool* has_se
                                      ? ScanDescriptors(watch, pid, thread, has_seen)
                                      : ScanMappings(watch, pid, thread, has_seen);
     if (IsLeftBehind(scanned)) {
-      AddHung(pid, what, -1);
+      RemoveHung(pid, what);
       return scanned;
     }
     const Result<void> noted = scanned ? scanned : Refuse(pid, scanned.error(), what);
@@ -331,9 +335,10 @@ Result<void> Scanner::ScanThread(Watch* watch, int pid, int thread, bool* has_se
 }
 
 // Why nothing may be looked at that may never be answered, if so.
-Result<void> MayLook(Watch* watch, int pid, Survey::Secret what) {
-  if (watch == nullptr) return SystemError{EAGAIN, "pthread_create"};
+Result<void> MayLook(Watch* watch, int pid, int thread, Survey::Secret what) {
   if (HasHung(pid, what)) return SystemError{ETIMEDOUT, "read"};
+  const bool is_own = pid == ::getpid();
+  if (watch == nullptr || (!is_own && HasHungTooMany(thread))) return SystemError{EAGAIN, "pthread_create"};
   return {};
 }
 
@@ -364,7 +369,7 @@ Result<void> Scanner::AddDescriptors(Watch* watch, int pid, int thread, std::vec
   if (device_ == 0) {
     for (DescriptorLook& look : looks) look.wants_status = true;
   }
-  const Result<void> may = MayLook(watch, pid, Survey::Secret::kDescriptors);
+  const Result<void> may = MayLook(watch, pid, thread, Survey::Secret::kDescriptors);
   if (!may) return may;
   const auto looked = Within(watch, [&] { return LookAtDescriptors(thread, pid, &looks); });
   if (!looked) return kLeftBehind;
@@ -434,7 +439,7 @@ bool Scanner::IsOtherDevice(dev_t device) const {
 }
 
 Result<void> Scanner::ScanMappings(Watch* watch, int pid, int thread, bool* has_seen) {
-  const Result<void> may = MayLook(watch, pid, Survey::Secret::kMappings);
+  const Result<void> may = MayLook(watch, pid, thread, Survey::Secret::kMappings);
   if (!may) return may;
   const auto file = Within(watch, [&] { return OpenAt(thread, "maps"); });
   if (!file) return kLeftBehind;
@@ -610,21 +615,24 @@ Result<Survey> ScanProcesses() {
   // The first one that hangs has had its time; who waits for others besides should not wait as long for each.
   constexpr std::chrono::milliseconds kLessPatience(200);
   std::chrono::milliseconds patience = kPatience;
-  for (;;) {
+  while (scanner->next() < scanner->count()) {
+    const bool is_own = scanner->next() == 0;
+    const size_t end = is_own ? 1 : scanner->count();
     const auto outcome = std::make_shared<Result<void>>();
-    const Watched watched = RunWatched(patience, [scanner, outcome](Watch* watch) {
-      const Result<void> scanned = scanner->Run(watch);
+    const auto run = [scanner, outcome, end](Watch* watch) {
+      const Result<void> scanned = scanner->Run(watch, end);
       if (!IsLeftBehind(scanned)) *outcome = scanned;
-    });
+    };
+    const Watched watched = RunWatched(patience, run, is_own ? kMostLeftByItself : kMostLeft);
     if (watched == Watched::kLeft) {
       scanner->PassOver();
       patience = kLessPatience;
       continue;
     }
-    if (watched == Watched::kNotStarted) *outcome = scanner->Run(nullptr);
+    if (watched == Watched::kNotStarted) *outcome = scanner->Run(nullptr, end);
     if (!*outcome) return outcome->error();
-    return scanner->Finish();
   }
+  return scanner->Finish();
 }
 
 void ReadCommands(Survey* survey) {

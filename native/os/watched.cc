@@ -8,7 +8,6 @@
 namespace dmabuf {
 namespace {
 
-constexpr int kMostLeft = 32;
 std::atomic<int> left_count{0};
 
 }  // namespace
@@ -92,8 +91,8 @@ bool WatchedThread::Start(const std::shared_ptr<WatchedThread>& self) {
   return true;
 }
 
-Watched RunWatched(std::chrono::milliseconds patience, std::function<void(Watch*)> work) {
-  if (left_count >= kMostLeft) return Watched::kNotStarted;
+Watched RunWatched(std::chrono::milliseconds patience, std::function<void(Watch*)> work, int most) {
+  if (left_count >= most) return Watched::kNotStarted;
   const auto thread = std::make_shared<WatchedThread>(std::move(work));
   if (!WatchedThread::Start(thread)) return Watched::kNotStarted;
   return thread->Wait(patience) ? Watched::kEnded : Watched::kLeft;

@@ -62,8 +62,11 @@ enum class Watched {
 // Runs `work` on a thread of its own and waits for its end, or until one of its calls has taken longer than
 // `patience`: then `work` goes on alone, if ever, and keeps what it owns until then.
 //
-// Of threads that hang there are at most 32 in this process, whoever started them: they count for the limits
-// of the process, so that is one number for all.
-Watched RunWatched(std::chrono::milliseconds patience, std::function<void(Watch*)> work);
+// Of threads that hang there are at most `most` in this process, whoever started them: they count for the
+// limits of the process, so that is one number for all. Some more are for looks at this process itself.
+constexpr int kMostLeft = 32;
+constexpr int kMostLeftByItself = kMostLeft + 4;
+Watched RunWatched(std::chrono::milliseconds patience, std::function<void(Watch*)> work,
+                   int most = kMostLeft);
 
 }  // namespace dmabuf

@@ -20,19 +20,28 @@ const mapsWait = major < 6 || (major === 6 && minor < 17);
 
 interface Scene {
   fuse: Peer;
+  /** One for each user. */
+  fuses: readonly Peer[];
   /** Takes snapshots; fails when the file system is asked for anything meanwhile. */
-  inspect(sources: string): Promise<InspectReport>;
+  inspect(sources: string, holds?: string): Promise<InspectReport>;
 }
 
-function silentTest(name: string, body: (scene: Scene) => Promise<void>): void {
+function silentTest(
+  name: string,
+  body: (scene: Scene) => Promise<void>,
+  { users = [0], unless = noFuse }: { users?: readonly number[]; unless?: string | false } = {},
+): void {
   channelTest(
     name,
     async () => {
-      const mount = new MountPoint();
-      const fuse = new Peer(compiled('silent-fuse'), [mount.path, '0']);
+      const mounts = users.map(() => new MountPoint());
+      const fuses = mounts.map(
+        ({ path }, index) => new Peer(compiled('silent-fuse'), [path, String(users[index])]),
+      );
+      const fuse = fuses[0] as Peer;
       const inspectors: RunningProgram<InspectReport>[] = [];
-      const inspect = (sources: string): Promise<InspectReport> => {
-        const env = { ...process.env, DMABUF_TEST_SOURCES: sources };
+      const inspect = (sources: string, holds?: string): Promise<InspectReport> => {
+        const env = { ...process.env, DMABUF_TEST_SOURCES: sources, DMABUF_TEST_HOLDS: holds };
         const inspector = startProgram<InspectReport>('inspects', { env });
         inspectors.push(inspector);
         const asked = fuse.event().then((request) => assert.fail(`it was asked: ${request}`));
@@ -40,18 +49,18 @@ function silentTest(name: string, body: (scene: Scene) => Promise<void>): void {
         return Promise.race([inspector.report, asked]);
       };
       try {
-        assert.equal(await fuse.line(), 'mounted', fuse.errors);
-        await body({ fuse, inspect });
+        for (const one of fuses) assert.equal(await one.line(), 'mounted', one.errors);
+        await body({ fuse, fuses, inspect });
       } finally {
         // Without its server the file system fails at once, and lets everybody go.
-        fuse.kill();
-        await fuse.ended;
+        for (const one of fuses) one.kill();
+        for (const one of fuses) await one.ended;
         for (const inspector of inspectors) inspector.kill();
         await Promise.all(inspectors.map(({ end }) => end));
-        mount.remove();
+        for (const mount of mounts) mount.remove();
       }
     },
-    noFuse,
+    unless,
   );
 }
 
@@ -86,3 +95,59 @@ silentTest('a process that keeps its memory map locked keeps nobody waiting', as
     assert.ok(taken.source.includes('procfs'));
   }
 });
+
+const noWait: string | false = noFuse || (mapsWait ? false : 'Linux 7.2 reads the mappings without waiting');
+
+/** Has so many processes of a user wait with their memory maps locked; returns their numbers. */
+async function hang(fuse: Peer, count: number): Promise<number[]> {
+  const pids: number[] = [];
+  for (let index = 0; index < count; index++) {
+    pids.push(Number(await fuse.ask('hang')));
+    assert.equal(await fuse.event(), '!16');
+  }
+  return pids;
+}
+
+const errorsOf = (pids: readonly number[], unreadable: readonly { pid: number; error: string }[]): string[] =>
+  unreadable
+    .filter(({ pid }) => pids.includes(pid))
+    .map(({ error }) => error)
+    .sort();
+
+silentTest(
+  "a user's processes that keep looks waiting hide no others, and each that was left out is named",
+  async ({ fuse, inspect }) => {
+    using buffer = allocateSync(4096);
+    const pids = await hang(fuse, 40);
+    const { snapshots, errors } = await inspect('procfs,auto');
+    assert.deepEqual(errors, {});
+    for (const taken of Object.values(snapshots)) {
+      const found = taken.buffers.find(({ inode }) => inode === buffer.inode);
+      assert.ok(found?.holders.some((holder) => holder.pid === process.pid));
+      const refused = errorsOf(pids, taken.unreadable);
+      assert.deepEqual(refused, [...Array(16).fill('EAGAIN'), ...Array(24).fill('ETIMEDOUT')]);
+    }
+  },
+  { users: [1000], unless: noWait },
+);
+
+silentTest(
+  'who looks always sees what he holds himself',
+  async ({ fuses, inspect }) => {
+    using _buffer = allocateSync(4096);
+    const pids = [await hang(fuses[0] as Peer, 20), await hang(fuses[1] as Peer, 20)].flat();
+    const { pid: self, snapshots, errors } = await inspect('procfs,auto', 'own');
+    assert.deepEqual(errors, {});
+    for (const taken of Object.values(snapshots)) {
+      const own = taken.buffers.find(({ name }) => name === 'own');
+      assert.deepEqual(
+        own?.holders.map(({ pid }) => pid),
+        [self],
+      );
+      assert.equal(errorsOf(pids, taken.unreadable).length, 40);
+    }
+    // There is no thread left for anybody else's, who are named.
+    assert.deepEqual(errorsOf([process.pid], snapshots.auto?.unreadable ?? []), ['EAGAIN']);
+  },
+  { users: [1000, 1001], unless: noWait },
+);

@@ -1,6 +1,8 @@
-// Takes snapshots and reports them. DMABUF_TEST_SOURCES: the sources, separated by commas; DMABUF_TEST_PINNED: the
+// Takes snapshots and reports them. DMABUF_TEST_HOLDS: it holds a buffer of that name itself.
+// DMABUF_TEST_SOURCES: the sources, separated by commas; DMABUF_TEST_PINNED: the
 // folder of pinned iterators.
 
+import { allocateSync } from 'dmabuf';
 import { type Snapshot, type SnapshotSource, snapshot } from 'dmabuf/inspect';
 import { errorOf, type ReportedError } from '../expect.js';
 import { report } from '../programs.js';
@@ -17,6 +19,8 @@ export interface InspectReport {
   errors: Record<string, ReportedError>;
 }
 
+const name = process.env.DMABUF_TEST_HOLDS;
+if (name !== undefined) allocateSync(4096, { name });
 const observed: InspectReport = { pid: process.pid, snapshots: {}, errors: {} };
 for (const source of (process.env.DMABUF_TEST_SOURCES ?? 'auto').split(',')) {
   const take = (): Promise<Snapshot> =>

@@ -1,5 +1,6 @@
 // A FUSE file system that lets itself be opened and answers nothing more: whoever asks it for anything waits until this
-// process ends. argv: an empty folder to mount it on, and the user who mounts it and opens its files.
+// process ends. A name that begins with "silent" it does not even look up. argv: an empty folder to mount it on, and the
+// user who mounts it and opens its files.
 //
 // Commands on standard input, a line each: `send <bytes> <what>...` opens its root (`folder`) or a file in it (`file`)
 // and sends all that in one message over the channel, descriptor 3; `with <word> <what>...` sends that word instead;
@@ -31,13 +32,13 @@ static void reply(const struct fuse_in_header* request, const void* body, size_t
   check((int)write(device, bytes, sizeof header + length), "answering");
 }
 
-// A file that has a page, which can be read.
+// Files that have a page, which can be read: "page" and a number.
 #define PAGE_INODE 3
 static int page_opens;
 
 static struct fuse_attr attributes(uint64_t inode) {
   return (struct fuse_attr){.ino = inode,
-                            .size = inode == PAGE_INODE ? 4096 : 0,
+                            .size = inode >= PAGE_INODE ? 4096 : 0,
                             .mode = inode == 1 ? S_IFDIR | 0777 : S_IFREG | 0666,
                             .nlink = 1};
 }
@@ -47,23 +48,26 @@ static void answer(const struct fuse_in_header* request, const void* body) {
     case FUSE_INIT: {
       const struct fuse_init_in* wish = body;
       const struct fuse_init_out init = {
-          .major = FUSE_KERNEL_VERSION, .minor = wish->minor, .max_write = 4096, .max_readahead = 0};
+          .major = FUSE_KERNEL_VERSION, .minor = wish->minor, .max_write = 4096, .max_background = 1000,
+          .congestion_threshold = 1000};
       return reply(request, &init, sizeof init);
     }
     case FUSE_LOOKUP: {
-      const uint64_t inode = strcmp(body, "page") == 0 ? PAGE_INODE : 2;
+      if (strncmp(body, "silent", 6) == 0) break;
+      const int is_page = strncmp(body, "page", 4) == 0;
+      const uint64_t inode = is_page ? PAGE_INODE + (uint64_t)atoi((const char*)body + 4) : 2;
       struct fuse_entry_out entry = {.nodeid = inode, .attr = attributes(inode)};  // known for no time at all
       return reply(request, &entry, sizeof entry);
     }
     case FUSE_READ: {
       static const char page[4096];
-      if (request->nodeid != PAGE_INODE) break;
+      if (request->nodeid < PAGE_INODE) break;
       return reply(request, page, sizeof page);
     }
     case FUSE_OPENDIR:
     case FUSE_OPEN: {
       // Every second time, whoever maps the page maps it past the page cache.
-      const int is_direct = request->nodeid == PAGE_INODE && page_opens++ > 0;
+      const int is_direct = request->nodeid >= PAGE_INODE && page_opens++ % 2 == 1;
       const struct fuse_open_out opened = {.fh = 1, .open_flags = is_direct ? FOPEN_DIRECT_IO : 0};
       return reply(request, &opened, sizeof opened);
     }
@@ -110,11 +114,14 @@ static void* map_page(int fd) {
 // A process that waits in mmap(2) and holds its memory map locked: what it has written must have gone to the server
 // before it may map the file in another way.
 static void hang(void) {
+  static int number;
+  char name[20];
+  snprintf(name, sizeof name, "page%d", number++);
   const pid_t pid = check(fork(), "fork");
   if (pid != 0) return say("%d", pid);
   prctl(PR_SET_PDEATHSIG, SIGKILL);
-  const int fd = open_file("page");
-  const int direct = open_file("page");
+  const int fd = open_file(name);
+  const int direct = open_file(name);
   char* page = map_page(fd);
   page[0] = 1;
   mmap(NULL, 4096, PROT_READ, MAP_PRIVATE, direct, 0);
