@@ -57,12 +57,12 @@ function isRefusal(error: unknown, source: Source): error is DmaBufError {
 function checkSources(from: unknown): readonly Source[] {
   if (from === undefined) return defaultSources;
   const sources: unknown[] = isArray(from) ? itemsOf(from) : [from];
-  if (sources.length === 0) throw outOfRange('from', 'at least one source', 'an empty list');
+  if (sources.length === 0) throw outOfRange('option from', 'a list of at least one source', sources);
   for (let index = 0; index < sources.length; index++) {
     const source = sources[index];
     if (typeof source === 'string') checkHeapName(source);
     else if (!(source instanceof DmaHeap)) {
-      throw invalidType('from', "a heap's name or path, a DmaHeap, or a list of them", source);
+      throw invalidType('option from', "a heap's name or path, a DmaHeap, or a list of them", source);
     }
   }
   return sources as Source[];

@@ -29,8 +29,8 @@ export function deviceAdvice(code: string, path: string, kind: DeviceKind = 'hea
     case 'ENXIO':
     case 'ENODEV':
       return (
-        `No driver answers to the device number of ${path}: load the module that made it, as root, or remove the file; ` +
-        "in a container, pass the host's device in anew"
+        `No driver answers to the device number of ${path}: load the module that made it, as root, or remove the file` +
+        ofContainers("; in a container, pass the host's device in anew")
       );
     case 'EPERM':
       return adviceForDenied(path);
@@ -112,12 +112,15 @@ function adviceForMissing(path: string): string | undefined {
   if (path === contiguousAlias) {
     return (
       'This kernel has no contiguous heap (CONFIG_DMABUF_HEAPS_CMA, and memory that cma= on the kernel command line sets ' +
-      `aside); in a container, pass the device in: --device ${contiguousDevice} (its name on Linux before 6.17 varies)`
+      'aside)' +
+      ofContainers(
+        `; in a container, pass the device in: --device ${contiguousDevice} (its name on Linux before 6.17 varies)`,
+      )
     );
   }
   return (
-    'This kernel has no such heap (CONFIG_DMABUF_HEAPS_SYSTEM, CONFIG_DMABUF_HEAPS_CMA); in a container, pass the device in: ' +
-    `--device ${path}`
+    'This kernel has no such heap (CONFIG_DMABUF_HEAPS_SYSTEM, CONFIG_DMABUF_HEAPS_CMA)' +
+    ofContainers(`; in a container, pass the device in: --device ${path}`)
   );
 }
 
@@ -148,7 +151,8 @@ function adviceForStranger(path: string, kind: DeviceKind): string {
   }
   return (
     `${where} is ${what}, where ${kind === 'heap' ? "a heap's device" : "udmabuf's device"} should be: remove it, as root, and ` +
-    "have the kernel's own device there; in a container, pass it by --device"
+    "have the kernel's own device there" +
+    ofContainers('; in a container, pass it by --device')
   );
 }
 
@@ -220,7 +224,7 @@ function adviceForModes(path: string, status: Stats): string {
     const add = `As root: usermod -aG ${group ?? status.gid} ${userName()}, then log in again`;
     const keep = `Start the container with --group-add ${status.gid}, the group's number on the host`;
     return container() === undefined
-      ? `${who}. ${add}. In a container: ${lowerFirst(keep)}`
+      ? `${who}. ${add}${ofContainers(`. In a container: ${lowerFirst(keep)}`)}`
       : `${who}. ${keep}. Outside of one: ${lowerFirst(add)}`;
   }
   const rule = udevRuleFor(path);
@@ -253,8 +257,8 @@ function adviceForModule(path: string): string | undefined {
   }
   return (
     `The modes of ${path} allow it, and this process is confined as '${confined}': see what was denied with ausearch -m avc ` +
-    '-ts recent (SELinux) or journalctl -k (AppArmor), and allow it in the policy; of a container: --security-opt ' +
-    'label=disable, or apparmor=unconfined, to try'
+    '-ts recent (SELinux) or journalctl -k (AppArmor), and allow it in the policy' +
+    ofContainers('; of a container: --security-opt label=disable, or apparmor=unconfined, to try')
   );
 }
 
@@ -267,8 +271,19 @@ function passIn(path: string): string {
   return `Pass the device into the container ${how ?? `by --device ${path}`}`;
 }
 
+/** Whether this is the guest of `dmabuf vm`, which has the machine's files, and their marks of a container, too. */
+function isInVm(): boolean {
+  return process.env.DMABUF_VM !== undefined;
+}
+
+/** What is to be said of containers, where this may be one. */
+function ofContainers(text: string): string {
+  return isInVm() ? '' : text;
+}
+
 /** What kind of container this process runs in, as far as the usual marks tell; undefined for none. */
 function container(): string | undefined {
+  if (isInVm()) return undefined;
   if (process.env.KUBERNETES_SERVICE_HOST !== undefined) return 'kubernetes';
   if (statusOf('/.flatpak-info') !== undefined) return 'flatpak';
   if (statusOf('/run/.containerenv') !== undefined) return 'podman';

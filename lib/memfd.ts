@@ -153,7 +153,7 @@ export function createFromMemfd(
       : isArray(pieces)
         ? itemsOf(pieces as readonly MemfdRange[])
         : [pieces as MemfdRange];
-  if (ranges.length === 0) throw outOfRange('pieces', 'at least one range', 'an empty list');
+  if (ranges.length === 0) throw outOfRange('pieces', 'a list of at least one range', ranges);
   const checked = ranges.map((piece) => checkPiece(piece, memfd, sizes));
   const limit = udmabufLimit('list_limit');
   if (checked.length > limit) {

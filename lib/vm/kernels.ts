@@ -37,6 +37,12 @@ async function locate(name: string, options: Parameters<typeof findKernel>[1]): 
   const path = resolve(name);
   if (isFolder(path)) return kernelFolder(path);
   if (existsSync(path)) return kernelImage(path);
+  if (name.includes('/')) {
+    throw new VmError(
+      'ERR_DMABUF_VM_KERNEL',
+      `the kernel ${path} does not exist: there is no such file or folder`,
+    );
+  }
   throw new VmError(
     'ERR_DMABUF_VM_KERNEL',
     `there is no kernel '${name}': give ${KERNEL_NAMES.join(', ')} or a series such as 6.12 (Debian's, fetched when ` +

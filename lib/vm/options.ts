@@ -207,7 +207,8 @@ export function resolveOptions(given: VmOptions): VmSettings {
   const output = target === undefined ? undefined : { path: target, target };
   if (options.screendump === '') throw wrong('screendump must be the path of a file');
   const screendump = options.screendump === undefined ? undefined : resolve(options.screendump);
-  if (screendump !== undefined) checkScreendump(screendump);
+  const devices = qemuWords('device', options.devices);
+  if (screendump !== undefined) checkScreendump(screendump, devices);
   if (options.command.length === 0 || options.command[0] === '') throw wrong('command is empty');
   if (options.command[0]?.includes('=')) throw wrong(`a program name with '=' in it cannot be run`);
   for (const word of options.command) {
@@ -246,7 +247,7 @@ export function resolveOptions(given: VmOptions): VmSettings {
     ),
     output,
     network: options.network ?? false,
-    devices: qemuWords('device', options.devices),
+    devices,
     machine: qemuWords('machine', options.machine),
     screendump,
     stdout: options.stdout ?? process.stdout,

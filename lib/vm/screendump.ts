@@ -5,8 +5,10 @@ import type { Duplex } from 'node:stream';
 import { VmError } from './errors.js';
 import { Qmp } from './qmp.js';
 
-/** Says no before anything is started. */
-export function checkScreendump(path: string): void {
+const displays = 'such as --device VGA, or --device virtio-gpu-pci --modules virtio_gpu';
+
+/** Says no before anything is started. Which of the devices are displays, QEMU knows. */
+export function checkScreendump(path: string, devices: readonly string[]): void {
   try {
     accessSync(dirname(path), constants.W_OK);
     if (statSync(path, { throwIfNoEntry: false })?.isDirectory()) throw new Error('it is a folder');
@@ -14,6 +16,9 @@ export function checkScreendump(path: string): void {
     const message = `screendump (--screendump): ${path} cannot be written: ${(cause as Error).message}`;
     throw new VmError('ERR_DMABUF_VM_OPTION', message, { cause });
   }
+  if (devices.length > 0) return;
+  const message = `screendump (--screendump): there is no display to take a picture of: it needs one, ${displays}`;
+  throw new VmError('ERR_DMABUF_VM_OPTION', message);
 }
 
 /** What the guest's display shows, taken by QEMU when the guest asks for it. */
@@ -39,8 +44,8 @@ export class Screendump {
     this.#take().catch((cause: Error) => {
       const format = this.#format === 'png' ? ' A file name that ends in .ppm needs no PNG of QEMU.' : '';
       const message =
-        `screendump (--screendump): QEMU has no picture to take: ${cause.message}. It needs a display, such as ` +
-        `--device VGA, or --device virtio-gpu-pci --modules virtio_gpu.${format}`;
+        `screendump (--screendump): QEMU has no picture to take: ${cause.message}. It needs a display, ` +
+        `${displays}.${format}`;
       options.fail(new VmError('ERR_DMABUF_VM_OPTION', message, { cause }));
     });
   }

@@ -37,6 +37,11 @@ const wrong: [string, Partial<VmOptions>, RegExp][] = [
     /screendump \(--screendump\): \/nowhere\/x.png/,
   ],
   [
+    'a picture of no display',
+    { screendump: 'x.png' },
+    /screendump \(--screendump\): there is no display to take a picture of: .*--device VGA/,
+  ],
+  [
     'a picture that is a folder',
     { screendump: '/' },
     /screendump \(--screendump\): \/ cannot be written: it is a/,

@@ -55,7 +55,7 @@ describe('dmabuf vm with several kernels', () => {
     assert.equal(stdout.trimEnd().split('\n').length, 20, 'there is a line of nobody');
     assert.match(
       stderr,
-      /^dmabuf vm: \/nowhere\/kernel: ERR_DMABUF_VM_KERNEL: there is no kernel '\/nowhere\/kernel'/m,
+      /^dmabuf vm: \/nowhere\/kernel: ERR_DMABUF_VM_KERNEL: the kernel \/nowhere\/kernel does not exist/m,
     );
     assert.match(stderr, /^\/nowhere\/kernel +- +125 +\d+\.\d +ERR_DMABUF_VM_KERNEL$/m);
     assert.equal(status, 125);

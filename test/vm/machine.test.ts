@@ -86,7 +86,7 @@ describe('the machine of a guest', { concurrency: 2 }, () => {
     ['a machine', { machine: ['pc', 'no-such-property=1'] }, /--machine\).*no-such-property/],
     [
       'a picture without a display',
-      { screendump: join(base, 'x.png') },
+      { screendump: join(base, 'x.png'), devices: ['virtio-rng-pci'] },
       /--screendump\): QEMU has no picture to take: .*--device VGA/,
     ],
   ] as const) {
