@@ -11,21 +11,16 @@ import {
   outOfRange,
   readOptions,
 } from './check.js';
+import { Connecting } from './connecting.js';
 import { createDmaBuf, type DmaBuf, handleOfDmaBuf, isDmaBuf } from './dma-buf.js';
-import { atCallSite, callSite, DmaBufError } from './errors.js';
+import { aboutDescriptor, atCallSite, callSite, DmaBufError } from './errors.js';
 import { describe, guard, noSentinel, type Sentinel, unguard } from './handle.js';
 import { apply, isArray, isInteger, itemsOf, rejected, resolved } from './intrinsics.js';
 import { type NativeHandle, native } from './native.js';
 import { markUncloneable, showDetails } from './present.js';
-import {
-  atPath,
-  type DmaBufServer,
-  listenAt,
-  type ServerOptions,
-  serverOptions,
-  socketAddress,
-} from './server.js';
+import { type DmaBufServer, listenAt, type ServerOptions, serverOptions } from './server.js';
 import { again, later, SocketLine, spend } from './socket-line.js';
+import { socketAddress } from './socket-place.js';
 import { createSyncFile, handleOfSyncFile, isSyncFile, type SyncFile } from './sync-file.js';
 import { checkWaitOptions, PendingWaits, type WaitOptions, waitOptions } from './wait.js';
 
@@ -165,7 +160,7 @@ export class DmaBufChannel implements Disposable, AsyncIterable<ChannelMessage> 
   static adopt(fd: number, options?: ChannelOptions): DmaBufChannel {
     checkFd(fd);
     const wanted = checkChannelOptions(readOptions(options, channelOptions));
-    const handle = native.adoptChannel(fd);
+    const handle = aboutDescriptor(fd, () => native.adoptChannel(fd));
     let channel: DmaBufChannel | undefined;
     try {
       channel = new DmaBufChannel(handle, construct, wanted);
@@ -185,31 +180,20 @@ export class DmaBufChannel implements Disposable, AsyncIterable<ChannelMessage> 
    *
    * @param path A socket's path of at most 107 bytes, or an abstract name: `@` or NUL and up to 107 bytes.
    * @throws DmaBufError `ENOENT`, `ECONNREFUSED` (nobody listens), `EACCES`, `EPROTOTYPE` (another kind of socket),
-   *   `ETIMEDOUT`; or the signal's reason
+   *   `ETIMEDOUT`, `EBUSY` (too many paths lead to file systems that do not answer); or the signal's reason
    */
   static async connect(path: string, options?: ChannelOptions & WaitOptions): Promise<DmaBufChannel> {
     const address = socketAddress(path);
     const { maxMessageSize, ...rest } = readOptions(options, connectOptions);
     const wanted = checkChannelOptions({ maxMessageSize });
     const limits = checkWaitOptions(rest);
-    const connected = connectNow(address, path, wanted);
-    if (connected !== undefined) return connected;
     const site = callSite(DmaBufChannel.connect);
-    // The server is slow to accept, and no event tells when there is room in its queue.
+    const connecting = new Connecting(address, path, (handle) => createChannel(handle, wanted));
     return await new PendingWaits().run<DmaBufChannel>(
-      (done, fail) => {
-        const timer = setInterval(() => {
-          try {
-            const channel = connectNow(address, path, wanted);
-            if (channel === undefined) return;
-            clearInterval(timer);
-            if (!done(0, channel)) channel.close();
-          } catch (error) {
-            fail(error instanceof DmaBufError ? atCallSite(error, site) : error);
-          }
-        }, 10);
-        return () => clearInterval(timer);
-      },
+      (done, fail) =>
+        connecting.start(done, (error) =>
+          fail(error instanceof DmaBufError ? atCallSite(error, site) : error),
+        ),
       limits,
       site,
       `connecting to ${path}`,
@@ -222,7 +206,8 @@ export class DmaBufChannel implements Disposable, AsyncIterable<ChannelMessage> 
    *
    * @param path A socket's path of at most 107 bytes, or an abstract name, which every user of this network namespace may
    *   connect to: `@` or NUL and up to 107 bytes.
-   * @throws DmaBufError `EADDRINUSE`, `EACCES`, `ENOENT` (no such folder)
+   * @throws DmaBufError `EADDRINUSE`, `EACCES`, `ENOENT` (no such folder), `ETIMEDOUT` (a file system on the way does
+   *   not answer), `EBUSY` (too many paths lead to such file systems)
    */
   static listen(path: string, options?: ServerOptions & ChannelOptions): DmaBufServer {
     const { maxMessageSize, ...rest } = readOptions(options, listenOptions);
@@ -463,17 +448,6 @@ function limitMessages(handle: NativeHandle, wanted = 0): number {
     syscall: 'setsockopt',
     hint: `Raise the limit, as root: sysctl -w net.core.wmem_max=${Math.ceil(wanted / 2) + 16}`,
   });
-}
-
-/** Nothing while the server's queue is full. */
-function connectNow(address: Uint8Array, path: string, options: ChannelOptions): DmaBufChannel | undefined {
-  let handle: NativeHandle;
-  try {
-    handle = native.connect(address);
-  } catch (error) {
-    throw atPath(error, path);
-  }
-  return handle < 0 ? undefined : createChannel(handle, options);
 }
 
 /** The items of a list of handles, each read once. */

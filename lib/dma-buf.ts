@@ -14,7 +14,7 @@ import {
   readOptions,
 } from './check.js';
 import { CpuAccess } from './cpu-access.js';
-import { type AllocationAttempt, callSite, unsupportedKernel } from './errors.js';
+import { type AllocationAttempt, aboutDescriptor, callSite, unsupportedKernel } from './errors.js';
 import { describe } from './handle.js';
 import { importFromProcess } from './import-from.js';
 import { type DmaBufInfo, toInfo } from './inspect/fdinfo.js';
@@ -125,7 +125,7 @@ export class DmaBuf implements Disposable {
    * @throws DmaBufError `ERR_DMABUF_NOT_DMABUF`, `EBADF` (not open), `EMFILE`
    */
   static import(fd: number): DmaBuf {
-    return createDmaBuf(native.importFd(checkFd(fd), false));
+    return createDmaBuf(aboutDescriptor(checkFd(fd), () => native.importFd(fd, false)));
   }
 
   /**
@@ -135,7 +135,7 @@ export class DmaBuf implements Disposable {
    * @throws DmaBufError `ERR_DMABUF_NOT_DMABUF`, `EBADF` (not open)
    */
   static adopt(fd: number): DmaBuf {
-    return createDmaBuf(native.importFd(checkFd(fd), true));
+    return createDmaBuf(aboutDescriptor(checkFd(fd), () => native.importFd(fd, true)));
   }
 
   /** Bytes of a page of memory: what offsets of mappings and of ranges of memfds are multiples of (sysconf(3)). */
@@ -166,7 +166,7 @@ export class DmaBuf implements Disposable {
    * @throws DmaBufError `EBADF` when the descriptor is not open
    */
   static isDmaBuf(fd: number): boolean {
-    return native.isDmaBuf(checkFd(fd));
+    return aboutDescriptor(checkFd(fd), () => native.isDmaBuf(fd));
   }
 
   /**

@@ -98,9 +98,29 @@ export function withoutHint({ message, hint }: DmaBufError): string {
   return hint === undefined ? message : message.slice(0, -hint.length - '. '.length);
 }
 
+/** Makes a call about a descriptor that the user has named, and has its errors say which. */
+export function aboutDescriptor<T>(fd: number, call: () => T): T {
+  try {
+    return call();
+  } catch (error) {
+    if (!(error instanceof DmaBufError)) throw error;
+    const { code, errno, syscall, hint } = error;
+    // Nobody owns it, whom the hint would speak of.
+    if (code === 'EBADF')
+      throw new DmaBufError(`EBADF: no file is open as descriptor ${fd}, ${syscall}`, {
+        code,
+        errno,
+        syscall,
+      });
+    throw new DmaBufError(`${withoutHint(error)} (descriptor ${fd})`, { code, errno, syscall, hint });
+  }
+}
+
 /** What to do about a process that keeps who looks at it waiting. */
 export const adviceOnWaiting =
   'That process has the kernel wait for a lock that it keeps, or for a file system that does not answer (FUSE, NFS): see to it';
+
+const otherAddress = "give a path that leads through none, or an abstract name ('@name')";
 
 /** What to do about an error, where one thing is likely. */
 export function adviceFor(code: string, syscall?: string, path?: string): string | undefined {
@@ -143,6 +163,14 @@ export function adviceFor(code: string, syscall?: string, path?: string): string
       return 'The folder does not exist';
     case 'bind EACCES':
       return 'The folder may not be written';
+    case 'bind ETIMEDOUT':
+      return `A file system on the way does not answer (FUSE, NFS), so ${otherAddress}`;
+    case 'bind EBUSY':
+    case 'connect EBUSY':
+      return (
+        'As many paths as this process looks up at once lead to file systems that do not answer (FUSE, NFS): see to ' +
+        `these, or ${otherAddress}`
+      );
     case 'connect ENOENT':
     case 'connect ECONNREFUSED':
       return 'Nobody listens there: start the server first';

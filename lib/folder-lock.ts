@@ -1,8 +1,5 @@
 import { type NativeHandle, native } from './native.js';
 
-/** How often the lock is tried, a millisecond apart: for much longer than a file takes to be replaced. */
-const mostTries = 200;
-
 /**
  * Locks a folder, so that of this user's processes and threads one at a time replaces what a dead server left in it.
  *
@@ -12,20 +9,13 @@ const mostTries = 200;
  *
  * @returns undefined where it cannot be locked.
  */
-export function lockFolder(path: string): NativeHandle | undefined {
-  const pause = new Int32Array(new SharedArrayBuffer(4));
-  for (let tries = 1; ; tries++) {
-    try {
-      const lock = native.lockFolder(path);
-      if (lock >= 0) {
-        native.unclaimed[0] = 0;
-        return lock;
-      }
-    } catch (error) {
-      if ((error as { code?: string }).code === 'EACCES') return undefined; // It may not be listed.
-      throw error;
-    }
-    if (tries === mostTries) return undefined;
-    Atomics.wait(pause, 0, 0, 1);
+export function lockFolder(folder: NativeHandle, patience: () => number): NativeHandle | undefined {
+  try {
+    const lock = native.lockPlace(folder, patience());
+    native.unclaimed[0] = 0;
+    return lock < 0 ? undefined : lock;
+  } catch (error) {
+    if ((error as { code?: string }).code === 'EACCES') return undefined; // It may not be listed.
+    throw error;
   }
 }

@@ -124,15 +124,34 @@ export interface Native {
 
   /** [0], [1] = the handles */
   createChannelPair(): void;
-  /** A handle, or -EAGAIN while the server's queue is full. `address`: a path's bytes, or NUL and an abstract name. */
+  /**
+   * A handle, or -EAGAIN while the server's queue is full. `address`: a path's bytes, or NUL and an abstract name. Where [0]
+   * is 1, the path is still being looked up: `poll()` says when that is over, and `close()` gives it up.
+   */
   connect(address: Uint8Array): NativeHandle;
+  /** What `connect()` returns, after such a lookup, whose handle is closed then. */
+  finishConnecting(lookup: NativeHandle): NativeHandle;
+  /** Whether it waits for a thread, while all that there may be are kept waiting by other lookups. */
+  isConnectingKeptOut(lookup: NativeHandle): boolean;
   /** Leaves the descriptor's flags as they are. */
   adoptChannel(fd: number): NativeHandle;
   markCloseOnExec(channel: NativeHandle): void;
-  /** A handle that keeps a folder locked until it is closed, or -EAGAIN while somebody else locks it. */
-  lockFolder(path: string): NativeHandle;
+  /** A folder. This and the next look up paths: `ETIMEDOUT` after `patience` milliseconds, `EBUSY` where no thread is left. */
+  openPlace(path: string, patience: number): NativeHandle;
+  /** A file in it, links not followed. [0] = st_mode, [1] = its user */
+  openInPlace(folder: NativeHandle, name: string, patience: number): NativeHandle;
+  removeInPlace(folder: NativeHandle, name: string, patience: number): void;
+  changeMode(file: NativeHandle, mode: number, patience: number): void;
   /** Whether a socket is bound to the file; it does not notice. */
-  isSocketAlive(path: Uint8Array): boolean;
+  isSocketAlive(file: NativeHandle, patience: number): boolean;
+  /** A handle that keeps a folder locked until it is closed, or -EAGAIN where somebody else has kept it locked for 200 ms. */
+  lockPlace(folder: NativeHandle, patience: number): NativeHandle;
+  listenInPlace(folder: NativeHandle, address: Uint8Array, mode: number, patience: number): NativeHandle;
+  /** Remembers where the server's file is: its absolute path, and what that led to. */
+  keepPlace(server: NativeHandle, folder: NativeHandle, file: NativeHandle, path: string): void;
+  /** Removes that file, and no other. What is not over after so many milliseconds goes on without anybody. */
+  removeSocket(server: NativeHandle, patience: number): void;
+  /** At an abstract name, which is no path. */
   listen(address: Uint8Array, mode: number): NativeHandle;
   /** A handle, or -EAGAIN when nobody waits. */
   accept(server: NativeHandle): NativeHandle;

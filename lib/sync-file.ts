@@ -9,7 +9,7 @@ import {
   outOfRange,
 } from './check.js';
 import { describeErrno } from './errnos.js';
-import { callSite, DmaBufError, unsupportedKernel } from './errors.js';
+import { aboutDescriptor, callSite, DmaBufError, unsupportedKernel } from './errors.js';
 import { describe, guard, noSentinel, type Sentinel, unguard } from './handle.js';
 import { apply, isArray, itemsOf } from './intrinsics.js';
 import { Merge } from './merge.js';
@@ -136,7 +136,7 @@ export class SyncFile implements Disposable {
    * @throws DmaBufError `ENOTTY` (not a sync_file), `EBADF` (not open), `EMFILE`
    */
   static import(fd: number): SyncFile {
-    return createSyncFile(native.importSyncFileFd(checkFd(fd), false));
+    return createSyncFile(aboutDescriptor(checkFd(fd), () => native.importSyncFileFd(fd, false)));
   }
 
   /**
@@ -145,7 +145,7 @@ export class SyncFile implements Disposable {
    * @throws DmaBufError `ENOTTY` (not a sync_file), `EBADF` (not open)
    */
   static adopt(fd: number): SyncFile {
-    return createSyncFile(native.importSyncFileFd(checkFd(fd), true));
+    return createSyncFile(aboutDescriptor(checkFd(fd), () => native.importSyncFileFd(fd, true)));
   }
 
   /**

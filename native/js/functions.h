@@ -55,14 +55,10 @@ napi_value MergeFencesAsync(
 napi_value MergeFences(Call& call);       // (name: string, handles: Float64Array) => handle; [0] = 0 | -errno
 napi_value SetFenceDeadline(Call& call);  // (handle, deadline: bigint) => void
 
-// socket_functions.cc; `address` is a path's bytes, or NUL and an abstract name
+// socket_functions.cc
 napi_value CreateChannelPair(Call& call);  // () => void; [0], [1] = handles
-napi_value ConnectChannel(Call& call);     // (address: Uint8Array) => handle | -EAGAIN
 napi_value AdoptChannel(Call& call);       // (fd) => handle
 napi_value MarkCloseOnExec(Call& call);    // (handle) => void
-napi_value LockSocketFolder(Call& call);   // (path: string) => handle | -EAGAIN
-napi_value IsAddressAlive(Call& call);     // (address: Uint8Array) => boolean
-napi_value ListenForChannels(Call& call);  // (address: Uint8Array, mode) => handle
 napi_value AcceptChannel(Call& call);      // (server: handle) => handle | -EAGAIN
 napi_value DescribePeer(Call& call);       // (handle) => void; [0..2] = pid, uid, gid
 napi_value LimitMessages(Call& call);      // (handle, bytes: 0 to leave it) => bytes
@@ -72,6 +68,22 @@ napi_value HoldForSending(Call& call);  // (channel, isHandle: boolean, handle o
 napi_value TakeMessage(Call& call);     // (Uint8Array) => void
 napi_value ReceiveOnChannel(Call& call);   // (handle, capacity) => bytes | code; see lib/native.ts
 napi_value ImportFromProcess(Call& call);  // (pid, fd) => handle
+
+// place_functions.cc; `address` is a path's bytes, or NUL and an abstract name. Each that takes a patience
+// looks up a path: ETIMEDOUT when that is not over after so many milliseconds, EBUSY where no thread is left.
+napi_value ConnectChannel(Call& call);    // (address: Uint8Array) => handle | -EAGAIN; [0] = 1 for a lookup
+napi_value FinishConnecting(Call& call);  // (lookup) => handle | -EAGAIN
+napi_value IsConnectingKeptOut(Call& call);  // (lookup) => boolean
+napi_value OpenPlace(Call& call);            // (path: string, patience) => folder
+napi_value OpenInPlace(Call& call);      // (folder, name: string, patience) => file; [0], [1] = mode, user
+napi_value RemoveInPlace(Call& call);    // (folder, name: string, patience) => void
+napi_value ChangeModeAt(Call& call);     // (file, mode, patience) => void
+napi_value IsSocketAliveAt(Call& call);  // (file, patience) => boolean
+napi_value LockPlace(Call& call);        // (folder, patience) => handle | -EAGAIN
+napi_value ListenAtName(Call& call);     // (address: Uint8Array, mode) => server
+napi_value ListenInPlace(Call& call);    // (folder, address: Uint8Array, mode, patience) => server
+napi_value KeepPlace(Call& call);        // (server, folder, file, absolute path: string) => void
+napi_value RemoveSocket(Call& call);     // (server, patience) => void
 
 // udmabuf_functions.cc
 napi_value CreateSealedMemfd(Call& call);     // (name: string, size, hugePageSize) => fd

@@ -45,7 +45,12 @@ bool LeaveCopies(Handle& handle) {
 // Closes what is still ours. Somebody may have closed the number behind our back and got it for another
 // file; that one is left alone.
 void CloseOwned(Handle& handle) {
-  if (handle.kind == HandleKind::kMessage) {
+  if (handle.kind == HandleKind::kPlace || handle.kind == HandleKind::kLookup) {
+    if (handle.at_path->lookup) handle.at_path->lookup->GiveUp();
+    handle.fd.Reset();  // of O_PATH, no file system is told
+    return;
+  }
+  if (handle.kind == HandleKind::kMessage || handle.kind == HandleKind::kLock) {
     // Nobody ever learned its number.
     (void)CloseForeignFiles({{handle.fd.release(), handle.sender}}, Wait::kAMoment);
     return;
@@ -235,6 +240,7 @@ Result<int> Handles::Release(uint32_t slot) {
 void Handles::Clear(uint32_t slot) {
   Handle& handle = handles_[slot];
   handle.connection.reset();
+  handle.at_path.reset();
   handle.kind = HandleKind::kFree;
   free_.push_back(slot);
 }

@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <memory>
 #include <optional>
+#include <string>
 #include <unordered_map>
 #include <vector>
 
@@ -12,6 +13,8 @@
 #include "os/cpu_access.h"
 #include "os/file.h"
 #include "os/mapping.h"
+#include "os/path_lookup.h"
+#include "os/socket_file.h"
 #include "os/unique_fd.h"
 
 namespace dmabuf {
@@ -26,6 +29,8 @@ enum class HandleKind : uint8_t {
   kServer,
   kMessage,  // a descriptor of any kind that waits to be sent
   kLock,     // a folder, locked for as long as it is open
+  kPlace,    // a folder or a file in it, by O_PATH
+  kLookup,   // an eventfd, readable when a path has been looked up
 };
 
 // A mapping and the ArrayBuffer that shows it, if any. Shared by the handle and the ArrayBuffer's finalizer,
@@ -45,6 +50,14 @@ struct Connection {
   std::shared_ptr<Discarding> discarding;  // a message that is being thrown away
   int64_t discarding_since = 0;            // milliseconds
   size_t delivered = 0;                    // how many of its descriptors could have been received
+};
+
+// What a path led to.
+struct AtPath {
+  std::string path;                    // as the user gave it
+  std::shared_ptr<PathLookup> lookup;  // of kLookup, and what it will have made
+  std::shared_ptr<std::optional<Result<UniqueFd>>> made;
+  std::optional<SocketFile> file;  // of a server
 };
 
 // What handles of one environment have in common whose descriptors are copies of one another.
@@ -75,6 +88,7 @@ struct Handle {
   std::shared_ptr<SharedMapping> whole;  // of the whole buffer, from the first CPU access until close
   std::unordered_map<uint64_t, std::shared_ptr<SharedMapping>> mappings;  // made by map(), by id
   std::unique_ptr<Connection> connection;                                 // of a channel
+  std::unique_ptr<AtPath> at_path;                                        // of a server, kPlace and kLookup
 };
 
 // Every open handle of one environment, so that a worker that is terminated leaves no descriptor behind.

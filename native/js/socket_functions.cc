@@ -2,12 +2,12 @@
 
 #include <algorithm>
 #include <cerrno>
-#include <climits>
 #include <cstring>
 #include <ctime>
 #include <vector>
 
 #include "js/functions.h"
+#include "js/new_socket.h"
 #include "os/closer.h"
 #include "os/entrusted.h"
 #include "os/file_kind.h"
@@ -19,35 +19,6 @@ namespace {
 
 static_assert(Unclaimed::kRoom >= kMaxHandles, "a message's handles may all be unclaimed");
 static_assert(kRegisterCount >= 2 + 2 * kMaxHandles, "a message's handles go through the registers");
-
-Result<uint32_t> AddSocket(Call& call, HandleKind kind, UniqueFd socket) {
-  const Result<FileStatus> status = StatusOf(socket.get());
-  if (!status) return status.error();
-  Handles& handles = *call.addon().handles;
-  const uint32_t slot = handles.Add(kind, std::move(socket), *status);
-  if (kind != HandleKind::kChannel) return slot;
-  Handle& channel = *handles.Find(slot);
-  channel.connection = std::make_unique<Connection>();
-  // Nobody else has it: the marks are seen by nobody else.
-  channel.connection->marked = static_cast<bool>(MarkMessages(channel.fd.get(), true));
-  return slot;
-}
-
-napi_value ReturnSocket(Call& call, HandleKind kind, Result<UniqueFd> socket) {
-  // Not an error: JavaScript waits.
-  if (!socket && socket.error().number == EAGAIN) return call.Number(int32_t{-EAGAIN});
-  if (!socket) return call.Fail(socket.error()), nullptr;
-  const Result<uint32_t> handle = AddSocket(call, kind, std::move(*socket));
-  return handle ? call.Yield(*handle) : (call.Fail(handle.error()), nullptr);
-}
-
-bool ReadAddress(Call& call, size_t index, std::string_view* address) {
-  uint8_t* bytes = nullptr;
-  size_t length = 0;
-  if (!call.Read(index, &bytes, &length)) return false;
-  *address = {reinterpret_cast<const char*>(bytes), length};
-  return true;
-}
 
 // Who was never told the number of a channel's descriptor can hardly have closed it; the look costs a fifth
 // of a message.
@@ -169,12 +140,6 @@ napi_value CreateChannelPair(Call& call) {
   return nullptr;
 }
 
-napi_value ConnectChannel(Call& call) {
-  std::string_view address;
-  if (!ReadAddress(call, 0, &address)) return nullptr;
-  return ReturnSocket(call, HandleKind::kChannel, ConnectTo(address));
-}
-
 napi_value AdoptChannel(Call& call) {
   int32_t fd = -1;
   if (!call.Read(0, &fd)) return nullptr;
@@ -190,32 +155,12 @@ napi_value AdoptChannel(Call& call) {
   return call.YieldTaken(slot);
 }
 
-napi_value IsAddressAlive(Call& call) {
-  std::string_view address;
-  if (!ReadAddress(call, 0, &address)) return nullptr;
-  const Result<bool> alive = IsSocketAlive(address);
-  return alive ? call.Boolean(*alive) : (call.Fail(alive.error()), nullptr);
-}
-
 napi_value MarkCloseOnExec(Call& call) {
   Handle* channel = nullptr;
   if (!FindChannel(call, &channel)) return nullptr;
   const Result<void> marked = SetCloseOnExec(channel->fd.get());
   if (!marked) call.Fail(marked.error());
   return nullptr;
-}
-
-napi_value LockSocketFolder(Call& call) {
-  char path[PATH_MAX];
-  if (!call.Read(0, path, sizeof path)) return nullptr;
-  return ReturnSocket(call, HandleKind::kLock, LockFolder(path));
-}
-
-napi_value ListenForChannels(Call& call) {
-  std::string_view address;
-  uint32_t mode = 0;
-  if (!ReadAddress(call, 0, &address) || !call.Read(1, &mode)) return nullptr;
-  return ReturnSocket(call, HandleKind::kServer, ListenOn(address, mode));
 }
 
 napi_value AcceptChannel(Call& call) {

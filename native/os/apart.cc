@@ -58,7 +58,7 @@ int Perform(void* data) {
   ::prctl(PR_SET_PDEATHSIG, SIGKILL);
   if (::getppid() != errand->parent) return 0;
   Registry::All().Add(::getpid());
-  if (::fchdir(errand->folder) < 0) {
+  if (errand->folder != kOwnFolder && ::fchdir(errand->folder) < 0) {
     errand->error = {errno, "fchdir"};
     return 0;
   }
@@ -78,7 +78,7 @@ Result<void> RunApart(int folder, const std::function<void(int folder)>& work) {
   // No signal tells of its end: programs may count those of their own children.
   const int pid = ::clone(Perform, stack + sizeof stack, CLONE_VM | CLONE_VFORK | CLONE_FILES, &errand);
   if (pid < 0) {
-    work(folder);
+    work(folder == kOwnFolder ? AT_FDCWD : folder);
     return {};
   }
   while (::waitpid(pid, nullptr, __WALL) < 0 && errno == EINTR) continue;

@@ -2,7 +2,6 @@
 
 #include <fcntl.h>
 #include <poll.h>
-#include <sys/file.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
@@ -239,13 +238,6 @@ Result<bool> IsSocketAlive(std::string_view path) {
   if (connected || connected.error().number == EPROTOTYPE || connected.error().number == EPERM) return true;
   if (connected.error().number == ECONNREFUSED) return false;
   return connected.error();
-}
-
-Result<UniqueFd> LockFolder(const char* path) {
-  UniqueFd folder(::open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC));
-  if (!folder.valid()) return SystemError{errno, "open"};
-  if (::flock(folder.get(), LOCK_EX | LOCK_NB) < 0) return SystemError{errno, "flock"};
-  return folder;
 }
 
 Result<UniqueFd> ListenOn(std::string_view text, mode_t mode) {

@@ -28,8 +28,6 @@ Result<UniqueFd> ConnectTo(std::string_view address);
 // Whether a socket, of whatever type, is bound to the file at `path`. It does not notice: a datagram socket
 // that connects to one of another type gets EPROTOTYPE, and ECONNREFUSED where there is none any more.
 Result<bool> IsSocketAlive(std::string_view path);
-// flock(2) of a folder, until the result is closed: EAGAIN while somebody else has it.
-Result<UniqueFd> LockFolder(const char* path);
 // A file gets the permissions `mode` less the umask, from its first moment on.
 Result<UniqueFd> ListenOn(std::string_view address, mode_t mode);
 // accept4(2). EAGAIN when nobody waits.

@@ -1,43 +1,39 @@
 // Where a server's socket lies: whoever may write to a folder above can lead the path elsewhere between any two calls.
 
 import assert from 'node:assert/strict';
-import fs, {
-  chmodSync,
-  chownSync,
-  lstatSync,
-  mkdirSync,
-  renameSync,
-  symlinkSync,
-  writeFileSync,
-} from 'node:fs';
-import { syncBuiltinESMExports } from 'node:module';
+import { chmodSync, chownSync, lstatSync, mkdirSync, renameSync, symlinkSync, writeFileSync } from 'node:fs';
 import { DmaBufChannel } from 'dmabuf';
+import { DmaBufChannel as OwnChannel } from '../../lib/channel.js';
+import { native } from '../../lib/native.js';
 import { channelTest, Folder, notRoot } from '../support/channels.js';
 import { throwsCode } from '../support/expect.js';
 import { ForeignSocket } from '../support/sockets.js';
 
-const watched = ['chmodSync', 'fstatSync', 'lstatSync', 'openSync', 'unlinkSync'] as const;
+const watched = [
+  ...(['openPlace', 'openInPlace', 'listenInPlace', 'isSocketAlive', 'lockPlace'] as const),
+  ...(['removeInPlace', 'changeMode', 'removeSocket'] as const),
+];
 type Watched = (typeof watched)[number];
 
-/** Calls `act` before the call of the file system with this number; says how many calls there were. */
+/** Calls `act` before the call of the addon with this number; says how many calls there were. */
 function beforeCall(number: number, act: () => void, fn: () => void): number {
+  void native.pageSize; // It is loaded then.
   const originals = new Map<Watched, unknown>();
+  const patched = native as unknown as Record<string, unknown>;
   let calls = 0;
   for (const name of watched) {
-    const original = fs[name] as (...values: unknown[]) => unknown;
+    const original = native[name] as (...values: unknown[]) => unknown;
     originals.set(name, original);
-    (fs as unknown as Record<string, unknown>)[name] = (...values: unknown[]) => {
+    patched[name] = (...values: unknown[]) => {
       calls++;
       if (calls === number) act();
       return original(...values);
     };
   }
-  syncBuiltinESMExports();
   try {
     fn();
   } finally {
-    for (const [name, original] of originals) (fs as unknown as Record<string, unknown>)[name] = original;
-    syncBuiltinESMExports();
+    for (const [name, original] of originals) patched[name] = original;
   }
   return calls;
 }
@@ -67,7 +63,7 @@ function listenOnTheWay({ make }: Trap, number: number, isStale: boolean): boole
   const lead = (): void => renameSync(folder.file('other'), folder.file('way'));
   const calls = beforeCall(number, lead, () => {
     try {
-      DmaBufChannel.listen(folder.file('way/socket'), { mode: 0o666 }).close();
+      OwnChannel.listen(folder.file('way/socket'), { mode: 0o666 }).close();
     } catch (error) {
       assert.equal((error as { code?: string }).code, 'EADDRINUSE');
     }

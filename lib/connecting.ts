@@ -1,0 +1,82 @@
+import { constants } from 'node:os';
+import { createError } from './errors.js';
+import { type NativeHandle, native } from './native.js';
+import { atPath } from './socket-place.js';
+import type { Done } from './wait.js';
+
+/** Milliseconds after which it is looked whether a lookup still waits for a thread. */
+const lookEvery = 1000;
+/** Milliseconds until a server whose queue is full is tried again: no event tells when there is room. */
+const tryEvery = 10;
+
+/** A connection that is being made: whatever it waits for, nothing of it stays once it is stopped. */
+export class Connecting<Channel extends { close(): void }> {
+  readonly #address: Uint8Array;
+  readonly #path: string;
+  readonly #toChannel: (handle: NativeHandle) => Channel;
+  #stop = (): void => {};
+
+  constructor(address: Uint8Array, path: string, toChannel: (handle: NativeHandle) => Channel) {
+    this.#address = address;
+    this.#path = path;
+    this.#toChannel = toChannel;
+  }
+
+  /** Returns how to stop it. */
+  start(done: Done<Channel>, fail: (error: unknown) => void): () => void {
+    this.#try(done, fail);
+    return () => this.#stop();
+  }
+
+  #try(done: Done<Channel>, fail: (error: unknown) => void): void {
+    this.#settle(() => native.connect(this.#address), done, fail);
+  }
+
+  #settle(connect: () => NativeHandle, done: Done<Channel>, fail: (error: unknown) => void): void {
+    this.#stop = () => {};
+    try {
+      native.registers[0] = 0;
+      const handle = connect();
+      if (handle < 0) {
+        this.#tryLater(done, fail);
+      } else if (native.registers[0] === 1) {
+        this.#await(handle, done, fail);
+      } else {
+        const channel = this.#toChannel(handle);
+        if (!done(0, channel)) channel.close();
+      }
+    } catch (error) {
+      fail(atPath(error, this.#path));
+    }
+  }
+
+  #tryLater(done: Done<Channel>, fail: (error: unknown) => void): void {
+    const timer = setTimeout(() => this.#try(done, fail), tryEvery);
+    this.#stop = () => clearTimeout(timer);
+  }
+
+  /** A thread looks up the path, which may take for ever. */
+  #await(lookup: NativeHandle, done: Done<Channel>, fail: (error: unknown) => void): void {
+    native.unclaimed[0] = 0;
+    let timer: NodeJS.Timeout | undefined;
+    let wait: number | undefined;
+    this.#stop = () => {
+      clearInterval(timer);
+      if (wait !== undefined) native.cancelPoll(wait);
+      native.close(lookup);
+    };
+    try {
+      wait = native.poll(lookup, 1, () => {
+        clearInterval(timer);
+        this.#settle(() => native.finishConnecting(lookup), done, fail);
+      });
+      timer = setInterval(() => {
+        if (native.isConnectingKeptOut(lookup))
+          fail(createError(-constants.errno.EBUSY, 'connect', this.#path));
+      }, lookEvery);
+    } catch (error) {
+      this.#stop();
+      throw error;
+    }
+  }
+}

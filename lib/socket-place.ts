@@ -1,0 +1,274 @@
+import { constants as fileConstants } from 'node:fs';
+import { constants } from 'node:os';
+import { basename, dirname, isAbsolute } from 'node:path';
+import { invalidType, outOfRange } from './check.js';
+import { createError, DmaBufError } from './errors.js';
+import { lockFolder } from './folder-lock.js';
+import { ceil, max, min } from './intrinsics.js';
+import { type NativeHandle, native } from './native.js';
+
+/** sun_path less the NUL. */
+const maxAddressBytes = 107;
+
+/** A path's bytes, or NUL and an abstract name's. */
+export function socketAddress(path: unknown): Uint8Array {
+  if (typeof path !== 'string') throw invalidType('path', 'a string', path);
+  if (path === '' || path === '@' || path === '\0') throw outOfRange('path', 'a path or a name', path);
+  const abstract = path[0] === '@' || path[0] === '\0';
+  if (path.includes('\0', 1)) throw outOfRange('path', 'without NUL', path);
+  const name = Buffer.from(abstract ? path.slice(1) : path);
+  if (name.length > maxAddressBytes) {
+    const cure = abstract ? '' : ': use a shorter folder, or a path relative to the working directory';
+    throw outOfRange('path', `at most ${maxAddressBytes} bytes (this one has ${name.length})${cure}`, path);
+  }
+  return abstract ? Buffer.concat([Buffer.alloc(1), name]) : name;
+}
+
+/** Says which socket an error of the kernel is about. */
+export function atPath(error: unknown, path: string): unknown {
+  if (!(error instanceof DmaBufError) || error.errno === undefined) return error;
+  return createError(error.errno, error.syscall, path.replace('\0', '@'));
+}
+
+const isCode = (error: unknown, code: string): boolean => (error as { code?: string }).code === code;
+
+function inUse(path: string, why: string): DmaBufError {
+  return new DmaBufError(`EADDRINUSE: address already in use, bind '${path}'`, {
+    hint: why,
+    code: 'EADDRINUSE',
+    errno: -constants.errno.EADDRINUSE,
+    syscall: 'bind',
+    path,
+  });
+}
+
+/**
+ * Milliseconds that `listen()` waits for the file systems on its way, each time and in all, and `close()` for those that it
+ * removes its file from. A thread does the looking up, which may never end.
+ */
+const patience = 1000;
+const patienceInAll = 3000;
+export const patienceOfClose: number = 500;
+
+/** Milliseconds that are left, at least one. */
+type Patience = () => number;
+
+function limitedPatience(): Patience {
+  const end = performance.now() + patienceInAll;
+  return () => max(1, min(patience, ceil(end - performance.now())));
+}
+
+/** Calls `use` with what was opened, and closes it. */
+function withOpen<T>(opened: NativeHandle, use: (opened: NativeHandle) => T): T {
+  native.unclaimed[0] = 0;
+  try {
+    return use(opened);
+  } finally {
+    native.close(opened);
+  }
+}
+
+/**
+ * A socket's place: its folder is looked up once, and its file within the folder. Whoever may write to a folder above
+ * could otherwise lead one step of several to other files than those that were looked at.
+ */
+interface Place {
+  folder: NativeHandle;
+  /** The file's name in the folder. */
+  name: string;
+  patience: Patience;
+}
+
+/** A file in a place, by a name that nobody can lead elsewhere. */
+interface PlacedFile {
+  file: NativeHandle;
+  mode: number;
+  user: number;
+}
+
+/** As the kernel reads the path: `resolve()` takes `link/..` for nothing. */
+function absolute(path: string): string {
+  const folder = dirname(path);
+  return `${isAbsolute(folder) ? folder : `${process.cwd()}/${folder}`}/${basename(path)}`;
+}
+
+function withPlace<T>(path: string, use: (place: Place) => T): T {
+  const left = limitedPatience();
+  return withOpen(native.openPlace(dirname(path), left()), (folder) =>
+    use({ folder, name: basename(path), patience: left }),
+  );
+}
+
+function withFile<T>({ folder, name, patience }: Place, use: (found: PlacedFile) => T): T {
+  return withOpen(native.openInPlace(folder, name, patience()), (file) => {
+    const { registers } = native;
+    return use({ file, mode: registers[0] as number, user: registers[1] as number });
+  });
+}
+
+const isSocket = (mode: number): boolean => (mode & fileConstants.S_IFMT) === fileConstants.S_IFSOCK;
+
+/** Whether anybody listens at a socket's file of ours that nobody may write to: it takes the right to ask. */
+function isOwnAlive({ file, mode }: PlacedFile, patience: Patience): boolean {
+  native.changeMode(file, 0o600, patience());
+  const alive = native.isSocketAlive(file, patience());
+  if (alive) native.changeMode(file, mode & 0o777, patience());
+  return alive;
+}
+
+/** Throws unless the file is a socket of ours that nobody listens on any more. */
+function checkStale(place: Place, path: string): void {
+  withFile(place, (found) => {
+    const { file, mode, user } = found;
+    if (!isSocket(mode)) throw inUse(path, 'There is a file that is no socket; it was not touched');
+    const isOurs = user === process.geteuid?.();
+    let alive: boolean;
+    try {
+      alive = native.isSocketAlive(file, place.patience());
+    } catch (error) {
+      if (!isCode(error, 'EACCES')) throw error;
+      if (!isOurs) throw inUse(path, "Somebody else's socket is there");
+      alive = isOwnAlive(found, place.patience);
+    }
+    if (alive) throw inUse(path, 'Somebody listens there');
+    if (isOurs) return;
+    const why = `A socket of the user ${user} is there, on which nobody listens: remove it, if it is not needed`;
+    throw inUse(path, why);
+  });
+}
+
+function replaceIn<T>(place: Place, path: string, bind: () => T): T {
+  checkStale(place, path);
+  const lock = lockFolder(place.folder, place.patience);
+  try {
+    checkStale(place, path);
+    native.removeInPlace(place.folder, place.name, place.patience());
+    return bind();
+  } finally {
+    if (lock !== undefined) native.close(lock);
+  }
+}
+
+/**
+ * Removes a dead server's file, if it was this user's and nobody listens there, and calls `bind` before another server can
+ * begin there.
+ *
+ * @throws DmaBufError `EADDRINUSE` when there is anything else; nothing was touched then
+ */
+export function replaceStale<T>(path: string, bind: () => T): T {
+  try {
+    return withPlace(path, (place) => replaceIn(place, path, bind));
+  } catch (error) {
+    throw inPlace(error, path);
+  }
+}
+
+/** An error about a file in the place, as one about the path that the user knows. */
+function inPlace(error: unknown, path: string): unknown {
+  return error instanceof DmaBufError && error.path !== undefined ? error : atPath(error, path);
+}
+
+function exists(place: Place): boolean {
+  try {
+    return withFile(place, () => true);
+  } catch (error) {
+    if (isCode(error, 'ENOENT')) return false;
+    throw error;
+  }
+}
+
+function bindAt(place: Place, address: Uint8Array, mode: number, path: string): NativeHandle {
+  try {
+    return native.listenInPlace(place.folder, address, mode, place.patience());
+  } catch (error) {
+    throw atPath(error, path);
+  }
+}
+
+/** Binds in the place, over what a dead server left behind if need be. */
+function bindIn(place: Place, address: Uint8Array, mode: number, path: string): NativeHandle {
+  for (let tries = 3; ; tries--) {
+    try {
+      // What is there already is never taken for what was bound, wherever the path leads by then.
+      if (!exists(place)) return bindAt(place, address, mode, path);
+    } catch (error) {
+      if (!isCode(error, 'EADDRINUSE') || tries === 0) throw error;
+    }
+    try {
+      return replaceIn(place, path, () => bindAt(place, address, mode, path));
+    } catch (error) {
+      // ENOENT: somebody else has taken it away.
+      if (!isCode(error, 'ENOENT') || tries === 0) throw error;
+    }
+  }
+}
+
+export function bindName(address: Uint8Array, mode: number, path: string): NativeHandle {
+  try {
+    return native.listen(address, mode);
+  } catch (failure) {
+    const error = atPath(failure, path);
+    throw isCode(error, 'EADDRINUSE') ? inUse(path.replace('\0', '@'), 'Somebody listens there') : error;
+  }
+}
+
+/** Gives the socket's file the permissions that the umask took, and remembers which file it is. */
+function finishFile(place: Place, server: NativeHandle, path: string, wanted: number): void {
+  withFile(place, ({ file, mode }) => {
+    if (!isSocket(mode)) throw inUse(path, 'Somebody replaced the socket');
+    if ((mode & 0o777) !== wanted) native.changeMode(file, wanted, place.patience());
+    native.keepPlace(server, place.folder, file, absolute(path));
+  });
+}
+
+/** What a folder that cannot be looked at keeps bind(2) from. */
+const folderErrors: readonly string[] = ['ENOENT', 'EACCES', 'ENOTDIR', 'ELOOP', 'ENAMETOOLONG'];
+
+/** What comes of a lookup that does not end. */
+const lookupErrors: readonly string[] = ['ETIMEDOUT', 'EBUSY'];
+
+/** Calls `use` with the place where a server shall listen. */
+function withPlaceToBind<T>(path: string, use: (place: Place) => T): T {
+  let isOpen = false;
+  try {
+    return withPlace(path, (place) => {
+      isOpen = true;
+      return use(place);
+    });
+  } catch (error) {
+    if (!(error instanceof DmaBufError) || error.errno === undefined) throw error;
+    const isOfFolder = !isOpen && folderErrors.includes(error.code);
+    if (isOfFolder || lookupErrors.includes(error.code)) throw createError(error.errno, 'bind', path);
+    throw inPlace(error, path);
+  }
+}
+
+/** Removes a socket's file that nobody listens on. */
+function removeDead(place: Place, path: string): void {
+  try {
+    replaceIn(place, path, () => {});
+  } catch {
+    // The next server there replaces it.
+  }
+}
+
+/**
+ * Binds at a path, and calls `serve` with the handle, and with what finishes its file. Where that throws, the file is
+ * removed.
+ */
+export function bindPath<T>(
+  address: Uint8Array,
+  mode: number,
+  path: string,
+  serve: (handle: NativeHandle, finish: () => void) => T,
+): T {
+  return withPlaceToBind(path, (place) => {
+    const handle = bindIn(place, address, mode, path);
+    try {
+      return serve(handle, () => finishFile(place, handle, path, mode));
+    } catch (error) {
+      removeDead(place, path);
+      throw error;
+    }
+  });
+}

@@ -1,0 +1,235 @@
+#include <cerrno>
+#include <chrono>
+#include <climits>
+#include <memory>
+#include <optional>
+#include <string>
+#include <utility>
+
+#include "js/functions.h"
+#include "js/new_socket.h"
+#include "os/apart.h"
+#include "os/file.h"
+#include "os/path_lookup.h"
+#include "os/socket_file.h"
+#include "os/unix_socket.h"
+
+namespace dmabuf {
+namespace {
+
+// Has `work` done by a thread, and waits for it for so many milliseconds.
+template <typename Work>
+auto LookUp(const std::string& path, uint32_t patience, Work work) -> decltype(work()) {
+  using Outcome = decltype(work());
+  const auto outcome = std::make_shared<std::optional<Outcome>>();
+  const Result<std::shared_ptr<PathLookup>> lookup =
+      PathLookup::Begin(path, [outcome, work = std::move(work)] { outcome->emplace(work()); });
+  if (!lookup) return lookup.error();
+  if (!(*lookup)->Wait(std::chrono::milliseconds(patience))) return SystemError{ETIMEDOUT, "open"};
+  return std::move(**outcome);
+}
+
+// A copy of a place's descriptor, for a thread that may need it longer than the place is there.
+Result<std::shared_ptr<const UniqueFd>> CopyOf(const Handle& place) {
+  Result<UniqueFd> copy = Duplicate(place.fd.get());
+  if (!copy) return copy.error();
+  return std::make_shared<const UniqueFd>(std::move(*copy));
+}
+
+// The same with a place's own descriptor.
+template <typename Work>
+auto LookUpAt(const Handle& place, uint32_t patience, Work work) -> decltype(work(0)) {
+  const Result<std::shared_ptr<const UniqueFd>> copy = CopyOf(place);
+  if (!copy) return copy.error();
+  return LookUp(place.at_path->path, patience,
+                [copy = *copy, work = std::move(work)] { return work(copy->get()); });
+}
+
+bool ReadText(Call& call, size_t index, std::string* text) {
+  char bytes[PATH_MAX];
+  if (!call.Read(index, bytes, sizeof bytes)) return false;
+  *text = bytes;
+  return true;
+}
+
+// A handle for a name that was opened, whose mode and user are in the registers.
+napi_value YieldPlace(Call& call, const std::string& path, Result<NamedFile> file) {
+  if (!file) return call.Fail(file.error()), nullptr;
+  call.addon().registers[0] = file->mode;
+  call.addon().registers[1] = file->user;
+  Handles& handles = *call.addon().handles;
+  const uint32_t slot =
+      handles.Add(HandleKind::kPlace, std::move(file->fd), FileStatus{file->identity, 0, false, 0});
+  handles.Find(slot)->at_path = std::make_unique<AtPath>();
+  handles.Find(slot)->at_path->path = path;
+  return call.Yield(slot);
+}
+
+napi_value ReturnNothing(Call& call, const Result<void>& done) {
+  if (!done) call.Fail(done.error());
+  return nullptr;
+}
+
+// What the thread does: the first lookup is not this process's own.
+Result<UniqueFd> ConnectToPath(const std::string& path) {
+  const Result<void> found = LookUpApart(kOwnFolder, path, 0);
+  if (!found) return SystemError{found.error().number, "connect"};
+  return ConnectTo(path);
+}
+
+}  // namespace
+
+napi_value ConnectChannel(Call& call) {
+  std::string_view address;
+  if (!ReadAddress(call, 0, &address)) return nullptr;
+  call.addon().registers[0] = 0;
+  if (!address.empty() && address[0] == '\0') {
+    return ReturnSocket(call, HandleKind::kChannel, ConnectTo(address));
+  }
+  AtPath at_path;
+  at_path.path = std::string(address);
+  at_path.made = std::make_shared<std::optional<Result<UniqueFd>>>();
+  const Result<std::shared_ptr<PathLookup>> lookup = PathLookup::Begin(
+      at_path.path, [made = at_path.made, path = at_path.path] { made->emplace(ConnectToPath(path)); });
+  if (!lookup) return call.Fail(lookup.error()), nullptr;
+  at_path.lookup = *lookup;
+  if (at_path.lookup->WaitAMoment())
+    return ReturnSocket(call, HandleKind::kChannel, std::move(**at_path.made));
+  Result<UniqueFd> watch = at_path.lookup->Watch();
+  const Result<FileStatus> status = watch ? StatusOf(watch->get()) : watch.error();
+  if (!status) {
+    at_path.lookup->GiveUp();
+    return call.Fail(status.error()), nullptr;
+  }
+  const uint32_t slot = call.addon().handles->Add(HandleKind::kLookup, std::move(*watch), *status);
+  call.addon().handles->Find(slot)->at_path = std::make_unique<AtPath>(std::move(at_path));
+  call.addon().registers[0] = 1;
+  return call.Yield(slot);
+}
+
+napi_value FinishConnecting(Call& call) {
+  uint32_t slot = 0;
+  Handle* handle = nullptr;
+  if (!call.Read(0, &slot) || !call.Read(0, HandleKind::kLookup, &handle)) return nullptr;
+  Result<UniqueFd> made = SystemError{EAGAIN, "connect"};
+  if (handle->at_path->lookup->is_over()) made = std::move(**handle->at_path->made);
+  (void)call.addon().handles->Close(slot);  // it has no mappings
+  return ReturnSocket(call, HandleKind::kChannel, std::move(made));
+}
+
+napi_value IsConnectingKeptOut(Call& call) {
+  Handle* handle = nullptr;
+  if (!call.Read(0, HandleKind::kLookup, &handle)) return nullptr;
+  return call.Boolean(handle->at_path->lookup->IsKeptOut());
+}
+
+napi_value OpenPlace(Call& call) {
+  std::string path;
+  uint32_t patience = 0;
+  if (!ReadText(call, 0, &path) || !call.Read(1, &patience)) return nullptr;
+  return YieldPlace(call, path, LookUp(path, patience, [path] { return OpenFolder(path); }));
+}
+
+napi_value OpenInPlace(Call& call) {
+  Handle* folder = nullptr;
+  std::string name;
+  uint32_t patience = 0;
+  if (!call.Read(0, HandleKind::kPlace, &folder) || !ReadText(call, 1, &name) || !call.Read(2, &patience)) {
+    return nullptr;
+  }
+  const std::string path = folder->at_path->path;
+  return YieldPlace(call, path,
+                    LookUpAt(*folder, patience, [name](int fd) { return OpenInFolder(fd, name); }));
+}
+
+napi_value RemoveInPlace(Call& call) {
+  Handle* folder = nullptr;
+  std::string name;
+  uint32_t patience = 0;
+  if (!call.Read(0, HandleKind::kPlace, &folder) || !ReadText(call, 1, &name) || !call.Read(2, &patience)) {
+    return nullptr;
+  }
+  return ReturnNothing(call,
+                       LookUpAt(*folder, patience, [name](int fd) { return RemoveInFolder(fd, name); }));
+}
+
+napi_value ChangeModeAt(Call& call) {
+  Handle* file = nullptr;
+  uint32_t mode = 0;
+  uint32_t patience = 0;
+  if (!call.Read(0, HandleKind::kPlace, &file) || !call.Read(1, &mode) || !call.Read(2, &patience)) {
+    return nullptr;
+  }
+  return ReturnNothing(call, LookUpAt(*file, patience, [mode](int fd) { return ChangeMode(fd, mode); }));
+}
+
+napi_value IsSocketAliveAt(Call& call) {
+  Handle* file = nullptr;
+  uint32_t patience = 0;
+  if (!call.Read(0, HandleKind::kPlace, &file) || !call.Read(1, &patience)) return nullptr;
+  const Result<bool> alive = LookUpAt(*file, patience, IsFileAlive);
+  return alive ? call.Boolean(*alive) : (call.Fail(alive.error()), nullptr);
+}
+
+napi_value LockPlace(Call& call) {
+  Handle* folder = nullptr;
+  uint32_t patience = 0;
+  if (!call.Read(0, HandleKind::kPlace, &folder) || !call.Read(1, &patience)) return nullptr;
+  Result<UniqueFd> lock = LookUpAt(*folder, patience, LockFolder);
+  if (!lock && lock.error().number == EAGAIN) return call.Number(int32_t{-EAGAIN});
+  if (!lock) return call.Fail(lock.error()), nullptr;
+  return call.Yield(call.addon().handles->Add(HandleKind::kLock, std::move(*lock), FileStatus{}));
+}
+
+napi_value ListenAtName(Call& call) {
+  std::string_view address;
+  uint32_t mode = 0;
+  if (!ReadAddress(call, 0, &address) || !call.Read(1, &mode)) return nullptr;
+  return ReturnSocket(call, HandleKind::kServer, ListenOn(address, mode));
+}
+
+napi_value ListenInPlace(Call& call) {
+  Handle* folder = nullptr;
+  std::string_view address;
+  uint32_t mode = 0;
+  uint32_t patience = 0;
+  if (!call.Read(0, HandleKind::kPlace, &folder) || !ReadAddress(call, 1, &address) || !call.Read(2, &mode) ||
+      !call.Read(3, &patience)) {
+    return nullptr;
+  }
+  const auto listen = [path = std::string(address), mode] { return ListenOn(path, mode); };
+  return ReturnSocket(call, HandleKind::kServer, LookUp(folder->at_path->path, patience, listen));
+}
+
+napi_value KeepPlace(Call& call) {
+  Handle* server = nullptr;
+  Handle* file = nullptr;
+  Handle* folder = nullptr;
+  auto at_path = std::make_unique<AtPath>();
+  SocketFile kept;
+  if (!call.Read(0, HandleKind::kServer, &server) || !call.Read(1, HandleKind::kPlace, &folder) ||
+      !call.Read(2, HandleKind::kPlace, &file) || !ReadText(call, 3, &kept.folder)) {
+    return nullptr;
+  }
+  const size_t slash = kept.folder.rfind('/');
+  kept.name = kept.folder.substr(slash + 1);
+  kept.folder.resize(slash + 1);
+  kept.folder_identity = folder->identity;
+  kept.identity = file->identity;
+  at_path->path = folder->at_path->path;
+  at_path->file = std::move(kept);
+  server->at_path = std::move(at_path);
+  return nullptr;
+}
+
+napi_value RemoveSocket(Call& call) {
+  Handle* server = nullptr;
+  uint32_t patience = 0;
+  if (!call.Read(0, HandleKind::kServer, &server) || !call.Read(1, &patience)) return nullptr;
+  if (!server->at_path) return nullptr;
+  const auto remove = [file = *server->at_path->file] { return RemoveSocketFile(file); };
+  (void)LookUp(server->at_path->path, patience, remove);
+  return nullptr;
+}
+
+}  // namespace dmabuf

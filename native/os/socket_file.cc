@@ -1,0 +1,100 @@
+#include "os/socket_file.h"
+
+#include <fcntl.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstdio>
+#include <ctime>
+#include <utility>
+
+#include "os/apart.h"
+#include "os/path_lookup.h"
+#include "os/unix_socket.h"
+
+namespace dmabuf {
+namespace {
+
+// By which calls that take no descriptor of O_PATH reach what it stands for.
+struct OwnPath {
+  char text[32];
+
+  explicit OwnPath(int fd) { std::snprintf(text, sizeof text, "/proc/self/fd/%d", fd); }
+};
+
+// A millisecond apart: for much longer than a file takes to be replaced.
+constexpr int kMostTries = 200;
+
+constexpr int kFolder = O_DIRECTORY;
+constexpr int kFile = O_NOFOLLOW;
+
+Result<NamedFile> Open(int folder, const std::string& name, int flags) {
+  Result<UniqueFd> file = OpenAt(folder, name.c_str(), O_PATH | flags);
+  if (!file) return SystemError{file.error().number, "open"};
+  struct stat status;
+  if (::fstat(file->get(), &status) < 0) return SystemError{errno, "fstat"};
+  return NamedFile{std::move(*file), {status.st_dev, status.st_ino}, status.st_mode, status.st_uid};
+}
+
+Result<void> Remove(int folder, const std::string& name) {
+  if (::unlinkat(folder, name.c_str(), 0) < 0) return SystemError{errno, "unlink"};
+  return {};
+}
+
+Result<void> RemoveFrom(int where, const SocketFile& file) {
+  const Result<NamedFile> folder = Open(where, file.folder, kFolder);
+  if (!folder) return folder.error();
+  if (!(folder->identity == file.folder_identity)) return {};
+  const Result<NamedFile> found = Open(folder->fd.get(), file.name, kFile);
+  if (!found) return found.error();
+  if (!(found->identity == file.identity)) return {};
+  return Remove(folder->fd.get(), file.name);
+}
+
+Result<NamedFile> OpenAfterLook(int folder, const std::string& name, int flags) {
+  const Result<void> found = LookUpApart(folder, name, flags);
+  if (!found) return SystemError{found.error().number, "open"};
+  return Open(folder == kOwnFolder ? AT_FDCWD : folder, name, flags);
+}
+
+}  // namespace
+
+Result<NamedFile> OpenFolder(const std::string& path) { return OpenAfterLook(kOwnFolder, path, kFolder); }
+
+Result<NamedFile> OpenInFolder(int folder, const std::string& name) {
+  return OpenAfterLook(folder, name, kFile);
+}
+
+Result<void> RemoveInFolder(int folder, const std::string& name) {
+  Result<void> removed;
+  const Result<void> apart = RunApart(folder, [&](int where) { removed = Remove(where, name); });
+  return apart ? removed : apart;
+}
+
+Result<void> ChangeMode(int file, mode_t mode) {
+  if (::fchmodat(AT_FDCWD, OwnPath(file).text, mode, 0) < 0) return SystemError{errno, "chmod"};
+  return {};
+}
+
+Result<bool> IsFileAlive(int file) { return IsSocketAlive(OwnPath(file).text); }
+
+Result<UniqueFd> LockFolder(int folder) {
+  Result<UniqueFd> opened = OpenAt(folder, ".", O_RDONLY | O_DIRECTORY);
+  if (!opened) return SystemError{opened.error().number, "open"};
+  constexpr timespec kPause{0, 1'000'000};
+  for (int tries = 1; ::flock(opened->get(), LOCK_EX | LOCK_NB) < 0; tries++) {
+    if (errno != EAGAIN || tries == kMostTries) return SystemError{errno, "flock"};
+    ::nanosleep(&kPause, nullptr);
+  }
+  return opened;
+}
+
+Result<void> RemoveSocketFile(const SocketFile& file) {
+  Result<void> removed;
+  const Result<void> apart = RunApart(kOwnFolder, [&](int where) { removed = RemoveFrom(where, file); });
+  return apart ? removed : apart;
+}
+
+}  // namespace dmabuf

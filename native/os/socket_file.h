@@ -1,0 +1,45 @@
+#pragma once
+
+#include <sys/types.h>
+
+#include <string>
+
+#include "os/file.h"
+#include "os/result.h"
+#include "os/unique_fd.h"
+
+// The file that bind(2) gives a Unix socket, and its folder, by descriptors of theirs (O_PATH). Each function
+// may wait for the file system: for threads of PathLookup. What they can, they do in a process apart
+// (os/apart.h).
+
+namespace dmabuf {
+
+struct NamedFile {
+  UniqueFd fd;  // O_PATH
+  FileIdentity identity;
+  mode_t mode;
+  uid_t user;
+};
+// open(2) and openat(2) with O_PATH, and fstat(2). That of a file follows no link.
+Result<NamedFile> OpenFolder(const std::string& path);
+Result<NamedFile> OpenInFolder(int folder, const std::string& name);
+// unlinkat(2).
+Result<void> RemoveInFolder(int folder, const std::string& name);
+// chmod(2) of what the descriptor stands for.
+Result<void> ChangeMode(int file, mode_t mode);
+// Whether a socket, of whatever type, is bound to the file.
+Result<bool> IsFileAlive(int file);
+// flock(2) of a folder, until the result is closed: EAGAIN where somebody else has kept it for 200 ms.
+Result<UniqueFd> LockFolder(int folder);
+
+// Where a listening socket's file is.
+struct SocketFile {
+  std::string folder;
+  std::string name;
+  FileIdentity folder_identity;
+  FileIdentity identity;
+};
+// Removes it, unless the path leads to another by now.
+Result<void> RemoveSocketFile(const SocketFile& file);
+
+}  // namespace dmabuf
