@@ -16,7 +16,7 @@ const entries = {
 
 /** What is loaded together is one file. */
 const files = [
-  [/\/lib\/([^/]+|inspect\/fdinfo)\.js$/, 'core'],
+  [/\/lib\/((fence|buffer|memory|channel)\/)?[^/]+\.js$/, 'core'],
   [/\/lib\/inspect\//, 'inspection'],
   [/\/lib\/metrics\//, 'registration'],
   [/\/lib\/vm\/(?!test-reporter)/, 'guest'],

@@ -1,6 +1,6 @@
 import type { Command } from 'commander';
-import { adviceForNoHeaps } from '../device-advice.js';
-import { heapFolder } from '../device-files.js';
+import { adviceForNoHeaps } from '../memory/device-advice.js';
+import { heapFolder } from '../memory/device-files.js';
 import { listDevices, type MemoryDevice } from '../inspect/devices.js';
 import { subcommand, withFormat } from './options.js';
 import { type Column, type Format, note, printRows } from './output.js';

@@ -2,7 +2,7 @@ import { createServer, type IncomingMessage, type Server, type ServerResponse } 
 import { type AddressInfo, isIPv4, isIPv6, type Socket } from 'node:net';
 import { InvalidArgumentError } from 'commander';
 import type { Registry } from 'prom-client';
-import { replaceStale } from '../socket-place.js';
+import { replaceStale } from '../channel/socket-place.js';
 
 /** Where to listen: a TCP port of this machine, or a Unix socket. */
 export type ListenAddress = { host: string; port: number } | { path: string };

@@ -3,7 +3,7 @@ import type { Command } from 'commander';
 import { errnoOf } from '../errnos.js';
 import { createError, DmaBufError, fromNode } from '../errors.js';
 import { escapeName } from '../escape.js';
-import { type DmaBufInfo, readFdInfo } from '../inspect/fdinfo.js';
+import { type DmaBufInfo, readFdInfo } from '../buffer/fdinfo.js';
 import { type BufferUsage, type Snapshot, snapshot } from '../inspect/snapshot.js';
 import { bufferColumns, bufferKeys } from './buffers.js';
 import { pid, subcommand, whole, withFormat } from './options.js';

@@ -1,6 +1,6 @@
-import { adviceForUnlistable, deviceAdvice } from '../device-advice.js';
-import { heapFolder, udmabufDevice } from '../device-files.js';
-import { access, DmaHeap, type HeapInfo, type HeapKind } from '../dma-heap.js';
+import { adviceForUnlistable, deviceAdvice } from '../memory/device-advice.js';
+import { heapFolder, udmabufDevice } from '../memory/device-files.js';
+import { access, DmaHeap, type HeapInfo, type HeapKind } from '../memory/dma-heap.js';
 
 /** A device that makes dma-bufs for users: a heap, or /dev/udmabuf. */
 export interface MemoryDevice extends Omit<HeapInfo, 'kind'> {

@@ -1,17 +1,17 @@
 import { access, constants } from 'node:fs/promises';
 import { release } from 'node:os';
-import { adviceForNoHeaps } from '../device-advice.js';
-import { heapFolder } from '../device-files.js';
+import { adviceForNoHeaps } from '../memory/device-advice.js';
+import { heapFolder } from '../memory/device-files.js';
 import { DmaBufError, withoutHint } from '../errors.js';
 import { configured, kernelConfig } from '../kernel-config.js';
-import { udmabufLimit } from '../memfd.js';
+import { udmabufLimit } from '../memory/memfd.js';
 import {
   chargesHeaps,
   contiguousTotal,
   groupLimit,
   type MemoryLimit,
   machineLimit,
-} from '../memory-limits.js';
+} from '../memory/memory-limits.js';
 import { native } from '../native.js';
 import { hasCapability } from '../rights.js';
 import { textOf } from '../text-file.js';

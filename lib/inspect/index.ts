@@ -12,7 +12,7 @@
 
 export { type BufferChange, diff, type ProcessChange, type SnapshotDiff } from './diff.js';
 export { examine, type Finding } from './doctor.js';
-export { type DmaBufInfo, parseFdInfo, readFdInfo } from './fdinfo.js';
+export { type DmaBufInfo, parseFdInfo, readFdInfo } from '../buffer/fdinfo.js';
 export { type PinOptions, pinSync, unpinSync } from './pin.js';
 export {
   type BufferHolder,

@@ -3,7 +3,7 @@
 import assert from 'node:assert/strict';
 import { chmodSync, chownSync, lstatSync, mkdirSync, renameSync, symlinkSync, writeFileSync } from 'node:fs';
 import { DmaBufChannel } from 'dmabuf';
-import { DmaBufChannel as OwnChannel } from '../../lib/channel.js';
+import { DmaBufChannel as OwnChannel } from '../../lib/channel/channel.js';
 import { native } from '../../lib/native.js';
 import { channelTest, Folder, notRoot } from '../support/channels.js';
 import { throwsCode } from '../support/expect.js';

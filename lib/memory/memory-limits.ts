@@ -1,5 +1,5 @@
-import { native } from './native.js';
-import { namesIn, textOf } from './text-file.js';
+import { native } from '../native.js';
+import { namesIn, textOf } from '../text-file.js';
 
 // How much memory there is for a buffer, by the kernel's own counters: of the machine, and of the control groups that this
 // process is in.

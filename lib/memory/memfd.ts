@@ -8,14 +8,14 @@ import {
   invalidType,
   outOfRange,
   readOptions,
-} from './check.js';
+} from '../check.js';
 import { withDeviceAdvice } from './device-advice.js';
 import { udmabufDevice } from './device-files.js';
-import { DmaBufError } from './errors.js';
-import { isArray, itemsOf } from './intrinsics.js';
+import { DmaBufError } from '../errors.js';
+import { isArray, itemsOf } from '../intrinsics.js';
 import { guardMemory } from './memory-guard.js';
-import { type NativeHandle, native } from './native.js';
-import { textOf } from './text-file.js';
+import { type NativeHandle, native } from '../native.js';
+import { textOf } from '../text-file.js';
 
 /** A range of a memfd, for {@link DmaBuf.fromMemfd}. */
 export interface MemfdRange {

@@ -1,4 +1,4 @@
-import { type NativeHandle, native } from './native.js';
+import { type NativeHandle, native } from '../native.js';
 
 /**
  * Locks a folder, so that of this user's processes and threads one at a time replaces what a dead server left in it.

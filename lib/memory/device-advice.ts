@@ -11,10 +11,10 @@ import {
   strangerAt,
   udmabufDevice,
 } from './device-files.js';
-import { createError, DmaBufError } from './errors.js';
-import { kernelConfig, missingOption } from './kernel-config.js';
-import { hasCapability, isRootOfNamespace } from './rights.js';
-import { textOf } from './text-file.js';
+import { createError, DmaBufError } from '../errors.js';
+import { kernelConfig, missingOption } from '../kernel-config.js';
+import { hasCapability, isRootOfNamespace } from '../rights.js';
+import { textOf } from '../text-file.js';
 
 // Why a device that makes dma-bufs (a heap, /dev/udmabuf) cannot be opened, and what to do. open(2) has one errno for many
 // causes: what tells them apart is looked at here, after the failure, and without rights of its own.

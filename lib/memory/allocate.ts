@@ -1,4 +1,4 @@
-import { throwIfAborted } from './abort.js';
+import { throwIfAborted } from '../abort.js';
 import {
   accessModeOf,
   checkFlag,
@@ -8,11 +8,11 @@ import {
   invalidType,
   outOfRange,
   readOptions,
-} from './check.js';
-import { type DmaBuf, setAttempts } from './dma-buf.js';
+} from '../check.js';
+import { type DmaBuf, setAttempts } from '../buffer/dma-buf.js';
 import { allocateOn, type BufferOptions, bufferOptions, checkHeapName, DmaHeap } from './dma-heap.js';
-import { type AllocationAttempt, atCallSite, callSite, DmaBufError, withoutHint } from './errors.js';
-import { isArray, itemsOf } from './intrinsics.js';
+import { type AllocationAttempt, atCallSite, callSite, DmaBufError, withoutHint } from '../errors.js';
+import { isArray, itemsOf } from '../intrinsics.js';
 import { guardAllMemory } from './memory-guard.js';
 import { allocateUdmabuf, allocateUdmabufSync } from './udmabuf.js';
 

@@ -12,13 +12,13 @@ import {
   isObject,
   outOfRange,
   readOptions,
-} from './check.js';
-import { type DmaBuf, tryToClear } from './dma-buf.js';
-import { callSite, DmaBufError } from './errors.js';
-import { apply, register, unregister } from './intrinsics.js';
-import { markUncloneable, showDetails } from './present.js';
-import { Queue, type Queued } from './queue.js';
-import { checkWaitOptions, PendingWaits, type WaitOptions } from './wait.js';
+} from '../check.js';
+import { type DmaBuf, tryToClear } from '../buffer/dma-buf.js';
+import { callSite, DmaBufError } from '../errors.js';
+import { apply, register, unregister } from '../intrinsics.js';
+import { markUncloneable, showDetails } from '../present.js';
+import { Queue, type Queued } from '../queue.js';
+import { checkWaitOptions, PendingWaits, type WaitOptions } from '../fence/wait.js';
 
 /** What a {@link DmaBufPool} holds and how many. */
 export interface PoolOptions extends AllocateOptions {

@@ -1,4 +1,4 @@
-import { type NativeHandle, native } from './native.js';
+import { type NativeHandle, native } from '../native.js';
 
 /** How many files one job of the thread pool merges: so many descriptors does it copy, and so long does it keep a thread. */
 const mostAtOnce = 16;

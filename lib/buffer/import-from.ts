@@ -1,6 +1,6 @@
-import { createError, DmaBufError } from './errors.js';
-import { type NativeHandle, native } from './native.js';
-import { bytesOf } from './text-file.js';
+import { createError, DmaBufError } from '../errors.js';
+import { type NativeHandle, native } from '../native.js';
+import { bytesOf } from '../text-file.js';
 
 function readLine(path: string, pattern: RegExp): string | undefined {
   return pattern.exec(bytesOf(path)?.toString('latin1') ?? '')?.[1];
