@@ -15,7 +15,11 @@
  * @module dmabuf
  */
 
-export { type AllocateOptions, allocate, allocateSync, type Source } from './memory/allocate.js';
+export { CpuAccess } from './buffer/cpu-access.js';
+export { DmaBuf, importFrom, type MapOptions, type TextOptions } from './buffer/dma-buf.js';
+export type { DmaBufInfo } from './buffer/fdinfo.js';
+export type { MemfdRange } from './buffer/from-memfd.js';
+export { DmaBufMapping } from './buffer/mapping.js';
 export {
   type ChannelMessage,
   type ChannelOptions,
@@ -24,16 +28,13 @@ export {
   type PeerCredentials,
   type Sendable,
 } from './channel/channel.js';
-export type { Access } from './check.js';
-export { CpuAccess } from './buffer/cpu-access.js';
-export { DmaBuf, importFrom, type MapOptions, type TextOptions } from './buffer/dma-buf.js';
-export { type BufferOptions, DmaHeap, type HeapInfo, type HeapKind } from './memory/dma-heap.js';
-export { type AllocationAttempt, DmaBufError, type DmaBufErrorDetails } from './errors.js';
-export { type HandleType, type OpenHandle, openHandles, setHandleTracking } from './handle.js';
-export type { DmaBufInfo } from './buffer/fdinfo.js';
-export { DmaBufMapping } from './buffer/mapping.js';
-export { createMemfd, type MemfdOptions, type MemfdRange } from './memory/memfd.js';
-export { DmaBufPool, PooledBuffer, type PoolOptions, type PoolStatistics } from './memory/pool.js';
 export { DmaBufServer, type ServerOptions } from './channel/server.js';
+export type { Access } from './check.js';
+export { type AllocationAttempt, DmaBufError, type DmaBufErrorDetails } from './errors.js';
 export { type FenceInfo, type FenceStatus, SyncFile, type SyncFileInfo } from './fence/sync-file.js';
 export type { WaitOptions } from './fence/wait.js';
+export { type HandleType, type OpenHandle, openHandles, setHandleTracking } from './handle.js';
+export { type AllocateOptions, allocate, allocateSync, type Source } from './memory/allocate.js';
+export { type BufferOptions, DmaHeap, type HeapInfo, type HeapKind } from './memory/dma-heap.js';
+export { createMemfd, type MemfdOptions } from './memory/memfd.js';
+export { DmaBufPool, PooledBuffer, type PoolOptions, type PoolStatistics } from './memory/pool.js';

@@ -1,7 +1,7 @@
 import { type Access, illegalConstructor, invalidThis, isObject } from '../check.js';
 import { apply } from '../intrinsics.js';
-import { OpenBuffer } from './open-buffer.js';
 import { markUncloneable, showDetails } from '../present.js';
+import { OpenBuffer } from './open-buffer.js';
 
 /**
  * The time between DMA_BUF_IOCTL_SYNC START and END (Linux 4.6), in which the CPU may use a buffer's bytes. END follows

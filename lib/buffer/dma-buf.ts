@@ -13,19 +13,19 @@ import {
   outOfRange,
   readOptions,
 } from '../check.js';
-import { CpuAccess } from './cpu-access.js';
 import { type AllocationAttempt, aboutDescriptor, callSite, unsupportedKernel } from '../errors.js';
-import { describe } from '../handle.js';
-import { importFromProcess } from './import-from.js';
-import { type DmaBufInfo, toInfo } from './fdinfo.js';
-import { assign, freeze, max, min } from '../intrinsics.js';
-import { DmaBufMapping } from './mapping.js';
-import { createFromMemfd, type MemfdRange } from '../memory/memfd.js';
-import { type NativeHandle, native } from '../native.js';
-import { checkOpen, OpenBuffer } from './open-buffer.js';
-import { markUncloneable, showDetails } from '../present.js';
 import { createSyncFile, handleOfSyncFile, isSyncFile, type SyncFile } from '../fence/sync-file.js';
 import { checkWaitOptions, type WaitOptions } from '../fence/wait.js';
+import { describe } from '../handle.js';
+import { assign, freeze, max, min } from '../intrinsics.js';
+import { type NativeHandle, native } from '../native.js';
+import { markUncloneable, showDetails } from '../present.js';
+import { CpuAccess } from './cpu-access.js';
+import { type DmaBufInfo, toInfo } from './fdinfo.js';
+import { createFromMemfd, type MemfdRange } from './from-memfd.js';
+import { importFromProcess } from './import-from.js';
+import { DmaBufMapping } from './mapping.js';
+import { checkOpen, OpenBuffer } from './open-buffer.js';
 
 /** What {@link DmaBuf.map} maps, and for what. */
 export interface MapOptions {

@@ -2,8 +2,8 @@ import { constants } from 'node:buffer';
 import { illegalConstructor, invalidThis, isObject, tooLarge } from '../check.js';
 import { apply } from '../intrinsics.js';
 import { native } from '../native.js';
-import { OpenBuffer } from './open-buffer.js';
 import { markUncloneable, showDetails } from '../present.js';
+import { OpenBuffer } from './open-buffer.js';
 
 const nothing = new ArrayBuffer(0);
 const noBytes = new Uint8Array(nothing);

@@ -1,9 +1,9 @@
 import { constants } from 'node:buffer';
 import { closedError, tooLarge } from '../check.js';
 import type { CallSite } from '../errors.js';
+import { type Limits, PendingWaits } from '../fence/wait.js';
 import { guard, noSentinel, type Sentinel, unguard } from '../handle.js';
 import { type NativeHandle, native } from '../native.js';
-import { type Limits, PendingWaits } from '../fence/wait.js';
 
 /** The open dma-buf that a DmaBuf, its mappings and its CPU accesses share. */
 export class OpenBuffer {

@@ -1,4 +1,5 @@
 import { constants } from 'node:os';
+import { createDmaBuf, type DmaBuf, handleOfDmaBuf, isDmaBuf } from '../buffer/dma-buf.js';
 import {
   checkFd,
   checkInteger,
@@ -11,18 +12,18 @@ import {
   outOfRange,
   readOptions,
 } from '../check.js';
-import { Connecting } from './connecting.js';
-import { createDmaBuf, type DmaBuf, handleOfDmaBuf, isDmaBuf } from '../buffer/dma-buf.js';
 import { aboutDescriptor, atCallSite, callSite, DmaBufError } from '../errors.js';
+import { createSyncFile, handleOfSyncFile, isSyncFile, type SyncFile } from '../fence/sync-file.js';
+import { checkWaitOptions, PendingWaits, type WaitOptions, waitOptions } from '../fence/wait.js';
 import { describe, guard, noSentinel, type Sentinel, unguard } from '../handle.js';
 import { apply, isArray, isInteger, itemsOf, rejected, resolved } from '../intrinsics.js';
 import { type NativeHandle, native } from '../native.js';
 import { markUncloneable, showDetails } from '../present.js';
+import { Connecting } from './connecting.js';
+// biome-ignore lint/suspicious/noImportCycles: listen() of a channel gives a server, and a server gives channels
 import { type DmaBufServer, listenAt, type ServerOptions, serverOptions } from './server.js';
 import { again, later, SocketLine, spend } from './socket-line.js';
 import { socketAddress } from './socket-place.js';
-import { createSyncFile, handleOfSyncFile, isSyncFile, type SyncFile } from '../fence/sync-file.js';
-import { checkWaitOptions, PendingWaits, type WaitOptions, waitOptions } from '../fence/wait.js';
 
 /** What can be sent: a dma-buf, a sync_file, or any open file by the number of its descriptor. */
 export type Sendable = DmaBuf | SyncFile | number;

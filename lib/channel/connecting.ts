@@ -1,8 +1,8 @@
 import { constants } from 'node:os';
 import { createError } from '../errors.js';
+import type { Done } from '../fence/wait.js';
 import { type NativeHandle, native } from '../native.js';
 import { atPath } from './socket-place.js';
-import type { Done } from '../fence/wait.js';
 
 /** Milliseconds after which it is looked whether a lookup still waits for a thread. */
 const lookEvery = 1000;

@@ -1,12 +1,14 @@
-import type { DmaBufChannel } from './channel.js';
+// biome-ignore lint/suspicious/noImportCycles: the type alone
+
 import { checkInteger, closedError, illegalConstructor, invalidThis, isObject } from '../check.js';
+import { checkWaitOptions, type WaitOptions } from '../fence/wait.js';
 import { askedForAt, describe, guard, noSentinel, placeOfCall, type Sentinel, unguard } from '../handle.js';
 import { apply } from '../intrinsics.js';
 import { type NativeHandle, native } from '../native.js';
 import { markUncloneable, showDetails } from '../present.js';
+import type { DmaBufChannel } from './channel.js';
 import { again, letTurn, SocketLine, spend } from './socket-line.js';
 import { bindName, bindPath, patienceOfClose, socketAddress } from './socket-place.js';
-import { checkWaitOptions, type WaitOptions } from '../fence/wait.js';
 
 /** How a server shall listen. */
 export interface ServerOptions {

@@ -1,9 +1,9 @@
 import { createError, withAwaitersStack } from '../errors.js';
+import { type Limits, PendingWaits } from '../fence/wait.js';
 import { askedForAt, placeOfCall } from '../handle.js';
 import { OwnPromise } from '../intrinsics.js';
 import { type NativeHandle, native } from '../native.js';
 import { Queue, type Queued } from '../queue.js';
-import { type Limits, PendingWaits } from '../fence/wait.js';
 
 /** What an attempt returns that has to wait. */
 export const again: unique symbol = Symbol('again');

@@ -3,9 +3,9 @@ import { constants } from 'node:os';
 import { basename, dirname, isAbsolute } from 'node:path';
 import { invalidType, outOfRange } from '../check.js';
 import { createError, DmaBufError } from '../errors.js';
-import { lockFolder } from './folder-lock.js';
 import { ceil, max, min } from '../intrinsics.js';
 import { type NativeHandle, native } from '../native.js';
+import { lockFolder } from './folder-lock.js';
 
 /** sun_path less the NUL. */
 const maxAddressBytes = 107;

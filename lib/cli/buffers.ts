@@ -1,6 +1,6 @@
 import { escapeName } from '../escape.js';
 import { processChange } from '../inspect/diff.js';
-import type { BufferUsage, ProcessUsage, Snapshot } from '../inspect/snapshot.js';
+import type { BufferUsage, ProcessUsage, Snapshot } from '../inspect/model.js';
 import type { Column, Format } from './output.js';
 import type { SortKeys } from './sorting.js';
 import { formatSize } from './text.js';

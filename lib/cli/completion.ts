@@ -1,6 +1,6 @@
 import { Argument, type Command } from 'commander';
+import type { Subcommand } from './options.js';
 import { subcommand } from './options.js';
-import { SUBCOMMANDS } from './subcommands.js';
 
 const HELP = `
 Examples:
@@ -114,21 +114,23 @@ function fish(commands: readonly Completable[]): string {
   return `${lines.join('\n')}\n`;
 }
 
-const shells = { bash, zsh, fish };
+type Shell = 'bash' | 'zsh' | 'fish';
+
+const shells: Record<Shell, (commands: readonly Completable[]) => string> = { bash, zsh, fish };
 
 /** The completion script of a shell, made from the commands themselves. */
-export async function completionScript(shell: 'bash' | 'zsh' | 'fish'): Promise<string> {
+export async function completionScript(shell: Shell, subcommands: readonly Subcommand[]): Promise<string> {
   const commands: Completable[] = [];
-  for (const { name, summary, load } of SUBCOMMANDS)
+  for (const { name, summary, load } of subcommands)
     commands.push(completableOf(name, summary, await load()));
   return shells[shell](commands);
 }
 
 /** `dmabuf completion` */
-export function completionCommand(): Command {
+export function completionCommand(subcommands: readonly Subcommand[]): Command {
   return subcommand('completion', 'Prints a script that completes dmabuf on the command line.', HELP)
     .addArgument(new Argument('<shell>', 'the shell').choices(Object.keys(shells)))
-    .action(async (shell: keyof typeof shells) => {
-      process.stdout.write(await completionScript(shell));
+    .action(async (shell: Shell) => {
+      process.stdout.write(await completionScript(shell, subcommands));
     });
 }

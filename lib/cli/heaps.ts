@@ -1,7 +1,7 @@
 import type { Command } from 'commander';
+import { listDevices, type MemoryDevice } from '../inspect/devices.js';
 import { adviceForNoHeaps } from '../memory/device-advice.js';
 import { heapFolder } from '../memory/device-files.js';
-import { listDevices, type MemoryDevice } from '../inspect/devices.js';
 import { subcommand, withFormat } from './options.js';
 import { type Column, type Format, note, printRows } from './output.js';
 

@@ -1,5 +1,6 @@
 import { type Command, Option } from 'commander';
-import { type SnapshotOptions, snapshot } from '../inspect/snapshot.js';
+import type { SnapshotOptions } from '../inspect/options.js';
+import { snapshot } from '../inspect/snapshot.js';
 import { type BufferFilter, bufferColumns, bufferKeys, matches } from './buffers.js';
 import { pids, size, subcommand, whole, withFormat, withSource } from './options.js';
 import { type Format, noteUnseen, printRows } from './output.js';

@@ -1,6 +1,6 @@
 import { type Command, InvalidArgumentError, Option } from 'commander';
 import { Registry } from 'prom-client';
-import type { SnapshotSource } from '../inspect/snapshot.js';
+import type { SnapshotSource } from '../inspect/model.js';
 import { registerMetrics } from '../metrics/register.js';
 import {
   defaultPort,

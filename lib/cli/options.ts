@@ -1,6 +1,13 @@
 import { Command, InvalidArgumentError, Option } from 'commander';
 import { parseSize } from './text.js';
 
+/** A subcommand; its file is loaded when it is used and not before. */
+export interface Subcommand {
+  name: string;
+  summary: string;
+  load: () => Promise<Command>;
+}
+
 /** A subcommand with its help; an error of usage throws, for main.ts to give the status. */
 export function subcommand(name: string, description: string, help: string): Command {
   return new Command(`dmabuf ${name}`)

@@ -1,6 +1,6 @@
 import { styleText } from 'node:util';
 import { escapeControls, escapeName } from '../escape.js';
-import type { Snapshot } from '../inspect/snapshot.js';
+import type { Snapshot } from '../inspect/model.js';
 import { adviceOnUnreadable, causesOf } from '../inspect/unreadable.js';
 import { count, formatSize, toJson } from './text.js';
 

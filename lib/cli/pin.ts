@@ -2,8 +2,8 @@ import { readFileSync } from 'node:fs';
 import { type Command, InvalidArgumentError, Option } from 'commander';
 import { DmaBufError } from '../errors.js';
 import { escapeControls } from '../escape.js';
-import { defaultPinFolder } from '../inspect/bpf.js';
 import { pinSync, unpinSync } from '../inspect/pin.js';
+import { defaultPinFolder } from '../inspect/sources/bpf.js';
 import { subcommand, whole } from './options.js';
 import { print, printJson } from './output.js';
 

@@ -1,5 +1,6 @@
 import { type Command, Option } from 'commander';
-import { type SnapshotOptions, snapshot } from '../inspect/snapshot.js';
+import type { SnapshotOptions } from '../inspect/options.js';
+import { snapshot } from '../inspect/snapshot.js';
 import { processColumns, processKeys } from './buffers.js';
 import { subcommand, whole, withFormat, withSource } from './options.js';
 import { describeTotal, type Format, noteUnseen, print, printRows } from './output.js';

@@ -1,10 +1,11 @@
 import { readdirSync } from 'node:fs';
 import type { Command } from 'commander';
+import { type DmaBufInfo, readFdInfo } from '../buffer/fdinfo.js';
 import { errnoOf } from '../errnos.js';
 import { createError, DmaBufError, fromNode } from '../errors.js';
 import { escapeName } from '../escape.js';
-import { type DmaBufInfo, readFdInfo } from '../buffer/fdinfo.js';
-import { type BufferUsage, type Snapshot, snapshot } from '../inspect/snapshot.js';
+import type { BufferUsage, Snapshot } from '../inspect/model.js';
+import { snapshot } from '../inspect/snapshot.js';
 import { bufferColumns, bufferKeys } from './buffers.js';
 import { pid, subcommand, whole, withFormat } from './options.js';
 import {

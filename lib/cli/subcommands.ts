@@ -1,11 +1,4 @@
-import type { Command } from 'commander';
-
-/** A subcommand; its file is loaded when it is used and not before. */
-export interface Subcommand {
-  name: string;
-  summary: string;
-  load: () => Promise<Command>;
-}
+import type { Subcommand } from './options.js';
 
 /** In the order of the help. */
 export const SUBCOMMANDS: readonly Subcommand[] = [
@@ -57,7 +50,7 @@ export const SUBCOMMANDS: readonly Subcommand[] = [
   {
     name: 'completion',
     summary: 'a completion script for bash, zsh or fish',
-    load: async () => (await import('./completion.js')).completionCommand(),
+    load: async () => (await import('./completion.js')).completionCommand(SUBCOMMANDS),
   },
   {
     name: 'vm',

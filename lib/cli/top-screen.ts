@@ -1,5 +1,5 @@
 import { escapeControls } from '../escape.js';
-import type { Snapshot } from '../inspect/snapshot.js';
+import type { Snapshot } from '../inspect/model.js';
 import {
   bufferColumns,
   bufferKeys,

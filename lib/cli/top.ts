@@ -1,6 +1,7 @@
 import { constants } from 'node:os';
 import { type Command, Option } from 'commander';
-import type { Snapshot, SnapshotOptions } from '../inspect/snapshot.js';
+import type { Snapshot } from '../inspect/model.js';
+import type { SnapshotOptions } from '../inspect/options.js';
 import { watch } from '../inspect/watch.js';
 import { endBySignal } from './ending.js';
 import { seconds, subcommand, whole, withFormat, withSource } from './options.js';

@@ -1,6 +1,6 @@
 import { type KernelRun, type KernelsOptions, runOnKernels } from '../vm/index.js';
 import { bold, type Column, formatTable } from './output.js';
-import { statusOf } from './vm.js';
+import { statusOf } from './vm-status.js';
 
 const columns: readonly Column<KernelRun>[] = [
   { title: 'kernel', value: ({ kernel }) => kernel, shrinks: true },

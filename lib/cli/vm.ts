@@ -7,10 +7,7 @@ import { parseVariable } from '../vm/environment.js';
 import { type KernelRun, runInVm, VmError, type VmOptions, type VmResult } from '../vm/index.js';
 import { endBySignal } from './ending.js';
 import { whole } from './options.js';
-
-/** Exit statuses beside the command's own. */
-const EXIT_TIMEOUT = 124;
-const EXIT_RUNNER_FAILED = 125;
+import { EXIT_RUNNER_FAILED, EXIT_TIMEOUT, statusOf } from './vm-status.js';
 
 const HELP = `
 The guest sees this machine's files under a writable layer that is dropped at the end; the command runs as root.
@@ -224,11 +221,6 @@ function exitStatus(error: VmError, received: NodeJS.Signals | undefined): numbe
   if (received !== undefined) return 128 + constants.signals[received];
   if (isClosedPipe(error)) return 128 + constants.signals.SIGPIPE;
   return statusOf({ exitCode: undefined, error });
-}
-
-/** The status of a run: the command's, or that of the failure. */
-export function statusOf({ exitCode, error }: Pick<KernelRun, 'exitCode' | 'error'>): number {
-  return exitCode ?? (error?.code === 'ERR_DMABUF_VM_TIMEOUT' ? EXIT_TIMEOUT : EXIT_RUNNER_FAILED);
 }
 
 /** Adds a word to those that were given before it. */

@@ -12,9 +12,9 @@ import { describeErrno } from '../errnos.js';
 import { aboutDescriptor, callSite, DmaBufError, unsupportedKernel } from '../errors.js';
 import { describe, guard, noSentinel, type Sentinel, unguard } from '../handle.js';
 import { apply, isArray, itemsOf } from '../intrinsics.js';
-import { Merge } from './merge.js';
 import { type NativeHandle, native } from '../native.js';
 import { markUncloneable, showDetails } from '../present.js';
+import { Merge } from './merge.js';
 import { checkWaitOptions, PendingWaits, type WaitOptions } from './wait.js';
 
 /** Whether a fence, or a file of fences, has signalled (`'active'`: not yet), and if so, whether its work went well. */

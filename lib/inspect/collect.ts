@@ -1,20 +1,20 @@
 import { existsSync } from 'node:fs';
 import { DmaBufError } from '../errors.js';
-import { type BpfParts, surveyBpf, surveyPinned } from './bpf.js';
-import { surveyDebugfs } from './debugfs.js';
-import { surveyProcfs, whatProcHides } from './procfs.js';
 import type {
   BufferUsage,
-  CheckedOptions,
   ExporterUsage,
   ProcessUsage,
   Snapshot,
   SnapshotSource,
   SourceAttempt,
   Unreadable,
-} from './snapshot.js';
-import type { Survey } from './survey.js';
-import { surveySysfs } from './sysfs.js';
+} from './model.js';
+import type { CheckedOptions } from './options.js';
+import { type BpfParts, surveyBpf, surveyPinned } from './sources/bpf.js';
+import { surveyDebugfs } from './sources/debugfs.js';
+import { surveyProcfs, whatProcHides } from './sources/procfs.js';
+import type { Survey } from './sources/survey.js';
+import { surveySysfs } from './sources/sysfs.js';
 
 /** What has been put together so far. */
 class Collection {

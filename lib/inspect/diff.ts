@@ -1,5 +1,5 @@
 import { invalidType } from '../check.js';
-import type { BufferUsage, ProcessUsage, Snapshot } from './snapshot.js';
+import type { BufferUsage, ProcessUsage, Snapshot } from './model.js';
 
 /** A buffer that is in both snapshots, but not the same in both. */
 export interface BufferChange {

@@ -1,9 +1,9 @@
 import { access, constants } from 'node:fs/promises';
 import { release } from 'node:os';
-import { adviceForNoHeaps } from '../memory/device-advice.js';
-import { heapFolder } from '../memory/device-files.js';
 import { DmaBufError, withoutHint } from '../errors.js';
 import { configured, kernelConfig } from '../kernel-config.js';
+import { adviceForNoHeaps } from '../memory/device-advice.js';
+import { heapFolder } from '../memory/device-files.js';
 import { udmabufLimit } from '../memory/memfd.js';
 import {
   chargesHeaps,
@@ -15,11 +15,11 @@ import {
 import { native } from '../native.js';
 import { hasCapability } from '../rights.js';
 import { textOf } from '../text-file.js';
-import { defaultPinFolder, surveyBpf, surveyPinned } from './bpf.js';
-import { surveyDebugfs } from './debugfs.js';
 import { listDevices, type MemoryDevice } from './devices.js';
-import { surveyProcfs, whatProcHides } from './procfs.js';
-import type { Unreadable } from './snapshot.js';
+import type { Unreadable } from './model.js';
+import { defaultPinFolder, surveyBpf, surveyPinned } from './sources/bpf.js';
+import { surveyDebugfs } from './sources/debugfs.js';
+import { surveyProcfs, whatProcHides } from './sources/procfs.js';
 import { adviceOnUnreadable, causesOf } from './unreadable.js';
 
 /** One thing that was looked at. */

@@ -10,20 +10,20 @@
  * @module dmabuf/inspect
  */
 
+export { type DmaBufInfo, parseFdInfo, readFdInfo } from '../buffer/fdinfo.js';
 export { type BufferChange, diff, type ProcessChange, type SnapshotDiff } from './diff.js';
 export { examine, type Finding } from './doctor.js';
-export { type DmaBufInfo, parseFdInfo, readFdInfo } from '../buffer/fdinfo.js';
+export type {
+  BufferHolder,
+  BufferUsage,
+  ExporterUsage,
+  ProcessUsage,
+  Snapshot,
+  SnapshotSource,
+  SourceAttempt,
+  Unreadable,
+} from './model.js';
+export type { SnapshotOptions } from './options.js';
 export { type PinOptions, pinSync, unpinSync } from './pin.js';
-export {
-  type BufferHolder,
-  type BufferUsage,
-  type ExporterUsage,
-  type ProcessUsage,
-  type Snapshot,
-  type SnapshotOptions,
-  type SnapshotSource,
-  type SourceAttempt,
-  snapshot,
-  type Unreadable,
-} from './snapshot.js';
+export { snapshot } from './snapshot.js';
 export { type WatchOptions, watch } from './watch.js';

@@ -2,8 +2,8 @@ import { resolve } from 'node:path';
 import { checkInteger, invalidType, outOfRange, readOptions } from '../check.js';
 import { DmaBufError } from '../errors.js';
 import { native } from '../native.js';
-import { defaultPinFolder, explainBpf } from './bpf.js';
-import { checkSnapshotOptions } from './snapshot.js';
+import { checkSnapshotOptions } from './options.js';
+import { defaultPinFolder, explainBpf } from './sources/bpf.js';
 
 /** Where to place the iterators, and who may read them. */
 export interface PinOptions {

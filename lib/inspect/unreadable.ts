@@ -1,6 +1,6 @@
 import { adviceFor, adviceOnWaiting } from '../errors.js';
 import { adviceOnProcesses } from '../rights.js';
-import type { Unreadable } from './snapshot.js';
+import type { Unreadable } from './model.js';
 
 /** The errnos' names that kept processes from being read, each once. */
 export function causesOf(unreadable: readonly Unreadable[]): string[] {

@@ -2,14 +2,9 @@ import { onAbort, throwIfAborted } from '../abort.js';
 import { checkDuration, checkSignal, readOptions } from '../check.js';
 import { atCallSite, callSite, DmaBufError } from '../errors.js';
 import { OwnPromise } from '../intrinsics.js';
-import {
-  type CheckedOptions,
-  checkSnapshotOptions,
-  optionNames,
-  type Snapshot,
-  type SnapshotOptions,
-  take,
-} from './snapshot.js';
+import type { Snapshot } from './model.js';
+import { type CheckedOptions, checkSnapshotOptions, optionNames, type SnapshotOptions } from './options.js';
+import { take } from './snapshot.js';
 
 /** When to look, and at what. */
 export interface WatchOptions extends SnapshotOptions {

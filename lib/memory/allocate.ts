@@ -1,4 +1,5 @@
 import { throwIfAborted } from '../abort.js';
+import { type DmaBuf, setAttempts } from '../buffer/dma-buf.js';
 import {
   accessModeOf,
   checkFlag,
@@ -9,10 +10,9 @@ import {
   outOfRange,
   readOptions,
 } from '../check.js';
-import { type DmaBuf, setAttempts } from '../buffer/dma-buf.js';
-import { allocateOn, type BufferOptions, bufferOptions, checkHeapName, DmaHeap } from './dma-heap.js';
 import { type AllocationAttempt, atCallSite, callSite, DmaBufError, withoutHint } from '../errors.js';
 import { isArray, itemsOf } from '../intrinsics.js';
+import { allocateOn, type BufferOptions, bufferOptions, checkHeapName, DmaHeap } from './dma-heap.js';
 import { guardAllMemory } from './memory-guard.js';
 import { allocateUdmabuf, allocateUdmabufSync } from './udmabuf.js';
 

@@ -1,6 +1,10 @@
 import { closeSync, openSync, type Stats, statSync } from 'node:fs';
 import { userInfo } from 'node:os';
 import { basename, dirname } from 'node:path';
+import { createError, DmaBufError } from '../errors.js';
+import { kernelConfig, missingOption } from '../kernel-config.js';
+import { hasCapability, isRootOfNamespace } from '../rights.js';
+import { textOf } from '../text-file.js';
 import {
   type DeviceKind,
   deviceNumberOf,
@@ -11,10 +15,6 @@ import {
   strangerAt,
   udmabufDevice,
 } from './device-files.js';
-import { createError, DmaBufError } from '../errors.js';
-import { kernelConfig, missingOption } from '../kernel-config.js';
-import { hasCapability, isRootOfNamespace } from '../rights.js';
-import { textOf } from '../text-file.js';
 
 // Why a device that makes dma-bufs (a heap, /dev/udmabuf) cannot be opened, and what to do. open(2) has one errno for many
 // causes: what tells them apart is looked at here, after the failure, and without rights of its own.

@@ -1,7 +1,7 @@
 import { closeSync, constants, existsSync, openSync, readdirSync } from 'node:fs';
 import { basename } from 'node:path';
 import { throwIfAborted } from '../abort.js';
-import { finishAllocation, runAllocation } from './allocation.js';
+import type { DmaBuf } from '../buffer/dma-buf.js';
 import {
   type Access,
   accessModeOf,
@@ -17,16 +17,16 @@ import {
   outOfRange,
   readOptions,
 } from '../check.js';
-import { withDeviceAdvice } from './device-advice.js';
-import { type DeviceKind, heapFolder, isNamed, realPathOf, strangerAt } from './device-files.js';
-import type { DmaBuf } from '../buffer/dma-buf.js';
 import { type CallSite, callSite, createError, DmaBufError } from '../errors.js';
 import { escapeName } from '../escape.js';
 import { describe as describeHandle, guard, noSentinel, type Sentinel, unguard } from '../handle.js';
 import { apply } from '../intrinsics.js';
-import { guardMemory, kindOfHeapMemory, type MemoryKind, whileReserved } from './memory-guard.js';
 import { type NativeHandle, native } from '../native.js';
 import { markUncloneable, showDetails } from '../present.js';
+import { finishAllocation, runAllocation } from './allocation.js';
+import { withDeviceAdvice } from './device-advice.js';
+import { type DeviceKind, heapFolder, isNamed, realPathOf, strangerAt } from './device-files.js';
+import { guardMemory, kindOfHeapMemory, type MemoryKind, whileReserved } from './memory-guard.js';
 
 /** What a new buffer shall be. */
 export interface BufferOptions {

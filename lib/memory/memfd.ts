@@ -1,5 +1,6 @@
 import { fstatSync, statfsSync } from 'node:fs';
 import { constants } from 'node:os';
+import { type MemfdRange, provideFromMemfd } from '../buffer/from-memfd.js';
 import {
   checkFd,
   checkInteger,
@@ -9,23 +10,13 @@ import {
   outOfRange,
   readOptions,
 } from '../check.js';
-import { withDeviceAdvice } from './device-advice.js';
-import { udmabufDevice } from './device-files.js';
 import { DmaBufError } from '../errors.js';
 import { isArray, itemsOf } from '../intrinsics.js';
-import { guardMemory } from './memory-guard.js';
 import { type NativeHandle, native } from '../native.js';
 import { textOf } from '../text-file.js';
-
-/** A range of a memfd, for {@link DmaBuf.fromMemfd}. */
-export interface MemfdRange {
-  /** Another memfd than the first argument; its descriptor stays yours. */
-  memfd?: number | undefined;
-  /** Bytes, a multiple of the page size. */
-  offset: number;
-  /** Bytes, a multiple of the page size. */
-  size: number;
-}
+import { withDeviceAdvice } from './device-advice.js';
+import { udmabufDevice } from './device-files.js';
+import { guardMemory } from './memory-guard.js';
 
 const memfdRange: readonly string[] = ['memfd', 'offset', 'size'];
 
@@ -136,7 +127,7 @@ function isOfHugePages(memfd: number): boolean {
 }
 
 /** The handle of a dma-buf over pieces of memfds. */
-export function createFromMemfd(
+function createFromMemfd(
   memfd: number,
   pieces: MemfdRange | readonly MemfdRange[] | undefined,
 ): NativeHandle {
@@ -165,6 +156,8 @@ export function createFromMemfd(
     native.createUdmabuf(Float64Array.from(checked.flat())),
   );
 }
+
+provideFromMemfd(createFromMemfd);
 
 /** What {@link createMemfd} makes. */
 export interface MemfdOptions {

@@ -1,6 +1,7 @@
-import type { AllocationDone } from './allocation.js';
 import { DmaBufError } from '../errors.js';
 import { min } from '../intrinsics.js';
+import { native } from '../native.js';
+import type { AllocationDone } from './allocation.js';
 import {
   chargesHeaps,
   exceedsAllMemory,
@@ -9,7 +10,6 @@ import {
   machineLimit,
   surelyAvailable,
 } from './memory-limits.js';
-import { native } from '../native.js';
 
 /**
  * What a source's memory is taken from. `'contiguous'`: from CMA, which answers ENOMEM by itself, and whose free pages are

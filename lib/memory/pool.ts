@@ -1,5 +1,5 @@
 import { setMaxListeners } from 'node:events';
-import { type AllocateOptions, allocate, allocateOptions, checkAllocation } from './allocate.js';
+import { type DmaBuf, tryToClear } from '../buffer/dma-buf.js';
 import {
   checkDuration,
   checkFlag,
@@ -13,12 +13,12 @@ import {
   outOfRange,
   readOptions,
 } from '../check.js';
-import { type DmaBuf, tryToClear } from '../buffer/dma-buf.js';
 import { callSite, DmaBufError } from '../errors.js';
+import { checkWaitOptions, PendingWaits, type WaitOptions } from '../fence/wait.js';
 import { apply, register, unregister } from '../intrinsics.js';
 import { markUncloneable, showDetails } from '../present.js';
 import { Queue, type Queued } from '../queue.js';
-import { checkWaitOptions, PendingWaits, type WaitOptions } from '../fence/wait.js';
+import { type AllocateOptions, allocate, allocateOptions, checkAllocation } from './allocate.js';
 
 /** What a {@link DmaBufPool} holds and how many. */
 export interface PoolOptions extends AllocateOptions {

@@ -1,12 +1,12 @@
-import { finishAllocation, runAllocation } from './allocation.js';
+import type { DmaBuf } from '../buffer/dma-buf.js';
 import type { Access } from '../check.js';
+import { callSite, DmaBufError } from '../errors.js';
+import { native } from '../native.js';
+import { finishAllocation, runAllocation } from './allocation.js';
 import { withDeviceAdvice } from './device-advice.js';
 import { udmabufDevice } from './device-files.js';
-import type { DmaBuf } from '../buffer/dma-buf.js';
-import { callSite, DmaBufError } from '../errors.js';
 import { checkTotal } from './memfd.js';
 import { guardMemory, whileReserved } from './memory-guard.js';
-import { native } from '../native.js';
 
 /** What the source `'udmabuf'` is asked for. */
 interface UdmabufRequest {

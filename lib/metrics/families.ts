@@ -1,5 +1,5 @@
 import type { Aggregator } from 'prom-client';
-import type { ProcessUsage, Snapshot } from '../inspect/snapshot.js';
+import type { ProcessUsage, Snapshot } from '../inspect/model.js';
 
 /** One value of a metric, with its labels. */
 export interface Sample {

@@ -8,13 +8,9 @@ import {
 } from 'prom-client';
 import { checkInteger, invalidType, isObject, outOfRange, readOptions } from '../check.js';
 import { DmaBufError } from '../errors.js';
-import {
-  checkSnapshotOptions,
-  optionNames,
-  type Snapshot,
-  type SnapshotOptions,
-  snapshot,
-} from '../inspect/snapshot.js';
+import type { Snapshot } from '../inspect/model.js';
+import { checkSnapshotOptions, optionNames, type SnapshotOptions } from '../inspect/options.js';
+import { snapshot } from '../inspect/snapshot.js';
 import { type Family, families, type Sample, toFigures } from './families.js';
 
 /** Where the metrics go, and what they look at. */

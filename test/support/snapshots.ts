@@ -1,4 +1,4 @@
-import type { BufferUsage, Snapshot } from '../../lib/inspect/snapshot.js';
+import type { BufferUsage, Snapshot } from '../../lib/inspect/model.js';
 
 /** A buffer as a snapshot has it, of which a test says what matters to it. */
 export function bufferUsage(fields: Partial<BufferUsage> & { inode: number }): BufferUsage {

@@ -89,7 +89,7 @@ describe('a completion script', () => {
     const missing = spawnSync(shell, ['-c', 'true']).error === undefined ? false : `there is no ${shell}`;
 
     it(`of ${shell} has every subcommand and option`, async () => {
-      const script = await completionScript(shell);
+      const script = await completionScript(shell, SUBCOMMANDS);
       for (const { name, load } of SUBCOMMANDS) {
         assert.ok(script.includes(name));
         for (const { long } of (await load()).options) {
@@ -103,7 +103,7 @@ describe('a completion script', () => {
 
     it(`of ${shell} is understood by it`, { skip: missing }, async () => {
       const { status, stderr } = spawnSync(shell, ['-n'], {
-        input: await completionScript(shell),
+        input: await completionScript(shell, SUBCOMMANDS),
         encoding: 'utf8',
         // Where the locale is not installed, bash says so.
         env: { PATH: process.env.PATH },
@@ -120,7 +120,7 @@ describe('a completion script', () => {
   ];
   for (const [what, words, expected] of completions) {
     it(`completes ${what} in bash`, async () => {
-      const script = `${await completionScript('bash')}
+      const script = `${await completionScript('bash', SUBCOMMANDS)}
         COMP_WORDS=(dmabuf "$@"); COMP_CWORD=$#; _dmabuf; printf '%s\\n' "\${COMPREPLY[@]}"`;
       const { stdout } = spawnSync('bash', ['-c', script, 'bash', ...words], { encoding: 'utf8' });
       assert.deepEqual(stdout.trim().split('\n').sort(), expected.sort());

@@ -6,7 +6,7 @@ import { wrap } from '../../lib/cli/doctor.js';
 import { type Column, describeUnseen, formatTable, toCsv } from '../../lib/cli/output.js';
 import { DmaBufError } from '../../lib/errors.js';
 import { findingOnProcesses } from '../../lib/inspect/doctor.js';
-import type { Unreadable } from '../../lib/inspect/snapshot.js';
+import type { Unreadable } from '../../lib/inspect/model.js';
 import { bufferUsage, snapshotOf } from '../support/snapshots.js';
 
 const endless = Number.POSITIVE_INFINITY;

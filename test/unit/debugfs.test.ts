@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 import fc from 'fast-check';
-import { parseBufferInfo } from '../../lib/inspect/debugfs.js';
+import { parseBufferInfo } from '../../lib/inspect/sources/debugfs.js';
 
 /** How a kernel prints bufinfo (drivers/dma-buf/dma-buf.c). */
 interface Era {

@@ -1,8 +1,8 @@
 import { constants } from 'node:os';
-import { createError, type DmaBufError } from '../errors.js';
-import { OwnPromise } from '../intrinsics.js';
-import type { RawSurvey } from '../native.js';
-import type { BufferHolder, BufferUsage, SnapshotSource, Unreadable } from './snapshot.js';
+import { createError, type DmaBufError } from '../../errors.js';
+import { OwnPromise } from '../../intrinsics.js';
+import type { RawSurvey } from '../../native.js';
+import type { BufferHolder, BufferUsage, SnapshotSource, Unreadable } from '../model.js';
 
 /** What one source has found. */
 export interface Survey {

@@ -1,8 +1,8 @@
 import { resolve } from 'node:path';
-import { createError, DmaBufError } from '../errors.js';
-import { native } from '../native.js';
-import { whyRootMayNot } from '../rights.js';
-import { textOf } from '../text-file.js';
+import { createError, DmaBufError } from '../../errors.js';
+import { native } from '../../native.js';
+import { whyRootMayNot } from '../../rights.js';
+import { textOf } from '../../text-file.js';
 import { onThreadPool, type Survey, toSurvey } from './survey.js';
 
 /** Where `pinSync()` places iterators, and `snapshot()` looks for them, unless told otherwise. */

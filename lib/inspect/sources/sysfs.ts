@@ -1,7 +1,7 @@
 import { readdirSync } from 'node:fs';
-import { createError, DmaBufError } from '../errors.js';
-import { native } from '../native.js';
-import type { BufferUsage } from './snapshot.js';
+import { createError, DmaBufError } from '../../errors.js';
+import { native } from '../../native.js';
+import type { BufferUsage } from '../model.js';
 import { allOf, figure, onThreadPool, type Survey } from './survey.js';
 
 const folder = '/sys/kernel/dmabuf/buffers';

@@ -1,9 +1,9 @@
 import { constants } from 'node:os';
-import { createError, DmaBufError } from '../errors.js';
-import { configured, kernelConfig } from '../kernel-config.js';
-import { native } from '../native.js';
-import { whyRootMayNot } from '../rights.js';
-import type { BufferUsage } from './snapshot.js';
+import { createError, DmaBufError } from '../../errors.js';
+import { configured, kernelConfig } from '../../kernel-config.js';
+import { native } from '../../native.js';
+import { whyRootMayNot } from '../../rights.js';
+import type { BufferUsage } from '../model.js';
 import { figure, onThreadPool, type Survey } from './survey.js';
 
 const path = '/sys/kernel/debug/dma_buf/bufinfo';

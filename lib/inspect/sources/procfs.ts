@@ -1,6 +1,6 @@
-import { createError, DmaBufError } from '../errors.js';
-import { native } from '../native.js';
-import { whyRootMayNot } from '../rights.js';
+import { createError, DmaBufError } from '../../errors.js';
+import { native } from '../../native.js';
+import { whyRootMayNot } from '../../rights.js';
 import { onThreadPool, type Survey, toSurvey } from './survey.js';
 
 /** Looks through the descriptors and mappings of all processes. */

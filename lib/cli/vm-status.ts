@@ -1,0 +1,10 @@
+import type { KernelRun } from '../vm/index.js';
+
+/** As timeout(1) has it. */
+export const EXIT_TIMEOUT = 124;
+export const EXIT_RUNNER_FAILED = 125;
+
+/** The status of a run: the command's, or that of the failure. */
+export function statusOf({ exitCode, error }: Pick<KernelRun, 'exitCode' | 'error'>): number {
+  return exitCode ?? (error?.code === 'ERR_DMABUF_VM_TIMEOUT' ? EXIT_TIMEOUT : EXIT_RUNNER_FAILED);
+}
