@@ -1,8 +1,7 @@
-// The JavaScript of the npm package, out of what tsc made of lib/: few files, because each costs more to load than what is
-// in it.
+// The JavaScript and the declarations of the npm package, out of what tsc made of lib/: few files, because each costs more to
+// load than what is in it.
 
-import { readdirSync, readFileSync, rmSync } from 'node:fs';
-import { join } from 'node:path';
+import { dts } from 'rollup-plugin-dts';
 
 const entries = {
   index: 'dist/lib/index.js',
@@ -23,33 +22,21 @@ const files = [
   [/\/lib\/cli\/(buffers|options|output|sorting|text)\.js$/, 'tables'],
 ];
 
-const declaration = (path) => path.replace(/\.js$/, '.d.ts');
+const external = (id) => !/^[./]/.test(id);
 
-/** Leaves only the declarations that users can reach: all that there are would be packed. */
-const pruneDeclarations = {
-  name: 'prune-declarations',
-  closeBundle() {
-    const reached = new Set(
-      ['index', 'inspect', 'metrics', 'vm'].map((entry) => declaration(entries[entry])),
-    );
-    // What is added on the way is gone through too.
-    for (const path of reached) {
-      for (const [, to] of readFileSync(path, 'utf8').matchAll(/ from '(\..+)'/g)) {
-        reached.add(declaration(join(path, '..', to)));
-      }
-    }
-    for (const name of readdirSync('dist/lib', { recursive: true })) {
-      const path = join('dist/lib', name);
-      if (path.endsWith('.d.ts') && !reached.has(path)) rmSync(path);
-    }
-  },
+/** The public declarations, and no others. */
+const declarations = {
+  input: Object.fromEntries(
+    ['index', 'inspect', 'metrics', 'vm'].map((name) => [name, entries[name].replace(/\.js$/, '.d.ts')]),
+  ),
+  plugins: [dts()],
+  external,
+  output: { dir: 'dist/package', format: 'es', chunkFileNames: '[name].ts' },
 };
 
-// biome-ignore lint/style/noDefaultExport: rollup asks for it
-export default {
+const code = {
   input: entries,
-  plugins: [pruneDeclarations],
-  external: (id) => !/^[./]/.test(id),
+  external,
   output: {
     dir: 'dist/package',
     format: 'es',
@@ -58,3 +45,6 @@ export default {
     hoistTransitiveImports: false,
   },
 };
+
+// biome-ignore lint/style/noDefaultExport: rollup asks for it
+export default [code, declarations];

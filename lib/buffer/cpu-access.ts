@@ -3,6 +3,14 @@ import { apply } from '../intrinsics.js';
 import { markUncloneable, showDetails } from '../present.js';
 import { OpenBuffer } from './open-buffer.js';
 
+/** Known to this wing alone: nobody else constructs. */
+export let createCpuAccess: (
+  buffer: OpenBuffer,
+  bytes: Uint8Array,
+  access: Access,
+  direction: number,
+) => CpuAccess;
+
 /**
  * The time between DMA_BUF_IOCTL_SYNC START and END (Linux 4.6), in which the CPU may use a buffer's bytes. END follows
  * with `end()`, at the end of a `using` block, or when the buffer is closed.
@@ -14,6 +22,7 @@ import { OpenBuffer } from './open-buffer.js';
 export class CpuAccess implements Disposable {
   static {
     showDetails(CpuAccess.prototype, 'CpuAccess');
+    createCpuAccess = (buffer, bytes, access, direction) => new CpuAccess(buffer, bytes, access, direction);
   }
 
   /**
@@ -26,8 +35,7 @@ export class CpuAccess implements Disposable {
   #buffer: OpenBuffer | undefined;
   readonly #direction: number;
 
-  /** @internal */
-  constructor(buffer: OpenBuffer, bytes: Uint8Array, access: Access, direction: number) {
+  private constructor(buffer: OpenBuffer, bytes: Uint8Array, access: Access, direction: number) {
     if (!(buffer instanceof OpenBuffer)) throw illegalConstructor('CpuAccess', 'DmaBuf.cpuAccessSync()');
     this.#buffer = buffer;
     this.#direction = direction;

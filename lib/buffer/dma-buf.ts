@@ -20,11 +20,11 @@ import { describe } from '../handle.js';
 import { assign, freeze, max, min } from '../intrinsics.js';
 import { type NativeHandle, native } from '../native.js';
 import { markUncloneable, showDetails } from '../present.js';
-import { CpuAccess } from './cpu-access.js';
+import { type CpuAccess, createCpuAccess } from './cpu-access.js';
 import { type DmaBufInfo, toInfo } from './fdinfo.js';
 import { createFromMemfd, type MemfdRange } from './from-memfd.js';
 import { importFromProcess } from './import-from.js';
-import { DmaBufMapping } from './mapping.js';
+import { createMapping, type DmaBufMapping } from './mapping.js';
 import { checkOpen, OpenBuffer } from './open-buffer.js';
 
 /** What {@link DmaBuf.map} maps, and for what. */
@@ -292,7 +292,7 @@ export class DmaBuf implements Disposable {
     }
     const { length = buffer.size - offset } = rest;
     checkInteger(length, 'length', 1, buffer.size - offset);
-    return new DmaBufMapping(buffer, !readOnly, offset, length);
+    return createMapping(buffer, !readOnly, offset, length);
   }
 
   /**
@@ -304,7 +304,7 @@ export class DmaBuf implements Disposable {
   cpuAccessSync(access: Access): CpuAccess {
     const buffer = DmaBuf.#openOf(this);
     const direction = directionOf(access);
-    return new CpuAccess(buffer, buffer.begin(direction), access, direction);
+    return createCpuAccess(buffer, buffer.begin(direction), access, direction);
   }
 
   /**
@@ -322,7 +322,7 @@ export class DmaBuf implements Disposable {
     const buffer = DmaBuf.#openOf(this);
     const direction = directionOf(access);
     if (typeof fn !== 'function') throw invalidType('fn', 'a function', fn);
-    const cpuAccess = new CpuAccess(buffer, buffer.begin(direction), access, direction);
+    const cpuAccess = createCpuAccess(buffer, buffer.begin(direction), access, direction);
     let result: T;
     try {
       result = fn(cpuAccess.bytes);
@@ -368,7 +368,7 @@ export class DmaBuf implements Disposable {
         bytes = buffer.tryBegin(direction);
       } while (bytes === undefined);
     }
-    return new CpuAccess(buffer, bytes, access, direction);
+    return createCpuAccess(buffer, bytes, access, direction);
   }
 
   /**

@@ -8,6 +8,14 @@ import { OpenBuffer } from './open-buffer.js';
 const nothing = new ArrayBuffer(0);
 const noBytes = new Uint8Array(nothing);
 
+/** Known to this wing alone: nobody else constructs. */
+export let createMapping: (
+  owner: OpenBuffer,
+  writable: boolean,
+  offset: number,
+  length: number,
+) => DmaBufMapping;
+
 /**
  * A range of a dma-buf in the process's memory, shared with everybody who holds the buffer; {@link DmaBuf.map} makes it.
  *
@@ -18,6 +26,7 @@ const noBytes = new Uint8Array(nothing);
 export class DmaBufMapping implements Disposable {
   static {
     showDetails(DmaBufMapping.prototype, 'DmaBufMapping');
+    createMapping = (owner, writable, offset, length) => new DmaBufMapping(owner, writable, offset, length);
   }
 
   /** Where the range starts in the dma-buf, in bytes. */
@@ -29,8 +38,7 @@ export class DmaBufMapping implements Disposable {
   #bytes: Uint8Array;
   #id: number;
 
-  /** @internal */
-  constructor(owner: OpenBuffer, writable: boolean, offset: number, length: number) {
+  private constructor(owner: OpenBuffer, writable: boolean, offset: number, length: number) {
     if (!(owner instanceof OpenBuffer)) throw illegalConstructor('DmaBufMapping', 'DmaBuf.map()');
     // Above this the engine ends the process.
     if (length > constants.MAX_LENGTH) throw tooLarge(length);

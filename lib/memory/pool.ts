@@ -61,17 +61,18 @@ interface Loan {
 const construct = Symbol('PooledBuffer');
 let takeBack: (loan: Loan) => void;
 let forget: (loan: Loan) => void;
+let createPooledBuffer: (loan: Loan) => PooledBuffer;
 
 /** A buffer on loan from a pool; {@link DmaBufPool.acquire} hands it out. */
 export class PooledBuffer implements Disposable {
   static {
     showDetails(PooledBuffer.prototype, 'PooledBuffer');
+    createPooledBuffer = (loan) => new PooledBuffer(loan, construct);
   }
 
   readonly #loan: Loan;
 
-  /** @internal */
-  constructor(loan: Loan, token: symbol) {
+  private constructor(loan: Loan, token: symbol) {
     if (token !== construct) throw illegalConstructor('PooledBuffer', 'DmaBufPool.acquire()');
     this.#loan = loan;
     markUncloneable?.(this);
@@ -399,7 +400,7 @@ export class DmaBufPool implements Disposable {
 
   #makeLoan(buffer: DmaBuf): PooledBuffer {
     const loan: Loan = { pool: this, buffer, isOut: true };
-    const pooled = new PooledBuffer(loan, construct);
+    const pooled = createPooledBuffer(loan);
     register(lost, pooled, loan, pooled);
     return pooled;
   }
