@@ -1,11 +1,10 @@
-// biome-ignore lint/suspicious/noImportCycles: the type alone
-
 import { checkInteger, closedError, illegalConstructor, invalidThis, isObject } from '../check.js';
 import { checkWaitOptions, type WaitOptions } from '../fence/wait.js';
 import { askedForAt, describe, guard, noSentinel, placeOfCall, type Sentinel, unguard } from '../handle.js';
 import { apply } from '../intrinsics.js';
 import { type NativeHandle, native } from '../native.js';
 import { markUncloneable, showDetails } from '../present.js';
+// biome-ignore lint/suspicious/noImportCycles: the type alone
 import type { DmaBufChannel } from './channel.js';
 import { again, letTurn, SocketLine, spend } from './socket-line.js';
 import { bindName, bindPath, patienceOfClose, socketAddress } from './socket-place.js';
@@ -34,7 +33,7 @@ export function listenAt(
     native.unclaimed[0] = 0;
     try {
       finish?.();
-      return new DmaBufServer(handle, path, toChannel, construct);
+      return createServer(handle, path, toChannel);
     } catch (error) {
       native.close(handle);
       throw error;
@@ -51,6 +50,11 @@ const costOfChannel = 16;
 
 /** Known to this module alone, so that nobody else constructs. */
 const construct = Symbol('DmaBufServer');
+let createServer: (
+  handle: NativeHandle,
+  path: string,
+  toChannel: (handle: NativeHandle) => DmaBufChannel,
+) => DmaBufServer;
 
 /**
  * A socket that listens for {@link DmaBufChannel}s; {@link DmaBufChannel.listen} makes it. The object owns its
@@ -63,6 +67,7 @@ const construct = Symbol('DmaBufServer');
 export class DmaBufServer implements Disposable, AsyncIterable<DmaBufChannel> {
   static {
     showDetails(DmaBufServer.prototype, 'DmaBufServer');
+    createServer = (handle, path, toChannel) => new DmaBufServer(handle, path, toChannel, construct);
   }
 
   /** Where it listens, as it was given. */
@@ -73,8 +78,7 @@ export class DmaBufServer implements Disposable, AsyncIterable<DmaBufChannel> {
   #sentinel: Sentinel;
   readonly #accepting: SocketLine;
 
-  /** @internal */
-  constructor(
+  private constructor(
     handle: NativeHandle,
     path: string,
     toChannel: (handle: NativeHandle) => DmaBufChannel,

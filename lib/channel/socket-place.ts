@@ -46,8 +46,8 @@ function inUse(path: string, why: string): DmaBufError {
  * Milliseconds that `listen()` waits for the file systems on its way, each time and in all, and `close()` for those that it
  * removes its file from. A thread does the looking up, which may never end.
  */
-const patience = 1000;
-const patienceInAll = 3000;
+const patience = 2000;
+const patienceInAll = 6000;
 export const patienceOfClose: number = 500;
 
 /** Milliseconds that are left, at least one. */
