@@ -37,4 +37,6 @@ export { type HandleType, type OpenHandle, openHandles, setHandleTracking } from
 export { type AllocateOptions, allocate, allocateSync, type Source } from './memory/allocate.js';
 export { type BufferOptions, DmaHeap, type HeapInfo, type HeapKind } from './memory/dma-heap.js';
 export { createMemfd, type MemfdOptions } from './memory/memfd.js';
-export { DmaBufPool, PooledBuffer, type PoolOptions, type PoolStatistics } from './memory/pool.js';
+export { DmaBufPool, type PoolStatistics } from './memory/pool.js';
+export type { PoolOptions } from './memory/pool-options.js';
+export { PooledBuffer } from './memory/pooled-buffer.js';

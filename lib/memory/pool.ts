@@ -1,38 +1,15 @@
 import { setMaxListeners } from 'node:events';
-import { type DmaBuf, tryToClear } from '../buffer/dma-buf.js';
-import {
-  checkDuration,
-  checkFlag,
-  checkInteger,
-  checkSize,
-  closedError,
-  illegalConstructor,
-  invalidThis,
-  invalidValue,
-  isObject,
-  outOfRange,
-  readOptions,
-} from '../check.js';
-import { callSite, DmaBufError } from '../errors.js';
+import type { DmaBuf } from '../buffer/dma-buf.js';
+import { closedError, invalidThis, isObject } from '../check.js';
+import { callSite } from '../errors.js';
 import { checkWaitOptions, PendingWaits, type WaitOptions } from '../fence/wait.js';
-import { apply, register, unregister } from '../intrinsics.js';
+import { apply } from '../intrinsics.js';
 import { markUncloneable, showDetails } from '../present.js';
 import { Queue, type Queued } from '../queue.js';
-import { type AllocateOptions, allocate, allocateOptions, checkAllocation } from './allocate.js';
-
-/** What a {@link DmaBufPool} holds and how many. */
-export interface PoolOptions extends AllocateOptions {
-  /** Most buffers at a time, handed out and idle together: 1 to 2^20. Default 8. */
-  max?: number | undefined;
-  /** How many buffers stay when trimming, those that are handed out included: at most `max`. Default 0. */
-  min?: number | undefined;
-  /** Milliseconds after which an idle buffer is given back to the system. Default 10 000; 0 keeps them. */
-  idleTimeout?: number | undefined;
-  /** Clear a buffer before it is handed out again: for content that its next user must not see. Default false. */
-  zero?: boolean | undefined;
-}
-
-const poolOptions: readonly string[] = [...allocateOptions, 'max', 'min', 'idleTimeout', 'zero'];
+import { type AllocateOptions, allocate } from './allocate.js';
+import { closeQuietly, type Idle, IdleBuffers } from './idle-buffers.js';
+import { checkPoolOptions, type PoolOptions } from './pool-options.js';
+import { type Lender, type Loan, lend, type PooledBuffer } from './pooled-buffer.js';
 
 /** A pool's figures, now and since it was made. */
 export interface PoolStatistics {
@@ -50,89 +27,6 @@ export interface PoolStatistics {
   trimmed: number;
 }
 
-/** A buffer that was handed out. */
-interface Loan {
-  readonly pool: DmaBufPool;
-  readonly buffer: DmaBuf;
-  isOut: boolean;
-}
-
-/** Known to this module alone, so that nobody else constructs. */
-const construct = Symbol('PooledBuffer');
-let takeBack: (loan: Loan) => void;
-let forget: (loan: Loan) => void;
-let createPooledBuffer: (loan: Loan) => PooledBuffer;
-
-/** A buffer on loan from a pool; {@link DmaBufPool.acquire} hands it out. */
-export class PooledBuffer implements Disposable {
-  static {
-    showDetails(PooledBuffer.prototype, 'PooledBuffer');
-    createPooledBuffer = (loan) => new PooledBuffer(loan, construct);
-  }
-
-  readonly #loan: Loan;
-
-  private constructor(loan: Loan, token: symbol) {
-    if (token !== construct) throw illegalConstructor('PooledBuffer', 'DmaBufPool.acquire()');
-    this.#loan = loan;
-    markUncloneable?.(this);
-  }
-
-  static #of(self: PooledBuffer): Loan {
-    if (!isObject(self) || !(#loan in self)) throw invalidThis('PooledBuffer');
-    return self.#loan;
-  }
-
-  /**
-   * The buffer. Do not close it, and keep no reference to it beyond `release()`: the next user gets the same object. What you
-   * set on it (its name) stays for that one.
-   *
-   * @throws DmaBufError `ERR_DMABUF_CLOSED` after `release()`
-   */
-  get buffer(): DmaBuf {
-    const { buffer, isOut } = PooledBuffer.#of(this);
-    if (isOut) return buffer;
-    const code = 'ERR_DMABUF_CLOSED';
-    throw new DmaBufError(`${code}: this PooledBuffer was released`, { code });
-  }
-
-  /** Whether `release()` was called. */
-  get released(): boolean {
-    return !PooledBuffer.#of(this).isOut;
-  }
-
-  /**
-   * Gives the buffer back. Devices may still be using it: the pool waits for their fences before it hands the
-   * buffer out again. Does nothing the second time.
-   */
-  release(): void {
-    const loan = PooledBuffer.#of(this);
-    if (!loan.isOut) return;
-    takeBack(loan);
-    unregister(lost as never, this);
-  }
-
-  /** What was lent, for logs and as JSON. */
-  toJSON(): object {
-    const { buffer, isOut } = PooledBuffer.#of(this);
-    return { type: 'PooledBuffer', buffer, released: !isOut };
-  }
-
-  /** The same as `release()`. */
-  [Symbol.dispose](): void {
-    apply(PooledBuffer.prototype.release, this, []);
-  }
-}
-
-/** Loans that were collected without `release()`: their place in the pool becomes free. */
-const lost = new FinalizationRegistry<Loan>((loan) => forget(loan));
-
-interface Idle {
-  readonly buffer: DmaBuf;
-  readonly since: number;
-  isWatched: boolean;
-}
-
 /** A call that waits. */
 interface Waiter extends Queued<Waiter> {
   give(loan: PooledBuffer): boolean;
@@ -141,15 +35,6 @@ interface Waiter extends Queued<Waiter> {
 
 // Taken when this is loaded, for what programs put in its place later.
 const { queueMicrotask } = globalThis;
-
-/** Closes what nobody shall get any more; what speaks against it is not the business of whoever is served. */
-function closeQuietly(buffer: DmaBuf): void {
-  try {
-    buffer.close();
-  } catch {
-    // It stays open until it is collected.
-  }
-}
 
 /**
  * Buffers of one size, used again and again. Allocating one for every frame fragments contiguous memory and
@@ -173,7 +58,11 @@ export class DmaBufPool implements Disposable {
   readonly #max: number;
   readonly #min: number;
   readonly #idleTimeout: number;
-  readonly #idle: Idle[] = []; // the one that came back last at the end
+  readonly #idle = new IdleBuffers();
+  readonly #lender: Lender = {
+    takeBack: (loan) => this.#takeBack(loan),
+    forget: (loan) => this.#forget(loan),
+  };
   readonly #queue = new Queue<Waiter>();
   readonly #waits = new PendingWaits();
   #closed = false;
@@ -194,33 +83,14 @@ export class DmaBufPool implements Disposable {
    * @throws RangeError `ERR_OUT_OF_RANGE`
    */
   constructor(size: number, options?: PoolOptions) {
-    this.#size = checkSize(size);
-    const wanted = readOptions(options, poolOptions);
-    const { max = 8, min = 0, idleTimeout = 10_000, zero, from, name, access, unchecked } = wanted;
-    // A list may be another by the time of the next allocation.
-    const request = {
-      from: checkAllocation(size, { from, name, access, unchecked }),
-      name,
-      access,
-      unchecked,
-    };
-    this.#max = checkInteger(max, 'max', 1, 2 ** 20);
-    this.#min = checkInteger(min, 'min', 0, 2 ** 20);
-    if (min > this.#max) throw outOfRange('min', `at most ${this.#max}, which is max`, min);
-    this.#idleTimeout = checkDuration(idleTimeout, 'idleTimeout');
+    const { max, min, idleTimeout, zero, request } = checkPoolOptions(size, options);
+    this.#size = size;
     this.#options = request;
-    this.#zero = checkFlag(zero, 'zero');
+    this.#zero = zero;
+    this.#max = max;
+    this.#min = min;
+    this.#idleTimeout = idleTimeout;
     markUncloneable?.(this);
-    if (this.#zero && access !== undefined && access !== 'read-write') {
-      throw invalidValue(
-        `The option zero needs access 'read-write': what is opened for '${access}' cannot be cleared`,
-      );
-    }
-  }
-
-  static {
-    takeBack = (loan) => loan.pool.#takeBack(loan);
-    forget = (loan) => loan.pool.#forget(loan);
   }
 
   static #of(self: DmaBufPool): DmaBufPool {
@@ -319,7 +189,7 @@ export class DmaBufPool implements Disposable {
     clearTimeout(this.#timer);
     this.#timer = undefined;
     this.#waits.rejectAll('DmaBufPool');
-    while (this.#idle.length > 0) closeQuietly(this.#removeIdle(this.#idle.length - 1).buffer);
+    while (this.#idle.length > 0) closeQuietly(this.#idle.removeAt(this.#idle.length - 1).buffer);
   }
 
   /** The pool's figures, for logs and as JSON. */
@@ -357,55 +227,15 @@ export class DmaBufPool implements Disposable {
     return this.#inUse + this.#idle.length + this.#allocating;
   }
 
-  /** Lends, of the buffers that no device uses any more, the one that came back last: the others may then be trimmed. */
+  /** Lends an idle buffer that no device uses. */
   #lendReady(): PooledBuffer | undefined {
-    for (let place = this.#idle.length - 1; place >= 0; place--) {
-      const { buffer } = this.#idle[place] as Idle;
-      const state = this.#prepare(buffer);
-      if (state === 'busy') continue;
-      if (state === 'unusable') {
-        this.#removeIdle(place);
-        closeQuietly(buffer);
-        continue;
-      }
-      // Made before anything is counted: it may be what cannot be made any more.
-      const loan = this.#makeLoan(buffer);
-      this.#removeIdle(place);
-      this.#inUse++;
-      this.#reused++;
-      return loan;
-    }
-    return undefined;
+    const loan = this.#idle.takeReady(this.#zero, (buffer) => lend(this.#lender, buffer));
+    if (loan === undefined) return undefined;
+    this.#inUse++;
+    this.#reused++;
+    return loan;
   }
 
-  /** Makes a buffer ready for its next user, where no device uses it. */
-  #prepare(buffer: DmaBuf): 'ready' | 'busy' | 'unusable' {
-    try {
-      const isReady = this.#zero ? tryToClear(buffer) : buffer.isReady('read-write');
-      return isReady ? 'ready' : 'busy';
-    } catch {
-      // Somebody closed it, or its descriptor, after giving it back; or it cannot be cleared. A new one comes cleared.
-      return 'unusable';
-    }
-  }
-
-  #removeIdle(place: number): Idle {
-    const idle = this.#idle[place] as Idle;
-    for (let index = place + 1; index < this.#idle.length; index++) {
-      this.#idle[index - 1] = this.#idle[index] as Idle;
-    }
-    this.#idle.length--;
-    return idle;
-  }
-
-  #makeLoan(buffer: DmaBuf): PooledBuffer {
-    const loan: Loan = { pool: this, buffer, isOut: true };
-    const pooled = createPooledBuffer(loan);
-    register(lost, pooled, loan, pooled);
-    return pooled;
-  }
-
-  /** Throws before anything has changed, or not at all: a loan is never half given back. */
   #takeBack(loan: Loan): void {
     const { buffer } = loan;
     if (this.#closed) {
@@ -421,7 +251,7 @@ export class DmaBufPool implements Disposable {
       this.#scheduleTrim(this.#idleTimeout);
     loan.isOut = false;
     this.#inUse--;
-    if (!isClosed) this.#idle[this.#idle.length] = { buffer, since, isWatched: false };
+    if (!isClosed) this.#idle.add(buffer, since);
   }
 
   #forget(loan: Loan): void {
@@ -479,7 +309,7 @@ export class DmaBufPool implements Disposable {
       closeQuietly(buffer);
       return;
     }
-    const loan = this.#makeLoan(buffer);
+    const loan = lend(this.#lender, buffer);
     this.#inUse++;
     this.#hand(loan);
   }
@@ -488,7 +318,7 @@ export class DmaBufPool implements Disposable {
   #watchBusy(): void {
     if (this.#queue.length === 0) return;
     for (let place = 0; place < this.#idle.length; place++) {
-      const idle = this.#idle[place] as Idle;
+      const idle = this.#idle.at(place);
       if (idle.isWatched) continue;
       if (this.#watching === undefined) {
         this.#watching = new AbortController();
@@ -504,18 +334,10 @@ export class DmaBufPool implements Disposable {
       await idle.buffer.ready('read-write', { signal });
     } catch {
       // Nobody waits any more, or it cannot be waited for: then it goes, and makes room for another.
-      if (!signal.aborted) this.#drop(idle);
+      if (!signal.aborted) this.#idle.drop(idle);
     }
     idle.isWatched = false;
     this.#serveQuietly();
-  }
-
-  #drop(idle: Idle): void {
-    for (let place = 0; place < this.#idle.length; place++) {
-      if (this.#idle[place] !== idle) continue;
-      this.#removeIdle(place);
-      closeQuietly(idle.buffer);
-    }
   }
 
   #stopWatchingWhenServed(): void {
@@ -530,7 +352,7 @@ export class DmaBufPool implements Disposable {
       const now = performance.now();
       // Timers count whole milliseconds: who has less than one left is due.
       this.#trimIdle(({ since }) => since + this.#idleTimeout - now < 1);
-      const oldest = this.#idle[0];
+      const { oldest } = this.#idle;
       if (oldest === undefined || this.#total <= this.#min) return;
       this.#scheduleTrim(Math.min(oldest.since + this.#idleTimeout - now, this.#idleTimeout));
     }, Math.ceil(delay));
@@ -542,8 +364,8 @@ export class DmaBufPool implements Disposable {
   /** The oldest first. */
   #trimIdle(isDue: (idle: Idle) => boolean): number {
     let count = 0;
-    while (this.#total > this.#min && this.#idle.length > 0 && isDue(this.#idle[0] as Idle)) {
-      closeQuietly(this.#removeIdle(0).buffer);
+    while (this.#total > this.#min && this.#idle.length > 0 && isDue(this.#idle.at(0))) {
+      closeQuietly(this.#idle.removeAt(0).buffer);
       count++;
     }
     this.#trimmed += count;

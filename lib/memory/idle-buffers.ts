@@ -1,0 +1,86 @@
+import { type DmaBuf, tryToClear } from '../buffer/dma-buf.js';
+
+/** A buffer that was given back. */
+export interface Idle {
+  readonly buffer: DmaBuf;
+  readonly since: number;
+  isWatched: boolean;
+}
+
+/** Closes a buffer that the pool no longer hands out. What went wrong does not concern the caller who is served. */
+export function closeQuietly(buffer: DmaBuf): void {
+  try {
+    buffer.close();
+  } catch {
+    // It stays open until it is collected.
+  }
+}
+
+/** Makes a buffer ready for its next user, where no device uses it. */
+function prepare(buffer: DmaBuf, zero: boolean): 'ready' | 'busy' | 'unusable' {
+  try {
+    const isReady = zero ? tryToClear(buffer) : buffer.isReady('read-write');
+    return isReady ? 'ready' : 'busy';
+  } catch {
+    // Somebody closed it, or its descriptor, after giving it back; or it cannot be cleared. A new one comes cleared.
+    return 'unusable';
+  }
+}
+
+/** A pool's idle buffers, the one that came back last at the end. */
+export class IdleBuffers {
+  readonly #list: Idle[] = [];
+
+  get length(): number {
+    return this.#list.length;
+  }
+
+  get oldest(): Idle | undefined {
+    return this.#list[0];
+  }
+
+  at(place: number): Idle {
+    return this.#list[place] as Idle;
+  }
+
+  add(buffer: DmaBuf, since: number): void {
+    this.#list[this.#list.length] = { buffer, since, isWatched: false };
+  }
+
+  removeAt(place: number): Idle {
+    const idle = this.at(place);
+    for (let index = place + 1; index < this.#list.length; index++) this.#list[index - 1] = this.at(index);
+    this.#list.length--;
+    return idle;
+  }
+
+  /** Closes a buffer, if it is still here. */
+  drop(idle: Idle): void {
+    for (let place = 0; place < this.#list.length; place++) {
+      if (this.#list[place] !== idle) continue;
+      this.removeAt(place);
+      closeQuietly(idle.buffer);
+    }
+  }
+
+  /**
+   * What `use` makes of the buffer that came back last, of those that no device uses: the older ones may then be trimmed. The
+   * buffer leaves the list after `use`, which may throw. Buffers that cannot be used are closed.
+   */
+  takeReady<T>(zero: boolean, use: (buffer: DmaBuf) => T): T | undefined {
+    for (let place = this.#list.length - 1; place >= 0; place--) {
+      const { buffer } = this.at(place);
+      const state = prepare(buffer, zero);
+      if (state === 'busy') continue;
+      if (state === 'unusable') {
+        this.removeAt(place);
+        closeQuietly(buffer);
+        continue;
+      }
+      const taken = use(buffer);
+      this.removeAt(place);
+      return taken;
+    }
+    return undefined;
+  }
+}

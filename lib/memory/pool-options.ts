@@ -1,0 +1,49 @@
+import {
+  checkDuration,
+  checkFlag,
+  checkInteger,
+  checkSize,
+  invalidValue,
+  outOfRange,
+  readOptions,
+} from '../check.js';
+import { type AllocateOptions, allocateOptions, checkAllocation } from './allocate.js';
+
+/** What a {@link DmaBufPool} holds and how many. */
+export interface PoolOptions extends AllocateOptions {
+  /** Most buffers at a time, handed out and idle together: 1 to 2^20. Default 8. */
+  max?: number | undefined;
+  /** How many buffers stay when trimming, those that are handed out included: at most `max`. Default 0. */
+  min?: number | undefined;
+  /** Milliseconds after which an idle buffer is given back to the system. Default 10 000; 0 keeps them. */
+  idleTimeout?: number | undefined;
+  /** Clear a buffer before it is handed out again: for content that its next user must not see. Default false. */
+  zero?: boolean | undefined;
+}
+
+const poolOptions: readonly string[] = [...allocateOptions, 'max', 'min', 'idleTimeout', 'zero'];
+
+/** The options of a pool of buffers of `size` bytes, checked. */
+export function checkPoolOptions(
+  size: number,
+  options: PoolOptions | undefined,
+): { max: number; min: number; idleTimeout: number; zero: boolean; request: AllocateOptions } {
+  checkSize(size);
+  const wanted = readOptions(options, poolOptions);
+  const { max = 8, min = 0, idleTimeout = 10_000, zero, from, name, access, unchecked } = wanted;
+  const checked = {
+    // A list may be another by the time of the next allocation.
+    request: { from: checkAllocation(size, { from, name, access, unchecked }), name, access, unchecked },
+    max: checkInteger(max, 'max', 1, 2 ** 20),
+    min: checkInteger(min, 'min', 0, 2 ** 20),
+    idleTimeout: checkDuration(idleTimeout, 'idleTimeout'),
+    zero: checkFlag(zero, 'zero'),
+  };
+  if (min > max) throw outOfRange('min', `at most ${max}, which is max`, min);
+  if (checked.zero && access !== undefined && access !== 'read-write') {
+    throw invalidValue(
+      `The option zero needs access 'read-write': what is opened for '${access}' cannot be cleared`,
+    );
+  }
+  return checked;
+}

@@ -1,0 +1,96 @@
+import type { DmaBuf } from '../buffer/dma-buf.js';
+import { illegalConstructor, invalidThis, isObject } from '../check.js';
+import { DmaBufError } from '../errors.js';
+import { apply, register, unregister } from '../intrinsics.js';
+import { markUncloneable, showDetails } from '../present.js';
+
+/** Who lends a buffer. */
+export interface Lender {
+  /** Takes it back. Throws before anything has changed, or not at all: a loan is never half given back. */
+  takeBack(loan: Loan): void;
+  /** It was collected without `release()`: its place becomes free. */
+  forget(loan: Loan): void;
+}
+
+/** A buffer that was handed out. */
+export interface Loan {
+  readonly lender: Lender;
+  readonly buffer: DmaBuf;
+  isOut: boolean;
+}
+
+/** Known to this module alone, so that nobody else constructs. */
+const construct = Symbol('PooledBuffer');
+let createPooledBuffer: (loan: Loan) => PooledBuffer;
+
+/** A buffer on loan from a pool; {@link DmaBufPool.acquire} hands it out. */
+export class PooledBuffer implements Disposable {
+  static {
+    showDetails(PooledBuffer.prototype, 'PooledBuffer');
+    createPooledBuffer = (loan) => new PooledBuffer(loan, construct);
+  }
+
+  readonly #loan: Loan;
+
+  private constructor(loan: Loan, token: symbol) {
+    if (token !== construct) throw illegalConstructor('PooledBuffer', 'DmaBufPool.acquire()');
+    this.#loan = loan;
+    markUncloneable?.(this);
+  }
+
+  static #of(self: PooledBuffer): Loan {
+    if (!isObject(self) || !(#loan in self)) throw invalidThis('PooledBuffer');
+    return self.#loan;
+  }
+
+  /**
+   * The buffer. Do not close it, and keep no reference to it beyond `release()`: the next user gets the same object. What you
+   * set on it (its name) stays for that one.
+   *
+   * @throws DmaBufError `ERR_DMABUF_CLOSED` after `release()`
+   */
+  get buffer(): DmaBuf {
+    const { buffer, isOut } = PooledBuffer.#of(this);
+    if (isOut) return buffer;
+    const code = 'ERR_DMABUF_CLOSED';
+    throw new DmaBufError(`${code}: this PooledBuffer was released`, { code });
+  }
+
+  /** Whether `release()` was called. */
+  get released(): boolean {
+    return !PooledBuffer.#of(this).isOut;
+  }
+
+  /**
+   * Gives the buffer back. Devices may still be using it: the pool waits for their fences before it hands the
+   * buffer out again. Does nothing the second time.
+   */
+  release(): void {
+    const loan = PooledBuffer.#of(this);
+    if (!loan.isOut) return;
+    loan.lender.takeBack(loan);
+    unregister(lost as never, this);
+  }
+
+  /** What was lent, for logs and as JSON. */
+  toJSON(): object {
+    const { buffer, isOut } = PooledBuffer.#of(this);
+    return { type: 'PooledBuffer', buffer, released: !isOut };
+  }
+
+  /** The same as `release()`. */
+  [Symbol.dispose](): void {
+    apply(PooledBuffer.prototype.release, this, []);
+  }
+}
+
+/** Loans that were collected without `release()`. */
+const lost = new FinalizationRegistry<Loan>((loan) => loan.lender.forget(loan));
+
+/** Hands a buffer out. */
+export function lend(lender: Lender, buffer: DmaBuf): PooledBuffer {
+  const loan: Loan = { lender, buffer, isOut: true };
+  const pooled = createPooledBuffer(loan);
+  register(lost, pooled, loan, pooled);
+  return pooled;
+}
