@@ -11,6 +11,7 @@ const help = `npm run prove:kernel                    builds a kernel that check
 npm run prove:kernel -- kernel/pool     the test files whose path contains one of these
 npm run prove:kernel -- --build         builds it and says where it is, to use with --kernel
 npm run prove:kernel -- --newest        asks whether Debian's source has moved on, and builds it anew then
+npm run prove:kernel -- --append WORDS  words for the kernel's command line
 npm run prove:kernel -- --jobs 1        one guest at a time; the default is one for each CPU, at most four`;
 
 const { values: options, positionals } = parseArgs({
@@ -18,6 +19,7 @@ const { values: options, positionals } = parseArgs({
   options: {
     build: { type: 'boolean' },
     newest: { type: 'boolean' },
+    append: { type: 'string' },
     jobs: { type: 'string' },
     help: { type: 'boolean', short: 'h' },
   },
@@ -40,8 +42,10 @@ for (const [signal, status] of Object.entries(signals)) {
 
 /** The tests, with those signals passed on. */
 function runTests(kernel) {
-  const jobs = options.jobs === undefined ? [] : ['--jobs', options.jobs];
-  const args = ['scripts/test.mjs', '--checked', '--kernel', kernel, ...jobs, ...positionals];
+  const passedOn = ['append', 'jobs'].flatMap((name) =>
+    options[name] === undefined ? [] : [`--${name}=${options[name]}`],
+  );
+  const args = ['scripts/test.mjs', '--checked', '--kernel', kernel, ...passedOn, ...positionals];
   const child = spawn(process.execPath, args, { cwd: root, stdio: 'inherit' });
   interrupted.signal.addEventListener('abort', () => child.kill('SIGTERM'));
   return new Promise((resolve) => child.on('close', (status) => resolve(status ?? 1)));

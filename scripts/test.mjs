@@ -9,7 +9,7 @@ import { PassThrough } from 'node:stream';
 import { parseArgs } from 'node:util';
 import { nodeBinary } from './cached.mjs';
 import { testVariables } from './guest-environment.mjs';
-import { KernelLog, logArguments } from './kernel-log.mjs';
+import { KernelLog } from './kernel-log.mjs';
 import { prometheus } from './prometheus.mjs';
 import { Results } from './results.mjs';
 import { reported, sanitized, setupSanitized } from './sanitized.mjs';
@@ -17,6 +17,7 @@ import { root, setup } from './setup.mjs';
 
 const help = `npm test                            everything, as CI runs it; what does the same on every kernel runs on the newest
 npm test -- --kernel newest         on one kernel only: newest, stable, old, a series (npx dmabuf vm --help)
+npm test -- --append panic=1        words for the command line of every guest's kernel
 npm test -- --jobs 1                one guest at a time; the default is one for each CPU, at most four
 npm test -- --node 24               everything, the life-cycle tests under Node 24 instead of 22 and 26
 npm test -- --this-node             without the life-cycle tests under newer versions of Node
@@ -34,6 +35,7 @@ const { values: options, positionals: filters } = parseArgs({
   allowPositionals: true,
   options: {
     kernel: { type: 'string', multiple: true },
+    append: { type: 'string', default: '' },
     'this-node': { type: 'boolean' },
     // Majors that the life-cycle tests run under besides the Node that runs this: npm packages carry them.
     node: { type: 'string', multiple: true, default: ['22', '26'] },
@@ -105,8 +107,9 @@ async function runAll(runs, jobs) {
   }
 }
 
-/** Every report of KASAN's, not the first alone; and no limit on what is written into the log. */
-const checks = options.checked ? ['kasan_multi_shot', 'printk.devkmsg=on'] : [];
+/** No limit on what is written into the log; and every report of KASAN's, not the first alone. */
+const checks = ['printk.devkmsg=on', ...(options.checked ? ['kasan_multi_shot'] : [])];
+const asked = options.append.split(/\s+/).filter((word) => word !== '');
 
 /**
  * Memory checks of a stock kernel's, for the tests in which processes and workers die with buffers open: KFENCE guards an
@@ -175,11 +178,9 @@ async function kernelsOf(names) {
   return [...kernels.values()];
 }
 
-/** Each report is told of once, with where it occurred. */
-function readKernelLog(title, log) {
-  const path = join(root, 'build/kernel-logs', `${title.replace(/[^\w.]+/g, '-')}.log`);
-  log.keep(path);
-  for (const { what, file, text } of log.faults) {
+/** What the guest's kernel has found wrong with itself fails the run, each fault once, with where it occurred. */
+function judgeKernel(title, log, path, splats) {
+  for (const { what, file, text } of log.faults(splats)) {
     const where = file === undefined ? '' : `, while ${file} ran`;
     results.fail(`${title}: the kernel says: ${what}${where}`, `${text}\nThe whole log: ${path}`);
   }
@@ -190,23 +191,32 @@ function onKernel(title, { name: kernel }, list, { node = process.execPath, ...m
     const { runInVm } = await import('dmabuf/vm');
     const { command, env, ...where } = testRun(list, node);
     const log = new KernelLog();
-    const { exitCode } = await runInVm({
-      ...where,
-      command: [join(root, 'scripts/in-guest.sh'), ...command],
-      env: { ...testVariables(), ...env },
-      kernel,
-      modules: ['vgem', 'fuse'],
-      cpus: 2,
-      memory: options.asan ? 8000 : 4096,
-      ...machine,
-      kernelArguments: [...logArguments, ...checks, ...(machine.kernelArguments ?? [])],
-      timeout: options.checked ? 4 * 3600 : 4200,
-      stdout: output,
-      stderr: errors,
-      console: log,
-      progress: (text) => process.stderr.write(`test: ${title}: ${text}\n`),
-    }).finally(() => readKernelLog(title, log));
-    return exitCode;
+    const path = join(root, 'build/kernel-logs', `${title.replace(/[^\w.]+/g, '-')}.log`);
+    try {
+      const { exitCode, splats } = await runInVm({
+        ...where,
+        command: [join(root, 'scripts/in-guest.sh'), ...command],
+        env: { ...testVariables(), ...env },
+        kernel,
+        modules: ['vgem', 'fuse'],
+        cpus: 2,
+        memory: options.asan ? 8000 : 4096,
+        ...machine,
+        kernelArguments: [...checks, ...(machine.kernelArguments ?? []), ...asked],
+        timeout: options.checked ? 4 * 3600 : 4200,
+        stdout: output,
+        stderr: errors,
+        kernelLog: log,
+        progress: (text) => process.stderr.write(`test: ${title}: ${text}\n`),
+      });
+      judgeKernel(title, log, path, splats);
+      return exitCode;
+    } catch (error) {
+      const file = log.lastFile === undefined ? '' : `\nThe test file that ran last: ${log.lastFile}`;
+      throw new Error(`${error.message}${file}\nThe kernel's whole log: ${path}`, { cause: error });
+    } finally {
+      log.keep(path);
+    }
   };
   return list.length === 0 ? [] : [{ title, list, start }];
 }

@@ -4,6 +4,7 @@ import { mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, describe, it } from 'node:test';
+import type { Splat } from '../../lib/vm/index.js';
 import { packageRoot } from '../support/programs.js';
 import { capture } from './capture.js';
 
@@ -52,5 +53,44 @@ describe("the log of a guest's kernel", () => {
       readFileSync(join(output, 'kernel.log'), 'utf8'),
       /^\[ {4}0\.000000\] Linux version .*Kernel panic - not syncing: sysrq triggered crash\n/s,
     );
+  });
+});
+
+describe('npm test', () => {
+  it('looks at a kernel afterwards, since a fault may have left no report', async () => {
+    const { faultsIn } = (await import(join(packageRoot, 'scripts/kernel-log.mjs'))) as {
+      faultsIn(log: string, splats: readonly Splat[]): { what: string }[];
+    };
+    const output = join(base, 'tainted');
+    // What the kernel does when it warns, without the warning.
+    const command = ['sh', '-c', 'echo 544 >/proc/sys/kernel/tainted; exit 3'];
+    const { exitCode, splats } = await capture({
+      command: [join(packageRoot, 'scripts/in-guest.sh'), ...command],
+      kernel: 'stable',
+      output,
+    });
+    assert.equal(exitCode, 3);
+    const faults = faultsIn(readFileSync(join(output, 'kernel.log'), 'utf8'), splats);
+    assert.deepEqual(
+      faults.map(({ what }) => what),
+      ['the kernel is tainted by a bad page (544)', 'the kernel is tainted by a warning (544)'],
+    );
+  });
+
+  it("fails where every test has passed and the guest's kernel has found a fault, and shows it", () => {
+    const args = ['scripts/test.mjs', '--kernel', 'stable', '--append', warned, 'kernel/names.test'];
+    // Who reports this file's own run has no part in that one.
+    const own = /^(NODE_TEST_CONTEXT|DMABUF_TEST_FILES?)$/;
+    const env = Object.fromEntries(Object.entries(process.env).filter(([name]) => !own.test(name)));
+    const { status, stdout } = spawnSync(process.execPath, args, { cwd: packageRoot, env, encoding: 'utf8' });
+    assert.match(stdout, /^ℹ fail 0$/m);
+    const failures = stdout.match(/^✖ .*/gm) ?? [];
+    assert.equal(failures.length, 1, stdout);
+    assert.match(
+      failures[0] ?? '',
+      /^✖ kernel tests on stable .*: the kernel says: WARNING: .*rcu_init_geometry/,
+    );
+    assert.match(stdout, /^ {4}.*Call Trace:$/m);
+    assert.equal(status, 1);
   });
 });
