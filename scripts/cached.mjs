@@ -9,7 +9,7 @@ export async function cached(name, progress, fill) {
   const { withLock } = await import('../dist/lib/vm/lock.js');
   const folder = join(cacheFolder(), name);
   if (existsSync(folder)) return folder;
-  await withLock(`${folder}.lock`, { progress }, async () => {
+  await withLock(`${folder}.lock`, { what: `fetching ${name}`, progress }, async () => {
     if (existsSync(folder)) return;
     const work = mkdtempSync(join(dirname(folder), 'unfinished-'));
     try {

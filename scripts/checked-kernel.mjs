@@ -1,7 +1,6 @@
 // A kernel that checks itself (kernel-config/checks.config), built once from the source that Debian publishes and kept in the
 // user's cache. Needs setup() to have run.
 
-import { spawn } from 'node:child_process';
 import { createHash } from 'node:crypto';
 import {
   copyFileSync,
@@ -84,7 +83,7 @@ export async function checkedKernel({ progress, signal, isNewest = false }) {
   if (known !== undefined) return known;
 
   makeFolder(folder);
-  return withLock(join(folder, '.lock'), { progress, signal }, async () => {
+  return withLock(join(folder, '.lock'), { what: 'building the kernel', progress, signal }, async () => {
     // Another process may have built it while this one waited.
     const built = isNewest ? undefined : find();
     if (built !== undefined) return built;
@@ -146,28 +145,14 @@ async function missingTools() {
   return missing;
 }
 
-/** Installs what is missing, as root or with a sudo that asks for no password; else says what to run. */
-async function provideTools({ progress, signal }) {
+async function provideTools(steps) {
   const missing = await missingTools();
   if (missing.length === 0) return;
-  const { run } = await import('../dist/lib/vm/process.js');
-  const { keepTelling } = await import('../dist/lib/vm/progress.js');
-  const install = ['apt-get', 'install', '-y', '--no-install-recommends', ...missing];
-  const prefix = process.getuid() === 0 ? [] : ['sudo', '-n'];
-  const stop = keepTelling(progress, `installing ${missing.join(', ')} with apt`);
-  try {
-    for (const words of [install, ['apt-get', 'update'], install]) {
-      const [program, ...args] = [...prefix, 'env', 'DEBIAN_FRONTEND=noninteractive', ...words];
-      await run(program, args, { signal }).catch(() => {});
-      signal?.throwIfAborted();
-      if ((await missingTools()).length === 0) return;
-    }
-  } finally {
-    stop();
-  }
-  throw new Error(
-    `the kernel is built with ${missing.join(', ')}; run: sudo apt-get install --no-install-recommends ${missing.join(' ')}`,
-  );
+  const { installPackages } = await import('../dist/lib/vm/apt-install.js');
+  const isThere = async () => (await missingTools()).length === 0;
+  const problem = await installPackages(missing, isThere, steps);
+  if (problem === undefined) return;
+  throw new Error(`the kernel is built with ${missing.join(', ')}, and ${problem.reason}; ${problem.cure}`);
 }
 
 // ---------- building
@@ -220,53 +205,28 @@ async function build({ name, version, apt }, { work, steps }) {
 }
 
 /** Runs make with little priority; says how far it is, and where it fails, what the compiler said. */
-function runMake(what, words, { log, progress, signal }) {
-  return new Promise((resolve, reject) => {
-    const started = Date.now();
-    const said = [];
-    let steps = 0;
-    progress(`${what} …`);
-    const timer = setInterval(() => {
-      const minutes = ((Date.now() - started) / 60_000).toFixed(1);
-      progress(`${what}: still at it after ${minutes} minutes, ${steps} steps done`);
-    }, 20_000);
-    // Of a group of its own, so that ^C comes to us alone and the compilers are ended with it.
-    const child = spawn('nice', ['make', ...words], {
-      env: { ...process.env, LC_ALL: 'C', MAKEFLAGS: '' },
-      stdio: ['ignore', 'pipe', 'pipe'],
-      detached: true,
-    });
-    const end = () => process.kill(-child.pid, 'SIGTERM');
-    signal?.addEventListener('abort', end, { once: true });
-    const listen = (stream) =>
-      stream.setEncoding('utf8').on('data', (chunk) => {
-        writeFileSync(log, chunk, { flag: 'a' });
-        for (const line of chunk.split('\n')) {
-          if (/^ {2}(CC|AS|LD|AR) /.test(line)) steps++;
-          else if (line.trim() !== '') said.push(line);
-        }
-      });
-    listen(child.stdout);
-    listen(child.stderr);
-    const finish = () => {
-      clearInterval(timer);
-      signal?.removeEventListener('abort', end);
-    };
-    child.on('error', (error) => {
-      finish();
-      reject(error);
-    });
-    child.on('close', (status) => {
-      finish();
-      if (signal?.aborted) reject(signal.reason);
-      else if (status === 0) resolve();
-      else {
-        const errors = said.filter((line) => /error|Error|not found|No space/.test(line)).slice(0, 15);
-        const shown = (errors.length > 0 ? errors : said.slice(-15)).map((line) => `  | ${line}`).join('\n');
-        reject(new Error(`${what} failed; all that was said is in ${log}:\n${shown}`));
-      }
-    });
-  });
+async function runMake(what, words, { log, progress, signal }) {
+  const { run } = await import('../dist/lib/vm/process.js');
+  const started = Date.now();
+  let steps = 0;
+  progress(`${what} …`);
+  const timer = setInterval(() => {
+    const minutes = ((Date.now() - started) / 60_000).toFixed(1);
+    progress(`${what}: still at it after ${minutes} minutes, ${steps} steps done`);
+  }, 20_000);
+  const onOutput = (chunk) => {
+    writeFileSync(log, chunk, { flag: 'a' });
+    steps += chunk.toString('latin1').match(/^ {2}(CC|AS|LD|AR) /gm)?.length ?? 0;
+  };
+  const make = run('nice', ['make', ...words], { env: { MAKEFLAGS: '' }, signal, onOutput });
+  const { status, stdout, stderr } = await make.finally(() => clearInterval(timer));
+  if (status === 0) return;
+  const said = `${stdout}${stderr}`
+    .split('\n')
+    .filter((line) => line.trim() !== '' && !/^ {2}[A-Z]+ /.test(line));
+  const errors = said.filter((line) => /error|Error|not found|No space/.test(line)).slice(0, 15);
+  const shown = (errors.length > 0 ? errors : said.slice(-15)).map((line) => `  | ${line}`).join('\n');
+  throw new Error(`${what} failed; all that was said is in ${log}:\n${shown}`);
 }
 
 /** An option that another source does not know, or that lacks what it depends on, is dropped without a word. */

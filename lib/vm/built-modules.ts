@@ -91,7 +91,8 @@ async function provide(groups: readonly Group[], kernel: Kernel, steps: Steps): 
   const missing = (all: readonly Group[]): Group[] =>
     all.filter((group) => !existsSync(placeOf(group, folder)));
   if (missing(groups).length === 0) return folder;
-  await withLock(join(cacheFolder(), 'modules/.lock'), steps, async () => {
+  const lock = { ...steps, what: 'building modules' };
+  await withLock(join(cacheFolder(), 'modules/.lock'), lock, async () => {
     // Another process may have built them while this one waited.
     if (missing(groups).length === 0) return;
     mkdirSync(folder, { recursive: true });
@@ -151,13 +152,12 @@ const SHOWN_LINES = 15;
 async function build(
   group: Group,
   { tree, work, folder, isWanted }: { tree: BuildTree; work: string; folder: string; isWanted: boolean },
-  { progress, signal }: Steps,
+  { progress }: Steps,
 ): Promise<void> {
   const name = group.modules.join(', ');
   const stop = keepTelling(progress, `building ${name}`);
   const words = ALL_OPTIONS.map((option) => `CONFIG_${option}=${group.options.includes(option) ? 'm' : 'n'}`);
   const { status, stdout, stderr } = await tree.make(words).finally(stop);
-  signal?.throwIfAborted();
   const built = indexModules(tree.folder).files;
   const paths = group.modules.flatMap((module) => built.get(module) ?? []);
   if (status === 0 && paths.length === group.modules.length) {

@@ -95,7 +95,7 @@ export async function provideKernel(name: string, steps: Steps): Promise<string>
   const find = (): string | undefined => knownKernel(name, folder);
   const version =
     find() ??
-    (await withLock(join(folder, '.lock'), steps, async () => {
+    (await withLock(join(folder, '.lock'), { ...steps, what: 'fetching a kernel' }, async () => {
       // Another process may have fetched it while this one waited.
       return find() ?? (await withWorkFolder(folder, (work) => lookUp(name, { work, folder }, steps)));
     }));

@@ -10,13 +10,13 @@ import {
 } from 'node:fs';
 import { join } from 'node:path';
 import { privateApt } from './apt.js';
+import { installPackages } from './apt-install.js';
 import { cacheFolder } from './cache-folder.js';
 import { isStaticProgram } from './elf.js';
 import { VmError } from './errors.js';
 import { APPLETS } from './guest.js';
-
 import { withLock } from './lock.js';
-import { type Finished, findProgram, run } from './process.js';
+import { findProgram, run } from './process.js';
 import { keepTelling } from './progress.js';
 import { QEMU } from './qemu.js';
 
@@ -63,60 +63,20 @@ async function endWithParent(): Promise<string[]> {
 
 async function provideQemu(steps: Steps): Promise<string> {
   const find = (): string | undefined => findProgram(QEMU);
+  const lock = { ...steps, what: `installing ${QEMU_PACKAGE}` };
   return (
-    find() ?? withLock(join(cacheFolder(), '.lock'), steps, async () => find() ?? (await installQemu(steps)))
+    find() ?? withLock(join(cacheFolder(), '.lock'), lock, async () => find() ?? (await installQemu(steps)))
   );
 }
 
-async function installQemu({ progress, signal }: Steps): Promise<string> {
-  const apt = findProgram('apt-get');
-  if (apt === undefined) {
-    throw missing('this machine has no apt-get to install it with', `install QEMU (${QEMU}) by other means`);
-  }
-  const cure = `sudo apt-get install --no-install-recommends ${QEMU_PACKAGE}`;
-  const root = await rootPrefix();
-  if (root === undefined)
-    throw missing('installing it takes root, or sudo without a password', `run: ${cure}`);
-  const aptGet = (...args: string[]): Promise<Finished> => {
-    const words = [
-      ...root,
-      'env',
-      'DEBIAN_FRONTEND=noninteractive',
-      apt,
-      '-o',
-      'DPkg::Lock::Timeout=300',
-      ...args,
-    ];
-    return run(words[0] as string, words.slice(1), { signal });
-  };
-  const install = (): Promise<Finished> => aptGet('install', '-y', '--no-install-recommends', QEMU_PACKAGE);
-  const stop = keepTelling(progress, `installing ${QEMU_PACKAGE} with apt`);
-  try {
-    let result = await install();
-    if (result.status !== 0) {
-      // no package lists yet (a fresh container), or lists that are out of date
-      await aptGet('update');
-      result = await install();
-    }
-    const qemu = findProgram(QEMU);
-    if (qemu !== undefined) return qemu;
-    throw missing(`apt-get could not install it:\n${result.stderr.trim()}`, `try: ${cure}`);
-  } finally {
-    stop();
-  }
-}
-
-function missing(reason: string, cure: string): VmError {
-  return new VmError('ERR_DMABUF_VM_TOOL', `QEMU (${QEMU}) is missing, and ${reason}; ${cure}`);
-}
-
-/** The words before a command that is to run as root; `undefined` when that is not possible. */
-async function rootPrefix(): Promise<string[] | undefined> {
-  if (process.getuid?.() === 0) return [];
-  const sudo = findProgram('sudo');
-  if (sudo === undefined) return undefined;
-  const test = await run(sudo, ['-n', 'true']);
-  return test.status === 0 ? [sudo, '-n'] : undefined;
+async function installQemu(steps: Steps): Promise<string> {
+  const problem = await installPackages([QEMU_PACKAGE], () => findProgram(QEMU) !== undefined, steps);
+  const qemu = findProgram(QEMU);
+  if (qemu !== undefined) return qemu;
+  throw new VmError(
+    'ERR_DMABUF_VM_TOOL',
+    `QEMU (${QEMU}) is missing, and ${problem?.reason}; ${problem?.cure}`,
+  );
 }
 
 /**
@@ -136,7 +96,7 @@ async function provideBusybox(steps: Steps): Promise<string> {
   if (found !== undefined) return found;
   return withLock(
     join(folder, '.lock'),
-    steps,
+    { ...steps, what: `fetching ${BUSYBOX_PACKAGE}` },
     async () => (await find()) ?? (await fetchBusybox(cached, steps)),
   );
 }

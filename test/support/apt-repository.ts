@@ -2,7 +2,16 @@
 
 import { spawnSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
-import { cpSync, mkdirSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
+import {
+  cpSync,
+  mkdirSync,
+  mkdtempSync,
+  readFileSync,
+  rmSync,
+  symlinkSync,
+  truncateSync,
+  writeFileSync,
+} from 'node:fs';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 
@@ -21,6 +30,16 @@ type Part = 'base' | 'binary' | 'modules' | 'image';
 
 /** What a kernel's files are: made up, or those of a folder as in the cache. */
 type Content = 'made up' | { folder: string };
+
+/** So many bytes that take no room in the package, and their time when they are unpacked. */
+interface Zeros {
+  zeros: number;
+}
+
+/** A package's files, by their paths. */
+type Files = Readonly<Record<string, string | Buffer | Zeros>>;
+
+const isZeros = (data: Files[string]): data is Zeros => typeof data === 'object' && 'zeros' in data;
 
 export class AptRepository {
   readonly #folder = mkdtempSync(join(tmpdir(), 'dmabuf-apt-'));
@@ -42,8 +61,36 @@ export class AptRepository {
     };
   }
 
+  /** The folder that a server on this machine would show as `/debian`. */
+  get mirror(): string {
+    return this.#mirror;
+  }
+
   get #mirror(): string {
     return join(this.#folder, 'debian');
+  }
+
+  /** Has apt read from another place than the folder. */
+  readFrom(uri: string): void {
+    writeFileSync(join(this.#folder, 'etc/sources.list'), `deb [trusted=yes] ${uri} trixie main\n`);
+  }
+
+  /** Has apt-get install packages below a folder, in place of the machine. */
+  installInto(root: string): void {
+    const dpkg = join(root, 'var/lib/dpkg');
+    for (const folder of ['info', 'updates', 'triggers']) mkdirSync(join(dpkg, folder), { recursive: true });
+    for (const file of ['status', 'available']) writeFileSync(join(dpkg, file), '');
+    for (const folder of ['state/lists/partial', 'apt/archives/partial', 'log'])
+      mkdirSync(join(this.#folder, folder), { recursive: true });
+    const settings = [
+      `Dir::State "${join(this.#folder, 'state')}";`,
+      `Dir::State::status "${join(dpkg, 'status')}";`,
+      `Dir::Cache "${join(this.#folder, 'apt')}";`,
+      `Dir::Log "${join(this.#folder, 'log')}";`,
+      'APT::Sandbox::User "root";',
+      `DPkg::Options { "--root=${root}"; "--force-script-chrootless"; "--log=/dev/null"; };`,
+    ];
+    writeFileSync(this.env.APT_CONFIG, `${settings.join('\n')}\n`, { flag: 'a' });
   }
 
   get kernels(): string {
@@ -73,7 +120,7 @@ export class AptRepository {
   publishFiles(
     suite: string,
     { name, version, depends = [] }: { name: string; version: string; depends?: readonly string[] },
-    files: Readonly<Record<string, string | Buffer>>,
+    files: Files,
   ): void {
     const others = (this.#suites.get(suite) ?? []).filter((one) => !one.startsWith(`Package: ${name}\n`));
     this.#suites.set(suite, [...others, this.#pack(fieldsOf(name, version, depends), files)]);
@@ -120,21 +167,24 @@ export class AptRepository {
   }
 
   /** Makes a package and returns what a suite's list says of it. */
-  #pack(
-    fields: readonly string[],
-    files: Readonly<Record<string, string | Buffer>>,
-    add: (root: string) => void = () => {},
-  ): string {
+  #pack(fields: readonly string[], files: Files, add: (root: string) => void = () => {}): string {
     const root = mkdtempSync(join(this.#folder, 'package-'));
-    const all = { 'DEBIAN/control': `${fields.join('\n')}\n`, ...files };
+    const all: Files = { 'DEBIAN/control': `${fields.join('\n')}\n`, ...files };
     for (const [path, data] of Object.entries(all)) {
       mkdirSync(dirname(join(root, path)), { recursive: true });
-      writeFileSync(join(root, path), data);
+      if (isZeros(data)) {
+        writeFileSync(join(root, path), '');
+        truncateSync(join(root, path), data.zeros);
+        continue;
+      }
+      const isProgram = path.includes('/bin/') || path === 'DEBIAN/postinst';
+      writeFileSync(join(root, path), data, { mode: isProgram ? 0o755 : 0o644 });
     }
     add(root);
     const name = fields[0]?.replace('Package: ', '');
     const archive = join(this.#mirror, `${name}.deb`);
-    const built = spawnSync('dpkg-deb', ['--root-owner-group', '-Znone', '--build', root, archive]);
+    const compression = Object.values(files).some(isZeros) ? ['-Zgzip', '-z1'] : ['-Znone'];
+    const built = spawnSync('dpkg-deb', ['--root-owner-group', ...compression, '--build', root, archive]);
     if (built.status !== 0) throw new Error(`dpkg-deb: ${built.stderr}`);
     rmSync(root, { recursive: true });
     const data = readFileSync(archive);

@@ -2,14 +2,14 @@
 // own compile, and load, is for test/vm/modules.test.ts to show.
 
 import assert from 'node:assert/strict';
-import { spawnSync } from 'node:child_process';
-import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, it } from 'node:test';
 import { withBuiltModules } from '../../lib/vm/built-modules.js';
 import type { ModuleIndex } from '../../lib/vm/modules.js';
 import { AptRepository } from '../support/apt-repository.js';
+import { publishModuleHeaders, publishModuleSource } from '../support/module-packages.js';
 
 const RELEASE = '7.99.1+deb13-amd64';
 const SUITE = 'trixie-backports';
@@ -38,56 +38,12 @@ describe('modules that a kernel lacks', () => {
     debian[Symbol.dispose]();
   });
 
-  /** Headers whose makefile notes each module that it makes; `recipe` are the lines of shell that make one. */
-  function publishHeaders(recipe: readonly string[] = ['touch $@']): void {
-    const log = join(folder, 'made');
-    const modules = {
-      DMABUF_HEAPS_CMA: 'cma_heap',
-      SW_SYNC: 'sw_sync',
-      DRM_VKMS: 'vkms',
-      V4L2_MEM2MEM_DEV: 'v4l2-mem2mem',
-      VIDEO_VIM2M: 'vim2m',
-      VIDEO_VICODEC: 'vicodec',
-      DMABUF_TEST: 'dmabuf_test',
-    };
-    const makefile = [
-      `HERE := /usr/src/linux-headers-${RELEASE}`,
-      'include $(HERE)/rules',
-      ...Object.entries(modules).map(
-        ([option, name]) => `modules: $(if $(filter m,$(CONFIG_${option})),$(M)/${name}.ko)`,
-      ),
-    ];
-    const rules = ['all:', '$(M)/%.ko:', ...[`echo $* >>${log}`, ...recipe].map((line) => `\t@${line}`)];
-    const version = '7.99.1-1';
-    const [common, kbuild] = ['linux-headers-7.99.1+deb13-common', 'linux-kbuild-7.99.1+deb13'];
-    const headers = `usr/src/linux-headers-${RELEASE}`;
-    debian.publishFiles(
-      SUITE,
-      { name: `linux-headers-${RELEASE}`, version, depends: [`${common} (= ${version})`, kbuild] },
-      {
-        [`${headers}/Makefile`]: `${makefile.join('\n')}\n`,
-        [`${headers}/rules`]: `${rules.join('\n')}\n`,
-      },
-    );
-    debian.publishFiles(SUITE, { name: common, version }, {});
-    debian.publishFiles(
-      SUITE,
-      { name: kbuild, version },
-      { [`usr/lib/${kbuild}/scripts/fixdep`]: '#!/bin/sh\n' },
-    );
-  }
-
-  function publishSource(version = '7.99.1-1'): void {
-    const tree = join(folder, 'linux-source-7.99');
-    for (const file of ['drivers/dma-buf/sw_sync.c', 'drivers/gpu/drm/vkms/Makefile']) {
-      mkdirSync(join(tree, file, '..'), { recursive: true });
-      writeFileSync(join(tree, file), '');
-    }
-    const archive = join(folder, 'linux-source-7.99.tar.xz');
-    assert.equal(spawnSync('tar', ['-cJf', archive, '-C', folder, 'linux-source-7.99']).status, 0);
-    const files = { 'usr/src/linux-source-7.99.tar.xz': readFileSync(archive) };
-    debian.publishFiles(SUITE, { name: 'linux-source-7.99', version }, files);
-  }
+  const publishHeaders = (recipe: readonly string[] = ['touch $@']): void => {
+    publishModuleHeaders(debian, SUITE, RELEASE, [`echo $* >>${join(folder, 'made')}`, ...recipe]);
+  };
+  const publishSource = (version?: string): void => {
+    publishModuleSource(debian, SUITE, version);
+  };
 
   /** A kernel as in the cache, built with these options. */
   function kernel(options = 'CONFIG_DMA_CMA=y', release = RELEASE) {

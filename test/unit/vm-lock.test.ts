@@ -7,7 +7,7 @@ import { join } from 'node:path';
 import { afterEach, beforeEach, describe, it } from 'node:test';
 import { withLock } from '../../lib/vm/lock.js';
 
-const steps = { progress: () => {} };
+const steps = { what: 'doing something', progress: () => {} };
 
 describe('withLock', () => {
   let folder: string;
@@ -43,7 +43,7 @@ describe('withLock', () => {
       '--input-type=module',
       '-e',
       `import { withLock } from ${JSON.stringify(module)};
-       await withLock(${JSON.stringify(path)}, { progress() {} }, () => new Promise(() => {
+       await withLock(${JSON.stringify(path)}, { what: '', progress() {} }, () => new Promise(() => {
          console.log('held');
          setInterval(() => {}, 1000);
        }));`,

@@ -8,6 +8,7 @@ import { text } from 'node:stream/consumers';
 import { after, describe, it } from 'node:test';
 import { setTimeout as delay } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
+import { isRunning } from '../support/running.js';
 
 const MAIN = fileURLToPath(new URL('../../package/cli.js', import.meta.url));
 
@@ -30,15 +31,6 @@ async function running(): Promise<{ runner: ChildProcess; qemu: number }> {
   assert.equal(said.toString(), 'ready\n');
   const children = readFileSync(`/proc/${runner.pid}/task/${runner.pid}/children`, 'utf8');
   return { runner, qemu: Number(children) };
-}
-
-/** Whether a process still runs; one that has ended and that nobody has asked about does not. */
-function runs(pid: number): boolean {
-  try {
-    return !/^\d+ \(.*\) Z/.test(readFileSync(`/proc/${pid}/stat`, 'latin1'));
-  } catch {
-    return false;
-  }
 }
 
 describe('dmabuf vm', { concurrency: 2 }, () => {
@@ -101,17 +93,17 @@ describe('dmabuf vm', { concurrency: 2 }, () => {
       const { runner, qemu } = await running();
       runner.kill(signal);
       assert.deepEqual(await once(runner, 'close'), [status, null]);
-      assert.equal(runs(qemu), false);
+      assert.equal(isRunning(qemu), false);
     });
   }
 
   it('takes QEMU with it even when it is killed', async () => {
     const { runner, qemu } = await running();
-    assert.equal(runs(qemu), true);
+    assert.equal(isRunning(qemu), true);
     runner.kill('SIGKILL');
     await once(runner, 'close');
     // QEMU is nobody's child now, so there is no event to wait for; the test's own time limit is the limit
-    while (runs(qemu)) await delay(10);
+    while (isRunning(qemu)) await delay(10);
   });
 
   it('leaves no temporary files, however it ends', () => {
