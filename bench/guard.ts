@@ -109,6 +109,13 @@ function readInto(cache: string, size: number): void {
   closeSync(file);
 }
 
+/** A mebibyte of the program's own memory: a page is there once something is written into it. */
+function makePages(): Buffer {
+  const pages = Buffer.allocUnsafeSlow(MiB);
+  for (let place = 0; place < MiB; place += 4096) pages[place] = 1;
+  return pages;
+}
+
 /** Buffers of a mebibyte from either heap, of which every second one is given back. */
 function makePieces(size: number): DmaBuf[] {
   const held: DmaBuf[] = [];
@@ -132,10 +139,10 @@ async function decide(
   writeFileSync('/proc/sys/vm/drop_caches', '3');
   const kinds = between(1, 7);
   const anonymous = kinds & 1 ? between(0, Math.floor(memory('MemAvailable') * 0.6)) : 0;
-  const own = Array.from({ length: anonymous }, () => Buffer.alloc(MiB, 1));
+  const own = Array.from({ length: anonymous }, makePages);
   const cache = kinds & 2 ? between(0, memory('MemAvailable')) : 0;
   readInto(cacheFile, cache);
-  const held = makePieces(kinds & 4 ? between(0, 100) : 0);
+  const held = makePieces(kinds & 4 ? between(0, Math.floor(memory('MemTotal') / 10)) : 0);
   const from = between(0, 1) === 0 ? 'cma' : 'system';
   const there = from === 'cma' ? memory('CmaTotal') : memory('MemAvailable') - memory('CmaFree');
   const size = Math.max(1, Math.floor((there * between(10, 130)) / 100));

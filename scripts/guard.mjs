@@ -28,7 +28,7 @@ if (options.help) {
 }
 
 /** MiB of the guest's memory, and what the guard leaves of it to the programs that run (docs/sources.md). */
-const memory = 1024;
+const memory = 512;
 const reserve = Math.min(memory / 64, 32);
 
 /** What a decision was, and whether it may be. */
