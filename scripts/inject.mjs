@@ -40,7 +40,7 @@ const flags = ['quick', 'allocations', 'rules', 'outcomes']
   .filter((name) => options[name])
   .map((name) => `--${name}`);
 if (options.most !== undefined) flags.push(`--most=${options.most}`);
-const { exitCode } = await runInVm({
+const { exitCode, splats } = await runInVm({
   command: [process.execPath, 'dist/test/inject/main.js', ...flags, ...positionals],
   cwd: root,
   env: testVariables(),
@@ -50,3 +50,6 @@ const { exitCode } = await runInVm({
   progress: (text) => process.stderr.write(`inject: ${text}\n`),
 });
 process.exitCode = exitCode;
+// Who lets calls and allocations fail walks the kernel's paths that nobody else does.
+for (const { text } of splats) console.log(`✖ the kernel says:\n${text}`);
+if (splats.length > 0) process.exitCode ||= 1;
