@@ -1,10 +1,10 @@
 // dmabuf/inspect and dmabuf/metrics, by each of their sources.
 
-import { spawn } from 'node:child_process';
+import { type ChildProcess, spawn } from 'node:child_process';
 import { existsSync } from 'node:fs';
 import type { Snapshot, SnapshotOptions } from 'dmabuf/inspect';
 import { Registry } from 'prom-client';
-import type { Script, Scripts } from '../script.js';
+import type { Script, Scripts, Tools } from '../script.js';
 
 /** What of a snapshot is the same each time: what this process holds. */
 function shown(snapshot: Snapshot): unknown {
@@ -29,6 +29,16 @@ const taken =
   };
 
 const folder = '/sys/fs/bpf/inject';
+
+let holder: ChildProcess | undefined;
+
+/** A process that has a buffer as its descriptor 3 as long as this one runs: to start one takes longer than to read from it. */
+function holderOf({ fd }: Tools['buffer']): number {
+  holder ??= spawn('setpriv', ['--pdeathsig', 'KILL', 'sleep', '100000'], {
+    stdio: ['ignore', 'ignore', 'ignore', fd],
+  });
+  return holder.pid as number;
+}
 
 export const inspection: Scripts = {
   'snapshot by procfs': taken({ source: 'procfs' }),
@@ -75,11 +85,10 @@ export const inspection: Scripts = {
     begin();
     return inspect.readFdInfo('self', buffer.fd)?.size;
   },
-  'readFdInfo of another process': ({ inspect, buffer, begin, after }) => {
-    const child = spawn('sleep', ['1000'], { stdio: ['ignore', 'ignore', 'ignore', buffer.fd] });
-    after(() => child.kill('SIGKILL'));
+  'readFdInfo of another process': ({ inspect, buffer, begin }) => {
+    const pid = holderOf(buffer);
     begin();
-    return inspect.readFdInfo(child.pid as number, 3)?.size;
+    return inspect.readFdInfo(pid, 3)?.size;
   },
   'parseFdInfo, diff': async ({ inspect, begin }) => {
     const before = await inspect.snapshot({ source: 'procfs', pids: [process.pid] });
