@@ -18,6 +18,11 @@ export function isElf(start: Buffer): boolean {
   return start.length >= elfHeaderSize && start.toString('latin1', 0, 6) === '\x7fELF\x02\x01';
 }
 
+/** ELF's number of the processor that a file is for. */
+export function machineOf(header: Buffer): number {
+  return header.readUInt16LE(0x12);
+}
+
 /** Where the program headers are: what is mapped, and what else the loader needs. */
 export function programHeaders(header: Buffer): ElfTable {
   return {

@@ -16,6 +16,7 @@ import {
   endOf,
   endOfSegment,
   isElf,
+  machineOf,
   programHeaderSize,
   programHeaders,
   sectionHeaders,
@@ -52,13 +53,36 @@ function maySee(path: string): boolean {
   }
 }
 
-/** What was built in a clone, or in the package where it is installed. */
+/** The numbers that ELF has for the processors of the package's binaries. */
+const machines: Readonly<Record<string, number>> = { x64: 62, arm64: 183 };
+
+/** Whether a binary is for another processor of those: an emulated guest sees what was built for its host. */
+function isForOther(path: string): boolean {
+  try {
+    const fd = openSync(path, constants.O_RDONLY | constants.O_NONBLOCK);
+    try {
+      const header = Buffer.alloc(elfHeaderSize);
+      readSync(fd, header, 0, header.length, 0);
+      const machine = machineOf(header);
+      return isElf(header) && Object.values(machines).includes(machine) && machine !== machines[process.arch];
+    } finally {
+      closeSync(fd);
+    }
+  } catch {
+    return false; // Loading it will say why.
+  }
+}
+
+/** What was built in a clone, or in the package where it is installed; what was built for another processor does not count. */
 function ownBuild(folder: string): string[] | undefined {
   const places = [
     ['build', 'Release', 'dmabuf.node'],
     ['native', 'build', 'Release', 'dmabuf.node'],
   ];
-  return places.find((place) => maySee(join(folder, ...place)));
+  return places.find((place) => {
+    const path = join(folder, ...place);
+    return maySee(path) && !isForOther(path);
+  });
 }
 
 /** What Node.js says of itself, which takes long. */

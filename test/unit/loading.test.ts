@@ -83,6 +83,15 @@ describe('the addon', () => {
     assert.deepEqual(useInstalled(installed), { loaded: built });
   });
 
+  test('is not what was built in the package for another processor', () => {
+    const built = join(installed.folder, 'native/build/Release/dmabuf.node');
+    mkdirSync(dirname(built), { recursive: true });
+    const bytes = readFileSync(ownBuild);
+    bytes.writeUInt16LE(process.arch === 'x64' ? 183 : 62, 18); // e_machine
+    writeFileSync(built, bytes);
+    assert.deepEqual(useInstalled(installed), { loaded: installed.binary });
+  });
+
   test('is the one that DMABUF_BINARY names, relative to the working directory too', () => {
     const own = join(installed.project, 'own.node');
     copyFileSync(ownBuild, own);
