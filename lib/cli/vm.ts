@@ -3,6 +3,7 @@ import { constants } from 'node:os';
 import { resolve } from 'node:path';
 import type { Writable } from 'node:stream';
 import { Command, CommanderError, InvalidArgumentError, Option } from 'commander';
+import { ARCHS, type Arch } from '../vm/arch.js';
 import { parseVariable } from '../vm/environment.js';
 import { type KernelRun, runInVm, VmError, type VmOptions, type VmResult } from '../vm/index.js';
 import { endBySignal } from './ending.js';
@@ -21,6 +22,7 @@ Examples:
 
 interface Flags {
   kernel?: string;
+  arch?: Arch;
   modulesDir?: string;
   modules?: string[];
   append?: string;
@@ -53,6 +55,12 @@ export function vmCommand(): Command {
       '--kernel <name>',
       'newest (the default), stable, old, a series such as 6.12, host, or the path of a kernel image or folder; several, ' +
         'by commas, run side by side',
+    )
+    .addOption(
+      new Option(
+        '--arch <processor>',
+        "x64, or arm64: emulated, with Debian's arm64 programs and Node.js",
+      ).choices(ARCHS),
     )
     .option(
       '--jobs <n>',
@@ -109,7 +117,8 @@ async function runCommand(words: string[], flags: Flags, self: Command): Promise
   if (words.length === 0 && !shell) {
     self.error("error: missing required argument 'command', after --", { code: 'commander.missingArgument' });
   }
-  const command = words.length > 0 ? words : [process.env.SHELL || '/bin/sh'];
+  const ownShell = options.arch === 'arm64' ? '/bin/bash' : process.env.SHELL;
+  const command = words.length > 0 ? words : [ownShell || '/bin/sh'];
   const statusFor = (run: Pick<KernelRun, 'exitCode' | 'error' | 'splats'>): number =>
     statusOf(run) || (failOnSplat && run.splats.length > 0 ? EXIT_RUNNER_FAILED : 0);
   const controller = new AbortController();

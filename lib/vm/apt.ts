@@ -7,16 +7,19 @@ import { type Finished, findProgram, run } from './process.js';
 export interface PrivateApt {
   /** Folder in which downloaded packages land. */
   downloads: string;
+  /** Folder in which packages land that are to be installed. */
+  archives: string;
   run(program: 'apt-get' | 'apt-cache', args: readonly string[]): Promise<Finished>;
 }
 
 /**
  * Sets up apt in `folder`.
  * `sources` is the text of a `.sources` file; without it, apt reads what the machine's own apt reads.
+ * `architectures` are Debian's names of those whose packages it reads, first that of the programs; without them, the machine's.
  */
 export function privateApt(
   folder: string,
-  options: { sources?: string; signal?: AbortSignal | undefined } = {},
+  options: { sources?: string; architectures?: readonly string[]; signal?: AbortSignal | undefined } = {},
 ): PrivateApt {
   const downloads = join(folder, 'downloads');
   for (const path of ['lists/partial', 'cache/archives/partial'])
@@ -37,6 +40,9 @@ export function privateApt(
     'APT::Sandbox::User': 'root',
   };
   const args = Object.entries(settings).flatMap(([name, value]) => ['-o', `${name}=${value}`]);
+  const { architectures = [] } = options;
+  if (architectures[0] !== undefined) args.push('-o', `APT::Architecture=${architectures[0]}`);
+  for (const name of architectures) args.push('-o', `APT::Architectures::=${name}`);
   if (options.sources !== undefined) {
     const list = join(folder, 'private.sources');
     writeFileSync(list, options.sources);
@@ -44,6 +50,7 @@ export function privateApt(
   }
   return {
     downloads,
+    archives: join(folder, 'cache/archives'),
     run(program, more) {
       const path = findProgram(program);
       if (path === undefined) {

@@ -32,10 +32,22 @@ interface Group {
   options: readonly string[];
   /** What the kernel has to be built with, where Debian's are not always. */
   needs?: string;
+  /** What is built in where the kernel was built with this. */
+  builtInWith?: string;
 }
+
+const HEAPS = 'CONFIG_DMABUF_HEAPS';
+
+/** What all heaps need where the kernel was built without {@link HEAPS}. */
+const HEAPS_OPTION = 'DMA_HEAP_MODULE';
 
 /** What Debian's kernels lack, and can be built for them. */
 const GROUPS: readonly Group[] = [
+  {
+    modules: ['dma_heap', 'system_heap'],
+    options: [HEAPS_OPTION, 'SYSTEM_HEAP_MODULE'],
+    builtInWith: HEAPS,
+  },
   { modules: ['cma_heap'], options: ['DMABUF_HEAPS_CMA'], needs: 'CONFIG_DMA_CMA' },
   { modules: ['sw_sync'], options: ['SW_SYNC'] },
   { modules: ['vkms'], options: ['DRM_VKMS'] },
@@ -56,9 +68,13 @@ const KERNEL_SOURCES = [
   'drivers/media/test-drivers/vicodec/*',
 ];
 
-/** What can be built for a kernel, whether it has it or not. */
+/** What can be built for a kernel, whether it has it as a module or not. */
 export function buildableModules(kernel: Kernel): string[] {
-  return GROUPS.filter((group) => obstacle(group, kernel) === undefined).flatMap(({ modules }) => modules);
+  return groupsFor(kernel).flatMap(({ modules }) => modules);
+}
+
+function groupsFor(kernel: Kernel): Group[] {
+  return GROUPS.filter((group) => obstacle(group, kernel) === undefined && !isBuiltIn(group, kernel));
 }
 
 /**
@@ -71,15 +87,17 @@ export async function withBuiltModules(
   kernel: Kernel,
   steps: Steps,
 ): Promise<ModuleIndex> {
-  const lacks = (name: string): boolean => !index.files.has(name) && !index.builtIn.has(name);
+  const own = GROUPS.filter((group) => isBuiltIn(group, kernel)).flatMap(({ modules }) => modules);
+  const builtIn = new Set([...index.builtIn, ...own]);
+  const lacks = (name: string): boolean => !index.files.has(name) && !builtIn.has(name);
   const groups = wanted
     .map(moduleName)
     .filter(lacks)
     .flatMap((name) => GROUPS.filter(({ modules }) => modules.includes(name)));
-  if (groups.length === 0) return { ...index, buildable: buildableModules(kernel).filter(lacks) };
+  if (groups.length === 0) return { ...index, builtIn, buildable: buildableModules(kernel).filter(lacks) };
   const folder = await provide([...new Set(groups)], kernel, steps);
   // What the kernel has itself is not replaced.
-  return { ...index, files: new Map([...indexModules(folder).files, ...index.files]) };
+  return { ...index, builtIn, files: new Map([...indexModules(folder).files, ...index.files]) };
 }
 
 /** The folder of a kernel's built modules, with these in it. */
@@ -98,8 +116,10 @@ async function provide(groups: readonly Group[], kernel: Kernel, steps: Steps): 
     mkdirSync(folder, { recursive: true });
     await withWorkFolder(dirname(folder), async (work) => {
       const tree = await makeBuildTree(release, { own, kernel: KERNEL_SOURCES }, work, steps);
-      for (const group of missing(GROUPS.filter((one) => obstacle(one, kernel) === undefined))) {
-        await build(group, { tree, work, folder, isWanted: groups.includes(group) }, steps);
+      const needsHeaps = isBuiltWith(HEAPS, kernel) === false;
+      for (const group of missing(groupsFor(kernel))) {
+        const options = [...group.options, ...(needsHeaps ? [HEAPS_OPTION] : [])];
+        await build({ ...group, options }, { tree, work, folder, isWanted: groups.includes(group) }, steps);
       }
     });
   });
@@ -136,14 +156,22 @@ function check(group: Group, kernel: Kernel): void {
 }
 
 /** Why modules cannot be built for a kernel, if that is known beforehand. */
-function obstacle({ needs }: Group, { release, image }: Kernel): string | undefined {
+function obstacle({ needs }: Group, kernel: Kernel): string | undefined {
+  const { release } = kernel;
   if (!isDebianRelease(release))
     return `modules can be built for Debian's kernels only, which ${release} is not`;
+  if (needs === undefined || isBuiltWith(needs, kernel) !== false) return undefined;
+  return `none can be built for it: ${release} was built without ${needs}`;
+}
+
+function isBuiltIn({ builtInWith }: Group, kernel: Kernel): boolean {
+  return builtInWith !== undefined && isBuiltWith(builtInWith, kernel) === true;
+}
+
+/** Whether an option of the kernel's configuration is `y`; undefined where there is no configuration. */
+function isBuiltWith(option: string, { release, image }: Kernel): boolean | undefined {
   const config = [join(dirname(image), 'config'), `/boot/config-${release}`].find((path) => existsSync(path));
-  if (needs === undefined || config === undefined) return undefined;
-  return readFileSync(config, 'utf8').includes(`\n${needs}=y\n`)
-    ? undefined
-    : `none can be built for it: ${release} was built without ${needs}`;
+  return config === undefined ? undefined : readFileSync(config, 'utf8').includes(`\n${option}=y\n`);
 }
 
 /** How much of what the compiler said stands in the error. */

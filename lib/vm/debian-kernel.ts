@@ -2,6 +2,7 @@ import { existsSync, mkdirSync, mkdtempSync, readdirSync, renameSync, rmSync } f
 import { basename, join } from 'node:path';
 import { type PrivateApt, privateApt } from './apt.js';
 import { type AptSource, formatSource, mirrorsFor } from './apt-sources.js';
+import { type Arch, archOfRelease } from './arch.js';
 import { cacheError } from './cache-folder.js';
 import { VmError } from './errors.js';
 import { run } from './process.js';
@@ -39,10 +40,14 @@ interface Steps {
   signal?: AbortSignal | undefined;
 }
 
-/** Debian's suites, as this machine's own apt can reach them. Call it under a lock, in a folder of its own. */
+/**
+ * Debian's suites, as this machine's own apt can reach them, with the packages of some architectures, by default this
+ * machine's. Call it under a lock, in a folder of its own.
+ */
 export class Suites {
   readonly #work: string;
   readonly #steps: Steps;
+  readonly #architectures: readonly string[];
   readonly #sources: readonly AptSource[];
   /** Mirrors that did not answer: each suite would wait for them again. */
   readonly #silent = new Set<string>();
@@ -50,18 +55,24 @@ export class Suites {
   /** The suites that could not be read, by the reason. */
   readonly #unread = new Map<string, string[]>();
 
-  constructor(work: string, sources: readonly AptSource[], steps: Steps) {
+  constructor(
+    work: string,
+    sources: readonly AptSource[],
+    steps: Steps,
+    architectures: readonly string[] = [],
+  ) {
+    this.#architectures = architectures;
     this.#work = work;
     this.#sources = sources;
     this.#steps = steps;
   }
 
-  /** The kernels that a suite offers complete; none where it cannot be read. */
-  async read(suite: string): Promise<Offer[]> {
+  /** The kernels for a processor that a suite offers complete; none where it cannot be read. */
+  async read(suite: string, arch: Arch): Promise<Offer[]> {
     const packages = await this.packages(suite);
     if (packages === undefined) return [];
     const { list, apt } = packages;
-    return completeKernels(list).map((kernel) => ({
+    return completeKernels(list, arch).map((kernel) => ({
       version: kernel.version,
       fetch: (places) => downloadKernel(kernel, { apt, ...places }, this.#steps),
     }));
@@ -83,6 +94,7 @@ export class Suites {
     const { progress, signal } = this.#steps;
     const apt = privateApt(join(this.#work, `apt-${this.#count++}`), {
       sources: formatSource(mirror),
+      architectures: this.#architectures,
       signal,
     });
     const stop = keepTelling(progress, `reading the package list of ${suite}`);
@@ -117,13 +129,13 @@ export class Suites {
 const SILENT = /resolv|connect|timed? ?out|unreachable/i;
 
 const KERNEL_PACKAGE =
-  /^linux-(image|binary|modules|base)-(\d+\.\d+[0-9.+~a-z]*(?:-\d+)?-amd64)(-unsigned)?$/;
+  /^linux-(image|binary|modules|base)-(\d+\.\d+[0-9.+~a-z]*(?:-\d+)?-(?:amd64|arm64(?:-16k)?))(-unsigned)?$/;
 
 /**
- * The kernels in a package list (`apt-cache dumpavail`) that have all of their packages: while a version is being published
+ * The kernels for a processor in a package list (`apt-cache dumpavail`) that have all of their packages: while a version is being published
  * some come later than others, and some stay when a series is dropped.
  */
-export function completeKernels(list: string): DebianKernel[] {
+export function completeKernels(list: string, arch: Arch): DebianKernel[] {
   const needs = new Map<string, string[]>();
   for (const stanza of list.split('\n\n')) {
     const name = /^Package: (linux-.*)$/m.exec(stanza)?.[1];
@@ -132,7 +144,7 @@ export function completeKernels(list: string): DebianKernel[] {
   const kernels = new Map<string, readonly string[]>();
   for (const name of needs.keys()) {
     const [, part, version] = KERNEL_PACKAGE.exec(name) as unknown as [string, string, string];
-    if (part !== 'image' || kernels.has(version)) continue;
+    if (part !== 'image' || kernels.has(version) || archOfRelease(version) !== arch) continue;
     const packages = packagesOf(name, version, needs);
     if (packages !== undefined) kernels.set(version, packages);
   }

@@ -96,9 +96,16 @@ fi
 mkdir -p /host /rw /new
 mount -t 9p -o trans=virtio,version=9p2000.L,ro,cache=loose,msize=512000 host /host ||
   fail KERNEL "mounting the host's files over 9p failed (CONFIG_9P_FS, CONFIG_NET_9P_VIRTIO)"
+lower=/host
+if [ -d /programs ]; then
+  # The guest's processor cannot run the host's programs: its own lie over them.
+  mount -t 9p -o trans=virtio,version=9p2000.L,ro,cache=loose,msize=512000 programs /programs ||
+    fail KERNEL "mounting the guest's programs over 9p failed (CONFIG_9P_FS, CONFIG_NET_9P_VIRTIO)"
+  lower=/programs:/host
+fi
 mount -t tmpfs -o mode=755 rw /rw
 mkdir /rw/upper /rw/work
-mount -t overlay -o lowerdir=/host,upperdir=/rw/upper,workdir=/rw/work overlay /new ||
+mount -t overlay -o lowerdir=$lower,upperdir=/rw/upper,workdir=/rw/work overlay /new ||
   fail KERNEL "mounting the overlay failed (CONFIG_OVERLAY_FS)"
 
 for folder in dev proc sys run; do [ -d /new/$folder ] || mkdir /new/$folder; done
@@ -126,6 +133,8 @@ export interface GuestCommand {
   command: readonly string[];
   cwd: string;
   env: Readonly<Record<string, string>>;
+  /** A Node.js of the guest's processor, and the path of one that it stands in for. */
+  node: { program: string; path: string } | undefined;
   /** Whether the command has a third output, its descriptor 3, for what is neither of the other two. */
   hasEvents: boolean;
   /** Written to each output last, so that the host knows that it has all of it. */
@@ -145,7 +154,7 @@ const PASS_INPUT_ON = `{ cat ${PORT.stdin} & } | `;
 
 /** The script that runs as process 1 in the final root: starts the command, passes on its output and status. */
 export function commandScript(job: GuestCommand): string {
-  const { cwd, env, endMark, input, hasEvents, network, output, screendump } = job;
+  const { cwd, env, endMark, input, hasEvents, network, node, output, screendump } = job;
   const outputs = hasEvents ? (['stdout', 'stderr', 'events'] as const) : (['stdout', 'stderr'] as const);
   const runtimeFolder = env.XDG_RUNTIME_DIR?.startsWith('/run/') ? env.XDG_RUNTIME_DIR : undefined;
   return `PATH=${TOOLS}/bin
@@ -179,7 +188,7 @@ for link in fd:fd stdin:fd/0 stdout:fd/1 stderr:fd/2; do
   ln -sf /proc/self/$target /dev/\${link%:*}
 done
 mount -t debugfs debugfs /sys/kernel/debug 2>/dev/null
-# A guest whose memory is used up shall kill the culprit, not read its programs over 9p again and again for ever.
+${node === undefined ? '' : `mount -o bind ${quote(node.program)} ${quote(node.path)}\n`}# A guest whose memory is used up shall kill the culprit, not read its programs over 9p again and again for ever.
 echo 1000 2>/dev/null >/sys/kernel/mm/lru_gen/min_ttl_ms
 mount -t bpf bpf /sys/fs/bpf 2>/dev/null
 mount -t cgroup2 cgroup2 /sys/fs/cgroup 2>/dev/null

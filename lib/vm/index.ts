@@ -8,6 +8,7 @@
  * @module dmabuf/vm
  */
 
+export type { Arch } from './arch.js';
 export { VmError, type VmErrorCode } from './errors.js';
 export type { Killed } from './guest-process.js';
 export { type GuestTestsOptions, testInVm } from './guest-tests.js';

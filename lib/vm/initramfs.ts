@@ -3,8 +3,15 @@ import { type CpioEntry, writeCpio } from './cpio.js';
 import { APPLETS, commandScript, type GuestCommand, INIT_SCRIPT, terminalScript } from './guest.js';
 import type { KernelModule } from './modules.js';
 
-/** Makes the guest's first root filesystem: busybox, the modules in load order, and the scripts. */
-export function makeInitramfs(busybox: string, modules: readonly KernelModule[], job: GuestCommand): Buffer {
+/**
+ * Makes the guest's first root filesystem: busybox, the modules in load order, and the scripts; with the place for programs
+ * that lie over the host's, where it has such.
+ */
+export function makeInitramfs(
+  busybox: string,
+  modules: readonly KernelModule[],
+  job: GuestCommand & { hasPrograms: boolean },
+): Buffer {
   const entries: CpioEntry[] = [
     { path: 'init', data: INIT_SCRIPT, mode: 0o755 },
     { path: 'command.sh', data: commandScript(job), mode: 0o600 },
@@ -13,7 +20,10 @@ export function makeInitramfs(busybox: string, modules: readonly KernelModule[],
     ...APPLETS.map((applet) => ({ path: `bin/${applet}`, linkTo: 'busybox' })),
     { path: 'modules/list', data: modules.map(({ name }) => `${name}\n`).join('') },
     ...modules.map(({ name, data }) => ({ path: `modules/${name}.ko`, data })),
-    ...['dev', 'proc', 'sys'].map((path) => ({ path, directory: true as const })),
+    ...['dev', 'proc', 'sys', ...(job.hasPrograms ? ['programs'] : [])].map((path) => ({
+      path,
+      directory: true as const,
+    })),
   ];
   return writeCpio(entries);
 }

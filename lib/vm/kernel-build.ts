@@ -13,6 +13,7 @@ import {
 import { availableParallelism } from 'node:os';
 import { join } from 'node:path';
 import { aptFolder, readAptSources } from './apt-sources.js';
+import { ARCHITECTURES, type Arch, archOfRelease } from './arch.js';
 import { dependenciesOf, fetchPackages, type SuitePackages, Suites } from './debian-kernel.js';
 import { VmError } from './errors.js';
 import { ALL_SUITES } from './named-kernels.js';
@@ -41,7 +42,7 @@ export interface BuildTree {
 
 /** Whether `release` is one of those that Debian has packages with headers of, as far as its form tells. */
 export function isDebianRelease(release: string): boolean {
-  return /^\d+\.\d+[0-9.+~a-z]*(-\d+)?-amd64$/.test(release);
+  return /^\d+\.\d+[0-9.+~a-z]*(-\d+)?-(amd64|arm64(-16k)?)$/.test(release);
 }
 
 /** Fetches what Debian has to build modules for a kernel with, and lays it out in `work`. Call it under a lock. */
@@ -51,11 +52,15 @@ export async function makeBuildTree(
   work: string,
   steps: Steps,
 ): Promise<BuildTree> {
-  const programs = findPrograms(['gcc', 'ld', 'make', 'tar', 'xz']);
+  const arch = archOfRelease(release) ?? 'x64';
+  const prefix = arch === 'x64' ? '' : `${ARCHITECTURES[arch].gnu}-`;
+  const programs = findPrograms([`${prefix}gcc`, `${prefix}ld`, 'make', 'tar', 'xz'], prefix);
   const root = join(work, 'root');
   const folder = join(work, 'modules');
   for (const path of [root, folder]) mkdirSync(path);
-  const suites = new Suites(work, readAptSources(await aptFolder()), steps);
+  // The programs that make runs are this machine's.
+  const architectures = (['x64', arch] as const).map((one) => ARCHITECTURES[one].debian);
+  const suites = new Suites(work, readAptSources(await aptFolder()), steps, [...new Set(architectures)]);
   const { suite, packages, headers } = await findHeaders(release, suites);
   const source = sourcePackage(release, headers, packages, steps);
   await fetchPackages([...headers.names, source.word], root, packages.apt, steps);
@@ -70,7 +75,13 @@ export async function makeBuildTree(
   relocate(headersFolder, root);
   const archive = join(root, 'usr/src', `${source.name}.tar.xz`);
   await takeSources(archive, sources, folder, steps);
-  const words = ['-C', headersFolder, `M=${folder}`, `-j${availableParallelism()}`, ...MAKE_WORDS];
+  const words = [
+    '-C',
+    headersFolder,
+    `M=${folder}`,
+    `-j${availableParallelism()}`,
+    ...makeWords(arch, prefix),
+  ];
   return {
     folder,
     make: (more) =>
@@ -82,21 +93,25 @@ export async function makeBuildTree(
 }
 
 /** What the kernel's own compiler, of another version of Debian, knows and others may not; and what nobody reads here. */
-const MAKE_WORDS = [
-  'CC=gcc',
-  'CONFIG_CC_HAS_MIN_FUNCTION_ALIGNMENT=', // gcc 14 and later
-  'CONFIG_DEBUG_INFO=',
-  'CONFIG_DEBUG_INFO_BTF_MODULES=', // needs pahole
-];
+function makeWords(arch: Arch, prefix: string): string[] {
+  return [
+    ...(arch === 'x64' ? [] : [`ARCH=${arch}`, `CROSS_COMPILE=${prefix}`]),
+    `CC=${prefix}gcc`,
+    'CONFIG_CC_HAS_MIN_FUNCTION_ALIGNMENT=', // gcc 14 and later
+    'CONFIG_DEBUG_INFO=',
+    'CONFIG_DEBUG_INFO_BTF_MODULES=', // needs pahole
+  ];
+}
 
-function findPrograms(names: readonly string[]): Record<string, string> {
+/** `prefix` is that of a compiler for another processor. */
+function findPrograms(names: readonly string[], prefix: string): Record<string, string> {
   const found = names.map((name) => [name, findProgram(name)] as const);
   const missing = found.filter(([, path]) => path === undefined).map(([name]) => name);
   if (missing.length === 0) return Object.fromEntries(found) as Record<string, string>;
   throw new VmError(
     'ERR_DMABUF_VM_TOOL',
     `kernel modules are built with ${missing.join(' and ')}, which this machine does not have; ` +
-      'run: sudo apt-get install gcc make xz-utils',
+      `run: sudo apt-get install gcc${prefix && `-${prefix.slice(0, -1)}`} make xz-utils`,
   );
 }
 

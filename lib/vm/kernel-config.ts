@@ -67,8 +67,9 @@ async function embeddedConfig(image: string, busybox: string): Promise<KernelCon
   }
 }
 
-/** The packed kernel in an image, by the header of arch/x86/boot: 0x248 has its offset after the set-up code, 0x24c its length. */
+/** The packed kernel in an image of x86, by the header of arch/x86/boot: 0x248 has its offset after the set-up code, 0x24c its length. */
 function payload(image: Buffer): Buffer {
+  if (image.toString('latin1', 0x38, 0x3c) === 'ARMd') return image; // It is the kernel itself.
   const start = ((image.readUInt8(0x1f1) || 4) + 1) * 512 + image.readUInt32LE(0x248);
   return image.subarray(start, start + image.readUInt32LE(0x24c));
 }

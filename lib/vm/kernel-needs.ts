@@ -1,3 +1,4 @@
+import { ARCHITECTURES, type Arch } from './arch.js';
 import { VmError } from './errors.js';
 import type { KernelConfig } from './kernel-config.js';
 import { type ModuleIndex, moduleName } from './modules.js';
@@ -30,7 +31,7 @@ const NEEDS: readonly Need[] = [
 const NETWORK: Need = { option: 'VIRTIO_NET', module: 'virtio_net', why: '--network' };
 
 /** Without it a guest works, and a crash is not explained. */
-const CONSOLE = ['TTY', 'PRINTK', 'SERIAL_8250', 'SERIAL_8250_CONSOLE'];
+const CONSOLE = ['TTY', 'PRINTK'];
 
 /**
  * Says what a kernel lacks of what a guest needs, before it is booted: by its configuration, or else by the list of what is
@@ -39,7 +40,7 @@ const CONSOLE = ['TTY', 'PRINTK', 'SERIAL_8250', 'SERIAL_8250_CONSOLE'];
  * @throws VmError `ERR_DMABUF_VM_KERNEL` with the options that are missing
  */
 export function checkKernel(
-  kernel: { image: string; modulesDir: string | undefined },
+  kernel: { arch: Arch; image: string; modulesDir: string | undefined },
   index: ModuleIndex,
   config: KernelConfig | undefined,
   options: { network: boolean; progress: (message: string) => void },
@@ -57,7 +58,8 @@ export function checkKernel(
         'Build it with these options, built in or as modules; --modules-dir names the folder of modules that are not beside it',
     );
   }
-  const silent = CONSOLE.filter((option) => config !== undefined && config.values.get(option) !== 'y');
+  const onSerialLine = [...CONSOLE, ...ARCHITECTURES[kernel.arch].console];
+  const silent = onSerialLine.filter((option) => config !== undefined && config.values.get(option) !== 'y');
   if (silent.length > 0) {
     const names = silent.map((option) => `CONFIG_${option}`).join(', ');
     options.progress(
@@ -110,5 +112,5 @@ export function lackingByBoot(log: string): string | undefined {
 
 /** For a guest of which nothing at all was heard. */
 export const SILENT: string =
-  'Nothing was heard of the kernel. One that can show what it does has CONFIG_SERIAL_8250_CONSOLE, CONFIG_PRINTK and CONFIG_TTY, ' +
-  'and is built for x86 with 64 bits (CONFIG_64BIT).';
+  'Nothing was heard of the kernel. One that can show what it does has CONFIG_PRINTK, CONFIG_TTY and a console on the ' +
+  'serial line (on x86 CONFIG_SERIAL_8250_CONSOLE, on arm64 CONFIG_SERIAL_AMBA_PL011_CONSOLE), and has 64 bits (CONFIG_64BIT).';

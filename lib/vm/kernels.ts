@@ -1,12 +1,14 @@
 import { existsSync, readFileSync, statSync } from 'node:fs';
 import { release } from 'node:os';
 import { dirname, join, resolve } from 'node:path';
+import type { Arch } from './arch.js';
 import { VmError } from './errors.js';
-import { kernelRelease } from './kernel-image.js';
+import { readImage } from './kernel-image.js';
 import { isDebianName, KERNEL_NAMES, provideKernel } from './named-kernels.js';
 
 /** A kernel to boot. */
 export interface Kernel {
+  arch: Arch;
   /** As `uname -r` would print it, where the image tells. */
   release: string;
   image: string;
@@ -14,16 +16,24 @@ export interface Kernel {
   modulesDir: string | undefined;
 }
 
-/** Finds the kernel that `name` means, and fetches it if it is one of Debian's and not in the cache yet. */
+/** Finds the kernel for `arch` (x64 where it is not given) that `name` means, and fetches it if it is one of Debian's and not in the cache yet. */
 export async function findKernel(
   name: string,
   options: {
+    arch?: Arch;
     modulesDir?: string | undefined;
     progress: (message: string) => void;
     signal?: AbortSignal | undefined;
   },
 ): Promise<Kernel> {
-  const kernel = await locate(name, options);
+  const { arch = 'x64' } = options;
+  const kernel = await locate(name, arch, options);
+  if (kernel.arch !== arch) {
+    throw new VmError(
+      'ERR_DMABUF_VM_KERNEL',
+      `the kernel ${kernel.image} is made for ${kernel.arch}, and the guest is to be ${arch}: see arch (--arch)`,
+    );
+  }
   if (options.modulesDir === undefined) return kernel;
   if (!isFolder(options.modulesDir)) {
     throw new VmError('ERR_DMABUF_VM_KERNEL', `the modules folder ${options.modulesDir} does not exist`);
@@ -31,9 +41,9 @@ export async function findKernel(
   return { ...kernel, modulesDir: resolve(options.modulesDir) };
 }
 
-async function locate(name: string, options: Parameters<typeof findKernel>[1]): Promise<Kernel> {
+async function locate(name: string, arch: Arch, options: Parameters<typeof findKernel>[1]): Promise<Kernel> {
   if (name === 'host') return hostKernel();
-  if (isDebianName(name)) return kernelFolder(await provideKernel(name, options));
+  if (isDebianName(name)) return kernelFolder(await provideKernel(name, arch, options));
   const path = resolve(name);
   if (isFolder(path)) return kernelFolder(path);
   if (existsSync(path)) return kernelImage(path);
@@ -76,7 +86,7 @@ function kernelFolder(folder: string): Kernel {
 }
 
 function kernelImage(image: string): Kernel {
-  const release = kernelRelease(image);
+  const { release, arch } = readImage(image);
   const folder = dirname(image);
   const candidates = [
     join(folder, 'modules'),
@@ -85,7 +95,7 @@ function kernelImage(image: string): Kernel {
     join('/lib/modules', release),
   ];
   const modulesDir = candidates.find((candidate) => isFolder(join(candidate, 'kernel')));
-  return { release, image, modulesDir };
+  return { arch, release, image, modulesDir };
 }
 
 function isFolder(path: string): boolean {

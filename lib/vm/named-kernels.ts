@@ -1,15 +1,22 @@
 import { existsSync, readdirSync, readFileSync, renameSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { aptFolder, readAptSources } from './apt-sources.js';
+import { ARCHITECTURES, type Arch } from './arch.js';
 import { cacheFolder } from './cache-folder.js';
 import { newestFirst, type Places, Suites, withWorkFolder } from './debian-kernel.js';
 import { VmError } from './errors.js';
-import { kernelRelease } from './kernel-image.js';
+import { readImage } from './kernel-image.js';
 import { withLock } from './lock.js';
 
 interface Steps {
   progress: (message: string) => void;
   signal?: AbortSignal | undefined;
+}
+
+/** What kernels are for, and where those of the cache are. */
+interface Kind {
+  arch: Arch;
+  folder: string;
 }
 
 /** What a name stands for. */
@@ -60,18 +67,32 @@ export const ALL_SUITES: readonly string[] = [
 /** The names of Debian's kernels that last while versions come and go. */
 export const KERNEL_NAMES: readonly string[] = Object.keys(MEANINGS);
 
+/** What arm64 kernels with pages of 16 KiB have at the end of their names. */
+const LARGE_PAGES = '-16k';
+
 /** Whether `name` stands for a kernel of Debian's: a name, a series, or a version. */
 export function isDebianName(name: string): boolean {
-  return Object.hasOwn(MEANINGS, name) || /^\d+\.\d+(\.\d+)?([-+][\w.+-]*)?$/.test(name);
+  return isLasting(name) || /^\d+\.\d+(\.\d+)?([-+][\w.+-]*)?$/.test(name);
+}
+
+/** Whether it is one of the names that last. */
+function isLasting(name: string): boolean {
+  return Object.hasOwn(MEANINGS, withoutPages(name));
+}
+
+function withoutPages(name: string): string {
+  return name.endsWith(LARGE_PAGES) ? name.slice(0, -LARGE_PAGES.length) : name;
 }
 
 function meaningOf(name: string): Meaning {
-  return (
-    MEANINGS[name] ?? {
-      suites: ALL_SUITES.map((suite) => [suite]),
-      choose: (versions) => versions.filter((version) => isOf(name, version)),
-    }
-  );
+  const known = withoutPages(name);
+  const { suites, choose } = MEANINGS[known] ?? {
+    suites: ALL_SUITES.map((suite) => [suite]),
+    choose: (versions) => versions.filter((version) => isOf(known, version)),
+  };
+  const hasSuchPages = (version: string): boolean =>
+    version.endsWith(LARGE_PAGES) === name.endsWith(LARGE_PAGES);
+  return { suites, choose: (versions) => choose(versions.filter(hasSuchPages)) };
 }
 
 /** Whether a version is the one, or of the series: `7.2` has `7.2.12+deb13-amd64` and not `7.20.1+deb13-amd64`. */
@@ -87,17 +108,17 @@ function seriesOf(version: string): string {
 const LOOK_AGAIN_AFTER = 24 * 3600 * 1000;
 
 /**
- * The folder of the kernel that `name` means. A series that is in the cache is taken from there. What `newest`, `stable` and
+ * The folder of the kernel for `arch` that `name` means. A series that is in the cache is taken from there. What `newest`, `stable` and
  * `old` mean is asked of Debian's suites once a day; where they cannot be read, or have nothing complete, the cache will do.
  */
-export async function provideKernel(name: string, steps: Steps): Promise<string> {
-  const folder = join(cacheFolder(), 'kernels');
+export async function provideKernel(name: string, arch: Arch, steps: Steps): Promise<string> {
+  const folder = join(cacheFolder(), arch === 'x64' ? 'kernels' : `kernels-${arch}`);
   const find = (): string | undefined => knownKernel(name, folder);
   const version =
     find() ??
     (await withLock(join(folder, '.lock'), { ...steps, what: 'fetching a kernel' }, async () => {
       // Another process may have fetched it while this one waited.
-      return find() ?? (await withWorkFolder(folder, (work) => lookUp(name, { work, folder }, steps)));
+      return find() ?? (await withWorkFolder(folder, (work) => lookUp(name, { work, folder, arch }, steps)));
     }));
   return join(folder, version);
 }
@@ -105,21 +126,24 @@ export async function provideKernel(name: string, steps: Steps): Promise<string>
 /** What needs no look at the suites. */
 function knownKernel(name: string, folder: string): string | undefined {
   const cached = cachedVersions(folder);
-  if (!Object.hasOwn(MEANINGS, name)) return meaningOf(name).choose(cached)[0];
+  if (!isLasting(name)) return meaningOf(name).choose(cached)[0];
   const { version, asked } = readMeanings(folder)[name] ?? { version: '', asked: 0 };
   const age = Date.now() - asked;
   return cached.includes(version) && age >= 0 && age < LOOK_AGAIN_AFTER ? version : undefined;
 }
 
 /** Fetches the best kernel that the suites offer; else takes the best of the cache. */
-async function lookUp(name: string, places: Places, steps: Steps): Promise<string> {
+async function lookUp(name: string, places: Places & Kind, steps: Steps): Promise<string> {
   const { suites, choose } = meaningOf(name);
-  const debian = new Suites(places.work, readAptSources(await aptFolder()), steps);
+  const { arch } = places;
+  const sources = readAptSources(await aptFolder());
+  const debian = new Suites(places.work, sources, steps, [ARCHITECTURES[arch].debian]);
   const seen = new Set<string>();
   for (const group of suites) {
     const offers = new Map<string, () => Promise<string>>();
     for (const suite of group) {
-      for (const { version, fetch } of await debian.read(suite)) offers.set(version, () => fetch(places));
+      for (const { version, fetch } of await debian.read(suite, arch))
+        offers.set(version, () => fetch(places));
     }
     for (const version of offers.keys()) seen.add(seriesOf(version));
     const wanted = choose(newestFirst([...offers.keys()]));
@@ -129,7 +153,7 @@ async function lookUp(name: string, places: Places, steps: Steps): Promise<strin
     remember(name, found, places.folder);
     return found;
   }
-  return fromCache(name, places.folder, { debian, seen, steps });
+  return fromCache(name, places, { debian, seen, steps });
 }
 
 /** The first of the versions that is in the cache or can be fetched. */
@@ -155,21 +179,21 @@ async function firstThatComes(
 /** The next best: what the name stood for last, or what is nearest to it. */
 function fromCache(
   name: string,
-  folder: string,
+  { folder, arch }: Kind,
   { debian, seen, steps }: { debian: Suites; seen: ReadonlySet<string>; steps: Steps },
 ): string {
   const cached = cachedVersions(folder);
   const last = readMeanings(folder)[name]?.version;
-  const nearest = name === 'newest' ? cached : oldestSeriesFirst(cached);
-  const isName = Object.hasOwn(MEANINGS, name);
-  const version = isName ? (cached.find((one) => one === last) ?? nearest[0]) : undefined;
+  const alike = cached.filter((version) => version.endsWith(LARGE_PAGES) === name.endsWith(LARGE_PAGES));
+  const nearest = withoutPages(name) === 'newest' ? alike : oldestSeriesFirst(alike);
+  const version = isLasting(name) ? (cached.find((one) => one === last) ?? nearest[0]) : undefined;
   if (version !== undefined) {
     steps.progress(`${name}: taking kernel ${version} from the cache`);
     return version;
   }
   const offered = [...seen].sort((a, b) => a.localeCompare(b, 'en', { numeric: true }));
   const said = [
-    `there is no ${nameOf(name)} to be had`,
+    `there is no ${nameOf(name)} to be had${arch === 'x64' ? '' : ` for ${arch}`}`,
     ...debian.unread,
     `the suites that can be read offer ${offered.join(', ') || 'none'}`,
     `the cache has ${cached.join(', ') || 'none'}`,
@@ -180,8 +204,7 @@ function fromCache(
   );
 }
 
-const nameOf = (name: string): string =>
-  Object.hasOwn(MEANINGS, name) ? `kernel for '${name}'` : `kernel ${name}`;
+const nameOf = (name: string): string => (isLasting(name) ? `kernel for '${name}'` : `kernel ${name}`);
 
 /** The kernels in the cache that are whole, the newest first. */
 function cachedVersions(folder: string): string[] {
@@ -192,7 +215,7 @@ function cachedVersions(folder: string): string[] {
 /** What is not, since a disk was full or a file was lost, is fetched again. */
 function isWhole(kernel: string): boolean {
   try {
-    kernelRelease(join(kernel, 'vmlinuz'));
+    readImage(join(kernel, 'vmlinuz'));
     return existsSync(join(kernel, 'modules'));
   } catch {
     return false;
@@ -212,7 +235,7 @@ function readMeanings(folder: string): Meanings {
 }
 
 function remember(name: string, version: string, folder: string): void {
-  if (!Object.hasOwn(MEANINGS, name)) return;
+  if (!isLasting(name)) return;
   const unfinished = join(folder, '.names.json');
   const meanings: Meanings = { ...readMeanings(folder), [name]: { version, asked: Date.now() } };
   writeFileSync(unfinished, `${JSON.stringify(meanings, undefined, 2)}\n`);

@@ -2,10 +2,10 @@ import { isAbsolute, resolve } from 'node:path';
 import type { Readable, Writable } from 'node:stream';
 import { inspect } from 'node:util';
 import { readOptions } from '../check.js';
+import { ARCHITECTURES, ARCHS, type Arch } from './arch.js';
 import { guestEnvironment } from './environment.js';
 import { VmError } from './errors.js';
 import { SCREENDUMP_PROGRAM } from './guest.js';
-import { QEMU } from './qemu.js';
 import { checkScreendump } from './screendump.js';
 
 /** How QEMU executes the guest's instructions: `'kvm'` by the CPU, `'tcg'` by emulation. */
@@ -23,6 +23,13 @@ export interface VmOptions {
    * The environment variable `DMABUF_VM_KERNEL` changes the default.
    */
   kernel?: string;
+  /**
+   * The guest's processor: `'x64'`, this machine's (the default), or `'arm64'`, which is emulated. An arm64 guest has a kernel
+   * of Debian's for arm64, a few programs of Debian's (a shell, coreutils and the like) that lie over this machine's, since it
+   * cannot run those, and Node.js of the same major version as this one. All are fetched the first time. Files are this
+   * machine's as in any guest; Debian's arm64 kernels have udmabuf, and a dma-buf heap with `modules: ['system_heap']`.
+   */
+  arch?: Arch;
   /**
    * Folder with the kernel's modules, laid out as `/lib/modules/<release>`; by default the one that belongs to
    * the kernel. The environment variable `DMABUF_VM_MODULES_DIR` changes the default.
@@ -103,6 +110,7 @@ export interface VmOptions {
 export interface VmSettings {
   command: readonly string[];
   kernel: string;
+  arch: Arch;
   modulesDir: string | undefined;
   modules: readonly string[];
   kernelArguments: readonly string[];
@@ -154,6 +162,7 @@ const stream = withMethod('write', 'a writable stream');
 const kinds: Readonly<Record<keyof VmOptions, Kind>> = {
   command: texts,
   kernel: text,
+  arch: text,
   modulesDir: text,
   modules: texts,
   kernelArguments: texts,
@@ -207,14 +216,17 @@ export function resolveOptions(given: VmOptions): VmSettings {
   const output = target === undefined ? undefined : { path: target, target };
   if (options.screendump === '') throw wrong('screendump must be the path of a file');
   const screendump = options.screendump === undefined ? undefined : resolve(options.screendump);
-  const devices = qemuWords('device', options.devices);
-  if (screendump !== undefined) checkScreendump(screendump, devices);
   if (options.command.length === 0 || options.command[0] === '') throw wrong('command is empty');
   if (options.command[0]?.includes('=')) throw wrong(`a program name with '=' in it cannot be run`);
   for (const word of options.command) {
     if (word.includes('\0')) throw wrong('command contains a NUL character');
   }
   if (!['auto', 'tcg', 'kvm'].includes(accel)) throw wrong(`accel must be auto, tcg or kvm, not '${accel}'`);
+  const arch = options.arch ?? 'x64';
+  if (!ARCHS.includes(arch)) throw wrong(`arch must be ${ARCHS.join(' or ')}, not '${arch}'`);
+  if (arch !== 'x64') checkForeign(arch, options);
+  const devices = qemuWords('device', options.devices, arch);
+  if (screendump !== undefined) checkScreendump(screendump, devices);
   if (icount && accel === 'kvm') throw wrong('icount counts emulated instructions, which KVM does not have');
   if (icount && (options.cpus ?? 1) !== 1) throw wrong('icount works with one CPU only');
   if (!isAbsolute(cwd)) throw wrong(`cwd must be an absolute path, not '${cwd}'`);
@@ -226,11 +238,12 @@ export function resolveOptions(given: VmOptions): VmSettings {
   return {
     command: options.command,
     kernel: options.kernel ?? (process.env.DMABUF_VM_KERNEL || DEFAULT_KERNEL),
+    arch,
     modulesDir: options.modulesDir ?? (process.env.DMABUF_VM_MODULES_DIR || undefined),
     modules: options.modules ?? [],
     kernelArguments: options.kernelArguments ?? [],
     icount,
-    accel: icount ? 'tcg' : accel,
+    accel: icount || arch !== 'x64' ? 'tcg' : accel,
     cpus: whole('cpus', options.cpus ?? (icount ? 1 : 2), 1, 255),
     memory: whole('memory', options.memory ?? 4096, 128, 16 * 1024 * 1024),
     timeout: positive('timeout', options.timeout ?? (terminal ? LONGEST_TIMEOUT : 600)),
@@ -239,6 +252,8 @@ export function resolveOptions(given: VmOptions): VmSettings {
     terminal,
     env: guestEnvironment(
       {
+        // This machine's may be one that the guest has not.
+        ...(arch === 'x64' ? {} : { SHELL: '/bin/bash' }),
         ...options.env,
         DMABUF_VM_OUTPUT: output?.path,
         DMABUF_VM_SCREENDUMP: screendump === undefined ? undefined : SCREENDUMP_PROGRAM,
@@ -248,7 +263,7 @@ export function resolveOptions(given: VmOptions): VmSettings {
     output,
     network: options.network ?? false,
     devices,
-    machine: qemuWords('machine', options.machine),
+    machine: qemuWords('machine', options.machine, arch),
     screendump,
     stdout: options.stdout ?? process.stdout,
     stderr: options.stderr ?? process.stderr,
@@ -258,6 +273,13 @@ export function resolveOptions(given: VmOptions): VmSettings {
     progress: options.progress ?? (() => {}),
     signal: options.signal,
   };
+}
+
+/** What only this machine's processor or kernel could do. */
+function checkForeign(arch: Arch, { accel, kernel }: VmOptions): void {
+  if (accel === 'kvm')
+    throw wrong(`accel (--accel) kvm runs this machine's processor only, and arch is ${arch}`);
+  if (kernel === 'host') throw wrong(`kernel (--kernel) host is this machine's kernel, and arch is ${arch}`);
 }
 
 function checkTerminal({ stdin, stdout }: VmOptions): void {
@@ -270,12 +292,18 @@ function checkTerminal({ stdin, stdout }: VmOptions): void {
 }
 
 /** What QEMU is given as it is; it says itself what is wrong with it, but for what it would print on its standard output. */
-function qemuWords(option: 'device' | 'machine', words: readonly string[] = []): readonly string[] {
+function qemuWords(
+  option: 'device' | 'machine',
+  words: readonly string[] = [],
+  arch: Arch,
+): readonly string[] {
   for (const word of words) {
     if (word === '' || word.includes('\0'))
       throw wrong(`${option} (--${option}) is empty or contains a NUL character`);
     if (/(^|,)(help|\?)(,|$)/.test(word)) {
-      throw wrong(`${option} (--${option}): for QEMU's help, run: ${QEMU} -${option} ${word}`);
+      throw wrong(
+        `${option} (--${option}): for QEMU's help, run: ${ARCHITECTURES[arch].qemu} -${option} ${word}`,
+      );
     }
   }
   return words;

@@ -8,9 +8,10 @@ import {
   renameSync,
   rmSync,
 } from 'node:fs';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import { privateApt } from './apt.js';
 import { installPackages } from './apt-install.js';
+import { ARCHITECTURES, type Arch } from './arch.js';
 import { cacheFolder } from './cache-folder.js';
 import { isStaticProgram } from './elf.js';
 import { VmError } from './errors.js';
@@ -18,13 +19,14 @@ import { APPLETS } from './guest.js';
 import { withLock } from './lock.js';
 import { findProgram, run } from './process.js';
 import { keepTelling } from './progress.js';
-import { QEMU } from './qemu.js';
 
 /** The programs a guest is made with. */
 export interface Tools {
   qemu: string;
   /** A busybox that needs no libraries. */
   busybox: string;
+  /** The same for the guest's processor. */
+  guestBusybox: string;
   /** Words before a command that make the kernel end it when the process that starts it is gone. */
   endWithParent: readonly string[];
 }
@@ -34,20 +36,22 @@ interface Steps {
   signal: AbortSignal | undefined;
 }
 
-const QEMU_PACKAGE = 'qemu-system-x86';
 const BUSYBOX_PACKAGE = 'busybox-static';
 
-/** Finds the programs needed, and installs or fetches what is missing. */
-export async function provideTools(steps: Steps): Promise<Tools> {
+/** Finds the programs needed for guests with such a processor, and installs or fetches what is missing. */
+export async function provideTools(steps: Steps, arch: Arch = 'x64'): Promise<Tools> {
   if (process.platform !== 'linux' || process.arch !== 'x64') {
     throw new VmError(
       'ERR_DMABUF_VM_UNSUPPORTED',
       `the runner works on Linux on x64; this is ${process.platform} on ${process.arch}`,
     );
   }
+  const qemu = await provideQemu(arch, steps);
+  const busybox = await provideBusybox(steps);
   return {
-    qemu: await provideQemu(steps),
-    busybox: await provideBusybox(steps),
+    qemu,
+    busybox,
+    guestBusybox: arch === 'x64' ? busybox : await provideForeignBusybox(arch, steps),
     endWithParent: await endWithParent(),
   };
 }
@@ -61,21 +65,23 @@ async function endWithParent(): Promise<string[]> {
   return test.status === 0 ? words : [];
 }
 
-async function provideQemu(steps: Steps): Promise<string> {
-  const find = (): string | undefined => findProgram(QEMU);
-  const lock = { ...steps, what: `installing ${QEMU_PACKAGE}` };
+async function provideQemu(arch: Arch, steps: Steps): Promise<string> {
+  const find = (): string | undefined => findProgram(ARCHITECTURES[arch].qemu);
+  const lock = { ...steps, what: `installing ${ARCHITECTURES[arch].qemuPackage}` };
   return (
-    find() ?? withLock(join(cacheFolder(), '.lock'), lock, async () => find() ?? (await installQemu(steps)))
+    find() ??
+    withLock(join(cacheFolder(), '.lock'), lock, async () => find() ?? (await installQemu(arch, steps)))
   );
 }
 
-async function installQemu(steps: Steps): Promise<string> {
-  const problem = await installPackages([QEMU_PACKAGE], () => findProgram(QEMU) !== undefined, steps);
-  const qemu = findProgram(QEMU);
+async function installQemu(arch: Arch, steps: Steps): Promise<string> {
+  const { qemu: program, qemuPackage } = ARCHITECTURES[arch];
+  const problem = await installPackages([qemuPackage], () => findProgram(program) !== undefined, steps);
+  const qemu = findProgram(program);
   if (qemu !== undefined) return qemu;
   throw new VmError(
     'ERR_DMABUF_VM_TOOL',
-    `QEMU (${QEMU}) is missing, and ${problem?.reason}; ${problem?.cure}`,
+    `QEMU (${program}) is missing, and ${problem?.reason}; ${problem?.cure}`,
   );
 }
 
@@ -101,6 +107,17 @@ async function provideBusybox(steps: Steps): Promise<string> {
   );
 }
 
+/** One that this machine cannot run. */
+async function provideForeignBusybox(arch: Arch, steps: Steps): Promise<string> {
+  const cached = join(cacheFolder(), `${BUSYBOX_PACKAGE}-${arch}`, 'busybox');
+  if (existsSync(cached)) return cached;
+  return withLock(
+    join(dirname(cached), '.lock'),
+    { ...steps, what: `fetching ${BUSYBOX_PACKAGE}` },
+    async () => (existsSync(cached) ? cached : await fetchBusybox(cached, steps, ARCHITECTURES[arch].debian)),
+  );
+}
+
 async function isSuitable(path: string): Promise<boolean> {
   try {
     if (!isStaticProgram(readFileSync(path))) return false;
@@ -112,19 +129,25 @@ async function isSuitable(path: string): Promise<boolean> {
   return [...APPLETS, 'xzcat'].every((applet) => applets.has(applet));
 }
 
-async function fetchBusybox(target: string, { progress, signal }: Steps): Promise<string> {
+async function fetchBusybox(
+  target: string,
+  { progress, signal }: Steps,
+  architecture?: string,
+): Promise<string> {
   const work = mkdtempSync(`${target}-`);
   const stop = keepTelling(progress, `fetching ${BUSYBOX_PACKAGE}`);
   try {
-    const apt = privateApt(join(work, 'apt'), { signal });
+    const architectures = architecture === undefined ? [] : [architecture];
+    const apt = privateApt(join(work, 'apt'), { architectures, signal });
     await apt.run('apt-get', ['update']);
     const download = await apt.run('apt-get', ['download', BUSYBOX_PACKAGE]);
     const archive = readdirSync(apt.downloads).find((name) => name.endsWith('.deb'));
     if (archive === undefined) {
       throw new VmError(
         'ERR_DMABUF_VM_TOOL',
-        `a static busybox is missing and could not be fetched:\n${download.stderr.trim()}\n` +
-          `Run: sudo apt-get install ${BUSYBOX_PACKAGE}`,
+        `a static busybox${architecture === undefined ? '' : ` for ${architecture}`} is missing and could not be fetched:\n` +
+          download.stderr.trim() +
+          (architecture === undefined ? `\nRun: sudo apt-get install ${BUSYBOX_PACKAGE}` : ''),
       );
     }
     const unpacked = join(work, 'unpacked');

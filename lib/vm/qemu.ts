@@ -1,7 +1,9 @@
+import { ARCHITECTURES, type Arch } from './arch.js';
 import { PORTS } from './guest.js';
 
 /** A guest machine, as QEMU needs it described. */
 export interface Machine {
+  arch: Arch;
   kernelImage: string;
   /** Path under which QEMU itself can open the initramfs. */
   initramfs: string;
@@ -13,6 +15,8 @@ export interface Machine {
   kernelArguments: readonly string[];
   /** Whether the kernel prints everything on the console, and not only what is serious. */
   verbose?: boolean;
+  /** The folder whose programs lie over this machine's in the guest, where it could not run these. */
+  programs: string | undefined;
   /** The folder of this machine's that the guest writes to. */
   share: string | undefined;
   network: boolean;
@@ -25,9 +29,6 @@ export interface Machine {
   sockets: Record<'console' | 'monitor' | keyof typeof PORTS, number>;
 }
 
-/** QEMU's program for this machine's architecture. */
-export const QEMU = 'qemu-system-x86_64';
-
 /** QEMU's command line. */
 export function qemuArguments(machine: Machine): string[] {
   const { sockets } = machine;
@@ -36,12 +37,16 @@ export function qemuArguments(machine: Machine): string[] {
     ...['-device', `virtserialport,chardev=${name},nr=${PORTS[name]},name=dmabuf.${name}`],
   ];
   return [
+    ...ARCHITECTURES[machine.arch].machine,
     ...processor(machine),
     ...['-smp', String(machine.cpus), '-m', String(machine.memory)],
     ...['-display', 'none', '-nodefaults', '-vga', 'none', '-no-reboot'],
     ...(machine.network ? NETWORK : ['-net', 'none']),
     ...machine.machine.flatMap((words) => ['-machine', words]),
     ...['-virtfs', 'local,path=/,mount_tag=host,security_model=none,readonly=on,multidevs=remap'],
+    ...(machine.programs === undefined
+      ? []
+      : ['-virtfs', `${folderOf(machine.programs)},mount_tag=programs,security_model=none,readonly=on`]),
     ...(machine.share === undefined ? [] : ['-virtfs', outputShare(machine.share)]),
     ...['-chardev', `socket,id=console,fd=${sockets.console}`, '-serial', 'chardev:console'],
     ...['-device', 'virtio-serial-pci,max_ports=8'],
@@ -58,7 +63,10 @@ export function qemuArguments(machine: Machine): string[] {
     ...['-kernel', machine.kernelImage, '-initrd', machine.initramfs],
     ...[
       '-append',
-      [KERNEL_ARGUMENTS, machine.verbose ? 'loglevel=7' : 'quiet', ...machine.kernelArguments].join(' '),
+      [
+        ...[ARCHITECTURES[machine.arch].kernelArguments, KERNEL_ARGUMENTS],
+        ...[machine.verbose ? 'loglevel=7' : 'quiet', ...machine.kernelArguments],
+      ].join(' '),
     ],
   ];
 }
@@ -69,21 +77,21 @@ const NETWORK = [
   ...['-device', 'virtio-net-pci,netdev=network,romfile='],
 ];
 
-/** QEMU's options end at a comma that is not doubled. */
 function outputShare(folder: string): string {
-  const path = folder.replaceAll(',', ',,');
-  return `local,path=${path},mount_tag=output,security_model=mapped-file,multidevs=remap`;
+  return `${folderOf(folder)},mount_tag=output,security_model=mapped-file,multidevs=remap`;
 }
 
-/**
- * `oops=panic`: a kernel that has stumbled says so and ends instead of hanging later.
- * `no_timer_check`: on a busy host, the check at boot takes the emulated timer for broken, and panics.
- * `tsc=nowatchdog`: on a busy host, the kernel finds its clock unstable and patches its code: QEMU 7.2 crashes it then.
- */
-const KERNEL_ARGUMENTS = 'console=ttyS0 panic=-1 oops=panic no_timer_check tsc=nowatchdog';
+/** QEMU's options end at a comma that is not doubled. */
+function folderOf(path: string): string {
+  return `local,path=${path.replaceAll(',', ',,')}`;
+}
 
-function processor({ accel, icount }: Machine): string[] {
-  if (icount) return ['-accel', 'tcg,thread=single', '-cpu', 'max', '-icount', 'shift=0,sleep=off'];
+/** `oops=panic`: a kernel that has stumbled says so and ends instead of hanging later. */
+const KERNEL_ARGUMENTS = 'panic=-1 oops=panic';
+
+function processor({ arch, accel, icount }: Machine): string[] {
+  const { cpu } = ARCHITECTURES[arch];
+  if (icount) return ['-accel', 'tcg,thread=single', '-cpu', cpu, '-icount', 'shift=0,sleep=off'];
   if (accel === 'kvm') return ['-accel', 'kvm', '-cpu', 'host'];
-  return ['-accel', 'tcg,thread=multi', '-cpu', 'max'];
+  return ['-accel', 'tcg,thread=multi', '-cpu', cpu];
 }

@@ -1,10 +1,11 @@
 import { randomUUID } from 'node:crypto';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import { Writable } from 'node:stream';
 import { chooseAccelerator, mayBeOfKvm, TRIAL_SECONDS, trialMemory } from './accel.js';
 import { withBuiltModules } from './built-modules.js';
 import { cacheFolder, usingCache } from './cache-folder.js';
 import { VmError, type VmErrorCode } from './errors.js';
+import { provideForeign } from './foreign.js';
 import { BOOT_MODULES } from './guest.js';
 import { abortedError, type GuestResult, HungAtBoot, type Killed, runGuest } from './guest-process.js';
 import { makeInitramfs } from './initramfs.js';
@@ -76,7 +77,8 @@ async function provideAndRun(
   share: string | undefined,
 ): Promise<VmResult> {
   settings.signal?.throwIfAborted();
-  const tools = await usingCache(() => provideTools(settings));
+  const tools = await usingCache(() => provideTools(settings, settings.arch));
+  const foreign = settings.arch === 'x64' ? undefined : await usingCache(() => provideForeign(settings));
   const kernel = await usingCache(() => findKernel(settings.kernel, settings));
   onKernel(kernel.release);
   const modules = await guestModules(kernel, settings, tools.busybox);
@@ -99,11 +101,15 @@ async function provideAndRun(
         accel,
         verbose,
         kernelImage: kernel.image,
+        programs: foreign?.programs,
         share: job.output && share,
         monitor: job.screendump !== undefined,
       },
-      initramfs: makeInitramfs(tools.busybox, modules, {
+      initramfs: makeInitramfs(tools.guestBusybox, modules, {
         ...job,
+        ...(foreign && { env: { ...job.env, PATH: `${dirname(foreign.node)}:${job.env.PATH}` } }),
+        node: foreign && { program: foreign.node, path: process.execPath },
+        hasPrograms: foreign !== undefined,
         input: job.terminal ? 'terminal' : job.stdin === undefined ? 'nothing' : 'pipe',
         scriptProgram,
         hasEvents: job.events !== undefined,
@@ -168,9 +174,9 @@ function inputOf(
   return { input: stdin === undefined ? undefined : pipedInput(stdin), stdout };
 }
 
-/** The program that makes a terminal in the guest, which has this machine's files. */
-function findScript({ terminal }: VmSettings): string {
-  const program = terminal ? findProgram('script') : '';
+/** The program that makes a terminal in the guest, which has this machine's files, or its own programs. */
+function findScript({ terminal, arch }: VmSettings): string {
+  const program = arch !== 'x64' ? '/usr/bin/script' : terminal ? findProgram('script') : '';
   if (program !== undefined) return program;
   throw new VmError(
     'ERR_DMABUF_VM_TOOL',

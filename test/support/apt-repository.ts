@@ -15,9 +15,20 @@ import {
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 
-/** The beginning of an x86 kernel image, which says what it is. */
+/** The beginning of a kernel image, which says what it is: of x86, or of arm64 where the version ends so. */
 export function kernelImage(version: string): Buffer {
   const image = Buffer.alloc(4096);
+  if (architectureOf(version) === 'arm64') {
+    image.write('ARMd', 0x38, 'latin1');
+    image.writeUInt32LE(0x40, 0x3c);
+    image.write('PE\0\0', 0x40, 'latin1');
+    image.writeUInt16LE(1, 0x46); // sections
+    image.writeUInt16LE(0, 0x54); // what stands before their table
+    image.writeUInt32LE(image.length - 1024, 0x58 + 16);
+    image.writeUInt32LE(1024, 0x58 + 20);
+    image.write(`Linux version ${version} (somebody@somewhere) #1 SMP\0`, 0x800, 'latin1');
+    return image;
+  }
   image.write('HdrS', 0x202, 'latin1');
   image.writeUInt8(3, 0x1f1); // sectors of set-up code after the first
   image.writeUInt32LE((image.length - 4 * 512) / 16, 0x1f4);
@@ -44,6 +55,7 @@ const isZeros = (data: Files[string]): data is Zeros => typeof data === 'object'
 export class AptRepository {
   readonly #folder = mkdtempSync(join(tmpdir(), 'dmabuf-apt-'));
   readonly #suites = new Map<string, string[]>();
+  readonly #architectures = new Set(['amd64']);
 
   /** The environment for which this is the only repository, with a cache of its own. */
   readonly env: { APT_CONFIG: string; XDG_CACHE_HOME: string };
@@ -112,6 +124,7 @@ export class AptRepository {
   ): void {
     const stanzas = this.#suites.get(suite) ?? [];
     this.#suites.set(suite, stanzas);
+    this.#architectures.add(architectureOf(version));
     for (const part of parts) stanzas.push(this.#makePackage(part, version, content));
     this.#writeLists(suite);
   }
@@ -194,27 +207,37 @@ export class AptRepository {
 
   #writeLists(suite: string): void {
     const dists = join(this.#mirror, 'dists', suite);
-    mkdirSync(join(dists, 'main/binary-amd64'), { recursive: true });
-    const packages = (this.#suites.get(suite) ?? []).map((stanza) => `${stanza}\n\n`).join('');
-    writeFileSync(join(dists, 'main/binary-amd64/Packages'), packages);
+    const lists = [...this.#architectures].map((name) => {
+      const own = (this.#suites.get(suite) ?? []).filter((one) => one.includes(`\nArchitecture: ${name}\n`));
+      const list = `main/binary-${name}/Packages`;
+      const packages = own.map((stanza) => `${stanza}\n\n`).join('');
+      mkdirSync(join(dists, dirname(list)), { recursive: true });
+      writeFileSync(join(dists, list), packages);
+      return ` ${sha256(packages)} ${Buffer.byteLength(packages)} ${list}`;
+    });
     const release = [
       `Suite: ${suite}`,
       `Codename: ${suite}`,
       'Components: main',
-      'Architectures: amd64',
+      `Architectures: ${[...this.#architectures].join(' ')}`,
       `Date: ${new Date().toUTCString()}`,
       'SHA256:',
-      ` ${sha256(packages)} ${Buffer.byteLength(packages)} main/binary-amd64/Packages`,
+      ...lists,
     ];
     writeFileSync(join(dists, 'Release'), `${release.join('\n')}\n`);
   }
+}
+
+/** By the name of a kernel, or of one of its packages. */
+function architectureOf(name: string): string {
+  return /-arm64(-16k)?$/.test(name) ? 'arm64' : 'amd64';
 }
 
 function fieldsOf(name: string, version: string, depends: readonly string[]): string[] {
   return [
     `Package: ${name}`,
     `Version: ${version}`,
-    'Architecture: amd64',
+    `Architecture: ${architectureOf(name)}`,
     'Maintainer: somebody <somebody@somewhere>',
     ...(depends.length === 0 ? [] : [`Depends: ${depends.join(', ')}`]),
     'Description: a kernel',

@@ -18,6 +18,8 @@ export function publishModuleHeaders(
   recipe: readonly string[],
 ): void {
   const modules = {
+    DMA_HEAP_MODULE: 'dma_heap',
+    SYSTEM_HEAP_MODULE: 'system_heap',
     DMABUF_HEAPS_CMA: 'cma_heap',
     SW_SYNC: 'sw_sync',
     DRM_VKMS: 'vkms',

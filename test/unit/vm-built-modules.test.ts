@@ -46,9 +46,9 @@ describe('modules that a kernel lacks', () => {
   };
 
   /** A kernel as in the cache, built with these options. */
-  function kernel(options = 'CONFIG_DMA_CMA=y', release = RELEASE) {
+  function kernel(options = 'CONFIG_DMA_CMA=y\nCONFIG_DMABUF_HEAPS=y', release = RELEASE) {
     writeFileSync(join(folder, 'config'), `#\n${options}\n`);
-    return { release, image: join(folder, 'vmlinuz'), modulesDir: undefined };
+    return { arch: 'x64' as const, release, image: join(folder, 'vmlinuz'), modulesDir: undefined };
   }
 
   async function provide(wanted: string[], index = NOTHING, on = kernel()): Promise<Map<string, string>> {
@@ -98,6 +98,19 @@ describe('modules that a kernel lacks', () => {
     assert.deepEqual([...((await can(kernel())) ?? [])].sort(), ALL);
     assert.ok(!(await can(kernel('# none')))?.includes('cma_heap'));
     assert.deepEqual(await can(kernel('CONFIG_DMA_CMA=y', '7.3.4-mine')), []);
+  });
+
+  it('are the heaps where it was built without them; where it was not, they are built in', async () => {
+    const without = kernel('CONFIG_DMA_CMA=y');
+    publishHeaders();
+    publishSource();
+    assert.ok((await provide(['system_heap'], NOTHING, without)).has('dma_heap'));
+    assert.deepEqual([...(await provide(['cma_heap'], NOTHING, without)).keys()].sort(), [
+      ...[...ALL, 'dma_heap', 'system_heap'].sort(),
+    ]);
+    debian.withdraw();
+    const { builtIn } = await withBuiltModules(NOTHING, ['system_heap'], kernel(), { progress: () => {} });
+    assert.ok(builtIn.has('system_heap'));
   });
 
   it('are not built again as long as another that nobody has asked for does not compile', async () => {

@@ -124,7 +124,7 @@ describe('a kernel of the user', () => {
     }: { files?: string[]; builtIn?: string[]; network?: boolean; told?: string[] },
   ): void =>
     checkKernel(
-      { image: '/k/bzImage', modulesDir: files === undefined ? undefined : '/m' },
+      { arch: 'x64', image: '/k/bzImage', modulesDir: files === undefined ? undefined : '/m' },
       index(files, builtIn),
       config === undefined ? undefined : parseConfig(config, '/k/config'),
       { network, progress: (message) => told.push(message) },

@@ -29,6 +29,7 @@ describe('findKernel', () => {
     writeFileSync(join(folder, 'vmlinuz'), kernelImage('6.99.1-test'));
     mkdirSync(join(folder, 'modules', 'kernel'), { recursive: true });
     assert.deepEqual(await find(folder), {
+      arch: 'x64',
       release: '6.99.1-test',
       image: join(folder, 'vmlinuz'),
       modulesDir: join(folder, 'modules'),
@@ -59,7 +60,7 @@ describe('findKernel', () => {
   it('refuses a file that is no kernel', async () => {
     const image = join(folder, 'bzImage');
     writeFileSync(image, 'hello');
-    await assert.rejects(find(image), { message: /is not an x86 kernel image/ });
+    await assert.rejects(find(image), { message: /is no kernel image/ });
   });
 
   it('refuses what is no file without waiting for it', async () => {
@@ -84,6 +85,20 @@ describe('findKernel', () => {
       code: 'ERR_DMABUF_VM_KERNEL',
       message: /is corrupt: it has 2000 of its 4096 bytes/,
     });
+  });
+
+  it('takes a kernel for arm64 where that is asked for, and says so where it is not', async () => {
+    const version = '6.99.1-arm64';
+    const image = join(folder, 'Image');
+    writeFileSync(image, kernelImage(version));
+    const { arch, release } = await findKernel(image, { arch: 'arm64', progress: () => {} });
+    assert.deepEqual({ arch, release }, { arch: 'arm64', release: version });
+    await assert.rejects(find(image), {
+      code: 'ERR_DMABUF_VM_KERNEL',
+      message: /Image is made for arm64, and the guest is to be x64: see arch \(--arch\)/,
+    });
+    writeFileSync(image, kernelImage(version).subarray(0, 4000));
+    await assert.rejects(find(image), { message: /is corrupt: it has 4000 of its 4096 bytes/ });
   });
 
   it('refuses a folder without a kernel', async () => {

@@ -2,6 +2,7 @@ import assert from 'node:assert/strict';
 import { readFileSync, rmSync, statSync, truncateSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, it } from 'node:test';
+import type { Arch } from '../../lib/vm/arch.js';
 import { completeKernels } from '../../lib/vm/debian-kernel.js';
 import { findKernel } from '../../lib/vm/kernels.js';
 import { AptRepository } from '../support/apt-repository.js';
@@ -26,9 +27,9 @@ describe('a kernel by name', () => {
   });
 
   /** The release that a name leads to. */
-  async function find(name: string): Promise<string> {
+  async function find(name: string, arch: Arch = 'x64'): Promise<string> {
     told.length = 0;
-    return (await findKernel(name, { progress: (message) => told.push(message) })).release;
+    return (await findKernel(name, { arch, progress: (message) => told.push(message) })).release;
   }
 
   /** Has all names looked up again, as after a day. */
@@ -49,6 +50,22 @@ describe('a kernel by name', () => {
     for (const version of ['7.3.4+deb13-amd64', '7.12.1+deb13-amd64', '7.4.10+deb13-amd64'])
       debian.publish('trixie-backports', version);
     assert.equal(await find('newest'), '7.12.1+deb13-amd64');
+  });
+
+  it('is one for the processor that is asked for, with pages of 16 KiB only where the name says so', async () => {
+    for (const name of ['7.3.4+deb13-amd64', '7.2.1+deb13-arm64', '7.2.1+deb13-arm64-16k'])
+      debian.publish('trixie-backports', name);
+    for (const name of ['newest', '7.2']) {
+      assert.equal(await find(name, 'arm64'), '7.2.1+deb13-arm64');
+      assert.equal(await find(`${name}-16k`, 'arm64'), '7.2.1+deb13-arm64-16k');
+    }
+    assert.equal(await find('newest'), '7.3.4+deb13-amd64');
+    await assert.rejects(find('7.3', 'arm64'), {
+      code: 'ERR_DMABUF_VM_KERNEL',
+      message:
+        /no kernel 7\.3 to be had for arm64.*the suites that can be read offer 7\.2; the cache has 7\.2/,
+    });
+    await assert.rejects(find('7.3-16k'), { message: /there is no kernel 7\.3-16k to be had/ });
   });
 
   it('is one that is complete: versions half published or half withdrawn do not count', async () => {
@@ -191,7 +208,7 @@ describe('completeKernels', () => {
       'Package: linux-image-6.18.12+deb13-amd64\nDepends: kmod, linux-base-6.18.12+deb13-amd64 (= 6.18.12-1)',
       'Package: linux-base\nDepends: debconf',
     ];
-    assert.deepEqual(completeKernels(stanzas.join('\n\n')), [
+    assert.deepEqual(completeKernels(stanzas.join('\n\n'), 'x64'), [
       { version: '6.12.117+deb12-amd64', packages: ['linux-image-6.12.117+deb12-amd64-unsigned'] },
     ]);
   });

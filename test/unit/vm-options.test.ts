@@ -28,6 +28,18 @@ const wrong: [string, Partial<VmOptions>, RegExp][] = [
   ['icount with several CPUs', { icount: true, cpus: 2 }, /one CPU/],
   ['icount with KVM', { icount: true, accel: 'kvm' }, /KVM/],
   ['an accelerator nobody knows', { accel: 'hvf' as 'kvm' }, /auto, tcg or kvm/],
+  ['a processor nobody knows', { arch: 'riscv64' as 'arm64' }, /arch must be x64 or arm64, not 'riscv64'/],
+  ['another processor with KVM', { arch: 'arm64', accel: 'kvm' }, /kvm runs this machine's processor only/],
+  [
+    "another processor with this machine's kernel",
+    { arch: 'arm64', kernel: 'host' },
+    /host is this machine's kernel, and arch is arm64/,
+  ],
+  [
+    "the help of another processor's QEMU",
+    { arch: 'arm64', devices: ['help'] },
+    /run: qemu-system-aarch64 -device help/,
+  ],
   ['an empty device', { devices: [''] }, /device \(--device\) is empty/],
   ['a device that is a string', { devices: 'VGA' as never }, /devices must be an array of strings/],
   ["QEMU's help", { machine: ['help'] }, /for QEMU's help, run: qemu-system-x86_64 -machine help/],
@@ -88,6 +100,7 @@ describe('options of runInVm', () => {
 
 describe('qemuArguments', () => {
   const machine: Machine = {
+    arch: 'x64',
     kernelImage: '/k',
     initramfs: '/i',
     accel: 'tcg',
@@ -95,6 +108,7 @@ describe('qemuArguments', () => {
     cpus: 2,
     memory: 4096,
     kernelArguments: ['cma=64M'],
+    programs: undefined,
     share: undefined,
     network: false,
     devices: [],
@@ -111,8 +125,17 @@ describe('qemuArguments', () => {
     );
   });
 
+  it('describe an arm64 machine, with a folder of programs for it', () => {
+    const given = line({ arch: 'arm64', programs: '/a,b', machine: ['gic-version=3'] });
+    assert.match(given, /^-machine virt -accel tcg,thread=multi -cpu max,pauth-impdef=on /);
+    assert.match(given, / -machine gic-version=3 /);
+    assert.match(given, / -virtfs local,path=\/a,,b,mount_tag=programs,security_model=none,readonly=on /);
+    assert.match(given, /-append console=ttyAMA0 panic=-1 /);
+    assert.doesNotMatch(line({}), /-machine|programs/);
+  });
+
   it("put the caller's kernel arguments last", () => {
-    assert.match(line({}), /-append console=ttyS0 panic=-1 .* cma=64M$/);
+    assert.match(line({}), /-append console=ttyS0 .*panic=-1 .* cma=64M$/);
   });
 
   it('give the guest a network when it is asked for, and else none', () => {
