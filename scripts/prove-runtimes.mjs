@@ -9,6 +9,7 @@ import { PassThrough } from 'node:stream';
 import { text as textOf } from 'node:stream/consumers';
 import { nodeBinary, npmPackage } from './cached.mjs';
 import { installProgram, report } from './foreign/proof.mjs';
+import { record } from './platforms.mjs';
 import { prebuildAll } from './prebuild.mjs';
 import { root, setup } from './setup.mjs';
 
@@ -72,7 +73,7 @@ async function inGuest(all, installed) {
   const text = await output;
   if (exitCode !== 0 || /^failed: /m.test(text)) throw new Error(text);
   const sources = ['system', 'udmabuf'];
-  report(
+  return report(
     text,
     all.map(({ runtime }) => ({ runtime, arch: 'x64', libc: 'glibc', sources })),
   );
@@ -105,7 +106,8 @@ try {
   );
   if (all.length === 0) throw new Error(`there is no ${chosen.join(', ')}`);
   refusals(all, installed);
-  await inGuest(all, installed);
+  const shown = await inGuest(all, installed);
+  if (chosen.length === 0) record('runtimes', shown);
 } catch (error) {
   say(error.message);
   process.exitCode = 1;

@@ -66,12 +66,26 @@ export function build(title, folder, name, sources, env) {
   );
 }
 
+/** The addons that only tests load, and their sources in test/NAME. */
+export const testAddons = [
+  {
+    title: "the tests' fences",
+    name: 'fences',
+    files: ['fences.cc', 'faults.cc', 'faults.h', 'binding.gyp'],
+  },
+  { title: 'the fault injection', name: 'inject', files: ['inject.cc', 'binding.gyp'] },
+];
+
 function buildForTests() {
-  const fences = ['fences.cc', 'faults.cc', 'faults.h', 'binding.gyp'].map((file) =>
-    join('test/fences', file),
-  );
-  build("the tests' fences", 'test/fences', 'fences', fences);
-  build('the fault injection', 'test/inject', 'inject', ['test/inject/inject.cc', 'test/inject/binding.gyp']);
+  for (const { title, name, files } of testAddons) {
+    const folder = join('test', name);
+    build(
+      title,
+      folder,
+      name,
+      files.map((file) => join(folder, file)),
+    );
+  }
 }
 
 /** `withTests`: also the addons that only tests load. */

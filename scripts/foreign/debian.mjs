@@ -14,10 +14,9 @@ export async function unpackDebian(folder, { suite, arch, names }, progress) {
   const { run } = await import('../../dist/lib/vm/process.js');
   const [mirror] = mirrorsFor(suite, readAptSources(await aptFolder()));
   if (mirror === undefined) throw new Error(`this machine's apt sources name no mirror for ${suite}`);
-  const apt = privateApt(join(folder, 'apt'), { sources: formatSource(mirror) });
+  const apt = privateApt(join(folder, 'apt'), { sources: formatSource(mirror), architectures: [arch] });
   const call = async (program, ...args) => {
-    const settings = ['-o', `APT::Architecture=${arch}`, '-o', `APT::Architectures::=${arch}`];
-    const { status, stdout, stderr } = await apt.run(program, [...settings, ...args]);
+    const { status, stdout, stderr } = await apt.run(program, args);
     if (status !== 0) throw new Error(`${program} ${args.join(' ')} failed: ${stderr.trim()}`);
     return stdout.toString();
   };

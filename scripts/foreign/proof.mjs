@@ -16,10 +16,10 @@ export function installProgram(folder) {
   return installed;
 }
 
-/** Prints what the program has proven in its runs, after a look whether these were the runs that were meant. */
+/** Prints what the program has proven in its runs, and returns it, after a look whether these were the runs that were meant. */
 export function report(text, expected) {
   const found = [...text.matchAll(/^proven: (.*)$/gm)].map(([, json]) => JSON.parse(json));
-  for (const { runtime, arch, libc, sources = [] } of expected) {
+  return expected.map(({ runtime, arch, libc, sources = [] }) => {
     const proof = found.shift();
     const right =
       proof?.runtime.startsWith(runtime) &&
@@ -29,5 +29,6 @@ export function report(text, expected) {
     if (!right) throw new Error(`not proven for ${runtime} on ${arch} with ${libc}:\n${text}`);
     const buffers = sources.length === 0 ? 'no buffers' : `buffers from ${sources.join(' and ')}`;
     console.log(`linux-${arch} ${libc}: ${proof.runtime}, Linux ${proof.kernel}, ${buffers}`);
-  }
+    return { arch, libc, runtime: proof.runtime, kernel: proof.kernel };
+  });
 }
