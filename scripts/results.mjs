@@ -47,6 +47,10 @@ export class Results {
     return outcome === 'fail' && !todo;
   }
 
+  get totals() {
+    return { ...this.#summary, reasons: Object.fromEntries(this.#skipped) };
+  }
+
   /** Prints the totals, then all that failed. Whether nothing did. */
   print(say) {
     say('the files that took longest');

@@ -2,12 +2,13 @@
 // npm run test:asan [-- options] [files]: the same with an addon that sanitizers watch.
 
 import { spawn } from 'node:child_process';
-import { readdirSync } from 'node:fs';
+import { readdirSync, writeFileSync } from 'node:fs';
 import { availableParallelism } from 'node:os';
 import { join } from 'node:path';
 import { PassThrough } from 'node:stream';
 import { parseArgs } from 'node:util';
 import { nodeBinary } from './cached.mjs';
+import { layBinaries, prepareBinaries } from './foreign/binaries.mjs';
 import { testVariables } from './guest-environment.mjs';
 import { KernelLog } from './kernel-log.mjs';
 import { prometheus } from './prometheus.mjs';
@@ -43,6 +44,10 @@ const { values: options, positionals: filters } = parseArgs({
     asan: { type: 'boolean' },
     // On a kernel that checks itself: scripts/prove-kernel.mjs.
     checked: { type: 'boolean' },
+    // In guests with another processor: scripts/prove-arm64.mjs.
+    arch: { type: 'string', default: 'x64' },
+    // A file for the totals, in JSON.
+    totals: { type: 'string' },
     help: { type: 'boolean', short: 'h' },
   },
 });
@@ -151,6 +156,10 @@ function onHost(title, list) {
   return list.length === 0 ? [] : [{ title, list, start }];
 }
 
+const isForeign = options.arch !== 'x64';
+/** Debian's other kernels have the heaps built in. */
+const heaps = isForeign ? ['system_heap'] : [];
+
 /** A machine with the modules that Debian's kernels lack, as far as this one can have them, and contiguous memory. */
 async function machineWithModules({ name }) {
   const contiguous = { kernelArguments: ['cma=192M'], memory: options.checked ? 2048 : 1024 };
@@ -158,9 +167,9 @@ async function machineWithModules({ name }) {
   if (options.checked) return { modules: ['vgem', 'dmabuf_test'], ...contiguous };
   const { findKernel } = await import('../dist/lib/vm/kernels.js');
   const { buildableModules } = await import('../dist/lib/vm/built-modules.js');
-  const own = buildableModules(await findKernel(name, { progress: say }));
+  const own = buildableModules(await findKernel(name, { arch: options.arch, progress: say }));
   const wanted = ['cma_heap', 'sw_sync', 'dmabuf_test'].filter((module) => own.includes(module));
-  return { modules: ['vgem', ...wanted], ...contiguous };
+  return { modules: ['vgem', ...heaps, ...wanted], ...contiguous };
 }
 
 /** The kernels to test on, by their releases, the oldest first; two names may stand for the same. */
@@ -168,7 +177,7 @@ async function kernelsOf(names) {
   const { findKernel } = await import('../dist/lib/vm/kernels.js');
   const kernels = new Map();
   for (const name of names) {
-    const { release } = await findKernel(name, { progress: say });
+    const { release } = await findKernel(name, { arch: options.arch, progress: say });
     if (kernels.has(release)) say(`${name} is ${kernels.get(release).name} at present: ${release}`);
     else {
       const known = options.checked ? 'a kernel that checks itself' : name;
@@ -195,15 +204,20 @@ function onKernel(title, { name: kernel }, list, { node = process.execPath, ...m
     try {
       const { exitCode, splats } = await runInVm({
         ...where,
-        command: [join(root, 'scripts/in-guest.sh'), ...command],
+        command: [
+          ...(isForeign ? layBinaries(options.arch) : []),
+          join(root, 'scripts/in-guest.sh'),
+          ...command,
+        ],
         env: { ...testVariables(), ...env },
         kernel,
-        modules: ['vgem', 'fuse'],
+        arch: options.arch,
+        modules: ['vgem', 'fuse', ...heaps],
         cpus: 2,
         memory: options.asan ? 8000 : 4096,
         ...machine,
         kernelArguments: [...checks, ...(machine.kernelArguments ?? []), ...asked],
-        timeout: options.checked ? 4 * 3600 : 4200,
+        timeout: options.checked || isForeign ? 4 * 3600 : 4200,
         stdout: output,
         stderr: errors,
         kernelLog: log,
@@ -225,11 +239,17 @@ try {
   if (options.asan) setupSanitized();
   else setup();
   // What npm packs is not what sanitizers watch.
-  const unit = options.checked
-    ? []
-    : files('unit').filter((name) => !options.asan || !/\/(binaries|package)\.test/.test(name));
+  const unit =
+    options.checked || isForeign
+      ? []
+      : files('unit').filter((name) => !options.asan || !/\/(binaries|package)\.test/.test(name));
   // The sanitizers watch the addon, and would watch Prometheus too.
-  if (process.env.DMABUF_PROMETHEUS === undefined && !options.asan && files('kernel').some(needsPrometheus)) {
+  if (
+    process.env.DMABUF_PROMETHEUS === undefined &&
+    !options.asan &&
+    !isForeign &&
+    files('kernel').some(needsPrometheus)
+  ) {
     process.env.DMABUF_PROMETHEUS = await prometheus(say).catch((error) => {
       results.fail('Prometheus', error.message);
       return '';
@@ -237,11 +257,13 @@ try {
   }
   const folders = ['kernel', 'lifecycle', 'modules', ...(options.checked ? ['checked'] : [])];
   const isInGuests = folders.some((folder) => files(folder).length > 0);
-  const names = options.kernel ?? (options.asan ? ['newest'] : ['stable', 'newest']);
+  const names = options.kernel ?? (options.asan || isForeign ? ['newest'] : ['stable', 'newest']);
   const kernels = isInGuests ? await kernelsOf(names) : [];
   const newest = kernels.at(-1);
-  if (files('kernel').length > 0) (await import('../dist/test/support/compiled.js')).compileAll();
-  const isComplete = !options['this-node'] && !options.kernel && !options.asan && filters.length === 0;
+  if (isForeign) await prepareBinaries(options.arch, say);
+  else if (files('kernel').length > 0) (await import('../dist/test/support/compiled.js')).compileAll();
+  const isComplete =
+    !isForeign && !options['this-node'] && !options.kernel && !options.asan && filters.length === 0;
   // What does the same on every kernel, or starts Node very often, runs on one of them.
   const once =
     /\/(arguments|camera-example|channel-[a-z]+|cli|cycles|documents|examples|inspect-swapped|metrics|metrics-prometheus|open-handles|patched-prototypes|pool|signals|waiting-races)\.test/;
@@ -251,6 +273,7 @@ try {
   const guests = kernels.toReversed().flatMap((kernel) => {
     const title = `kernel tests on ${kernel.title}`;
     const list = kernelFiles(kernel);
+    if (isForeign) return onKernel(title, kernel, list);
     if (!options.checked && (!isComplete || kernel !== newest)) {
       return onKernel(title, kernel, list, { cpus: 1 });
     }
@@ -262,6 +285,8 @@ try {
   });
   if (options.checked)
     guests.push(...onKernel('tests of what only that kernel has', newest, files('checked')));
+  else if (isForeign)
+    guests.unshift(...onHost(`what a guest of ${options.arch} is for a command`, files(options.arch)));
   else if (!options.asan) guests.splice(1, 0, ...onHost('the VM runner itself', files('vm')));
   // The sanitizers need more memory than such a machine has beside its contiguous memory.
   for (const kernel of options.asan ? [] : isComplete ? [newest] : kernels) {
@@ -272,7 +297,7 @@ try {
   // All of them on one kernel under this Node; on the other kernel, under the other Nodes, those that depend on how Node
   // collects and ends.
   for (const kernel of isComplete ? [newest] : kernels) {
-    const isChecked = kernel === newest && !options.asan && !options.checked;
+    const isChecked = kernel === newest && !options.asan && !options.checked && !isForeign;
     const machine = isChecked ? memoryChecks : {};
     const title = `life-cycle tests on ${kernel.title}${isChecked ? ', with memory checks' : ''}`;
     guests.push(...onKernel(title, kernel, files('lifecycle'), machine));
@@ -292,3 +317,4 @@ try {
 }
 
 process.exitCode = results.print(say) ? 0 : 1;
+if (options.totals) writeFileSync(options.totals, `${JSON.stringify(results.totals, undefined, 2)}\n`);

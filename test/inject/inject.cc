@@ -124,19 +124,22 @@ void* const kMapFailed = MAP_FAILED;
 
 // A function that sets errno and returns `failure`.
 #define WRAP(type, name, failure, detail, parameters, arguments) \
-  type(*real_##name) parameters = nullptr;                       \
-  type Wrapped_##name parameters {                               \
-    const int error = ErrorFor(#name, detail);                   \
-    if (error == 0) return real_##name arguments;                \
-    if (error == kAllocation) {                                  \
-      FailingAllocation failing;                                 \
-      errno = 0;                                                 \
-      const type result = real_##name arguments;                 \
-      failing.End(result == failure ? errno : 0);                \
-      return result;                                             \
-    }                                                            \
-    errno = error;                                               \
-    return failure;                                              \
+  WRAP_AS(#name, type, name, failure, detail, parameters, arguments)
+// One that is counted by the name of another.
+#define WRAP_AS(known, type, name, failure, detail, parameters, arguments) \
+  type(*real_##name) parameters = nullptr;                                 \
+  type Wrapped_##name parameters {                                         \
+    const int error = ErrorFor(known, detail);                             \
+    if (error == 0) return real_##name arguments;                          \
+    if (error == kAllocation) {                                            \
+      FailingAllocation failing;                                           \
+      errno = 0;                                                           \
+      const type result = real_##name arguments;                           \
+      failing.End(result == failure ? errno : 0);                          \
+      return result;                                                       \
+    }                                                                      \
+    errno = error;                                                         \
+    return failure;                                                        \
   }
 // One that returns the error itself.
 #define WRAP_RETURNING(type, name, sign, detail, parameters, arguments) \
@@ -183,6 +186,9 @@ WRAP(int, poll, -1, 0, (Ptr fds, unsigned long count, int timeout), (fds, count,
 WRAP(int, ppoll, -1, 0, (Ptr fds, unsigned long count, Ptr timeout, Ptr mask), (fds, count, timeout, mask))
 WRAP(int, fstat, -1, 0, (int fd, Ptr status), (fd, status))
 WRAP(int, stat, -1, 0, (Text path, Ptr status), (path, status))
+// What they are in programs that were linked for a glibc before 2.33, as the package's binaries are.
+WRAP_AS("fstat", int, __fxstat64, -1, 0, (int version, int fd, Ptr status), (version, fd, status))
+WRAP_AS("stat", int, __xstat64, -1, 0, (int version, Text path, Ptr status), (version, path, status))
 WRAP(int, lstat, -1, 0, (Text path, Ptr status), (path, status))
 WRAP(int, fstatat, -1, 0, (int folder, Text path, Ptr status, int flags), (folder, path, status, flags))
 WRAP(int, statx, -1, 0, (int folder, Text path, int flags, unsigned mask, Ptr status),
@@ -301,6 +307,8 @@ const Wrapper kWrappers[] = {
     ENTRY(ppoll, ""),
     ENTRY(fstat, "fstat64"),
     ENTRY(stat, "stat64"),
+    ENTRY(__fxstat64, "__fxstat"),
+    ENTRY(__xstat64, "__xstat"),
     ENTRY(lstat, "lstat64"),
     ENTRY(fstatat, "fstatat64"),
     ENTRY(statx, ""),

@@ -93,11 +93,14 @@ describe('the package as npm packs it', () => {
     });
   }
 
-  test('has the binaries of all four targets, or none of them yet', () => {
+  test('has no binaries but those of the four targets, as far as they were made', () => {
     const targets = ['x64', 'arm64'].flatMap((arch) =>
       ['glibc', 'musl'].map((libc) => `prebuilds/linux-${arch}/dmabuf.${libc}.node`),
     );
-    assert.deepEqual(binaries.sort(), binaries.length > 0 ? targets.sort() : []);
+    assert.deepEqual(
+      binaries.filter((path) => !targets.includes(path)),
+      [],
+    );
   });
 
   test('takes at most 1.25 MB, 0.4 MB of it without the binaries', () => {

@@ -501,7 +501,7 @@ static const char* const names[] = {
     "\xff\xfe\x80",
     "\xc3",
     "\x1b[2J\x1b]0;owned\x07",
-    "\xe2\x80\xae" "txt.exe",
+    "\xe2\x80\xaetxt.exe",
     "../../etc/passwd",
     "__proto__",
     "%s%n%p",

@@ -82,7 +82,7 @@ static void answer(const struct fuse_in_header* request, const void* body) {
 }
 
 static void* serve(void* nothing) {
-  static char request[64 << 10];
+  static _Alignas(struct fuse_in_header) char request[64 << 10];
   for (;;) {
     const ssize_t length = read(device, request, sizeof request);
     if (length < 0 && (errno == EINTR || errno == ENOENT)) continue;
