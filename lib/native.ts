@@ -131,8 +131,8 @@ export interface Native {
   connect(address: Uint8Array): NativeHandle;
   /** What `connect()` returns, after such a lookup, whose handle is closed then. */
   finishConnecting(lookup: NativeHandle): NativeHandle;
-  /** Whether it waits for a thread, while all that there may be are kept waiting by other lookups. */
-  isConnectingKeptOut(lookup: NativeHandle): boolean;
+  /** 1: it waits for a thread, while all that there may be are kept waiting by other lookups. 2: it is over. Else 0. */
+  connectingState(lookup: NativeHandle): number;
   /** Leaves the descriptor's flags as they are. */
   adoptChannel(fd: number): NativeHandle;
   markCloseOnExec(channel: NativeHandle): void;

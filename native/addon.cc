@@ -55,7 +55,7 @@ constexpr Export kExports[] = {
     {"createChannelPair", Entry<CreateChannelPair, 0>},
     {"connect", Entry<ConnectChannel, 1>},
     {"finishConnecting", Entry<FinishConnecting, 1>},
-    {"isConnectingKeptOut", Entry<IsConnectingKeptOut, 1>},
+    {"connectingState", Entry<ConnectingState, 1>},
     {"openPlace", Entry<OpenPlace, 2>},
     {"openInPlace", Entry<OpenInPlace, 3>},
     {"removeInPlace", Entry<RemoveInPlace, 3>},

@@ -4,8 +4,10 @@ import type { Done } from '../fence/wait.js';
 import { type NativeHandle, native } from '../native.js';
 import { atPath } from './socket-place.js';
 
-/** Milliseconds after which it is looked whether a lookup still waits for a thread. */
+/** Milliseconds after which it is looked whether a lookup still waits for a thread, or is over and nobody was told. */
 const lookEvery = 1000;
+const keptOut = 1;
+const over = 2;
 /** Milliseconds until a server whose queue is full is tried again: no event tells when there is room. */
 const tryEvery = 10;
 
@@ -66,13 +68,17 @@ export class Connecting<Channel extends { close(): void }> {
       native.close(lookup);
     };
     try {
-      wait = native.poll(lookup, 1, () => {
+      const finish = (): void => {
         clearInterval(timer);
         this.#settle(() => native.finishConnecting(lookup), done, fail);
-      });
+      };
+      wait = native.poll(lookup, 1, finish);
       timer = setInterval(() => {
-        if (native.isConnectingKeptOut(lookup))
-          fail(createError(-constants.errno.EBUSY, 'connect', this.#path));
+        const state = native.connectingState(lookup);
+        if (state === keptOut) fail(createError(-constants.errno.EBUSY, 'connect', this.#path));
+        if (state !== over) return;
+        native.cancelPoll(wait as number);
+        finish();
       }, lookEvery);
     } catch (error) {
       this.#stop();

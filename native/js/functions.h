@@ -73,7 +73,7 @@ napi_value ImportFromProcess(Call& call);  // (pid, fd) => handle
 // looks up a path: ETIMEDOUT when that is not over after so many milliseconds, EBUSY where no thread is left.
 napi_value ConnectChannel(Call& call);    // (address: Uint8Array) => handle | -EAGAIN; [0] = 1 for a lookup
 napi_value FinishConnecting(Call& call);  // (lookup) => handle | -EAGAIN
-napi_value IsConnectingKeptOut(Call& call);  // (lookup) => boolean
+napi_value ConnectingState(Call& call);  // (lookup) => 0: not over, 1: kept out, 2: over
 napi_value OpenPlace(Call& call);            // (path: string, patience) => folder
 napi_value OpenInPlace(Call& call);      // (folder, name: string, patience) => file; [0], [1] = mode, user
 napi_value RemoveInPlace(Call& call);    // (folder, name: string, patience) => void

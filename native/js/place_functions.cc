@@ -117,10 +117,11 @@ napi_value FinishConnecting(Call& call) {
   return ReturnSocket(call, HandleKind::kChannel, std::move(made));
 }
 
-napi_value IsConnectingKeptOut(Call& call) {
+napi_value ConnectingState(Call& call) {
   Handle* handle = nullptr;
   if (!call.Read(0, HandleKind::kLookup, &handle)) return nullptr;
-  return call.Boolean(handle->at_path->lookup->IsKeptOut());
+  PathLookup& lookup = *handle->at_path->lookup;
+  return call.Number(lookup.is_over() ? 2 : int32_t{lookup.IsKeptOut()});
 }
 
 napi_value OpenPlace(Call& call) {

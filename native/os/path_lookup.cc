@@ -135,7 +135,7 @@ class PathLookups {
 
   static void Tell(const PathLookup& lookup) {
     const uint64_t one = 1;
-    if (lookup.watch_ >= 0) (void)!::write(lookup.watch_, &one, sizeof one);
+    while (lookup.watch_ >= 0 && ::write(lookup.watch_, &one, sizeof one) < 0 && errno == EINTR) continue;
   }
 
   static void* Run(void* argument) {

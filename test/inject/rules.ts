@@ -73,7 +73,8 @@ export const rules: readonly Rule[] = [
   },
   {
     calls: /^(clone|waitpid|close_range)$/,
-    scripts: /^(readFdInfo|snapshot|watch|registerMetrics|pinSync|examine$)/,
+    scripts:
+      /^(readFdInfo|snapshot|watch|registerMetrics|pinSync|examine$|DmaBufServer (at a path|over a dead one|where a file is)$)/,
     survives: true,
     why: 'the watched thread looks itself; a process that was waited for already has ended; it keeps the table of descriptors',
   },
@@ -83,6 +84,18 @@ export const rules: readonly Rule[] = [
     errnos: /^(ENOENT|ESRCH)$/,
     code: /^ENOENT open$/,
     why: 'gone meanwhile',
+  },
+  {
+    calls: /^(openat|fstat|fchdir)$/,
+    scripts: /^DmaBufServer (at a path|over a dead one|where a file is)$/,
+    code: /^[A-Z]+ (open|bind)$/,
+    why: 'opening the path is one step, whatever it consists of',
+  },
+  {
+    calls: /^read$/,
+    scripts: /^readFdInfo of another process$/,
+    survives: true,
+    why: 'whose process it is is not known then, which counts when many do not answer',
   },
   { calls: /^setsockopt SO_SNDBUFFORCE$/, survives: true, why: 'SO_SNDBUF does where it may' },
   {
@@ -147,7 +160,8 @@ export const rules: readonly Rule[] = [
   },
   {
     calls: /^(statx|fstatfs)$/,
-    scripts: /^closeHandles|^DmaBufChannel(\.close|, the end$|\.receive, waiting$)|^DmaBufServer\.close$/,
+    scripts:
+      /^closeHandles|^DmaBufChannel(\.close|, the end$|\.receive, waiting$)|^DmaBufServer(\.close| over a dead one)$/,
     survives: true,
     why: 'what was received is closed by the thread for files that nobody knows',
   },
