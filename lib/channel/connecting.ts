@@ -36,9 +36,15 @@ export class Connecting<Channel extends { close(): void }> {
 
   #settle(connect: () => NativeHandle, done: Done<Channel>, fail: (error: unknown) => void): void {
     this.#stop = () => {};
+    let handle: NativeHandle;
+    native.registers[0] = 0;
     try {
-      native.registers[0] = 0;
-      const handle = connect();
+      handle = connect();
+    } catch (error) {
+      fail(atPath(error, this.#path));
+      return;
+    }
+    try {
       if (handle < 0) {
         this.#tryLater(done, fail);
       } else if (native.registers[0] === 1) {
@@ -48,7 +54,7 @@ export class Connecting<Channel extends { close(): void }> {
         if (!done(0, channel)) channel.close();
       }
     } catch (error) {
-      fail(atPath(error, this.#path));
+      fail(error);
     }
   }
 

@@ -177,7 +177,9 @@ napi_value LockPlace(Call& call) {
   uint32_t patience = 0;
   if (!call.Read(0, HandleKind::kPlace, &folder) || !call.Read(1, &patience)) return nullptr;
   Result<UniqueFd> lock = LookUpAt(*folder, patience, LockFolder);
-  if (!lock && lock.error().number == EAGAIN) return call.Number(int32_t{-EAGAIN});
+  if (!lock && lock.error().number == EWOULDBLOCK && lock.error().call == std::string_view("flock")) {
+    return call.Number(int32_t{-EAGAIN});
+  }
   if (!lock) return call.Fail(lock.error()), nullptr;
   return call.Yield(call.addon().handles->Add(HandleKind::kLock, std::move(*lock), FileStatus{}));
 }
@@ -199,7 +201,10 @@ napi_value ListenInPlace(Call& call) {
     return nullptr;
   }
   const auto listen = [path = std::string(address), mode] { return ListenOn(path, mode); };
-  return ReturnSocket(call, HandleKind::kServer, LookUp(folder->at_path->path, patience, listen));
+  Result<UniqueFd> socket = LookUp(folder->at_path->path, patience, listen);
+  // Nothing of this is worth waiting for.
+  if (!socket) return call.Fail(socket.error()), nullptr;
+  return ReturnSocket(call, HandleKind::kServer, std::move(socket));
 }
 
 napi_value KeepPlace(Call& call) {

@@ -54,7 +54,6 @@ Result<std::string> ReadWatched(int pid, int fd) {
   Result<UniqueFd> process = OpenAt(AT_FDCWD, path, O_PATH | O_DIRECTORY);
   if (!process) return process.error();
   if (HasHungTooMany(process->get())) return SystemError{EAGAIN, "pthread_create"};
-  const uid_t user = UserOf(process->get());
   struct Errand {
     UniqueFd process;
     std::vector<DescriptorLook> looks;
@@ -74,7 +73,8 @@ Result<std::string> ReadWatched(int pid, int fd) {
   });
   if (watched == Watched::kNotStarted) return SystemError{EAGAIN, "pthread_create"};
   if (watched == Watched::kLeft) {
-    AddHung(pid, kWhat, user);
+    const Result<UniqueFd> folder = OpenAt(AT_FDCWD, path, O_PATH | O_DIRECTORY);
+    AddHung(pid, kWhat, folder ? UserOf(folder->get()) : 0);
     return kHangs;
   }
   if (!errand->outcome) return errand->outcome.error();

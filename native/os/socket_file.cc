@@ -7,7 +7,6 @@
 
 #include <cerrno>
 #include <cstdio>
-#include <ctime>
 #include <utility>
 
 #include "os/apart.h"
@@ -23,9 +22,6 @@ struct OwnPath {
 
   explicit OwnPath(int fd) { std::snprintf(text, sizeof text, "/proc/self/fd/%d", fd); }
 };
-
-// A millisecond apart: for much longer than a file takes to be replaced.
-constexpr int kMostTries = 200;
 
 constexpr int kFolder = O_DIRECTORY;
 constexpr int kFile = O_NOFOLLOW;
@@ -83,11 +79,7 @@ Result<bool> IsFileAlive(int file) { return IsSocketAlive(OwnPath(file).text); }
 Result<UniqueFd> LockFolder(int folder) {
   Result<UniqueFd> opened = OpenAt(folder, ".", O_RDONLY | O_DIRECTORY);
   if (!opened) return SystemError{opened.error().number, "open"};
-  constexpr timespec kPause{0, 1'000'000};
-  for (int tries = 1; ::flock(opened->get(), LOCK_EX | LOCK_NB) < 0; tries++) {
-    if (errno != EAGAIN || tries == kMostTries) return SystemError{errno, "flock"};
-    ::nanosleep(&kPause, nullptr);
-  }
+  if (::flock(opened->get(), LOCK_EX | LOCK_NB) < 0) return SystemError{errno, "flock"};
   return opened;
 }
 

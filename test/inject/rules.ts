@@ -88,14 +88,21 @@ export const rules: readonly Rule[] = [
   {
     calls: /^(openat|fstat|fchdir)$/,
     scripts: /^DmaBufServer (at a path|over a dead one|where a file is)$/,
-    code: /^[A-Z]+ (open|bind)$/,
+    code: /^[A-Z]+ (open|bind|connect)$/,
     why: 'opening the path is one step, whatever it consists of',
   },
   {
-    calls: /^read$/,
-    scripts: /^readFdInfo of another process$/,
+    calls: /^openat$/,
+    errnos: /^ENOENT$/,
+    scripts: /^DmaBufServer (over a dead one|where a file is)$/,
     survives: true,
-    why: 'whose process it is is not known then, which counts when many do not answer',
+    why: 'a file that was there before is taken for gone, and bind(2) finds it',
+  },
+  {
+    calls: /^write$/,
+    scripts: /^DmaBufServer at a path$/,
+    survives: true,
+    why: 'nobody was told that the path was looked up: seen a second later',
   },
   { calls: /^setsockopt SO_SNDBUFFORCE$/, survives: true, why: 'SO_SNDBUF does where it may' },
   {
@@ -168,7 +175,7 @@ export const rules: readonly Rule[] = [
   {
     calls: /^eventfd$/,
     errnos: /^E[MN]FILE$/,
-    scripts: /wait|busy/,
+    scripts: /wait|busy|^DmaBufServer at a path$/,
     survives: true,
     why: 'what cannot be duplicated is waited for by itself',
   },

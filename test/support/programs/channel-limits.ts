@@ -54,6 +54,16 @@ function useUp(): number {
   }
 }
 
+/** The same when so many are there: a closing thread may need a moment. */
+async function useUpAll(count: number): Promise<number> {
+  let left = useUp();
+  for (let tries = 0; tries < 5000 && left < count; tries++) {
+    await turns();
+    left += useUp();
+  }
+  return left;
+}
+
 /** Leaves room for exactly so many. */
 function leave(count: number): void {
   useUp();
@@ -112,11 +122,7 @@ const observed: Partial<DescriptorLimitsReport> = {};
       throw error;
     });
   }
-  // The closing thread may need a moment.
-  for (let tries = 0; tries < 5000 && (observed.leftAfterFirstArrival ?? 0) < 1; tries++) {
-    observed.leftAfterFirstArrival = useUp();
-    await turns();
-  }
+  observed.leftAfterFirstArrival = await useUpAll(1);
   freeAll();
   for (const object of [here, there, buffer]) object.close();
 }
@@ -164,7 +170,7 @@ const observed: Partial<DescriptorLimitsReport> = {};
     await here.send('x', [0, buffer, 0]);
     leave(count);
     observed.truncated[count] = await errorOf(() => there.receive());
-    observed.leftAfterTruncated[count] = useUp();
+    observed.leftAfterTruncated[count] = await useUpAll(count);
   }
   freeAll();
   useUp();
@@ -212,7 +218,7 @@ const observed: Partial<DescriptorLimitsReport> = {};
   others['pair with one'] = await errorOf(() => DmaBufChannel.pair());
   others['listen at a path with one'] = await errorOf(() => DmaBufChannel.listen(path));
   others['importFrom with one'] = await errorOf(() => importFrom(process.pid, fd));
-  observed.leftAfterOthers = useUp();
+  observed.leftAfterOthers = await useUpAll(1);
   observed.leftFile = existsSync(path);
   observed.others = others;
   freeAll();
