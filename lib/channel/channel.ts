@@ -15,7 +15,7 @@ import {
 import { aboutDescriptor, atCallSite, callSite, DmaBufError } from '../errors.js';
 import { createSyncFile, handleOfSyncFile, isSyncFile, type SyncFile } from '../fence/sync-file.js';
 import { checkWaitOptions, PendingWaits, type WaitOptions, waitOptions } from '../fence/wait.js';
-import { describe, guard, noSentinel, type Sentinel, unguard } from '../handle.js';
+import { askedForAt, describe, guard, noSentinel, type Sentinel, unguard } from '../handle.js';
 import { apply, isArray, isInteger, itemsOf, rejected, resolved } from '../intrinsics.js';
 import { type NativeHandle, native } from '../native.js';
 import { markUncloneable, showDetails } from '../present.js';
@@ -189,7 +189,9 @@ export class DmaBufChannel implements Disposable, AsyncIterable<ChannelMessage> 
     const wanted = checkChannelOptions({ maxMessageSize });
     const limits = checkWaitOptions(rest);
     const site = callSite(DmaBufChannel.connect);
-    const connecting = new Connecting(address, path, (handle) => createChannel(handle, wanted));
+    const connecting = new Connecting(address, path, (handle) =>
+      askedForAt(site, () => createChannel(handle, wanted)),
+    );
     return await new PendingWaits().run<DmaBufChannel>(
       (done, fail) =>
         connecting.start(done, (error) =>
