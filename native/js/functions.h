@@ -73,17 +73,17 @@ napi_value ImportFromProcess(Call& call);  // (pid, fd) => handle
 // looks up a path: ETIMEDOUT when that is not over after so many milliseconds, EBUSY where no thread is left.
 napi_value ConnectChannel(Call& call);    // (address: Uint8Array) => handle | -EAGAIN; [0] = 1 for a lookup
 napi_value FinishConnecting(Call& call);  // (lookup) => handle | -EAGAIN
-napi_value ConnectingState(Call& call);  // (lookup) => 0: not over, 1: kept out, 2: over
-napi_value OpenPlace(Call& call);            // (path: string, patience) => folder
-napi_value OpenInPlace(Call& call);      // (folder, name: string, patience) => file; [0], [1] = mode, user
-napi_value RemoveInPlace(Call& call);    // (folder, name: string, patience) => void
-napi_value ChangeModeAt(Call& call);     // (file, mode, patience) => void
-napi_value IsSocketAliveAt(Call& call);  // (file, patience) => boolean
-napi_value LockPlace(Call& call);        // (folder, patience) => handle | -EAGAIN
-napi_value ListenAtName(Call& call);     // (address: Uint8Array, mode) => server
-napi_value ListenInPlace(Call& call);    // (folder, address: Uint8Array, mode, patience) => server
-napi_value KeepPlace(Call& call);        // (server, folder, file, absolute path: string) => void
-napi_value RemoveSocket(Call& call);     // (server, patience) => void
+napi_value ConnectingState(Call& call);   // (lookup) => 0: not over, 1: kept out, 2: over
+napi_value OpenPlace(Call& call);         // (path: string, patience) => folder
+napi_value OpenInPlace(Call& call);       // (folder, name: string, patience) => file; [0], [1] = mode, user
+napi_value RemoveInPlace(Call& call);     // (folder, name: string, patience) => void
+napi_value ChangeModeAt(Call& call);      // (file, mode, patience) => void
+napi_value IsSocketAliveAt(Call& call);   // (file, patience) => boolean
+napi_value LockPlace(Call& call);         // (folder, patience) => handle | -EAGAIN
+napi_value ListenAtName(Call& call);      // (address: Uint8Array, mode) => server
+napi_value ListenInPlace(Call& call);     // (folder, address: Uint8Array, mode, patience) => server
+napi_value KeepPlace(Call& call);         // (server, folder, file, absolute path: string) => void
+napi_value RemoveSocket(Call& call);      // (server, patience) => void
 
 // udmabuf_functions.cc
 napi_value CreateSealedMemfd(Call& call);     // (name: string, size, hugePageSize) => fd
