@@ -106,6 +106,13 @@ for (const [version, names] of Object.entries(compilers)) {
   }
 }
 
+const spelling = await npmPackage('cspell@9.8.0', say);
+check(
+  'English (cspell; words of the field are in scripts/words.txt)',
+  join(spelling, 'node_modules/.bin/cspell'),
+  ['lint', '--no-progress', '--no-summary'],
+);
+
 const types = await npmPackage('@arethetypeswrong/cli@0.18.5', say);
 check("the package's types are those of its code (attw)", join(types, 'node_modules/.bin/attw'), [
   tarball,
