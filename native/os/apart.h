@@ -12,7 +12,8 @@ namespace dmabuf {
 //
 // `work` gets what it takes for the folder in openat(2); kOwnFolder is this process's working directory.
 // Meanwhile this thread stands still, as after vfork(2), and its thread-local variables are the other
-// process's: for threads that are watched. Where there can be no other process, this thread does the work.
+// process's: for threads that are watched. Where there can be no other process, as under valgrind, this
+// thread does the work.
 constexpr int kOwnFolder = -1;
 Result<void> RunApart(int folder, const std::function<void(int folder)>& work);
 
