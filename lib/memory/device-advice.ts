@@ -278,18 +278,22 @@ function isInVm(): boolean {
 
 /** What is to be said of containers, where this may be one. */
 function ofContainers(text: string): string {
-  return isInVm() ? '' : text;
+  return isInVm() && container() === undefined ? '' : text;
 }
 
 /** What kind of container this process runs in, as far as the usual marks tell; undefined for none. */
 function container(): string | undefined {
-  if (isInVm()) return undefined;
   if (process.env.KUBERNETES_SERVICE_HOST !== undefined) return 'kubernetes';
+  const name = process.env.container ?? (isInVm() ? undefined : markedContainer());
+  return name === '' ? undefined : name;
+}
+
+/** What files say of it. */
+function markedContainer(): string | undefined {
   if (statusOf('/.flatpak-info') !== undefined) return 'flatpak';
   if (statusOf('/run/.containerenv') !== undefined) return 'podman';
   if (statusOf('/.dockerenv') !== undefined) return 'docker';
-  const name = process.env.container ?? textOf('/run/systemd/container')?.trim();
-  return name === '' ? undefined : name;
+  return textOf('/run/systemd/container')?.trim();
 }
 
 /** The outermost folder on the way to `path` that this process may not enter. */
