@@ -3,6 +3,7 @@
 import { DmaBufChannel } from 'dmabuf';
 import { turns } from '../../lifecycle/observe.js';
 import { openFds } from '../descriptors.js';
+import { until } from '../expect.js';
 import { makeMarked, receiveMany, sendMany } from '../many-messages.js';
 
 export interface ManyOptions {
@@ -30,7 +31,8 @@ await Promise.all([
   receive && receiveMany(channel, receive.seed, receive.count),
 ]);
 for (const buffer of buffers) buffer.close();
-await turns();
+// Threads close what others have.
+await until(() => openFds().size <= before);
 const report: ManyReport = { before, after: openFds().size, inodes };
 await channel.send('done');
 console.log(JSON.stringify(report));
