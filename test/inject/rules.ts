@@ -410,7 +410,7 @@ export const rules: readonly Rule[] = [
     why: 'counted in unreadable_processes',
   },
   {
-    calls: /^(getdents64|statx)$/,
+    calls: /^(getdents64|statx|fchdir)$/,
     scripts: /^(snapshot of this process|watch|registerMetrics)$/,
     survives: true,
     why: "another process's, which was not asked for",
