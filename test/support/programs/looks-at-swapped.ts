@@ -22,7 +22,8 @@ function outcomeOfReading(): object | undefined {
 
 async function outcomeOfSnapshot(): Promise<object | undefined> {
   const { unreadable } = await snapshot({ source: 'procfs' });
-  return unreadable[0];
+  // On a busy machine, others may be slow to answer, too.
+  return unreadable.find((one) => one.pid === pid);
 }
 
 const look = how === 'readFdInfo' ? outcomeOfReading : outcomeOfSnapshot;
