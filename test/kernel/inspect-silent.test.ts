@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict';
-import { existsSync, readFileSync, readlinkSync } from 'node:fs';
+import { existsSync, readFileSync, readlinkSync, writeFileSync } from 'node:fs';
 import { release } from 'node:os';
 import { allocateSync } from 'dmabuf';
 import { compiled } from '../support/compiled.js';
@@ -18,6 +18,9 @@ const [major = 0, minor = 0] = release().split('.').map(Number);
 /** Whether a look at a process's mappings waits for whoever changes them. */
 const mapsWait = major < 6 || (major === 6 && minor < 17);
 
+// The kernel writes what is dirty every five seconds, and what `hang` has written must be dirty when it calls mmap(2).
+const writebackPeriod = '/proc/sys/vm/dirty_writeback_centisecs';
+
 interface Scene {
   fuse: Peer;
   /** One for each user. */
@@ -34,6 +37,8 @@ function silentTest(
   channelTest(
     name,
     async () => {
+      const period = readFileSync(writebackPeriod);
+      writeFileSync(writebackPeriod, '360000');
       const mounts = users.map(() => new MountPoint());
       const fuses = mounts.map(
         ({ path }, index) => new Peer(compiled('silent-fuse'), [path, String(users[index])]),
@@ -55,6 +60,7 @@ function silentTest(
         // Without its server the file system fails at once, and lets everybody go.
         for (const one of fuses) one.kill();
         for (const one of fuses) await one.ended;
+        writeFileSync(writebackPeriod, period);
         for (const inspector of inspectors) inspector.kill();
         await Promise.all(inspectors.map(({ end }) => end));
         for (const mount of mounts) mount.remove();
