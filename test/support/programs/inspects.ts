@@ -20,7 +20,8 @@ export interface InspectReport {
 }
 
 const name = process.env.DMABUF_TEST_HOLDS;
-if (name !== undefined) allocateSync(4096, { name });
+// Whatever nobody refers to may be closed meanwhile.
+const held = name === undefined ? undefined : allocateSync(4096, { name });
 const observed: InspectReport = { pid: process.pid, snapshots: {}, errors: {} };
 for (const source of (process.env.DMABUF_TEST_SOURCES ?? 'auto').split(',')) {
   const take = (): Promise<Snapshot> =>
@@ -37,3 +38,4 @@ for (const source of (process.env.DMABUF_TEST_SOURCES ?? 'auto').split(',')) {
   if (error !== undefined) observed.errors[source] = error;
 }
 report(observed);
+held?.close();
