@@ -1,5 +1,6 @@
 // Debian mirrors of a test's own, with a cache that is theirs.
 
+import { once } from 'node:events';
 import { createReadStream, existsSync, mkdirSync, statSync, symlinkSync } from 'node:fs';
 import { createServer, type Server } from 'node:http';
 import type { AddressInfo } from 'node:net';
@@ -23,6 +24,7 @@ export class StoppingServer {
   readonly #server: Server;
   #stopAt: RegExp | undefined;
   #onStop: () => void = () => {};
+  readonly #closed: Promise<unknown>[] = [];
 
   private constructor(debian: AptRepository) {
     this.#server = createServer((request, response) => {
@@ -34,7 +36,11 @@ export class StoppingServer {
       const { size } = statSync(path);
       response.writeHead(200, { 'content-length': size });
       const isHere = this.#stopAt?.test(path) === true;
-      createReadStream(path, isHere ? { end: Math.floor(size / 2) } : {}).pipe(response, { end: !isHere });
+      const file = createReadStream(path, isHere ? { end: Math.floor(size / 2) } : {});
+      file.pipe(response, { end: !isHere });
+      // A client that has gone leaves the pipe with its source open.
+      this.#closed.push(once(file, 'close'));
+      response.on('close', () => file.destroy());
       if (isHere) this.#onStop();
     });
   }
@@ -57,5 +63,6 @@ export class StoppingServer {
   async [Symbol.asyncDispose](): Promise<void> {
     this.#server.closeAllConnections();
     await new Promise((resolve) => this.#server.close(resolve));
+    await Promise.all(this.#closed);
   }
 }
