@@ -36,7 +36,7 @@ const programs = {
     console.log(rounds === 200 ? 1 : 0);`,
   'a worker that is terminated while it waits leaves nothing behind': `
     const { Worker } = await import('node:worker_threads');
-    const { readdirSync } = await import('node:fs');
+    const { readdirSync, readFileSync } = await import('node:fs');
     const script = "import { parentPort, workerData } from 'node:worker_threads'; const { DmaBufChannel } = await import(workerData); const [a, b] = DmaBufChannel.pair(); b.receive(); setTimeout(() => parentPort.postMessage(a.fd), 5);";
     const run = async () => {
       const worker = new Worker(script, { eval: true, workerData: import.meta.resolve('dmabuf') });
@@ -44,7 +44,12 @@ const programs = {
       await worker.terminate();
     };
     await run();
-    const count = () => readdirSync('/proc/self/fd').length + readdirSync('/proc/self/task').length;
+    const nameOf = (thread) => { try { return readFileSync('/proc/self/task/' + thread + '/comm', 'utf8'); } catch { return ''; } };
+    const threads = () => readdirSync('/proc/self/task').map(nameOf);
+    const count = () => {
+      while (threads().includes('dmabuf-close\\n')) Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 1);
+      return readdirSync('/proc/self/fd').length + readdirSync('/proc/self/task').length;
+    };
     const before = count();
     for (let round = 0; round < 5; round++) await run();
     console.log(count() === before ? 1 : count() - before);`,
