@@ -3,7 +3,7 @@ import { once } from 'node:events';
 import { Worker } from 'node:worker_threads';
 import { type Access, allocateSync, DmaBuf } from 'dmabuf';
 import type { SignallerData } from '../support/fence-signaller.js';
-import { addFence, drmBufferFd, type Fence, fenceDevice, fenceTest } from '../support/fences.js';
+import { addFence, drmBufferFd, fenceDevice, fenceTest } from '../support/fences.js';
 import { kernelTest } from '../support/kernel-test.js';
 
 // What the kernel promises of fences on a buffer: the facts that igt's prime_busy and vgem_basic check.
@@ -93,14 +93,18 @@ fenceTest('a udmabuf has fences as well', () => {
   assert.deepEqual(readiness(buffer), all);
 });
 
-/** Runs what blocks, and has another thread signal the fence once it is about to. */
-async function whileSignalled(fence: Fence, block: () => void): Promise<void> {
+/**
+ * Has another thread signal a fence of a device that writes, once what blocks is about to run. The thread is there before
+ * the fence, which the kernel signals by itself after ten seconds.
+ */
+async function whileSignalled(buffer: DmaBuf, block: () => void): Promise<void> {
   const shared = new Int32Array(new SharedArrayBuffer(8));
-  const workerData: SignallerData = { fenceDevice: fenceDevice(), fence: fence.number, shared };
+  const workerData: SignallerData = { fenceDevice: fenceDevice(), shared };
   const worker = new Worker(new URL('../support/fence-signaller.js', import.meta.url), { workerData });
   const ended = once(worker, 'exit');
   await once(worker, 'message');
-  Atomics.store(shared, 0, 1);
+  const fence = addFence(buffer, 'write');
+  Atomics.store(shared, 0, fence.number);
   Atomics.notify(shared, 0);
   block();
   assert.equal(Atomics.load(shared, 1), 1, 'it did not wait for the fence');
@@ -116,8 +120,7 @@ const blocking: Record<string, (buffer: DmaBuf) => void> = {
 for (const [name, block] of Object.entries(blocking)) {
   fenceTest(`${name} sleeps until the device that writes is done`, async () => {
     using buffer = allocateSync(4096);
-    const fence = addFence(buffer, 'write');
-    await whileSignalled(fence, () => block(buffer));
+    await whileSignalled(buffer, () => block(buffer));
     assert.deepEqual(readiness(buffer), all);
   });
 }
