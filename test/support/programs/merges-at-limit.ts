@@ -1,11 +1,12 @@
 // Merges one file twenty times over with fewer and fewer descriptors free.
 
-import { closeSync, openSync } from 'node:fs';
+import { closeSync, openSync, readlinkSync } from 'node:fs';
 import { allocateSync, type DmaBufError, SyncFile } from 'dmabuf';
 import { report } from '../programs.js';
 
 export interface MergesReport {
-  attempts: { free: number; outcome: string; left: number }[];
+  /** With so many free: what came of it, and what was left at their numbers. */
+  attempts: { free: number; outcome: string; left: string[] }[];
 }
 
 function fill(): number[] {
@@ -19,13 +20,24 @@ function fill(): number[] {
   }
 }
 
+/** What stands at a number; nothing where it is free, or where malloc looks. To ask takes no descriptor. */
+function standingAt(fd: number): string[] {
+  try {
+    const target = readlinkSync(`/proc/self/fd/${fd}`);
+    return /^\/(proc|sys)\//.test(target) ? [] : [target];
+  } catch {
+    return [];
+  }
+}
+
 const observed: MergesReport = { attempts: [] };
 const buffer = allocateSync(4096);
 const file = buffer.exportSyncFile('read');
 const files = Array<SyncFile>(20).fill(file);
 (await SyncFile.mergeAsync('first', files)).close(); // what is opened once and kept
 const taken = fill();
-for (let free = 0; taken.length > 1; free++) {
+const free: number[] = [];
+while (taken.length > 1) {
   const outcome = await SyncFile.mergeAsync('few', files).then(
     (merged) => {
       merged.close();
@@ -33,11 +45,14 @@ for (let free = 0; taken.length > 1; free++) {
     },
     (error: DmaBufError) => error.code,
   );
-  // Whatever is left occupies what was free.
+  // Another thread may have had one of them for a moment: what cannot be taken is looked at.
   const others = fill();
-  observed.attempts.push({ free, outcome, left: free - others.length });
+  const left = free.filter((fd) => !others.includes(fd)).flatMap(standingAt);
+  observed.attempts.push({ free: free.length, outcome, left });
   for (const fd of others) closeSync(fd);
-  closeSync(taken.pop() as number);
+  const next = taken.pop() as number;
+  closeSync(next);
+  free.push(next);
 }
 for (const fd of taken) closeSync(fd);
 file.close();
