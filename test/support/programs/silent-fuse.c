@@ -74,6 +74,7 @@ static void answer(const struct fuse_in_header* request, const void* body) {
     case FUSE_INTERRUPT:
     case FUSE_FORGET:
     case FUSE_BATCH_FORGET:
+    case FUSE_WRITE:  // only what `hang` does, or the kernel for it
       return;
     default:
       break;
@@ -112,20 +113,23 @@ static void* map_page(int fd) {
 }
 
 // A process that waits in mmap(2) and holds its memory map locked: what it has written must have gone to the server
-// before it may map the file in another way.
+// before it may map the file in another way. The kernel may have begun to write it by itself, and then does not wait:
+// the next file is tried.
 static void hang(void) {
   static int number;
-  char name[20];
-  snprintf(name, sizeof name, "page%d", number++);
+  const int first = number += 100;
   const pid_t pid = check(fork(), "fork");
   if (pid != 0) return say("%d", pid);
   prctl(PR_SET_PDEATHSIG, SIGKILL);
-  const int fd = open_file(name);
-  const int direct = open_file(name);
-  char* page = map_page(fd);
-  page[0] = 1;
-  mmap(NULL, 4096, PROT_READ, MAP_PRIVATE, direct, 0);
-  pause();
+  for (int file = first;; file++) {
+    char name[20];
+    snprintf(name, sizeof name, "page%d", file);
+    const int fd = open_file(name);
+    const int direct = open_file(name);
+    char* page = map_page(fd);
+    page[0] = 1;
+    mmap(NULL, 4096, PROT_READ, MAP_PRIVATE, direct, 0);
+  }
 }
 
 static int open_one(const char* what) {
