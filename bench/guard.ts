@@ -1,6 +1,7 @@
-// The guest's side of `npm run guard`: situations of pressure beside contiguous memory, one after the other. In each, a process
-// that the kernel would kill first asks the guarded allocator, and where the guard refuses, the kernel itself. Prints what came
-// of it, as JSON, a line each. argv: how many situations, the seed of their chance, a large file for the page cache to hold.
+// The guest's side of `npm run guard`: situations of memory pressure on a machine with contiguous memory, one after the
+// other. In each, a process that the kernel would kill first asks the guarded allocator and, if the guard refuses, the
+// kernel itself. Prints each result as a line of JSON. argv: the number of situations, the random seed, a large file
+// for the page cache.
 
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
@@ -11,7 +12,7 @@ import { allocateSync, type DmaBuf, type DmaBufError } from 'dmabuf';
 
 const MiB = 1 << 20;
 
-/** What is tried. */
+/** The request. */
 interface Request {
   from: 'cma' | 'system';
   /** MiB */
@@ -25,18 +26,18 @@ interface Outcome {
   message?: string;
 }
 
-/** One situation, what was asked for there, and what the guard and the kernel have done. */
+/** One situation, the request, and how the guard and the kernel answered. */
 export interface Decision extends Omit<Request, 'unchecked'> {
   /** MiB of programs' own memory, of files in the page cache, and of buffers with gaps between them. */
   anonymous: number;
   cache: number;
   pieces: number;
   guard: string;
-  /** What the guard has said. */
+  /** The guard's answer. */
   message?: string | undefined;
-  /** What the kernel made of it, where the guard refused. */
+  /** The kernel's answer, where the guard refused. */
   kernel?: string;
-  /** Whether the kernel took memory back from others to serve it. */
+  /** Whether the kernel reclaimed memory of other programs to serve the request. */
   reclaimed?: boolean;
 }
 
@@ -60,7 +61,7 @@ function answer(): void {
   });
 }
 
-/** A process that asks, until the kernel kills it. */
+/** A process that requests memory until the kernel kills it. */
 class Asker {
   readonly #child: ChildProcess = spawn(process.execPath, [fileURLToPath(import.meta.url), 'ask'], {
     stdio: ['pipe', 'pipe', 'inherit'],
@@ -81,7 +82,7 @@ class Asker {
 
 // ---------- situations
 
-/** Numbers of chance that are the same for the same seed (mulberry32). */
+/** Random numbers that are the same for the same seed (mulberry32). */
 function chance(seed: number): (least: number, most: number) => number {
   let state = seed;
   return (least, most) => {
@@ -109,14 +110,14 @@ function readInto(cache: string, size: number): void {
   closeSync(file);
 }
 
-/** A mebibyte of the program's own memory: a page is there once something is written into it. */
+/** A mebibyte of the program's own memory: a page is allocated when it is first written. */
 function makePages(): Buffer {
   const pages = Buffer.allocUnsafeSlow(MiB);
   for (let place = 0; place < MiB; place += 4096) pages[place] = 1;
   return pages;
 }
 
-/** Buffers of a mebibyte from either heap, of which every second one is given back. */
+/** Buffers of a mebibyte from either heap, of which every second one is freed. */
 function makePieces(size: number): DmaBuf[] {
   const held: DmaBuf[] = [];
   for (let made = 0; made < 2 * size; made++) {
@@ -169,7 +170,7 @@ async function decideAll(count: number, seed: number, cacheFile: string): Promis
     const killed = counter('oom_kill');
     const decision = await decide(between, cacheFile, asker);
     if (counter('oom_kill') > killed) {
-      // Whoever it was, and also where the request was served in the end.
+      // Any process counts, even if the request was served in the end.
       if (decision.kernel === undefined) decision.guard = 'killed';
       else decision.kernel = 'killed';
       asker.end();

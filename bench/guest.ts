@@ -5,7 +5,7 @@ import { execFileSync } from 'node:child_process';
 import { join } from 'node:path';
 import { type ChannelMessage, type DmaBuf, DmaBufChannel, DmaBufPool, DmaHeap } from 'dmabuf';
 
-/** CPU time per round in nanoseconds, under -icount instructions: the C program's and ours. */
+/** CPU time per round in nanoseconds (instructions under -icount): the C program's and ours. */
 export interface Pair {
   row: string;
   c: number;
@@ -101,7 +101,7 @@ pairs.push({
 here.close();
 there.close();
 
-// Not against C: the same JavaScript on memory of its own, and Node that does nothing.
+// Not against C, but against the same JavaScript on ordinary memory, and against Node.js that does nothing.
 const mapping = buffer.map();
 pairs.push({
   row: 'sum1m',
@@ -109,7 +109,7 @@ pairs.push({
   ours: measure(20, () => void sum(mapping.bytes)),
 });
 
-/** The least of a few times: what else a starting process meets only adds to it, files that are not in memory first of all. */
+/** The shortest of a few runs: other influences, mainly files that are not cached yet, only make a start longer. */
 function leastOf(...args: string[]): number {
   const runs = Array.from({ length: 4 }, () => runProgram('spawn', process.execPath, ...args).get('spawn'));
   return Math.min(...(runs as number[]));

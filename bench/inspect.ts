@@ -1,5 +1,5 @@
-// The guest's side of `npm run bench`: a machine with 5 000 buffers in 50 processes and 300 idle processes with
-// 50 descriptors each, looked at by the C program and by snapshot(). argv: the C program.
+// The guest's side of `npm run bench`: a machine with 5 000 buffers in 50 processes and 300 idle processes with 50
+// descriptors each, inspected by the C program and by snapshot(). argv: the C program.
 
 import { execFileSync, spawn } from 'node:child_process';
 import { once } from 'node:events';
@@ -24,7 +24,7 @@ async function measure(source: SnapshotSource): Promise<number> {
       );
     }
   }
-  // Enough for garbage collection to take its share.
+  // Enough rounds to include garbage collection.
   const rounds = 20;
   const start = process.cpuUsage();
   for (let round = 0; round < rounds; round++) await snapshot({ source });

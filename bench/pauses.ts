@@ -1,5 +1,6 @@
-// The guest's side of `npm run pauses`: attacks a process in every way, by one peer and by many, and prints as JSON, a line
-// each, how long its event loop stood still at most. argv: parts of the names of attacks; none for all.
+// The guest's side of `npm run pauses`: attacks a process in every way, with one peer and with many, and prints how
+// long its event loop was blocked at most, as a line of JSON for each attack. argv: parts of the names of attacks;
+// without any, all run.
 
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
@@ -88,7 +89,7 @@ function start(
   return { child, line: linesOf(child) };
 }
 
-/** Sends everything, and returns how to end those who did. */
+/** Sends everything, and returns a function that ends the senders. */
 type Sent = () => Promise<void>;
 
 async function sendFromOne(attack: Attack, channels: DmaBufChannel[]): Promise<Sent> {
@@ -103,7 +104,7 @@ async function sendFromOne(attack: Attack, channels: DmaBufChannel[]): Promise<S
   };
 }
 
-/** A file system for each: files of one device wait for one another anyway. */
+/** One file system for each file, since files of one device wait for one another anyway. */
 async function sendFromSilentFiles(attack: Attack, channels: DmaBufChannel[]): Promise<Sent> {
   const { bytes, messages = 0, descriptors = 0 } = attack;
   const peers: { peer: Peer; folder: string }[] = [];
@@ -123,7 +124,7 @@ async function sendFromSilentFiles(attack: Attack, channels: DmaBufChannel[]): P
       try {
         rmSync(folder, { recursive: true });
       } catch {
-        // It is a mount that nobody serves.
+        // This is a mount that no process serves.
       }
     }
   };

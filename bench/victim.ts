@@ -1,6 +1,6 @@
-// Whom `npm run pauses` attacks. argv: what it does with what has come, and over how many channels (the descriptors from 3
-// on) how many messages. Says when it is ready, begins when it is told to, and says how long the event loop stood still at
-// most, in milliseconds.
+// The process that `npm run pauses` attacks. argv: what it does with the messages, the number of channels (the
+// descriptors from 3 on), and the number of messages on each. It reports when it is ready, starts on request, and
+// reports how long its event loop was blocked at most, in milliseconds.
 
 import { once } from 'node:events';
 import { openSync } from 'node:fs';
@@ -8,7 +8,7 @@ import { closeHandles, createMemfd, DmaBufChannel, type Sendable } from 'dmabuf'
 
 const [how, channelCount, messageCount] = process.argv.slice(2) as [string, string, string];
 const messages = Number(messageCount);
-// What is refused has a byte more.
+// Refused messages have one byte more.
 const channels = Array.from({ length: Number(channelCount) }, (_, index) =>
   DmaBufChannel.adopt(3 + index, { maxMessageSize: 100 }),
 );
@@ -30,13 +30,13 @@ setInterval(() => {
   turns++;
 }, 1);
 
-/** A quarter of a second, if nothing holds the event loop up. */
+/** A quarter of a second, if nothing blocks the event loop. */
 async function aWhile(): Promise<void> {
   const end = turns + 250;
   while (turns < end) await new Promise((resolve) => setTimeout(resolve, 5));
 }
 
-/** Receives what has come over a channel, up to the first error but that of a message that is refused. */
+/** Receives the messages of a channel until the first error, except the errors of refused messages. */
 async function receiveAll(channel: DmaBufChannel, use: (handles: Sendable[]) => void): Promise<void> {
   for (let count = 0; count < messages; count++) {
     try {
@@ -59,7 +59,7 @@ function useAllNumbers(): void {
   }
 }
 
-/** Has everything run often enough, so that what is measured is no compiling. */
+/** Runs everything often enough that no compilation is measured. */
 async function warmUp(): Promise<void> {
   for (let round = 0; round < 60; round++) {
     const [here, there] = DmaBufChannel.pair({ maxMessageSize: 100 });

@@ -1,5 +1,5 @@
-// Asks each source of memory what it says, takes the first that can serve, fills the buffer under CPU access and reads
-// it back. A source that refuses is explained by its error's message: what failed, and what to do about it.
+// Tries each source of memory, allocates from the first that can serve, fills the buffer under CPU access and reads it
+// back. When a source refuses, the error's message explains what failed and what to do about it.
 //
 //   node allocate.js [cma system udmabuf]
 
@@ -18,7 +18,7 @@ for (const source of sources) {
     console.log(`${source}: serves, by the exporter '${buffer.info().exporter}'`);
   } catch (error) {
     if (!(error instanceof DmaBufError)) throw error;
-    // One source was asked, so there is one refusal; a request that no source can serve has none.
+    // There was one source, so there is one refusal; a request that no source can serve has none.
     console.log(`${source}: ${error.attempts?.[0]?.error.message ?? error.message}`);
   }
 }
@@ -27,14 +27,14 @@ try {
   using buffer = await allocate(size, { from: sources, name: 'allocate-example' });
   console.log(`Allocated ${buffer.size} bytes from ${buffer.source}: fd ${buffer.fd}, inode ${buffer.inode}`);
 
-  // The bytes are the buffer's own memory. What is done to them between the beginning and the end of the access is what
-  // devices see after it.
+  // The bytes are the buffer's own memory. Devices see the changes that are made between the start and the end of the
+  // access.
   await buffer.withCpuAccess('write', (bytes) => {
     bytes.fill(0x80);
     bytes.set([1, 2, 3], bytes.length - 3);
   });
 
-  // read() copies out, under a CPU access of its own.
+  // read() copies bytes out, under its own CPU access.
   const end = new Uint8Array(6);
   buffer.read(end, buffer.size - end.length);
   console.log(`Its last bytes: ${end.join(' ')}`);

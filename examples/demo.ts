@@ -41,7 +41,7 @@ async function parent(): Promise<void> {
   console.log(readFileSync(`/proc/self/fdinfo/${buffer.fd}`, 'utf8'));
 }
 
-/** Has the buffer as its descriptor 3: the place in `stdio` that the parent gave it. */
+/** The child has the buffer as descriptor 3, its place in the parent's `stdio`. */
 function child(): void {
   using buffer = DmaBuf.adopt(3);
   const wrong = buffer.withCpuAccessSync('read', (bytes) =>

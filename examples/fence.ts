@@ -1,6 +1,6 @@
-// Waits for the devices that work on a buffer, in every way there is, while the event loop goes on; Ctrl-C gives up.
-// The buffer comes from whoever listens at the path, such as camera/producer.js; without a path it is a new one, which
-// no device uses.
+// Waits in every possible way for the devices that work on a buffer, without blocking the event loop; Ctrl-C gives up.
+// The buffer comes from the server at the path, such as camera/producer.js; without a path it is a new one, which no
+// device uses.
 //
 //   node fence.js [--path /tmp/camera.sock] [--timeout 5000]
 
@@ -11,7 +11,7 @@ const { values } = parseArgs({
   options: { path: { type: 'string' }, timeout: { type: 'string', default: '5000' } },
 });
 
-/** A buffer that a device may be working on. In your program: the one that you gave to a camera or a GPU. */
+/** A buffer on which a device may be working. In your program: the one that you gave to a camera or a GPU. */
 async function takeBuffer(path: string | undefined): Promise<DmaBuf> {
   if (path === undefined) return allocate(1 << 20, { name: 'fence-example' });
   using channel = await DmaBufChannel.connect(path);
@@ -27,10 +27,10 @@ process.once('SIGINT', () => interrupt.abort(new Error('interrupted')));
 
 using buffer = await takeBuffer(values.path);
 
-// Never waits. A device that writes keeps everybody away; one that reads keeps only writers away.
+// Never waits. While a device writes, nobody may access the buffer; while one reads, nobody may write.
 console.log(`ready to read: ${buffer.isReady('read')}, to write: ${buffer.isReady('write')}`);
 
-// Waits for at most so many milliseconds.
+// Waits for at most this many milliseconds.
 try {
   await buffer.ready('read', { timeout: 20 });
   console.log('ready within 20 ms');
@@ -39,7 +39,7 @@ try {
   console.log('still busy after 20 ms');
 }
 
-// The fences of this moment as a file: it can be waited for later, merged with others, or sent to another process.
+// The current fences as a file: you can wait for it later, merge it with others, or send it to another process.
 using fences = buffer.exportSyncFile('read');
 const { status, fences: list } = fences.info();
 console.log(`fences: ${status} (${list.map(({ driver }) => driver).join(', ')})`);
@@ -47,7 +47,7 @@ console.log(`fences: ${status} (${list.map(({ driver }) => driver).join(', ')})`
 try {
   console.log('waiting');
   await fences.wait({ signal: interrupt.signal, timeout: Number(values.timeout) });
-  // The same, and then the bytes. Another device may have begun meanwhile, so this may wait, too.
+  // This waits in the same way, then gives access to the bytes. Another device may have started meanwhile.
   const first = await buffer.withCpuAccess('read', (bytes) => bytes[0], { signal: interrupt.signal });
   console.log(`done: fences ${fences.status}, the first byte is ${first}`);
 } catch (error) {

@@ -1,5 +1,5 @@
-// Who holds dma-bufs on this machine, what one allocation changes, and what this process has not closed yet.
-// Root sees every process; anybody else those of their own.
+// Shows which processes hold dma-bufs on this machine, what one allocation changes, and what this process has not
+// closed yet. Root sees every process; other users see their own.
 //
 //   node inspect.js
 
@@ -22,7 +22,7 @@ const buffer = await allocate(1 << 20, { name: 'inspect-example' });
 
 const { appeared, grown } = diff(before, await snapshot());
 for (const { inode, size, exporter, name } of appeared) {
-  // Names are anybody's: show them quoted.
+  // Any process may choose these names, so show them quoted.
   console.log(`appeared: inode ${inode}, ${size} bytes from ${exporter}, named ${JSON.stringify(name)}`);
 }
 for (const { pid, command, growth } of grown) {

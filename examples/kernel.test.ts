@@ -1,5 +1,6 @@
-// Tests that need dma-bufs, on machines that have none: outside, this file starts a guest for each kernel and has itself run
-// there; inside, it has the tests. All of them are one run of node:test, each with its name, its line and its error.
+// Tests that need dma-bufs, for machines without any. On such a machine, this file starts a virtual machine (a guest)
+// for each kernel and runs itself there; in the guest, it runs the tests. All are reported as one run of node:test,
+// each with its name, its line and its error.
 //
 //   node --test kernel.test.js
 
@@ -11,7 +12,7 @@ import { testInVm } from 'dmabuf/vm';
 
 const kernels = (process.env.KERNELS ?? 'stable,newest').split(',');
 
-// The variable is set in guests.
+// This variable is set in guests.
 if (process.env.DMABUF_VM === undefined) {
   for (const kernel of kernels) {
     test(`on kernel ${kernel}`, (t) => testInVm(t, { kernel, files: [fileURLToPath(import.meta.url)] }));

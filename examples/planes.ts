@@ -1,16 +1,16 @@
-// A video frame in one buffer, described plane by plane, as GPUs, codecs and Electron take frames: fd, offset, stride
-// and size of each plane, and the format modifier of DRM. Writes both planes of an NV12 frame and checks them.
+// A video frame in one buffer, described plane by plane, as GPUs, codecs and Electron accept frames: fd, offset, stride
+// and size of each plane, and DRM's format modifier. Writes both planes of an NV12 frame and checks them.
 //
 //   node planes.js
 
 import { allocate, DmaBuf } from 'dmabuf';
 
-/** Everything is bytes. */
+/** All figures are in bytes. */
 interface Plane {
   fd: number;
-  /** From the buffer's beginning to the plane's first row. */
+  /** From the buffer's start to the plane's first row. */
   offset: number;
-  /** From the beginning of a row to that of the next: the row, and the padding that the hardware wants after it. */
+  /** From the start of a row to the start of the next: the row and the padding that the hardware needs after it. */
   stride: number;
   /** All rows with their padding: stride times rows. */
   size: number;
@@ -21,9 +21,9 @@ const height = 1080;
 
 const alignUp = (bytes: number, alignment: number): number => Math.ceil(bytes / alignment) * alignment;
 
-// What alignment a device demands, its documentation says; 256 bytes stand for that here.
+// The device's documentation says which alignment it demands; 256 bytes are an example.
 const strideAlignment = 256;
-// map() wants offsets at the beginning of a page.
+// map() needs offsets at the start of a page.
 const offsetAlignment = DmaBuf.pageSize;
 
 // NV12: a byte of Y (brightness) for each pixel; then, for each 2 x 2 pixels, a byte of U and one of V side by side. So a
@@ -32,8 +32,8 @@ const stride = alignUp(width, strideAlignment);
 const y = { offset: 0, stride, size: stride * height };
 const uv = { offset: alignUp(y.size, offsetAlignment), stride, size: (stride * height) / 2 };
 
-// DRM_FORMAT_MOD_LINEAR of drm_fourcc.h: rows lie one after the other, the only layout that the CPU can write so simply.
-// A modifier has 64 bits with the vendor in the upper 8, so it needs a bigint: a number would round it.
+// DRM_FORMAT_MOD_LINEAR of drm_fourcc.h: rows are stored one after the other, the only layout that is this simple to
+// write. A modifier has 64 bits with the vendor in the upper 8, so it needs a bigint: a number would round it.
 const linear = 0n;
 const intelTile4 = (1n << 56n) | 9n;
 
@@ -66,7 +66,7 @@ const red = 240;
 {
   using luma = buffer.map({ access: 'write', offset: y.offset, length: y.size });
   using chroma = buffer.map({ access: 'write', offset: uv.offset, length: uv.size });
-  // The access is one to the whole buffer, whatever part of it is mapped.
+  // A CPU access covers the whole buffer, whatever part of it is mapped.
   using _access = await buffer.cpuAccess('write');
   const row = Uint8Array.from({ length: width }, (_, column) => brightness(column));
   for (let line = 0; line < height; line++) luma.bytes.set(row, line * y.stride);
@@ -74,7 +74,7 @@ const red = 240;
   for (let line = 0; line < height / 2; line++) chroma.bytes.set(colour, line * uv.stride);
 }
 
-/** A pixel as whoever gets the planes would find it. */
+/** A pixel, read through the description of the planes. */
 function pixel(column: number, line: number): number[] {
   const luma = new Uint8Array(1);
   const chroma = new Uint8Array(2);

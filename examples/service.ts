@@ -1,10 +1,11 @@
-// A Fastify service that leases buffers from a pool: POST /frames makes a frame in a buffer and streams it, GET /metrics
-// is for Prometheus. When all buffers are out it answers 503; clients that go away or stop reading cost no buffer.
+// A Fastify service that borrows buffers from a pool: POST /frames makes a frame in a buffer and streams it, GET
+// /metrics is for Prometheus. When all buffers are lent it answers 503; clients that go away or stop reading do not
+// keep a buffer.
 //
 //   node service.js [--port 3000] [--buffers 4] [--wait 1000] [--stall 30000]
 //
-// `--wait`: milliseconds that a request waits for a buffer. `--stall`: milliseconds after which a client is cut off that
-// reads nothing. SIGTERM or SIGINT ends it, after the answers that are on their way.
+// `--wait`: milliseconds that a request waits for a buffer. `--stall`: milliseconds after which a client that reads
+// nothing is disconnected. SIGTERM or SIGINT ends the service after the pending answers.
 
 import { Readable } from 'node:stream';
 import { parseArgs } from 'node:util';
@@ -50,7 +51,7 @@ new Gauge({
     this.set(pool.statistics().waiting);
   },
 });
-// Of this process alone: that needs no rights, and has one series for each metric.
+// The metrics of this process alone: they need no rights, and have one series each.
 const metrics = registerMetrics({
   register,
   pids: [process.pid],
@@ -76,8 +77,8 @@ app.post('/frames', async (request, reply) => {
   const frame = made++;
   await loan.buffer.withCpuAccess('write', (bytes) => capture(bytes, frame), { signal });
   frames.inc();
-  // The socket takes the bytes from the buffer's own memory. So the access ends, and the loan with it, when the answer is
-  // out or the client gone: that is what awaiting the reply waits for.
+  // The socket reads the bytes from the buffer's own memory. So the access and the loan end when the answer is sent or
+  // the client is gone; awaiting the reply waits for this.
   await loan.buffer.withCpuAccess('read', async (bytes) => {
     reply.headers({
       'content-type': 'application/octet-stream',
@@ -98,7 +99,7 @@ app.setErrorHandler((error, _request, reply) => {
   return reply.code(503).header('retry-after', '1').send({ error: 'all buffers are in use' });
 });
 
-// Comes when all answers are out.
+// Emitted when all answers are sent.
 app.addHook('onClose', async () => {
   pool.close();
   metrics.unregister();

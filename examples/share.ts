@@ -1,5 +1,5 @@
 // Shares a buffer with a child process over a DmaBufChannel. The memory exists once: the child verifies what the parent
-// wrote, inverts every byte and answers, and the parent finds them inverted.
+// wrote, inverts every byte and answers, and the parent sees the inverted bytes.
 //
 //   node share.js
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0
-// The kernel's own code of dma-buf heaps as a module, which it cannot be built as, for kernels that were
-// built without: Debian's for arm64.
+// The kernel's own dma-buf heap code as a module, for kernels that were built without it (Debian's for
+// arm64). The kernel itself cannot build it as a module.
 
 #include <linux/module.h>
 #include <linux/version.h>
@@ -10,7 +10,7 @@
 MODULE_DESCRIPTION("The device files of dma-buf heaps");
 MODULE_LICENSE("GPL");
 #if LINUX_VERSION_CODE < KERNEL_VERSION(6, 13, 0)
-// Its heaps are built in, and need no exports.
+// In the kernel the heaps are built in, so these functions are not exported there.
 EXPORT_SYMBOL_GPL(dma_heap_add);
 EXPORT_SYMBOL_GPL(dma_heap_get_drvdata);
 EXPORT_SYMBOL_GPL(dma_heap_get_name);

@@ -1,17 +1,17 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0
-// A dma-buf exporter for tests, which fails where and how it is told, and fences that end in any error.
+// A dma-buf exporter for tests that fails on request, and fences that fail with any error.
 //
 // Files in /sys/module/dmabuf_test/parameters, each with 0 for "does not fail", or a positive errno:
 //   begin_error, begin_times   DMA_BUF_SYNC_START, so many times (-1: always)
 //   end_error                  DMA_BUF_SYNC_END
 //   mmap_error                 mmap(2)
-//   exporter, driver, timeline the names of what is made from then on
+//   exporter, driver, timeline the names for everything that is created from then on
 //
 // ioctl(2) on /dev/dmabuf_test:
 //   DMABUF_TEST_BUFFER, size   a new dma-buf's descriptor
-//   DMABUF_TEST_LOSE, fd       that dma-buf's memory is gone: every access to it is answered with SIGBUS,
-//   mapped or not DMABUF_TEST_FENCE, errno   a sync_file's descriptor, of a fence that is active
-//   DMABUF_TEST_END            ends all such fences, each with its errno
+//   DMABUF_TEST_LOSE, fd       that dma-buf loses its memory: every access is answered with SIGBUS
+//   DMABUF_TEST_FENCE, errno   the descriptor of a sync_file with a new fence that has not signalled
+//   DMABUF_TEST_END            signals all such fences, each with its errno
 
 #include <linux/dma-buf.h>
 #include <linux/dma-fence.h>

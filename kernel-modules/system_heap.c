@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0
-// The kernel's own system heap, with what a module has to say; kernels say it themselves since they let it be
-// one.
+// The kernel's own system heap with the macros of a module. Newer kernels, which can build it as a module,
+// have these macros themselves.
 
 #include <linux/module.h>
 #include <linux/version.h>

@@ -1,4 +1,4 @@
-// Receives the camera's frames, looks at each, and gives its buffer back. Reconnects when the producer comes back.
+// Receives the camera's frames, checks each, and returns its buffer. Reconnects when the producer restarts.
 //
 //   node consumer.js [--path /tmp/camera.sock] [--frames 300] [--delay 0]
 //
@@ -24,7 +24,7 @@ interface Header {
   stride: number;
 }
 
-/** Waits for the producer, which may start later or be restarting. */
+/** Waits for the producer, which may start later or may be restarting. */
 async function connect(): Promise<DmaBufChannel> {
   for (;;) {
     try {

@@ -1,8 +1,9 @@
-// A camera, as a process that owns the memory: fills buffers and passes them to whoever connects, until they are gone.
+// A camera, as a process that owns the memory: it fills buffers and passes them to every client that connects, until
+// the client is gone.
 //
 //   node producer.js [--path /tmp/camera.sock] [--buffers 4] [--width 640] [--height 480]
 //
-// Every consumer gets frames as fast as it returns them: when all its buffers are out, acquire() waits.
+// Every consumer gets frames as fast as it returns them: when all its buffers are lent, acquire() waits.
 
 import { parseArgs } from 'node:util';
 import { closeHandles, DmaBufChannel, DmaBufError, DmaBufPool, type PooledBuffer } from 'dmabuf';
@@ -25,7 +26,7 @@ function capture(bytes: Uint8Array, frame: number): void {
   new DataView(bytes.buffer, bytes.byteOffset).setUint32(0, frame, true);
 }
 
-/** What the consumer says it is done with goes back to the pool. Ends when the consumer is gone. */
+/** Returns buffers to the pool when the consumer is done with them. Ends when the consumer is gone. */
 async function takeBack(channel: DmaBufChannel, lent: Map<number, PooledBuffer>): Promise<void> {
   for await (const { data, handles } of channel) {
     closeHandles(handles); // It has nothing to send, but it could.
