@@ -10,7 +10,7 @@ import { record } from './platforms.mjs';
 import { root, setup } from './setup.mjs';
 
 const help = `npm run prove:arm64                    the kernel and the life-cycle tests in arm64 guests, which takes an hour or two
-npm run prove:arm64 -- kernel/pool     the test files whose path contains one of these
+npm run prove:arm64 -- kernel/memory   the test files whose path contains one of these
 npm run prove:arm64 -- --kernel stable on another kernel than the newest: stable, a series, or newest-16k
 npm run prove:arm64 -- --jobs 2        so many guests at a time; the default is one`;
 

@@ -8,7 +8,7 @@ import { root, setup } from './setup.mjs';
 const help = `npm run prove:kernel                    builds a kernel that checks itself, once (10 to 20 minutes), and runs all tests
                                         that need a kernel on it, with failing allocations; a report of the
                                         kernel's in its log fails it, whatever the tests say
-npm run prove:kernel -- kernel/pool     the test files whose path contains one of these
+npm run prove:kernel -- kernel/memory   the test files whose path contains one of these
 npm run prove:kernel -- --build         builds it and says where it is, to use with --kernel
 npm run prove:kernel -- --newest        asks whether Debian's source has moved on, and builds it anew then
 npm run prove:kernel -- --append WORDS  words for the kernel's command line

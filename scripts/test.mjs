@@ -22,14 +22,14 @@ npm test -- --append panic=1        words for the command line of every guest's 
 npm test -- --jobs 1                one guest at a time; the default is one for each CPU, at most four
 npm test -- --node 24               everything, the life-cycle tests under Node 24 instead of 22 and 26
 npm test -- --this-node             without the life-cycle tests under newer versions of Node
-npm test -- kernel/dma-buf unit/    the test files whose path contains one of these
+npm test -- kernel/buffer unit/     the test files whose path contains one of these
 npm run test:asan                   with sanitizers; see npm run test:asan -- --help`;
 
 const helpOnAsan = `npm run test:asan                           the addon built with AddressSanitizer and UndefinedBehaviorSanitizer
                                             (in build/asan): unit tests here, kernel and life-cycle tests on
                                             the newest kernel; a report of any process fails the run
 npm run test:asan -- --kernel stable        on another kernel
-npm run test:asan -- kernel/dma-buf unit/   the test files whose path contains one of these
+npm run test:asan -- kernel/buffer unit/    the test files whose path contains one of these
 ASAN_OPTIONS=malloc_context_size=30 npm run test:asan   with options of AddressSanitizer's`;
 
 const { values: options, positionals: filters } = parseArgs({
@@ -61,10 +61,13 @@ const say = (text) => process.stderr.write(`\ntest: ${text}\n`);
 
 function files(...folders) {
   return folders
-    .flatMap((folder) => readdirSync(join(root, 'dist/test', folder)).map((name) => join(folder, name)))
+    .flatMap((folder) =>
+      readdirSync(join(root, 'dist/test', folder), { recursive: true }).map((name) => join(folder, name)),
+    )
     .filter(
       (name) => name.endsWith('.test.js') && (filters.length === 0 || filters.some((f) => name.includes(f))),
     )
+    .toSorted()
     .map((name) => join('dist/test', name));
 }
 
@@ -242,7 +245,7 @@ try {
   const unit =
     options.checked || isForeign
       ? []
-      : files('unit').filter((name) => !options.asan || !/\/(binaries|package)\.test/.test(name));
+      : files('unit').filter((name) => !options.asan || !name.includes('/packed/'));
   // The sanitizers watch the addon, and would watch Prometheus too.
   if (
     process.env.DMABUF_PROMETHEUS === undefined &&
@@ -264,11 +267,9 @@ try {
   else if (files('kernel').length > 0) (await import('../dist/test/support/compiled.js')).compileAll();
   const isComplete =
     !isForeign && !options['this-node'] && !options.kernel && !options.asan && filters.length === 0;
-  // What does the same on every kernel, or starts Node very often, runs on one of them.
-  const once =
-    /\/(arguments|camera-example|channel-[a-z]+|cli|cycles|documents|examples|inspect-swapped|metrics|metrics-prometheus|open-handles|patched-prototypes|pool|signals|waiting-races)\.test/;
+  // What does the same on every kernel, or starts Node very often, runs on the newest of them.
   const kernelFiles = (kernel) =>
-    files('kernel').filter((name) => !isComplete || kernel === newest || !once.test(name));
+    files('kernel').filter((name) => !isComplete || kernel === newest || !name.includes('/once/'));
   // The longest first. Two side by side take a fifth less time with one processor each; threads are for the others to test.
   const guests = kernels.toReversed().flatMap((kernel) => {
     const title = `kernel tests on ${kernel.title}`;
@@ -303,7 +304,7 @@ try {
     guests.push(...onKernel(title, kernel, files('lifecycle'), machine));
   }
   if (isComplete) {
-    const list = files('lifecycle').filter((name) => /\/(collection|lost|mapping|workers)\.test/.test(name));
+    const list = files('lifecycle/every-node');
     for (const major of options.node) {
       const node = await nodeBinary(major, say);
       const [kernel] = kernels;

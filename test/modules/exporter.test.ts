@@ -147,7 +147,7 @@ for (const errno of [1, 12, 19, 22, 512]) {
   });
 }
 
-// ---------- memory that is gone: test/lifecycle/lost has the same where mprotect(2) stands for the device
+// ---------- memory that is gone: test/lifecycle/every-node/lost has the same where mprotect(2) stands for the device
 
 exporterTest(
   'mapped bytes read zeros when the device has gone, and what uses them says ERR_DMABUF_LOST',

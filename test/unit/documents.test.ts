@@ -1,5 +1,5 @@
 // The documents' code blocks that need no kernel, their commands, links and lists. The JavaScript runs in
-// test/kernel/documents.test.ts.
+// test/kernel/package/once/documents.test.ts.
 
 import assert from 'node:assert/strict';
 import { spawnSync } from 'node:child_process';

@@ -19,7 +19,7 @@ const end = '[   99.900000] dmabuf: the kernel was looked at';
 const log = (...lines: string[]): string => [...lines, end, ''].join('\n');
 const files = [
   '[    5.000000] dmabuf: test file kernel/heaps.test.js',
-  '[    9.000000] dmabuf: test file kernel/pool.test.js',
+  '[    9.000000] dmabuf: test file kernel/memory/pool.test.js',
 ];
 const [title, begin, trace] = [
   'BUG: KASAN: slab-use-after-free in dma_buf_poll+0x11/0x20',
@@ -32,7 +32,7 @@ const tainted = '[   99.800000] dmabuf: fault: the kernel is tainted by a warnin
 test('a report of the kernel is told with the test file that ran', () => {
   const later = '[   13.000000] dmabuf: test file kernel/zero.test.js';
   const all = faultsIn(log(...files, begin, trace, later, tainted), [splat]);
-  assert.deepEqual(all, [{ what: title, file: 'kernel/pool.test.js', text: splat.text }]);
+  assert.deepEqual(all, [{ what: title, file: 'kernel/memory/pool.test.js', text: splat.text }]);
 });
 
 test('a report of the boot is told without one', () => {

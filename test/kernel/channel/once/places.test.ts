@@ -1,0 +1,102 @@
+// Where a server's socket lies: whoever may write to a folder above can lead the path elsewhere between any two calls.
+
+import assert from 'node:assert/strict';
+import { chmodSync, chownSync, lstatSync, mkdirSync, renameSync, symlinkSync, writeFileSync } from 'node:fs';
+import { DmaBufChannel } from 'dmabuf';
+import { DmaBufChannel as OwnChannel } from '../../../../lib/channel/channel.js';
+import { native } from '../../../../lib/native.js';
+import { channelTest, Folder, notRoot } from '../../../support/channels.js';
+import { throwsCode } from '../../../support/expect.js';
+import { ForeignSocket } from '../../../support/sockets.js';
+
+const watched = [
+  ...(['openPlace', 'openInPlace', 'listenInPlace', 'isSocketAlive', 'lockPlace'] as const),
+  ...(['removeInPlace', 'changeMode', 'removeSocket'] as const),
+];
+type Watched = (typeof watched)[number];
+
+/** Calls `act` before the call of the addon with this number; says how many calls there were. */
+function beforeCall(number: number, act: () => void, fn: () => void): number {
+  void native.pageSize; // It is loaded then.
+  const originals = new Map<Watched, unknown>();
+  const patched = native as unknown as Record<string, unknown>;
+  let calls = 0;
+  for (const name of watched) {
+    const original = native[name] as (...values: unknown[]) => unknown;
+    originals.set(name, original);
+    patched[name] = (...values: unknown[]) => {
+      calls++;
+      if (calls === number) act();
+      return original(...values);
+    };
+  }
+  try {
+    fn();
+  } finally {
+    for (const [name, original] of originals) patched[name] = original;
+  }
+  return calls;
+}
+
+interface Trap {
+  readonly what: string;
+  make(path: string): Disposable | undefined;
+}
+
+const traps: readonly Trap[] = [
+  { what: 'a file', make: (path) => writeFileSync(path, 'precious') as undefined },
+  { what: 'a live socket', make: (path) => ForeignSocket.serve(path) },
+  { what: 'a dead socket', make: (path) => ForeignSocket.leaveStale(path) as undefined },
+];
+
+/** Listens at `way/socket` and closes, while the link `way` is led from one folder to another before one of the calls. */
+function listenOnTheWay({ make }: Trap, number: number, isStale: boolean): boolean {
+  using folder = new Folder();
+  for (const name of ['honest', 'trap']) mkdirSync(folder.file(name));
+  if (isStale) ForeignSocket.leaveStale(folder.file('honest/socket'));
+  const target = folder.file('trap/socket');
+  using _trap = make(target);
+  chmodSync(target, 0o600);
+  const before = lstatSync(target);
+  symlinkSync('trap', folder.file('other'));
+  symlinkSync('honest', folder.file('way'));
+  const lead = (): void => renameSync(folder.file('other'), folder.file('way'));
+  const calls = beforeCall(number, lead, () => {
+    try {
+      OwnChannel.listen(folder.file('way/socket'), { mode: 0o666 }).close();
+    } catch (error) {
+      assert.equal((error as { code?: string }).code, 'EADDRINUSE');
+    }
+  });
+  const { ino, mode } = lstatSync(target);
+  assert.deepEqual([ino, mode], [before.ino, before.mode], `before call ${number}`);
+  return number < calls;
+}
+
+for (const trap of traps) {
+  for (const isStale of [false, true]) {
+    const where = isStale ? "over a dead server's file" : 'where nothing is';
+    channelTest(`${trap.what} is not touched that the path is led to while a server begins ${where}`, () => {
+      let number = 2; // before the first it is no more than what the path says
+      while (listenOnTheWay(trap, number, isStale)) number++;
+      assert.ok(number > 5);
+    });
+  }
+}
+
+channelTest(
+  "another user's dead socket is not replaced, by root neither",
+  () => {
+    using folder = new Folder();
+    ForeignSocket.leaveStale(folder.file());
+    chownSync(folder.file(), 65534, 65534);
+    const { ino } = lstatSync(folder.file());
+    const { hint } = throwsCode(() => DmaBufChannel.listen(folder.file()), 'EADDRINUSE');
+    assert.equal(
+      hint,
+      'A socket of the user 65534 is there, on which nobody listens: remove it, if it is not needed.',
+    );
+    assert.equal(lstatSync(folder.file()).ino, ino);
+  },
+  notRoot,
+);

@@ -1,8 +1,0 @@
-import { scenarios } from './mapping.scenarios.js';
-import { testTogether } from './run.js';
-
-testTogether(
-  'released memory cannot crash the process',
-  new URL('./mapping.scenarios.js', import.meta.url),
-  scenarios,
-);
