@@ -7,39 +7,39 @@ export interface Sample {
   value: number;
 }
 
-/** A gauge, and what a snapshot gives it. */
+/** A gauge, and how its values follow from a snapshot. */
 export interface Family {
   /** Without the prefix. */
   name: string;
   help: string;
   labelNames: readonly string[];
-  /** How a cluster's workers are summed up: they all look at the same system. */
+  /** How the figures of a cluster's workers are aggregated: they all inspect the same machine. */
   aggregator: Aggregator;
-  /** Nothing where the snapshot cannot tell. */
+  /** Empty when the snapshot does not know the value. */
   samples(figures: Figures): Iterable<Sample>;
 }
 
-/** A snapshot with what has been worked out of it once for several metrics. */
+/** A snapshot, with results that several metrics share. */
 export interface Figures {
   snapshot: Snapshot;
   processes: readonly ProcessRow[];
 }
 
-/** What one process holds, or all those that have no row of their own. */
+/** What one process holds, or what all processes without their own row hold. */
 interface ProcessRow {
   labels: Readonly<Record<string, string>>;
   usage: Omit<ProcessUsage, 'pid' | 'command'>;
 }
 
 /**
- * Text of other people's as the value of a label. The exposition format allows any text, so this is for those who look at
- * it: what moves a terminal's cursor or turns the direction of writing, and halves of characters, become U+FFFD.
+ * Untrusted text as the value of a label. The exposition format allows any text, so this protects readers: characters
+ * that move a terminal's cursor or change the direction of text, and halves of characters, become U+FFFD.
  */
 export function labelValue(text: string): string {
   return text.replace(/[\p{Cc}\p{Cs}\p{Bidi_Control}\u2028\u2029]/gu, '\ufffd');
 }
 
-/** Sums up, under a process id that no process has, what is beyond the first `limit`. */
+/** Adds up the rows after the first `limit`, under a process id that no process has. */
 function processRows(processes: readonly ProcessUsage[], limit: number): ProcessRow[] {
   const largestFirst = [...processes].sort((a, b) => b.pss - a.pss || b.rss - a.rss || a.pid - b.pid);
   const rows: ProcessRow[] = largestFirst.slice(0, limit).map((usage) => ({
@@ -61,12 +61,12 @@ function processRows(processes: readonly ProcessUsage[], limit: number): Process
   return rows;
 }
 
-/** Works out what the metrics share; at most `limit` processes have rows of their own. */
+/** Computes what the metrics share; at most `limit` processes have their own rows. */
 export function toFigures(snapshot: Snapshot, limit: number): Figures {
   return { snapshot, processes: processRows(snapshot.processes, limit) };
 }
 
-/** Sums up by label: what differs in characters that no label shows, or is called `unknown`, has the same one. */
+/** Adds up by label: names that differ only in replaced characters, or are `unknown`, share one label. */
 function sumUp(label: string, entries: Iterable<readonly [string, number]>): Sample[] {
   const sums = new Map<string, number>();
   for (const [text, value] of entries) {

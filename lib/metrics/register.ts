@@ -13,24 +13,24 @@ import { checkSnapshotOptions, optionNames, type SnapshotOptions } from '../insp
 import { snapshot } from '../inspect/snapshot.js';
 import { type Family, families, type Sample, toFigures } from './families.js';
 
-/** Where the metrics go, and what they look at. */
+/** The registry for the metrics, and what they measure. */
 export interface MetricsOptions extends Omit<SnapshotOptions, 'devices'> {
-  /** prom-client's global registry by default: that of the prom-client that this package loads. */
+  /** The registry; by default the global one of the prom-client that this package loads. */
   register?: Registry<RegistryContentType> | undefined;
-  /** Begins the name of every metric; `'dmabuf_'` by default. */
+  /** The start of every metric's name; `'dmabuf_'` by default. */
   prefix?: string | undefined;
   /**
-   * How many processes have series of their own: those with the largest share (pss). The others are summed up in one with
-   * the labels `pid="other"` and `command="other"`. 20 by default.
+   * How many processes have their own series: those with the largest share (pss). The others are added up with the
+   * labels `pid="other"` and `command="other"`. 20 by default.
    */
   processes?: number | undefined;
-  /** Called when a snapshot fails, with its error. What it throws is an uncaught exception. */
+  /** Called with the error when a snapshot fails. If it throws, that is an uncaught exception. */
   onError?: ((error: unknown) => void) | undefined;
 }
 
 /** The metrics of one call of `registerMetrics()`. */
 export interface DmaBufMetrics extends Disposable {
-  /** Takes the metrics out of the registry. */
+  /** Removes the metrics from the registry. */
   unregister(): void;
 }
 
@@ -91,7 +91,7 @@ const durationFamily: Omit<Family, 'samples'> = {
 
 const errorsFamily = { name: 'scrape_errors_total', help: 'Snapshots that have failed since the start.' };
 
-/** Without labels, prom-client's own reset() would leave a 0 that nobody has measured. */
+/** Without labels, prom-client's own reset() would leave a 0 that was never measured. */
 function fill(gauge: Gauge, samples: Iterable<Sample>): void {
   gauge.reset();
   gauge.remove({});
@@ -109,7 +109,7 @@ function checkNames(register: Registry<RegistryContentType>, names: readonly str
   });
 }
 
-/** `registerMetrics()` with whatever takes the snapshots. */
+/** `registerMetrics()` with the function that takes snapshots as a parameter. */
 export function registerMetricsOf(
   take: () => Promise<Snapshot>,
   options: MetricsOptions = {},
@@ -121,7 +121,7 @@ export function registerMetricsOf(
   );
 
   let scraping: Promise<void> | undefined;
-  /** All metrics of a scrape are collected in one turn, and wait for the same snapshot. So do scrapes that come meanwhile. */
+  /** All metrics of a scrape are collected in one turn, and wait for the same snapshot. So do simultaneous scrapes. */
   const collect = (): Promise<void> => {
     scraping ??= scrapeAlone();
     return scraping;
@@ -164,7 +164,7 @@ export function registerMetricsOf(
 
   const unregister = (): void => {
     for (const [name, metric] of registered) {
-      // What somebody else has registered under the name since is theirs.
+      // A metric that other code has registered under the name since then stays.
       if (register.getSingleMetric(name) === metric) register.removeSingleMetric(name);
     }
   };
@@ -172,17 +172,18 @@ export function registerMetricsOf(
 }
 
 /**
- * Adds gauges to a registry of prom-client that say which dma-bufs there are, who made them and who holds them.
+ * Adds gauges to a prom-client registry that show which dma-bufs exist, which exporters made them and which processes
+ * hold them.
  *
- * Each scrape takes one `snapshot()`; scrapes that come meanwhile share it. When it fails, the scrape has no figures, a
- * counter of errors rises, and the registry's other metrics are served as ever.
+ * Each scrape takes one `snapshot()`; simultaneous scrapes share it. When it fails, the scrape has no figures, a
+ * counter of errors rises, and the registry's other metrics are not affected.
  *
  * ```js
  * registerMetrics({ register, pids: [process.pid] });
  * response.end(await register.metrics());
  * ```
  *
- * @throws DmaBufError `ERR_DMABUF_METRIC_EXISTS` when the registry has a metric of one of the names
+ * @throws DmaBufError `ERR_DMABUF_METRIC_EXISTS` when the registry already has a metric of one of the names
  * @throws TypeError `ERR_INVALID_ARG_TYPE`; `ERR_INVALID_ARG_VALUE` for an option that does not exist
  * @throws RangeError `ERR_OUT_OF_RANGE`
  */

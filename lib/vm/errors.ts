@@ -4,7 +4,7 @@
  * - `ERR_DMABUF_VM_OPTION`: an option is wrong; nothing was started.
  * - `ERR_DMABUF_VM_UNSUPPORTED`: this machine cannot run the guest at all.
  * - `ERR_DMABUF_VM_TOOL`: a program is missing and could not be installed.
- * - `ERR_DMABUF_VM_KERNEL`: no such kernel, or it could not be fetched.
+ * - `ERR_DMABUF_VM_KERNEL`: no such kernel, or it could not be downloaded.
  * - `ERR_DMABUF_VM_STORAGE`: the cache folder, or the one for temporary files, cannot be used, or not all output could be
  *   moved to its folder.
  * - `ERR_DMABUF_VM_MODULE`: a kernel module is unknown or did not load.
@@ -41,7 +41,7 @@ export class VmError extends Error {
   override readonly name = 'VmError';
   /** Which failure it is. */
   readonly code: VmErrorCode;
-  /** The last lines of the guest's kernel, or those that explain it; empty when no guest had been started. */
+  /** The last lines of the guest's kernel, or those that explain the failure; empty when no guest was started. */
   readonly consoleTail: string;
 
   /** The runner makes these itself. */
@@ -58,7 +58,7 @@ export class VmError extends Error {
     this.consoleTail = tail;
   }
 
-  /** The message and the properties, for logs and as JSON: of other errors JSON has no message. */
+  /** The message and the properties, for logs and JSON; without this, JSON would have no message. */
   toJSON(): object {
     return { message: this.message, ...(this as object) };
   }

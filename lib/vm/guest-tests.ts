@@ -17,21 +17,21 @@ import type { GuestEvent } from './test-reporter.js';
 
 /** Which test files to run in a guest, and in what kind of guest. */
 export interface GuestTestsOptions extends Omit<VmOptions, 'command' | 'stdin' | 'terminal'> {
-  /** The test files, absolute or relative to `cwd`. Each runs in a process of its own, one after the other. */
+  /** The test files, absolute or relative to `cwd`. Each runs in its own process, one after the other. */
   files: readonly string[];
-  /** Options of Node.js for each of the files, such as `['--import=tsx']` or `['--test-name-pattern=heap']`. */
+  /** Node.js's options for each of the files, such as `['--import=tsx']` or `['--test-name-pattern=heap']`. */
   nodeOptions?: readonly string[];
-  /** The Node.js that runs them, as a path; by default the one that runs this. */
+  /** The path of the Node.js that runs the files; by default the one that runs this process. */
   node?: string;
 }
 
 /**
- * Runs test files in a guest, and reports their tests through the test that calls it: each file is a subtest, each test in it
- * a subtest of that, with its name, nesting, skip and todo, when and for how long it ran, and its error; whatever reports the
- * outer run shows where each is in its file.
+ * Runs test files in a guest, and reports their tests through the test that calls it. Each file is a subtest, and each
+ * test in it is a subtest of the file, with its name, nesting, skip and todo, start, duration, error and position in
+ * the file.
  *
- * A file that ends before its tests have, and a guest that crashes, fail with the last that was written. What the files
- * write goes to `stdout` and `stderr`. The guest ends with the outer test, whose `timeout` holds.
+ * If a file ends before its tests do, or the guest crashes, the running test fails with the last output. The output of
+ * the files goes to `stdout` and `stderr`. The guest ends with the outer test, also at its `timeout`.
  *
  * @throws VmError when the runner or the guest fails, as `runInVm()` does
  * @throws TypeError `ERR_INVALID_ARG_VALUE` for an option that does not exist
@@ -97,7 +97,7 @@ export async function testInVm(t: TestContext, options: GuestTestsOptions): Prom
   for (const output of outputs) output.end();
   await Promise.all(ends);
   if (failure === undefined) return;
-  // What was running has ended with the guest.
+  // The tests that were running have ended with the guest.
   if (replays.length > ends.length) await end(ends.length, `was cut off: ${(failure as Error).message}`);
   throw failure;
 }

@@ -2,7 +2,7 @@
 /// <reference types="node" preserve="true" />
 
 /**
- * Runs a command on a real kernel, which has dma-buf heaps whatever this machine's own kernel has: `dmabuf vm` as a
+ * Runs a command on a real kernel with dma-buf heaps, whether or not this machine's kernel has any: `dmabuf vm` as a
  * function.
  *
  * @module dmabuf/vm

@@ -1,25 +1,25 @@
 import type { Writable } from 'node:stream';
 
-/** Something that the guest's kernel has found wrong with itself: a warning, a bug, a report of one of its checkers. */
+/** A fault that the guest's kernel has reported about itself: a warning, a bug, a report of one of its checkers. */
 export interface Splat {
-  /** The line that says what it is, such as `WARNING: CPU: 0 PID: 12 at drivers/x.c:34 f+0x5/0x10`. */
+  /** The line that names the fault, such as `WARNING: CPU: 0 PID: 12 at drivers/x.c:34 f+0x5/0x10`. */
   title: string;
-  /** That line and those after it, with what led there. */
+  /** That line and those after it, such as the call trace. */
   text: string;
 }
 
-/** So much of the log is kept for messages, in characters, and so many lines are shown of it. */
+/** How many characters of the log are kept for messages, and how many lines messages show. */
 const KEPT = 256 * 1024;
 const SHOWN_LINES = 25;
 /** More faults than these are counted and not kept. */
 const MOST_SPLATS = 100;
-/** So many lines belong to a fault, and another one that begins within so many is part of it. */
+/** How many lines belong to a fault; another fault that starts within them is part of it. */
 const SPLAT_LINES = 45;
 const NEAR_LINES = 8;
 
 /**
- * How the kernel begins to tell of a fault. Not "Call Trace:", which it also prints when memory is used up, and not "Warning:",
- * by which drivers tell of settings.
+ * How a kernel's report of a fault starts. "Call Trace:" is not included, since the kernel also prints it when memory
+ * is used up; nor is "Warning:", which drivers print about settings.
  */
 const BEGINNINGS: readonly RegExp[] = [
   /^(watchdog: )?BUG: /, // also of KASAN and KFENCE, lockups, bad pages, calls that sleep in atomic context
@@ -46,14 +46,15 @@ const BEGINNINGS: readonly RegExp[] = [
 const CUT = /^-+\[ cut here \]-+$/;
 const END = /^-+\[ end (trace|Kernel panic)/;
 
-/** Whether a message of the kernel's begins to tell of a fault. */
+/** Whether a message of the kernel starts a report of a fault. */
 export function beginsSplat(text: string): boolean {
   return BEGINNINGS.some((beginning) => beginning.test(text));
 }
 
 /**
- * What the guest's kernel says: its log, which comes record by record as `/dev/kmsg` has it, from the beginning of the boot on,
- * warnings included; and its console, where the rest of it is when it has no chance to hand its log over.
+ * The output of the guest's kernel: its log, which arrives record by record in the format of `/dev/kmsg`, from the
+ * start of the boot, warnings included; and its console, which has the rest when the kernel cannot deliver its log any
+ * longer.
  */
 export class KernelLog {
   readonly splats: Splat[] = [];

@@ -16,39 +16,39 @@ export interface KernelsOptions
     VmOptions,
     'kernel' | 'modulesDir' | 'console' | 'kernelLog' | 'screendump' | 'stdin' | 'terminal'
   > {
-  /** The kernels, as `kernel` of `VmOptions` names one; each once. */
+  /** The kernels, named as in `kernel` of `VmOptions`; each once. */
   kernels: readonly string[];
-  /** How many guests run at a time; as many as this machine has CPUs by default. */
+  /** How many guests run at a time; by default as many as this machine has CPUs. */
   jobs?: number;
 }
 
-/** What became of the command on one of the kernels. */
+/** The result of the command on one of the kernels. */
 export interface KernelRun {
-  /** The kernel, as it was named. */
+  /** The name of the kernel, as it was given. */
   kernel: string;
-  /** Its release, as `uname -r` prints it; undefined when there is no such kernel to be had. */
+  /** The kernel's release, as `uname -r` prints it; undefined when the kernel is not available. */
   release: string | undefined;
   /** The command's exit status, as in `VmResult`; undefined when the runner or the guest failed. */
   exitCode: number | undefined;
-  /** What the guest's kernel killed for want of memory. */
+  /** The processes that the guest's kernel killed because memory was used up. */
   outOfMemory: readonly Killed[];
-  /** What the guest's kernel has found wrong with itself; of a failure the error tells. */
+  /** The faults that the guest's kernel has reported about itself; when the run failed, see `error`. */
   splats: readonly Splat[];
-  /** Why there is no exit status. */
+  /** The reason why there is no exit status. */
   error: VmError | undefined;
-  /** How long the guest took in milliseconds, boot included, without what was fetched before. */
+  /** How long the guest took in milliseconds, boot included, downloads excluded. */
   duration: number;
 }
 
 /**
- * Runs a command on several kernels, side by side, and resolves with what became of it on each, in the order in which they
- * were named. `stdout` and `stderr` receive whole lines, each behind its kernel's name, and `progress` the same; what comes
- * back to `output` is in a folder in it for each kernel.
+ * Runs a command on several kernels in parallel, and resolves with the result on each, in the order in which they were
+ * named. `stdout`, `stderr` and `progress` receive whole lines, each of which starts with its kernel's name; `output`
+ * gets a subfolder for each kernel.
  *
- * A kernel that cannot be had, or a guest that fails, is an `error` in its own row and keeps none of the others.
+ * If a kernel is not available, or a guest fails, its row has an `error`, and the others continue.
  *
  * @throws VmError `ERR_DMABUF_VM_OPTION` for a wrong option, before anything is started; `ERR_DMABUF_VM_ABORTED` and
- *   `ERR_DMABUF_VM_OUTPUT` when all guests have been ended for that reason
+ * `ERR_DMABUF_VM_OUTPUT` when all guests were ended for that reason
  * @throws TypeError `ERR_INVALID_ARG_VALUE` for an option that does not exist
  *
  * ```js
@@ -58,14 +58,14 @@ export interface KernelRun {
  */
 export async function runOnKernels(options: KernelsOptions): Promise<KernelRun[]> {
   const { kernels, jobs, ...common } = readKernelsOptions(options);
-  // Each kernel's settings are made now: a mistake is found before the first guest boots.
+  // Each kernel's settings are made now, so that a mistake is found before the first guest boots.
   const all = kernels.map((kernel) => resolveOptions({ ...common, kernel }));
   const [first] = all as [VmSettings];
   const ending = new AbortController();
   const onAbort = (): void => ending.abort();
   first.signal?.addEventListener('abort', onAbort, { once: true });
   if (first.signal?.aborted) onAbort();
-  // Each run hears of an error by its own write.
+  // Each run learns of an error through its own write.
   const ignore = (): void => {};
   for (const stream of [first.stdout, first.stderr]) stream.on('error', ignore);
 
@@ -96,12 +96,12 @@ export async function runOnKernels(options: KernelsOptions): Promise<KernelRun[]
   return runs;
 }
 
-/** Each kernel's files have a folder of their own, in the guest of the same name for all. */
+/** Each kernel's files have their own folder, which has the same name in every guest. */
 function folderOf({ output, kernel }: VmSettings): string {
   return join(output?.target ?? '', kernel.replaceAll('/', '_'));
 }
 
-/** Failures for which there is no sense in the other runs either. */
+/** Failures after which the other runs make no sense either. */
 const ENDING_ALL = ['ERR_DMABUF_VM_ABORTED', 'ERR_DMABUF_VM_OUTPUT'];
 
 async function runOne(settings: VmSettings, width: number): Promise<KernelRun> {
@@ -136,7 +136,7 @@ async function runOne(settings: VmSettings, width: number): Promise<KernelRun> {
   }
 }
 
-/** Hands over a line that was not ended; of a stream that is broken the run has told. */
+/** Passes on an unfinished last line. The run itself has reported a broken stream. */
 async function endOf(stream: Writable): Promise<void> {
   stream.end();
   await finished(stream).catch(() => {});

@@ -8,7 +8,7 @@ import { VmError } from './errors.js';
 import { SCREENDUMP_PROGRAM } from './guest.js';
 import { checkScreendump } from './screendump.js';
 
-/** How QEMU executes the guest's instructions: `'kvm'` by the CPU, `'tcg'` by emulation. */
+/** How QEMU executes the guest's instructions: `'kvm'` on the CPU, `'tcg'` by emulation. */
 export type Accelerator = 'auto' | 'tcg' | 'kvm';
 
 /** What to run, on which kernel, and in what kind of machine. */
@@ -16,77 +16,80 @@ export interface VmOptions {
   /** The program and its arguments. It is looked up in the `PATH` of `env` and runs as root in the guest. */
   command: readonly string[];
   /**
-   * A kernel of Debian's, fetched into the user's cache: `'newest'` (the default; of the backports), `'stable'` (of the
-   * current stable release), `'old'` (of the release before), or a series such as `'6.12'`. What the three names stand for
-   * is asked of Debian's suites once a day. Else `'host'`: the kernel this machine runs; or the path of a kernel image or
-   * of a folder that holds `vmlinuz`.
-   * The environment variable `DMABUF_VM_KERNEL` changes the default.
+   * A kernel of Debian, downloaded into the user's cache: `'newest'` (the default, from the backports), `'stable'`
+   * (from the current stable release), `'old'` (from the release before), or a series such as `'6.12'`. The three names
+   * are looked up in Debian's suites once a day. It can also be `'host'`, the kernel that this machine runs, or the
+   * path of a kernel image or of a folder that contains `vmlinuz`. The environment variable `DMABUF_VM_KERNEL` changes
+   * the default.
    */
   kernel?: string;
   /**
-   * The guest's processor: `'x64'`, this machine's (the default), or `'arm64'`, which is emulated. An arm64 guest has a kernel
-   * of Debian's for arm64, a few programs of Debian's (a shell, coreutils and the like) that lie over this machine's, since it
-   * cannot run those, and Node.js of the same major version as this one. All are fetched the first time. Files are this
-   * machine's as in any guest; Debian's arm64 kernels have udmabuf, and a dma-buf heap with `modules: ['system_heap']`.
+   * The guest's processor: `'x64'`, this machine's (the default), or `'arm64'`, which is emulated. An arm64 guest has
+   * Debian's kernel for arm64, some of Debian's programs (a shell, coreutils and the like) instead of this machine's,
+   * which it cannot run, and Node.js of the same major version as this one. All are downloaded the first time. The
+   * other files are this machine's, as in any guest. Debian's arm64 kernels have udmabuf, and a dma-buf heap with
+   * `modules: ['system_heap']`.
    */
   arch?: Arch;
   /**
-   * Folder with the kernel's modules, laid out as `/lib/modules/<release>`; by default the one that belongs to
-   * the kernel. The environment variable `DMABUF_VM_MODULES_DIR` changes the default.
+   * The folder with the kernel's modules, with the layout of `/lib/modules/<release>`; by default the one that belongs
+   * to the kernel. The environment variable `DMABUF_VM_MODULES_DIR` changes the default.
    */
   modulesDir?: string;
   /**
-   * Kernel modules to load before the command starts, e.g. `['vgem']`; what they depend on is loaded too. Of those that
-   * Debian's kernels lack, `cma_heap`, `sw_sync`, `vkms`, `vim2m`, `vicodec` and `dmabuf_test` are built the first time.
+   * Kernel modules to load before the command starts, e.g. `['vgem']`; their dependencies are loaded, too. Some modules
+   * that Debian's kernels lack are built the first time: `cma_heap`, `sw_sync`, `vkms`, `vim2m`, `vicodec`,
+   * `dmabuf_test`, and on arm64 `system_heap`.
    */
   modules?: readonly string[];
   /** Words to add to the kernel's command line, e.g. `['cma=64M']`. */
   kernelArguments?: readonly string[];
-  /** Makes one instruction one nanosecond of guest time, so that figures repeat; implies one CPU and no KVM. */
+  /** Makes each instruction take one nanosecond of guest time, so that figures repeat; implies one CPU and no KVM. */
   icount?: boolean;
-  /** `'auto'` (the default) takes KVM where a trial boot with it has worked, and else emulates (`'tcg'`). */
+  /** `'auto'` (the default) uses KVM if a trial boot with it has worked, and otherwise emulates (`'tcg'`). */
   accel?: Accelerator;
   /** Number of virtual CPUs; 2 by default, 1 with `icount`. */
   cpus?: number;
   /** The guest's memory in MiB, at least 128; 4096 by default. */
   memory?: number;
-  /** Time limit for boot and command together in seconds; 600 by default. */
+  /** Time limit for boot and command together, in seconds; 600 by default. */
   timeout?: number;
-  /** Folder in which the command starts, as an absolute path; by default the caller's own. */
+  /** The folder in which the command starts, as an absolute path; by default the caller's current one. */
   cwd?: string;
   /**
-   * Variables for the command, beside the few that it gets anyway: `PATH`, `HOME`, `SHELL`, `TERM`, `COLORTERM`, `NO_COLOR`,
-   * `TZ`, `LANG`, `LANGUAGE` and `LC_*` of the caller's, and the guest's own `USER`, `LOGNAME`, `PWD` and `DMABUF_VM=1`.
-   * One that is undefined is left out. Nothing else of the caller's reaches the
-   * guest.
+   * Variables for the command, besides those that it always gets: the caller's `PATH`, `HOME`, `SHELL`, `TERM`,
+   * `COLORTERM`, `NO_COLOR`, `TZ`, `LANG`, `LANGUAGE` and `LC_*`, and the guest's own `USER`, `LOGNAME`, `PWD` and
+   * `DMABUF_VM=1`. A variable that is undefined is left out. No other variable of the caller reaches the guest.
    */
   env?: Readonly<Record<string, string | undefined>>;
-  /** What the command reads from its standard input; nothing by default. It is not read before the command has started. */
+  /** The command's standard input; empty by default. The stream is not read before the command has started. */
   stdin?: Readable;
   /**
-   * Runs the command on a terminal of the guest's, which is joined to that of this process: every key is the command's,
-   * Ctrl-C too, and the size is passed on. `process.stdin` and `process.stdout` must be a terminal, which gets its modes
-   * back whatever happens. There is no time limit then, unless `timeout` sets one; Ctrl-] pressed three times ends the guest.
+   * Runs the command on a terminal of the guest that is connected to the terminal of this process: the command gets
+   * every key, Ctrl-C too, and changes of the size. `process.stdin` and `process.stdout` must be a terminal, whose
+   * modes are always restored. There is then no time limit, unless `timeout` sets one; pressing Ctrl-] three times ends
+   * the guest.
    */
   terminal?: boolean;
   /**
-   * A folder of this machine's to which files come back: what the command writes in the folder of that path, however it
-   * ends. It is empty in the guest, whatever it holds here; `DMABUF_VM_OUTPUT` names it. The folder is made if need be, and
-   * what else is in it stays. Relative paths start from the caller's own folder.
+   * A folder of this machine to which files come back: those that the command writes to the folder of the same path in
+   * the guest, however it ends. In the guest it is empty at first, and `DMABUF_VM_OUTPUT` names it. The folder is
+   * created if it does not exist, and other files in it stay. Relative paths start from the caller's current folder.
    */
   output?: string;
   /**
-   * Gives the guest a network besides its loopback interface: QEMU's, which reaches what this machine reaches over TCP and
-   * UDP, this machine itself as 10.0.2.2, and which nobody reaches from outside.
+   * Gives the guest a network besides its loopback interface. It reaches what this machine reaches over TCP and UDP,
+   * and this machine itself as 10.0.2.2; nothing can connect to the guest.
    */
   network?: boolean;
-  /** Devices of QEMU's to add, as its `-device` takes them, e.g. `['virtio-gpu-pci']`. */
+  /** Devices to add, as for QEMU's `-device`, e.g. `['virtio-gpu-pci']`. */
   devices?: readonly string[];
-  /** Machine types and properties, as QEMU's `-machine` takes them, e.g. `['q35']`. */
+  /** Machine types and properties, as for QEMU's `-machine`, e.g. `['q35']`. */
   machine?: readonly string[];
   /**
-   * A file for a picture of the guest's display when the command ends, or whenever it runs `$DMABUF_VM_SCREENDUMP`: PPM where
-   * the name ends so, and else PNG. It takes a display among `devices`.
+   * A file for a picture of the guest's display, taken when the command ends, or whenever it runs
+   * `$DMABUF_VM_SCREENDUMP`. The format is PPM if the name ends in `.ppm`, else PNG. One of `devices` has to be a
+   * display.
    */
   screendump?: string;
   /** Receives the command's standard output, byte for byte; by default `process.stdout`. */
@@ -96,13 +99,13 @@ export interface VmOptions {
   /** Receives the kernel's console as it is written; by default only its last lines are kept, for errors. */
   console?: Writable;
   /**
-   * Receives the kernel's log as it is written, line by line, as `dmesg` prints it: all of it, which the console has not. By
-   * default it is kept in memory, for errors, and with `output` also in the folder, as `kernel.log`.
+   * Receives the kernel's log as it is written, line by line, in the format of `dmesg`. Unlike the console, it is
+   * complete. By default it is kept in memory, for errors, and with `output` also in the folder, as `kernel.log`.
    */
   kernelLog?: Writable;
-  /** Is told, in short sentences, what is being done. By default nobody is. */
+  /** Called with short sentences about what the runner is doing. By default they are dropped. */
   progress?: (message: string) => void;
-  /** Ends the guest when it fires; the promise is then rejected with `ERR_DMABUF_VM_ABORTED`. */
+  /** Ends the guest when it aborts; the promise then rejects with `ERR_DMABUF_VM_ABORTED`. */
   signal?: AbortSignal;
 }
 
@@ -123,7 +126,7 @@ export interface VmSettings {
   env: Record<string, string>;
   stdin: Readable | undefined;
   terminal: boolean;
-  /** Its path in the guest, and the folder of this machine's to which the files come. */
+  /** Its path in the guest, and the folder of this machine to which the files come back. */
   output: { path: string; target: string } | undefined;
   network: boolean;
   devices: readonly string[];
@@ -132,7 +135,7 @@ export interface VmSettings {
   screendump: string | undefined;
   stdout: Writable;
   stderr: Writable;
-  /** A third output, the command's descriptor 3; nobody but this package has one. */
+  /** A third output, the command's descriptor 3; only this package uses one. */
   events: Writable | undefined;
   console: Writable | undefined;
   kernelLog: Writable | undefined;
@@ -140,10 +143,10 @@ export interface VmSettings {
   signal: AbortSignal | undefined;
 }
 
-/** The kernel taken when none is named. */
+/** The kernel that is used when none is named. */
 export const DEFAULT_KERNEL = 'newest';
 
-/** What an option must be, in words and as a check. */
+/** The type of an option, in words and as a check. */
 type Kind = readonly [string, (value: unknown) => boolean];
 
 const ofType = (type: string, words: string): Kind => [words, (value) => typeof value === type];
@@ -252,7 +255,7 @@ export function resolveOptions(given: VmOptions): VmSettings {
     terminal,
     env: guestEnvironment(
       {
-        // This machine's may be one that the guest has not.
+        // This machine's folder may not exist in the guest.
         ...(arch === 'x64' ? {} : { SHELL: '/bin/bash' }),
         ...options.env,
         DMABUF_VM_OUTPUT: output?.path,
@@ -275,7 +278,7 @@ export function resolveOptions(given: VmOptions): VmSettings {
   };
 }
 
-/** What only this machine's processor or kernel could do. */
+/** Refuses options that need this machine's processor or kernel. */
 function checkForeign(arch: Arch, { accel, kernel }: VmOptions): void {
   if (accel === 'kvm')
     throw wrong(`accel (--accel) kvm runs this machine's processor only, and arch is ${arch}`);
@@ -291,7 +294,9 @@ function checkTerminal({ stdin, stdout }: VmOptions): void {
   }
 }
 
-/** What QEMU is given as it is; it says itself what is wrong with it, but for what it would print on its standard output. */
+/**
+ * Checks options that are passed to QEMU unchanged. QEMU itself reports mistakes, except those that make it print help.
+ */
 function qemuWords(
   option: 'device' | 'machine',
   words: readonly string[] = [],
@@ -323,7 +328,7 @@ function positive(name: string, value: number): number {
   throw wrong(`${name} must be a number of seconds above 0 and up to ${LONGEST_TIMEOUT}, not ${value}`);
 }
 
-/** What a wrong option is refused with. */
+/** The error for a wrong option. */
 export function wrong(message: string): VmError {
   return new VmError('ERR_DMABUF_VM_OPTION', message);
 }

@@ -22,29 +22,32 @@ import { findProgram } from './process.js';
 import { provideTools } from './provision.js';
 import { terminalInput } from './terminal.js';
 
-/** What became of the command. */
+/** The result of the command. */
 export interface VmResult {
   /** The release of the kernel that ran, as `uname -r` prints it. */
   release: string;
-  /** The command's exit status; 128 + N when signal N ended it, 127 when there is no such program. */
+  /** The command's exit status: 128 + N when signal N ended it, 127 when there is no such program. */
   exitCode: number;
   /**
-   * The processes that the guest's kernel killed because its memory, or that of a control group, was used up, the command
-   * itself perhaps among them; empty when all went well.
+   * The processes that the guest's kernel killed because its memory, or that of a control group, was used up; the
+   * command itself may be among them. Normally empty.
    */
   outOfMemory: readonly Killed[];
-  /** What the guest's kernel has found wrong with itself from its boot on: warnings, bugs, reports of its checkers. */
+  /**
+   * The faults that the guest's kernel has reported about itself since its boot: warnings, bugs, reports of its
+   * checkers.
+   */
   splats: readonly Splat[];
 }
 
 /**
- * Runs a command on a real kernel: boots it in QEMU with this machine's files under a writable layer that is
- * dropped at the end, and resolves with the command's exit status.
+ * Runs a command on a real kernel: boots the kernel in a virtual machine of QEMU (the guest) and resolves with the
+ * command's exit status. The guest sees this machine's files; what it writes is dropped at the end.
  *
- * What is missing (QEMU, busybox, the kernel) is installed or fetched first; that takes as long as it takes and
- * does not count against the time limit.
+ * If QEMU, busybox or the kernel is missing, it is installed or downloaded first; this does not count against the time
+ * limit.
  *
- * @throws VmError when the runner or the guest fails, as opposed to the command; its `code` says in what way
+ * @throws VmError when the runner or the guest fails, as opposed to the command; its `code` names the failure
  * @throws TypeError `ERR_INVALID_ARG_VALUE` for an option that does not exist
  *
  * ```js
@@ -55,7 +58,7 @@ export async function runInVm(options: VmOptions): Promise<VmResult> {
   return runWith(resolveOptions(options));
 }
 
-/** The same with options that are checked; `onKernel` is told what kernel was found, just before it boots. */
+/** The same with checked options; `onKernel` is called with the kernel just before it boots. */
 export async function runWith(
   settings: VmSettings,
   onKernel: (release: string) => void = () => {},
@@ -65,7 +68,7 @@ export async function runWith(
       provideAndRun({ ...settings, kernelLog }, onKernel, share),
     );
   } catch (error) {
-    // whatever was being done when the caller gave up has failed for that reason
+    // The step that was active when the caller aborted has failed for that reason.
     if (settings.signal?.aborted) throw abortedError();
     throw error;
   }
@@ -124,7 +127,7 @@ async function provideAndRun(
     try {
       return { release: kernel.release, ...(await boot(accel, settings)) };
     } catch (error) {
-      // Once the command has started, its output is out and it must not run a second time.
+      // Once the command has started, its output was passed on, and it must not run a second time.
       if (started || settings.signal?.aborted || !(error instanceof VmError)) throw error;
       if (settings.accel === 'auto' && accel === 'kvm' && mayBeOfKvm(error)) {
         memory.write(false);
@@ -139,8 +142,8 @@ async function provideAndRun(
 }
 
 /**
- * With several emulated CPUs, a kernel crashes once in a while as it patches its own code at boot (seen: "Oops:
- * int3" in QEMU 7.2). Nothing has been done by then that could not be done again.
+ * With several emulated CPUs, a kernel occasionally crashes while it patches its own code at boot (seen: "Oops: int3"
+ * in QEMU 7.2). Everything that was done by then can be repeated.
  */
 const BOOT_ATTEMPTS = 3;
 const CRASHED_AT_BOOT: readonly VmErrorCode[] = ['ERR_DMABUF_VM_BOOT', 'ERR_DMABUF_VM_PANIC'];
@@ -165,7 +168,7 @@ async function guestModules(kernel: Kernel, settings: VmSettings, busybox: strin
   return [...modules, ...extra.filter(({ name }) => !known.has(name))];
 }
 
-/** Where the input comes from, and with a terminal where the output goes. */
+/** The source of the input and, with a terminal, the destination of the output. */
 function inputOf(
   { terminal, stdin, stdout }: VmSettings,
   busybox: string,
