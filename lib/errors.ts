@@ -1,5 +1,4 @@
 import { describeErrno } from './errnos.js';
-import { adviceOnProcesses } from './rights.js';
 
 /** What a failed attempt at one source of memory was, and why it failed. */
 export interface AllocationAttempt {
@@ -9,7 +8,18 @@ export interface AllocationAttempt {
   error: DmaBufError;
 }
 
-const toSentence = (text: string): string => (text.endsWith('.') ? text : `${text}.`);
+/** What to do, or several such sentences; a full stop at the end is added where there is none. */
+export type Hint = string | readonly string[];
+
+function sentencesOf(hint: Hint | undefined): string[] {
+  const sentences = typeof hint === 'string' ? [hint] : (hint ?? []);
+  return sentences.map((text) => (text.endsWith('.') ? text : `${text}.`));
+}
+
+/** Advice as people read it. */
+export function textOfHint(hint: Hint): string {
+  return sentencesOf(hint).join(' ');
+}
 
 /** The properties of a {@link DmaBufError} besides its message. */
 export interface DmaBufErrorDetails {
@@ -21,13 +31,23 @@ export interface DmaBufErrorDetails {
   syscall?: string | undefined;
   /** See {@link DmaBufError.path}. */
   path?: string | undefined;
-  /** See {@link DmaBufError.hint}; the constructor puts it at the end of the message. */
-  hint?: string | undefined;
+  /** See {@link DmaBufError.hint}, in one piece or sentence by sentence; the constructor puts it at the end of the message. */
+  hint?: string | readonly string[] | undefined;
   /** See {@link DmaBufError.attempts}. */
   attempts?: AllocationAttempt[] | undefined;
   /** The error that led to this one, as `Error` has it. */
   cause?: unknown;
 }
+
+interface ErrorParts {
+  /** What failed. */
+  what: string;
+  /** What to do about it, sentence by sentence. */
+  advice: readonly string[];
+}
+
+/** What an error's message is made of. */
+export let partsOf: (error: DmaBufError) => ErrorParts;
 
 /**
  * Every failure that is not a bad argument.
@@ -65,14 +85,21 @@ export class DmaBufError extends Error {
   declare readonly hint?: string;
   /** With `ERR_DMABUF_NO_SOURCE`: every source that was tried, in order, and its refusal. */
   declare readonly attempts?: AllocationAttempt[];
+  readonly #parts: ErrorParts;
+
+  static {
+    partsOf = (error) => error.#parts;
+  }
 
   /** For those who wrap or imitate the library; it makes its own errors itself. */
   constructor(message: string, details: DmaBufErrorDetails) {
-    const hint = details.hint === undefined ? undefined : toSentence(details.hint);
+    const advice = sentencesOf(details.hint);
+    const hint = advice.length === 0 ? undefined : advice.join(' ');
     super(
       hint === undefined ? message : `${message}. ${hint}`,
       details.cause === undefined ? undefined : { cause: details.cause },
     );
+    this.#parts = { what: message, advice };
     this.code = details.code;
     if (details.errno !== undefined) this.errno = details.errno;
     if (details.syscall !== undefined) this.syscall = details.syscall;
@@ -93,18 +120,14 @@ Object.defineProperty(DmaBufError.prototype, 'name', {
   writable: true,
 });
 
-/** What an error's message says besides its hint. */
-export function withoutHint({ message, hint }: DmaBufError): string {
-  return hint === undefined ? message : message.slice(0, -hint.length - '. '.length);
-}
-
 /** Makes a call about a descriptor that the user has named, and has its errors say which. */
 export function aboutDescriptor<T>(fd: number, call: () => T): T {
   try {
     return call();
   } catch (error) {
     if (!(error instanceof DmaBufError)) throw error;
-    const { code, errno, syscall, hint } = error;
+    const { code, errno, syscall } = error;
+    const { what, advice } = partsOf(error);
     // Nobody owns it, whom the hint would speak of.
     if (code === 'EBADF')
       throw new DmaBufError(`EBADF: no file is open as descriptor ${fd}, ${syscall}`, {
@@ -112,91 +135,36 @@ export function aboutDescriptor<T>(fd: number, call: () => T): T {
         errno,
         syscall,
       });
-    throw new DmaBufError(`${withoutHint(error)} (descriptor ${fd})`, { code, errno, syscall, hint });
+    throw new DmaBufError(`${what} (descriptor ${fd})`, { code, errno, syscall, hint: advice });
   }
 }
 
-/** What to do about a process that keeps who looks at it waiting. */
-export const adviceOnWaiting =
-  'That process has the kernel wait for a lock that it keeps, or for a file system that does not answer (FUSE, NFS): see to it';
+/** What to do where no thread could be made. */
+export const adviceOnThreads: string =
+  'No thread could be made: raise the limit of this user (ulimit -u) or of its control group (pids.max; TasksMax= in a ' +
+  'systemd unit)';
 
-const otherAddress = "give a path that leads through none, or an abstract name ('@name')";
+/** What to do about an error; a function of the path where it depends on that, or on what is the case then. */
+type Advice = Hint | ((path: string | undefined) => Hint | undefined);
 
-/** What to do about an error, where one thing is likely. */
-export function adviceFor(code: string, syscall?: string, path?: string): string | undefined {
-  if (code === 'EMFILE') {
-    return 'The process has no file descriptor left: close what is no longer needed, or raise the limit (ulimit -n)';
-  }
-  switch (`${syscall} ${code}`) {
-    case 'open EACCES':
-    case 'open EPERM':
-      return path?.startsWith('/proc/') ? adviceOnProcesses(path.split('/')[2]) : undefined;
-    case 'open ENOENT':
-      return path?.startsWith('/proc/') ? 'No such process, or it has no such descriptor' : undefined;
-    case 'read ETIMEDOUT':
-      return path?.startsWith('/proc/') ? adviceOnWaiting : undefined;
-    case 'pthread_create EAGAIN':
-      return (
-        'No thread could be made: raise the limit of this user (ulimit -u) or of its control group (pids.max; TasksMax= in ' +
-        'a systemd unit)'
-      );
-    case 'DMA_HEAP_IOCTL_ALLOC ENOMEM':
-      return 'The heap has no memory of that size left; a contiguous heap may be fragmented or too small (cma= on the kernel command line)';
-    case 'DMA_HEAP_IOCTL_ALLOC EINVAL':
-      return 'The heap refuses this size or access';
-    case 'UDMABUF_CREATE EINVAL':
-    case 'UDMABUF_CREATE_LIST EINVAL':
-      return 'A limit of the module may be exceeded, as root: /sys/module/udmabuf/parameters';
-    case 'poll EAGAIN':
-      return (
-        "A device still uses the buffer, and waiting would block the event loop: await buffer.ready('read') or " +
-        "ready('write') first"
-      );
-    case 'SYNC_IOC_FILE_INFO ENOTTY':
-      return 'The file descriptor does not refer to a sync_file';
-    case 'mmap EACCES':
-      return (
-        'The descriptor does not allow this mapping: JavaScript memory is always writable, so map() needs a ' +
-        "descriptor with access 'read-write'; read() copies and works on a read-only one"
-      );
-    case 'bind ENOENT':
-      return 'The folder does not exist';
-    case 'bind EACCES':
-      return 'The folder may not be written';
-    case 'bind ETIMEDOUT':
-      return `A file system on the way does not answer (FUSE, NFS), so ${otherAddress}`;
-    case 'bind EBUSY':
-    case 'connect EBUSY':
-      return (
-        'As many paths as this process looks up at once lead to file systems that do not answer (FUSE, NFS): see to ' +
-        `these, or ${otherAddress}`
-      );
-    case 'connect ENOENT':
-    case 'connect ECONNREFUSED':
-      return 'Nobody listens there: start the server first';
-    case 'connect EACCES':
-      return "The socket's file may not be written: its server can allow it by the option mode";
-    case 'connect EPROTOTYPE':
-    case 'getsockopt EPROTOTYPE':
-      return 'A channel is a Unix socket of type SOCK_SEQPACKET, and this is a socket of another kind';
-    case 'getsockopt ENOTSOCK':
-      return 'A channel is a Unix socket of type SOCK_SEQPACKET, and this is no socket';
-    case 'getpeername ENOTCONN':
-      return 'The socket is not connected';
-    case 'sendmsg EPIPE':
-      return 'The peer has closed its end';
-    case 'sendmsg EBADF':
-      return 'One of the handles is not an open descriptor';
-    case 'sendmsg ETOOMANYREFS':
-      return (
-        'Too many descriptors of this user are on their way: let the receivers take what was sent, or raise the limit ' +
-        '(ulimit -n)'
-      );
-    case 'fstat EBADF':
-      return 'Somebody closed the descriptor behind the object that owns it';
-    default:
-      return undefined;
-  }
+/** By call and code, `'connect ENOENT'`, or by the code alone. */
+const knownAdvice = new Map<string, Advice>([
+  [
+    'EMFILE',
+    'The process has no file descriptor left: close what is no longer needed, or raise the limit (ulimit -n)',
+  ],
+  ['pthread_create EAGAIN', adviceOnThreads],
+  ['fstat EBADF', 'Somebody closed the descriptor behind the object that owns it'],
+]);
+
+/** Has the errors of a wing's own interfaces say what to do. For when it is loaded. */
+export function provideAdvice(advice: Readonly<Record<string, Advice>>): void {
+  for (const [error, what] of Object.entries(advice)) knownAdvice.set(error, what);
+}
+
+function adviceFor(code: string, syscall?: string, path?: string): Hint | undefined {
+  const advice = knownAdvice.get(`${syscall} ${code}`) ?? knownAdvice.get(code);
+  return typeof advice === 'function' ? advice(path) : advice;
 }
 
 function ownMessage(code: string): string {
@@ -218,18 +186,6 @@ function ownMessage(code: string): string {
   }
 }
 
-/** What to do about an error of the library's own. */
-function ownAdvice(code: string): string | undefined {
-  switch (code) {
-    case 'ERR_DMABUF_NO_EXTERNAL_BUFFERS':
-      return 'Use read() and write(), which copy';
-    case 'ERR_DMABUF_LOST':
-      return 'The device was probably removed: close the buffer, and take what was read from it for lost';
-    default:
-      return undefined;
-  }
-}
-
 /** An error that Node's own file system calls throw, in the form of this package's; any other as it is. */
 export function fromNode(error: unknown): unknown {
   const { errno, syscall, path } = error as { errno?: number; syscall?: string; path?: string };
@@ -244,10 +200,10 @@ export function createError(
   code: string | number,
   syscall?: string,
   path?: string,
-  advice?: string,
+  advice?: Hint,
 ): DmaBufError {
   if (typeof code === 'string') {
-    return new DmaBufError(`${code}: ${ownMessage(code)}`, { code, hint: advice ?? ownAdvice(code) });
+    return new DmaBufError(`${code}: ${ownMessage(code)}`, { code, hint: advice ?? adviceFor(code) });
   }
   const [name, text] = describeErrno(code);
   const where = path === undefined ? syscall : `${syscall} '${path}'`;

@@ -1,7 +1,6 @@
 import { isMainThread } from 'node:worker_threads';
 import { createError } from './errors.js';
 import { loadAddon } from './load-addon.js';
-import { adviceForMapping } from './mapping-limits.js';
 
 /** The number of an open file in the addon's table. */
 export type NativeHandle = number;
@@ -222,22 +221,6 @@ export interface Native {
   forgoMemory(): void;
 }
 
-const ENOMEM = -12;
-
-/** Advice that needs figures of this process. */
-function adviceOf(native: Native, code: string | number, syscall: string | undefined): string | undefined {
-  if (code !== ENOMEM || syscall !== 'mmap') return undefined;
-  native.mappingLimits();
-  const { registers } = native;
-  return adviceForMapping({
-    mappings: registers[0] as number,
-    mostMappings: registers[1] as number,
-    keptFree: registers[2] as number,
-    addressSpace: registers[3] as number,
-    mostAddressSpace: registers[4] as number,
-  });
-}
-
 /**
  * Whether the event loop cannot be asked to wait for descriptors: Bun ends the process when it is, and Deno at its end.
  * For the tests, also where `DMABUF_TEST_WAITING` says so.
@@ -262,9 +245,7 @@ function awaitClosers(loaded: Native): void {
 export let native: Native = new Proxy({} as Native, {
   get: (_standIn, name: keyof Native) => {
     const loaded = loadAddon() as Native;
-    loaded.setErrorFactory((code, syscall, path) =>
-      createError(code, syscall, path, adviceOf(loaded, code, syscall)),
-    );
+    loaded.setErrorFactory(createError);
     loaded.setClosersTimer(() => awaitClosers(loaded));
     if (mustWaitOnThread()) loaded.waitOnThread();
     if (!isMainThread) loaded.setWorker();

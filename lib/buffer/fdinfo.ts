@@ -1,5 +1,6 @@
 import { checkFd, checkInteger, invalidType } from '../check.js';
 import { native } from '../native.js';
+import './advice.js';
 
 /** What the kernel says of one open dma-buf in `/proc/<pid>/fdinfo/<fd>` (Linux 5.3; `inode` 5.15). */
 export interface DmaBufInfo {

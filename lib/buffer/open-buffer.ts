@@ -4,6 +4,7 @@ import type { CallSite } from '../errors.js';
 import { type Limits, PendingWaits } from '../fence/wait.js';
 import { guard, noSentinel, type Sentinel, unguard } from '../handle.js';
 import { type NativeHandle, native } from '../native.js';
+import './advice.js';
 
 /** The open dma-buf that a DmaBuf, its mappings and its CPU accesses share. */
 export class OpenBuffer {

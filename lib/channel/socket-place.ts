@@ -5,6 +5,7 @@ import { invalidType, outOfRange } from '../check.js';
 import { createError, DmaBufError } from '../errors.js';
 import { ceil, max, min } from '../intrinsics.js';
 import { type NativeHandle, native } from '../native.js';
+import './advice.js';
 import { lockFolder } from './folder-lock.js';
 
 /** sun_path less the NUL. */

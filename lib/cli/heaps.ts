@@ -1,4 +1,5 @@
 import type { Command } from 'commander';
+import { textOfHint } from '../errors.js';
 import { listDevices, type MemoryDevice } from '../inspect/devices.js';
 import { adviceForNoHeaps } from '../memory/device-advice.js';
 import { heapFolder } from '../memory/device-files.js';
@@ -40,7 +41,8 @@ async function list(format: Format): Promise<void> {
   const unseen = devices.some(({ path }) => path === heapFolder);
   if (unseen || devices.every(({ accessible }) => !accessible)) process.exitCode = 1;
   if (format.json || format.csv || format.quiet) return;
-  if (devices.every(({ kind }) => kind === 'udmabuf')) note('heaps', `no heaps: ${adviceForNoHeaps()}`);
+  if (devices.every(({ kind }) => kind === 'udmabuf'))
+    note('heaps', `no heaps: ${textOfHint(adviceForNoHeaps())}`);
   // One rule mends all heaps.
   const fixes = new Map(devices.map(({ name, fix }) => [fix, name]));
   for (const [fix, name] of fixes) if (fix !== undefined) note('heaps', `${name}: ${fix}`);

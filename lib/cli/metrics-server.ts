@@ -3,6 +3,7 @@ import { type AddressInfo, isIPv4, isIPv6, type Socket } from 'node:net';
 import { InvalidArgumentError } from 'commander';
 import type { Registry } from 'prom-client';
 import { replaceStale } from '../channel/socket-place.js';
+import { DmaBufError } from '../errors.js';
 
 /** Where to listen: a TCP port of this machine, or a Unix socket. */
 export type ListenAddress = { host: string; port: number } | { path: string };
@@ -293,9 +294,26 @@ export class MetricsServer {
     this.#connections.set(request.socket, connection);
   }
 
-  /** Listens, and resolves with where: as a URL, or as `unix:` and the path. */
+  /**
+   * Listens, and resolves with where: as a URL, or as `unix:` and the path.
+   *
+   * @throws DmaBufError with the errno's name, or Node.js's code, and what to do where one cure is likely
+   */
   async listen(address: ListenAddress): Promise<string> {
     const server = this.#server;
+    try {
+      await this.#bindAnew(address);
+    } catch (error) {
+      throw cannotListen(error, address);
+    }
+    if ('path' in address) return `unix:${address.path}`;
+    const named = hostOf(isIPv6(address.host) ? `[${address.host}]` : address.host);
+    if (named !== undefined) this.#service.allowedHosts.add(named);
+    const { address: host, port, family } = server.address() as AddressInfo;
+    return `http://${family === 'IPv6' ? `[${host}]` : host}:${port}/metrics`;
+  }
+
+  async #bindAnew(address: ListenAddress): Promise<void> {
     try {
       await this.#bind(address);
     } catch (error) {
@@ -303,11 +321,6 @@ export class MetricsServer {
       // Node.js binds before it returns.
       await replaceStale(address.path, () => this.#bind(address));
     }
-    if ('path' in address) return `unix:${address.path}`;
-    const named = hostOf(isIPv6(address.host) ? `[${address.host}]` : address.host);
-    if (named !== undefined) this.#service.allowedHosts.add(named);
-    const { address: host, port, family } = server.address() as AddressInfo;
-    return `http://${family === 'IPv6' ? `[${host}]` : host}:${port}/metrics`;
   }
 
   #bind(address: ListenAddress): Promise<void> {
@@ -333,26 +346,31 @@ export class MetricsServer {
   }
 }
 
-/** Why nobody can listen there, on one line, with what to do where one cure is likely. */
-export function explainListen(error: NodeJS.ErrnoException, address: ListenAddress): string {
+function cannotListen(cause: unknown, address: ListenAddress): DmaBufError {
   const where = 'path' in address ? `unix:${address.path}` : `${address.host}:${address.port}`;
-  const { hint } = error as { hint?: string };
-  const advice = hint === undefined ? adviceFor(error.code, address) : hint.replace(/\.$/, '');
-  return `cannot listen on ${where}: ${error.code ?? error.message}${advice === undefined ? '' : `: ${advice}`}`;
+  const { code, errno, syscall, message } = cause as NodeJS.ErrnoException;
+  const hint = cause instanceof DmaBufError ? cause.hint : adviceFor(code, address);
+  return new DmaBufError(`cannot listen on ${where}: ${code ?? message}`, {
+    code: code ?? 'EINVAL',
+    errno,
+    syscall,
+    hint,
+    cause,
+  });
 }
 
 function adviceFor(code: string | undefined, address: ListenAddress): string | undefined {
   const isPath = 'path' in address;
   switch (code) {
     case 'EADDRINUSE':
-      return isPath ? undefined : 'another program listens there; choose another port with --listen';
+      return isPath ? undefined : 'Another program listens there; choose another port with --listen';
     case 'EACCES':
       // libuv says so too of a folder that does not exist.
-      return isPath ? 'the folder does not exist or may not be written' : 'ports below 1024 are for root';
+      return isPath ? 'The folder does not exist or may not be written' : 'Ports below 1024 are for root';
     case 'EADDRNOTAVAIL':
-      return 'this machine does not have that address';
+      return 'This machine does not have that address';
     case 'ENOTFOUND':
-      return 'there is no such host';
+      return 'There is no such host';
     default:
       return undefined;
   }

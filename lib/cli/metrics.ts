@@ -2,14 +2,7 @@ import { type Command, InvalidArgumentError, Option } from 'commander';
 import { Registry } from 'prom-client';
 import type { SnapshotSource } from '../inspect/model.js';
 import { registerMetrics } from '../metrics/register.js';
-import {
-  defaultPort,
-  explainListen,
-  type ListenAddress,
-  MetricsServer,
-  parseHost,
-  parseListen,
-} from './metrics-server.js';
+import { defaultPort, type ListenAddress, MetricsServer, parseHost, parseListen } from './metrics-server.js';
 import { subcommand } from './options.js';
 
 const HELP = `
@@ -82,7 +75,7 @@ async function serve(server: MetricsServer, address: ListenAddress): Promise<voi
   try {
     url = await server.listen(address);
   } catch (error) {
-    say(explainListen(error as NodeJS.ErrnoException, address));
+    say((error as Error).message);
     process.exitCode = 2;
     return;
   }

@@ -200,8 +200,9 @@ export function describeUnseen({ unreadable, attempts, unaccounted }: Snapshot):
     const said = `${processes} could not be read (${errors}): what ${holders} may be missing`;
     sentences.push(advice === undefined ? said : `${said}. ${advice}`);
   }
-  const hidden = attempts.find(({ source, error }) => source === 'procfs' && error.path === '/proc/1');
-  if (hidden !== undefined) sentences.push(hidden.error.message);
+  // Other sources stand in for one another.
+  const procfs = attempts.find(({ source }) => source === 'procfs');
+  if (procfs !== undefined) sentences.push(procfs.error.message);
   else if (attempts.length > 0 && unaccounted === undefined) {
     const tried = attempts.map(({ source, error }) => `${source} (${error.code})`).join(', ');
     sentences.push(

@@ -9,13 +9,15 @@ import {
   outOfRange,
 } from '../check.js';
 import { describeErrno } from '../errnos.js';
-import { aboutDescriptor, callSite, DmaBufError, unsupportedKernel } from '../errors.js';
+import { aboutDescriptor, callSite, DmaBufError, provideAdvice, unsupportedKernel } from '../errors.js';
 import { describe, guard, noSentinel, type Sentinel, unguard } from '../handle.js';
 import { apply, isArray, itemsOf } from '../intrinsics.js';
 import { type NativeHandle, native } from '../native.js';
 import { markUncloneable, showDetails } from '../present.js';
 import { Merge } from './merge.js';
 import { checkWaitOptions, PendingWaits, type WaitOptions } from './wait.js';
+
+provideAdvice({ 'SYNC_IOC_FILE_INFO ENOTTY': 'The file descriptor does not refer to a sync_file' });
 
 /** Whether a fence, or a file of fences, has signalled (`'active'`: not yet), and if so, whether its work went well. */
 export type FenceStatus = 'active' | 'signaled' | 'error';

@@ -1,3 +1,4 @@
+import { textOfHint } from '../errors.js';
 import { adviceForUnlistable, deviceAdvice } from '../memory/device-advice.js';
 import { heapFolder, udmabufDevice } from '../memory/device-files.js';
 import { access, DmaHeap, type HeapInfo, type HeapKind } from '../memory/dma-heap.js';
@@ -19,11 +20,11 @@ export function listDevices(): MemoryDevice[] {
   for (const device of devices) {
     if (device.error === undefined) continue;
     const { path, kind, error } = device;
-    const fix =
+    const advice =
       path === heapFolder
         ? adviceForUnlistable(path)
         : deviceAdvice(error, path, kind === 'udmabuf' ? 'udmabuf' : 'heap');
-    if (fix !== undefined) device.fix = fix;
+    if (advice !== undefined) device.fix = textOfHint(advice);
   }
   return devices;
 }

@@ -1,6 +1,6 @@
 import { access, constants } from 'node:fs/promises';
 import { release } from 'node:os';
-import { DmaBufError, withoutHint } from '../errors.js';
+import { DmaBufError, type Hint, partsOf, textOfHint } from '../errors.js';
 import { configured, kernelConfig } from '../kernel-config.js';
 import { adviceForNoHeaps } from '../memory/device-advice.js';
 import { heapFolder } from '../memory/device-files.js';
@@ -30,22 +30,14 @@ export interface Finding {
   status: 'ok' | 'warn' | 'fail';
   /** What was found. */
   text: string;
-  /** What to do about it, where that is known. */
+  /** What to do about it, in whole sentences, where that is known: an error's `hint`, where one was the reason. */
   fix?: string;
 }
 
 const ok = (subject: string, text: string): Finding => ({ subject, status: 'ok', text });
 
-function bad(status: 'warn' | 'fail', subject: string, text: string, fix?: string): Finding {
-  return fix === undefined ? { subject, status, text } : { subject, status, text, fix };
-}
-
-function examineAddon(): Finding {
-  try {
-    return ok('addon', `loaded from ${native.path}`);
-  } catch (error) {
-    return bad('fail', 'addon', (error as Error).message);
-  }
+function bad(status: 'warn' | 'fail', subject: string, text: string, fix?: Hint): Finding {
+  return fix === undefined ? { subject, status, text } : { subject, status, text, fix: textOfHint(fix) };
 }
 
 /** What the library needs of a kernel, newest first: without it, that is missing. */
@@ -87,7 +79,7 @@ function examineConfig(version: string): Finding[] {
   const config = kernelConfig();
   if (config === undefined) {
     const fix =
-      'modprobe configs, as root, if the kernel has CONFIG_IKCONFIG; what matters is tried below anyway';
+      'Run modprobe configs, as root, if the kernel has CONFIG_IKCONFIG; what matters is tried below anyway';
     return [bad('warn', 'config', `neither /proc/config.gz nor /boot/config-${version} can be read`, fix)];
   }
   return configItems.map(([item, use]) => {
@@ -146,7 +138,7 @@ function examineMemory(): Finding[] {
 /** The kernel's refusal, and what to do about it. */
 function refusal(subject: string, error: unknown, fallback?: string): Finding {
   if (!(error instanceof DmaBufError)) throw error;
-  return bad('warn', subject, withoutHint(error), error.hint ?? fallback);
+  return bad('warn', subject, partsOf(error).what, error.hint ?? fallback);
 }
 
 async function failureOf(attempt: () => Promise<unknown>): Promise<unknown> {
@@ -179,7 +171,10 @@ async function examineBpf(pinned: string): Promise<Finding[]> {
     findings.push(ok('pinned', `an iterator over dma-bufs is in ${pinned}, none over holders`));
   else if (isLoaded && (buffers as DmaBufError).code === 'ENOENT')
     findings.push(ok('pinned', `nothing is in ${pinned}; not needed here`));
-  else findings.push(refusal('pinned', buffers, 'dmabuf pin --holders, as root, lets others list dma-bufs'));
+  else
+    findings.push(
+      refusal('pinned', buffers, 'Run dmabuf pin --holders, as root: it lets others list dma-bufs'),
+    );
   return findings;
 }
 
@@ -227,7 +222,7 @@ function examinePtrace(): Finding[] {
   if (hasCapability('SYS_PTRACE') && scope !== '3')
     return [ok(subject, `${text} no matter with CAP_SYS_PTRACE`)];
   if (scope === '1') {
-    const fix = 'sysctl kernel.yama.ptrace_scope=0, as root, or send buffers over a DmaBufChannel';
+    const fix = 'Run sysctl kernel.yama.ptrace_scope=0, as root, or send buffers over a DmaBufChannel';
     return [bad('warn', subject, `${text} importFrom() takes buffers from child processes alone`, fix)];
   }
   const fix = 'Send buffers over a DmaBufChannel';
@@ -247,7 +242,7 @@ function examineLimits(): Finding[] {
   if (soft === undefined) return [];
   const text = `${soft} descriptors a process, at most ${hard}: every open buffer takes one`;
   if (soft === 'unlimited' || Number(soft) >= 1024) return [ok('descriptors', text)];
-  return [bad('warn', 'descriptors', text, `ulimit -n ${hard}`)];
+  return [bad('warn', 'descriptors', text, `Raise the limit: ulimit -n ${hard}`)];
 }
 
 function examineLockdown(): Finding {
@@ -269,14 +264,14 @@ function examineLockdown(): Finding {
  */
 export async function examine(): Promise<Finding[]> {
   const version = release();
-  const addon = examineAddon();
+  const addon = await examined('addon', () => [ok('addon', `loaded from ${native.path}`)]);
   const findings = [
-    addon,
+    ...addon,
     examineKernel(version),
     ...(await examined('config', () => examineConfig(version))),
   ];
   // Everything below asks the addon.
-  if (addon.status === 'fail') return findings;
+  if (addon[0]?.status === 'fail') return findings;
   const looks: [string, () => Finding[] | Promise<Finding[]>][] = [
     ['heaps', () => examineDevices(listDevices())],
     ['udmabuf limits', examineUdmabufLimits],
@@ -297,7 +292,10 @@ async function examined(subject: string, look: () => Finding[] | Promise<Finding
   try {
     return await look();
   } catch (error) {
-    if (error instanceof DmaBufError) return [bad('fail', subject, withoutHint(error), error.hint)];
-    return [bad('fail', subject, String(error))];
+    return [
+      error instanceof DmaBufError
+        ? { ...refusal(subject, error), status: 'fail' }
+        : bad('fail', subject, String(error)),
+    ];
   }
 }

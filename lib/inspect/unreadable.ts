@@ -1,4 +1,5 @@
-import { adviceFor, adviceOnWaiting } from '../errors.js';
+import { adviceOnWaiting } from '../buffer/advice.js';
+import { adviceOnThreads, textOfHint } from '../errors.js';
 import { adviceOnProcesses } from '../rights.js';
 import type { Unreadable } from './model.js';
 
@@ -13,8 +14,7 @@ export function adviceOnUnreadable(unreadable: readonly Unreadable[]): string | 
   const advice: string[] = [];
   if (causes.includes('EACCES') || causes.includes('EPERM')) advice.push(adviceOnProcesses());
   // Only the thread that watches whether a look comes to its end can be refused so: others wait for whoever keeps them.
-  if (causes.includes('EAGAIN') && !causes.includes('ETIMEDOUT'))
-    advice.push(adviceFor('EAGAIN', 'pthread_create') as string);
+  if (causes.includes('EAGAIN') && !causes.includes('ETIMEDOUT')) advice.push(adviceOnThreads);
   if (causes.includes('ETIMEDOUT')) advice.push(adviceOnWaiting);
-  return advice.length > 0 ? advice.join('. ') : undefined;
+  return advice.length > 0 ? textOfHint(advice) : undefined;
 }

@@ -10,7 +10,7 @@ import {
   outOfRange,
   readOptions,
 } from '../check.js';
-import { type AllocationAttempt, atCallSite, callSite, DmaBufError, withoutHint } from '../errors.js';
+import { type AllocationAttempt, atCallSite, callSite, DmaBufError, partsOf } from '../errors.js';
 import { isArray, itemsOf } from '../intrinsics.js';
 import { allocateOn, type BufferOptions, bufferOptions, checkHeapName, DmaHeap } from './dma-heap.js';
 import { guardAllMemory } from './memory-guard.js';
@@ -134,10 +134,10 @@ const isAbsent = new Set(['ENOENT', 'ENODEV', 'ENXIO']);
 
 /** A refusal, and what to do about it but for what was said of another source before. */
 function describe({ source, error }: AllocationAttempt, said: Set<string>): string {
-  const advice = error.hint?.split(/(?<=\.) (?=[A-Z])/).filter((sentence) => !said.has(sentence)) ?? [];
-  for (const sentence of advice) said.add(sentence);
-  const whole = [withoutHint(error), ...advice.slice(0, 1)].join('. ');
-  return `\n  ${source}: ${[whole, ...advice.slice(1)].join(' ')}`;
+  const { what, advice } = partsOf(error);
+  const more = advice.filter((sentence) => !said.has(sentence));
+  for (const sentence of more) said.add(sentence);
+  return `\n  ${source}: ${more.length === 0 ? what : `${what}. ${more.join(' ')}`}`;
 }
 
 function noSource(size: number, attempts: AllocationAttempt[]): DmaBufError {
@@ -145,7 +145,8 @@ function noSource(size: number, attempts: AllocationAttempt[]): DmaBufError {
   const [first, ...others] = attempts.filter(({ error }) => !isAbsent.has(error.code));
   const code = 'ERR_DMABUF_MEMORY_GUARD';
   if (first !== undefined && [first, ...others].every(({ error }) => error.code === code)) {
-    return new DmaBufError(withoutHint(first.error), { code, hint: first.error.hint, attempts });
+    const { what, advice } = partsOf(first.error);
+    return new DmaBufError(what, { code, hint: advice, attempts });
   }
   const said = new Set<string>();
   const lines = attempts.map((attempt) => describe(attempt, said));

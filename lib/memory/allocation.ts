@@ -3,6 +3,7 @@ import { atCallSite, type CallSite } from '../errors.js';
 import { PendingWaits } from '../fence/wait.js';
 import { askedForAt } from '../handle.js';
 import { type NativeHandle, native } from '../native.js';
+import './advice.js';
 
 /** Names a buffer that the kernel has just made; what cannot be named is not kept. */
 export function finishAllocation(handle: NativeHandle, name: string | undefined, source: string): DmaBuf {

@@ -1,7 +1,7 @@
 import { closeSync, openSync, type Stats, statSync } from 'node:fs';
 import { userInfo } from 'node:os';
 import { basename, dirname } from 'node:path';
-import { createError, DmaBufError } from '../errors.js';
+import { createError, DmaBufError, type Hint } from '../errors.js';
 import { kernelConfig, missingOption } from '../kernel-config.js';
 import { hasCapability, isRootOfNamespace } from '../rights.js';
 import { textOf } from '../text-file.js';
@@ -20,7 +20,7 @@ import {
 // causes: what tells them apart is looked at here, after the failure, and without rights of its own.
 
 /** What is to be done where a device under `path` answered open(2) with `code`; undefined where that is not known. */
-export function deviceAdvice(code: string, path: string, kind: DeviceKind = 'heap'): string | undefined {
+export function deviceAdvice(code: string, path: string, kind: DeviceKind = 'heap'): Hint | undefined {
   switch (code) {
     case 'ENOENT':
     case 'ENOTDIR':
@@ -44,11 +44,12 @@ export function deviceAdvice(code: string, path: string, kind: DeviceKind = 'hea
 }
 
 /** What is to be done where there is no heap at all, or not the one that should be at `path`. */
-export function adviceForNoHeaps(path = `${heapFolder}/system`): string {
-  return (
-    `${adviceForConfig(optionsOf(path)) ?? adviceToPassHeap(path)}. To run a command on a kernel that has one: ` +
-    'npx dmabuf vm -- COMMAND'
-  );
+export function adviceForNoHeaps(path = `${heapFolder}/system`): string[] {
+  const config = adviceForConfig(optionsOf(path));
+  return [
+    ...(config === undefined ? adviceToPassHeap(path) : [config]),
+    'To run a command on a kernel that has one: npx dmabuf vm -- COMMAND',
+  ];
 }
 
 /** The alias of the library for whatever the contiguous heap is called. */
@@ -57,13 +58,15 @@ const contiguousAlias = `${heapFolder}/cma`;
 /** Its name since Linux 6.17. */
 const contiguousDevice = `${heapFolder}/default_cma_region`;
 
-function adviceToPassHeap(path: string): string {
+function adviceToPassHeap(path: string): string[] {
   const heap =
     path === contiguousAlias
       ? `${passIn(contiguousDevice)} (its name on Linux before 6.17 varies)`
       : passIn(path);
-  const here = container() === undefined ? '' : `${heap}, if the host has it. `;
-  return `${here}Heaps exist since Linux 5.6, with ${optionsOf(path).join(' and ')}`;
+  return [
+    ...(container() === undefined ? [] : [`${heap}, if the host has it`]),
+    `Heaps exist since Linux 5.6, with ${optionsOf(path).join(' and ')}`,
+  ];
 }
 
 /** The options of the kernel that bring the device. */
@@ -94,7 +97,7 @@ export function withDeviceAdvice<T>(path: string, kind: DeviceKind, call: () => 
   }
 }
 
-function adviceForMissing(path: string): string | undefined {
+function adviceForMissing(path: string): Hint | undefined {
   if (path === udmabufDevice) {
     const load = 'modprobe udmabuf (Linux 4.20, CONFIG_UDMABUF)';
     const config = adviceForConfig(optionsOf(path));
@@ -167,7 +170,7 @@ function adviceForDenied(path: string): string {
   );
 }
 
-function adviceForRefused(path: string): string | undefined {
+function adviceForRefused(path: string): Hint | undefined {
   const folder = closedFolderOf(path);
   if (folder !== undefined) return adviceForFolder(folder);
   const status = statusOf(path);
@@ -186,17 +189,17 @@ function adviceForRefused(path: string): string | undefined {
 }
 
 /** Modes of a folder that let nobody but its owner through: no rule for devices can mend that. */
-function adviceForFolder(folder: string): string {
+function adviceForFolder(folder: string): Hint {
   const status = statusOf(folder);
   if (status === undefined || bitsAllow(status, 0o1)) return adviceForModule(folder) as string;
-  return (
-    `The folder ${folder} (${describeModes(status)}) may not be entered: as root, chmod 755 ${folder}. Rules for the devices ` +
-    'in it come only after that'
-  );
+  return [
+    `The folder ${folder} (${describeModes(status)}) may not be entered: as root, chmod 755 ${folder}`,
+    'Rules for the devices in it come only after that',
+  ];
 }
 
 /** What is to be done about a folder whose names may not be read. */
-export function adviceForUnlistable(folder: string): string | undefined {
+export function adviceForUnlistable(folder: string): Hint | undefined {
   const closed = closedFolderOf(`${folder}/.`);
   if (closed !== undefined) return adviceForFolder(closed);
   const status = statusOf(folder);
@@ -208,7 +211,7 @@ export function adviceForUnlistable(folder: string): string | undefined {
   return `The folder ${folder} (${describeModes(status)}) may not be listed: as root, chmod 755 ${folder}`;
 }
 
-function adviceForModes(path: string, status: Stats): string {
+function adviceForModes(path: string, status: Stats): Hint {
   const group = groupName(status.gid);
   const who = `${path} is for ${describeModes(status)}`;
   if (isRootOfNamespace()) {
@@ -223,14 +226,13 @@ function adviceForModes(path: string, status: Stats): string {
     }
     const add = `As root: usermod -aG ${group ?? status.gid} ${userName()}, then log in again`;
     const keep = `Start the container with --group-add ${status.gid}, the group's number on the host`;
-    return container() === undefined
-      ? `${who}. ${add}${ofContainers(`. In a container: ${lowerFirst(keep)}`)}`
-      : `${who}. ${keep}. Outside of one: ${lowerFirst(add)}`;
+    if (container() !== undefined) return [who, keep, `Outside of one: ${lowerFirst(add)}`];
+    return [who, add, ...(isInVm() ? [] : [`In a container: ${lowerFirst(keep)}`])];
   }
   const rule = udevRuleFor(path);
   return container() === undefined
     ? rule
-    : `${rule}. That is for the host; start the container with --group-add and that group's number there`;
+    : [rule, "That is for the host; start the container with --group-add and that group's number there"];
 }
 
 function udevRuleFor(path: string): string {

@@ -17,7 +17,7 @@ import {
   outOfRange,
   readOptions,
 } from '../check.js';
-import { type CallSite, callSite, createError, DmaBufError } from '../errors.js';
+import { type CallSite, callSite, createError, DmaBufError, partsOf } from '../errors.js';
 import { escapeName } from '../escape.js';
 import { describe as describeHandle, guard, noSentinel, type Sentinel, unguard } from '../handle.js';
 import { apply } from '../intrinsics.js';
@@ -218,8 +218,7 @@ function openNative(path: string): NativeHandle {
       isNoHeap.has(why) ? [] : [escapeName(name)],
     );
     const found = names.length === 0 ? 'There is no heap here' : `Heaps here: ${names.join(', ')}`;
-    const hint = error.hint === undefined ? found : `${error.hint} ${found}`;
-    throw createError(error.errno as number, error.syscall, path, hint);
+    throw createError(error.errno as number, error.syscall, path, [...partsOf(error).advice, found]);
   }
 }
 

@@ -14,6 +14,7 @@ import { DmaBufError } from '../errors.js';
 import { isArray, itemsOf } from '../intrinsics.js';
 import { type NativeHandle, native } from '../native.js';
 import { textOf } from '../text-file.js';
+import './advice.js';
 import { withDeviceAdvice } from './device-advice.js';
 import { udmabufDevice } from './device-files.js';
 import { guardMemory } from './memory-guard.js';

@@ -165,6 +165,14 @@ describe('what could not be seen', () => {
     });
   }
 
+  it('is what procfs says of itself, whatever its error is about', () => {
+    const error = new DmaBufError('ENOENT: no processes are seen', { code: 'ENOENT', hint: 'Mount it' });
+    const attempts = [{ source: 'procfs' as const, error }];
+    assert.deepEqual(describeUnseen(snapshotOf([], { attempts })), [
+      'ENOENT: no processes are seen. Mount it.',
+    ]);
+  });
+
   it('has advice for each of several causes', () => {
     const unreadable = ['EACCES', 'EAGAIN', 'EAGAIN'].map(
       (error, index): Unreadable => ({ pid: index + 1, error, what: 'mappings' }),

@@ -4,7 +4,7 @@ import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { describe, test } from 'node:test';
-import { createError, withoutHint } from '../../lib/errors.js';
+import { createError, partsOf } from '../../lib/errors.js';
 
 /** `number name text` of every errno of the system's headers but aliases, by the C compiler and the C library. */
 function fromC(): string[] {
@@ -39,7 +39,7 @@ describe("an errno's name and text", () => {
       ];
       const error = createError(-Number(number));
       assert.deepEqual([error.code, error.errno], [name, -Number(number)]);
-      assert.equal(withoutHint(error).toLowerCase(), `${name}: ${text}`.toLowerCase());
+      assert.equal(partsOf(error).what.toLowerCase(), `${name}: ${text}`.toLowerCase());
     }
   });
 

@@ -86,6 +86,17 @@ describe('DmaBufError', () => {
     });
   }
 
+  test('takes its hint sentence by sentence', () => {
+    const error = new DmaBufError('EINVAL: invalid argument', {
+      code: 'EINVAL',
+      hint: ['Wait', 'Try again.'],
+    });
+    assert.deepEqual(
+      [error.hint, error.message],
+      ['Wait. Try again.', 'EINVAL: invalid argument. Wait. Try again.'],
+    );
+  });
+
   test('has no hint where none was given', () => {
     assert.equal('hint' in new DmaBufError('EINVAL: invalid argument', { code: 'EINVAL' }), false);
   });

@@ -54,13 +54,13 @@ test('why it cannot listen on a Unix socket is said in one line', async () => {
   using folder = new Folder();
   writeFileSync(folder.file('file'), '');
   for (const [name, code, advice] of [
-    ['file', 'EADDRINUSE', 'There is a file that is no socket; it was not touched'],
-    ['none/socket', 'EACCES', 'the folder does not exist or may not be written'],
+    ['file', 'EADDRINUSE', 'There is a file that is no socket; it was not touched.'],
+    ['none/socket', 'EACCES', 'The folder does not exist or may not be written.'],
   ] as const) {
     await using service = metricsCommand(['--listen', `unix:${folder.file(name)}`]);
     assert.equal(await service.ended, 2);
     assert.deepEqual(service.said, [
-      `dmabuf metrics: cannot listen on unix:${folder.file(name)}: ${code}: ${advice}`,
+      `dmabuf metrics: cannot listen on unix:${folder.file(name)}: ${code}. ${advice}`,
     ]);
   }
 });
@@ -77,7 +77,7 @@ test('dmabuf metrics replaces the socket of one that was killed, and never that 
   await using second = metricsCommand(args);
   assert.equal(await second.ended, 2);
   assert.deepEqual(second.said, [
-    `dmabuf metrics: cannot listen on unix:${folder.file()}: EADDRINUSE: Somebody listens there`,
+    `dmabuf metrics: cannot listen on unix:${folder.file()}: EADDRINUSE. Somebody listens there.`,
   ]);
   const asked = request({ socketPath: folder.file(), path: '/metrics' }).end();
   const [response] = (await once(asked, 'response')) as [IncomingMessage];

@@ -3,7 +3,7 @@
 
 import assert from 'node:assert/strict';
 import { join } from 'node:path';
-import { adviceOnWaiting } from '../../../../lib/errors.js';
+import { adviceOnWaiting } from '../../../../lib/buffer/advice.js';
 import { compiled } from '../../../support/compiled.js';
 import { threadNames } from '../../../support/descriptors.js';
 import { channelTest, nodePeer, Peer, patience } from '../../../support/peers.js';

@@ -141,12 +141,12 @@ kernelTest('dmabuf metrics says in one line why it may not listen', async () => 
   const { port } = taken.address() as AddressInfo;
   assert.deepEqual(await outcome(metricsCommand(['--listen', String(port)])), [
     2,
-    `dmabuf metrics: cannot listen on 127.0.0.1:${port}: EADDRINUSE: another program listens there; choose another port with --listen`,
+    `dmabuf metrics: cannot listen on 127.0.0.1:${port}: EADDRINUSE. Another program listens there; choose another port with --listen.`,
   ]);
   taken.close();
   assert.deepEqual(await outcome(metricsCommand(['--listen', '80'], nobody)), [
     2,
-    'dmabuf metrics: cannot listen on 127.0.0.1:80: EACCES: ports below 1024 are for root',
+    'dmabuf metrics: cannot listen on 127.0.0.1:80: EACCES. Ports below 1024 are for root.',
   ]);
 });
 

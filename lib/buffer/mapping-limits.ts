@@ -1,20 +1,16 @@
-/** What the addon says of the limits on mappings; each is -1 where it cannot be told, or where there is no limit. */
-export interface MappingLimits {
-  /** Mappings that this process has. */
-  mappings: number;
-  /** Mappings that it may have (vm.max_map_count). */
-  mostMappings: number;
-  /** Of those, how many are left to others than dma-bufs. */
-  keptFree: number;
-  /** Bytes of addresses in use. */
-  addressSpace: number;
-  /** Bytes that may be (RLIMIT_AS). */
-  mostAddressSpace: number;
-}
+import { native } from '../native.js';
 
 /** What to do when the kernel, or the addon before it, refuses to map or to unmap with ENOMEM. */
-export function adviceForMapping(limits: MappingLimits): string {
-  const { mappings, mostMappings, keptFree, addressSpace, mostAddressSpace } = limits;
+export function adviceForMapping(): string {
+  native.mappingLimits();
+  // Each is -1 where it cannot be told, or where there is no limit.
+  const [mappings, mostMappings, keptFree, addressSpace, mostAddressSpace] = native.registers as unknown as [
+    number,
+    number,
+    number,
+    number,
+    number,
+  ];
   if (mostMappings >= 0 && mappings >= mostMappings - keptFree) {
     return (
       `The process has ${mappings} mappings, of at most ${mostMappings} (vm.max_map_count), of which ${keptFree} are ` +

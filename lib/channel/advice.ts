@@ -1,0 +1,32 @@
+import { provideAdvice } from '../errors.js';
+
+const otherAddress = "give a path that leads through none, or an abstract name ('@name')";
+
+const adviceOnPaths =
+  'As many paths as this process looks up at once lead to file systems that do not answer (FUSE, NFS): see to ' +
+  `these, or ${otherAddress}`;
+
+const adviceToListen = 'Nobody listens there: start the server first';
+
+const adviceOnType =
+  'A channel is a Unix socket of type SOCK_SEQPACKET, and this is a socket of another kind';
+
+provideAdvice({
+  'bind EACCES': 'The folder may not be written',
+  'bind EBUSY': adviceOnPaths,
+  'bind ENOENT': 'The folder does not exist',
+  'bind ETIMEDOUT': `A file system on the way does not answer (FUSE, NFS), so ${otherAddress}`,
+  'connect EACCES': "The socket's file may not be written: its server can allow it by the option mode",
+  'connect EBUSY': adviceOnPaths,
+  'connect ECONNREFUSED': adviceToListen,
+  'connect ENOENT': adviceToListen,
+  'connect EPROTOTYPE': adviceOnType,
+  'getpeername ENOTCONN': 'The socket is not connected',
+  'getsockopt ENOTSOCK': 'A channel is a Unix socket of type SOCK_SEQPACKET, and this is no socket',
+  'getsockopt EPROTOTYPE': adviceOnType,
+  'sendmsg EBADF': 'One of the handles is not an open descriptor',
+  'sendmsg EPIPE': 'The peer has closed its end',
+  'sendmsg ETOOMANYREFS':
+    'Too many descriptors of this user are on their way: let the receivers take what was sent, or raise the limit ' +
+    '(ulimit -n)',
+});
