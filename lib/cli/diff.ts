@@ -15,8 +15,8 @@ import { type Column, type Format, formatTable, note, noteUnseen, outputWidth, t
 import { count, formatSize, toJson } from './text.js';
 
 const HELP = `
-Compares the dma-bufs of the whole machine before and after. Without a command it waits: --interval seconds, or until
-Ctrl-C. The command's own output is not touched; --output keeps the answer apart from it.
+Compares the dma-bufs of the whole machine before and after. Without a command it waits for --interval seconds, or until
+Ctrl-C. The command's own output is not changed; --output keeps the comparison apart from it.
 Exit status: the command's own (128 + N when signal N ended it, 127 when it does not exist, 126 when it cannot be run);
 without a command 0; 2 on errors.
 
@@ -35,16 +35,16 @@ interface Flags extends Format {
 export function diffCommand(): Command {
   const command = subcommand(
     'diff',
-    'Shows which dma-bufs and processes a command, or a while, has left behind.',
+    'Shows which dma-bufs a command, or a period, has left behind, and which processes have grown.',
     HELP,
   )
-    .argument('[command...]', 'program to run, and its arguments')
+    .argument('[command...]', 'the program to run, and its arguments')
     .addOption(
       new Option('-i, --interval <seconds>', 'how long to wait without a command')
         .argParser(seconds)
         .default(10_000, '10'),
     )
-    .option('-o, --output <file>', 'where to write the answer (standard output)')
+    .option('-o, --output <file>', 'where to write the comparison (standard output)')
     .passThroughOptions();
   return withFormat(withSource(command)).action(compare);
 }

@@ -6,17 +6,17 @@ import { bold, type Column, type Format, outputWidth, print, printRows } from '.
 
 const HELP = `
 Each line is ok, warn (something useful does not work) or FAIL (something essential does not), with what to do about it.
-It changes nothing. What other users may do differs: run it as the user in question, too.
-Exit status: 0 when all that is essential works; 1 when not; 2 on errors.
+It changes nothing. The answers depend on the user: run it as the user in question.
+Exit status: 0 when everything essential works; 1 when not; 2 on errors.
 
 Examples:
   dmabuf doctor
-  dmabuf doctor --quiet          what is not ok, alone
+  dmabuf doctor --quiet          only what is not ok
   dmabuf doctor --json | jq '.[] | select(.status != "ok")'`;
 
 /** `dmabuf doctor` */
 export function doctorCommand(): Command {
-  const description = 'Examines what dma-bufs need on this machine, and says how to mend what does not work.';
+  const description = 'Examines what dma-bufs need on this machine, and says how to fix what does not work.';
   return withFormat(subcommand('doctor', description, HELP), {
     quiet: 'leave out what is ok',
     hasSizes: false,

@@ -7,10 +7,10 @@ import { subcommand, withFormat } from './options.js';
 import { type Column, type Format, note, printRows } from './output.js';
 
 const HELP = `
-KIND tells what memory a heap gives: system (any pages), cma (physically contiguous), protected (not for the CPU),
-shared (with the host of a confidential guest), udmabuf (memory of memfds). What to do about a device that this user may
-not use is said on standard error, and in the field fix of JSON and CSV.
-Exit status: 0; 1 when this user may use none, or when the heaps cannot be listed; 2 on errors.
+KIND is the kind of memory that a heap allocates: system (any pages), cma (physically contiguous), protected (not for the
+CPU), shared (with the host of a confidential guest), udmabuf (memory of memfds). Standard error, and the field fix of JSON
+and CSV, say how to get access to a device that this user may not use.
+Exit status: 0; 1 when this user may use no device, or when the heaps cannot be listed; 2 on errors.
 
 Examples:
   dmabuf heaps
@@ -21,7 +21,7 @@ export function heapsCommand(): Command {
   const description =
     'Lists the dma-buf heaps and /dev/udmabuf, and whether this user may allocate from them.';
   return withFormat(subcommand('heaps', description, HELP), {
-    quiet: 'do not say what to do about what cannot be used',
+    quiet: 'do not say how to get access to devices',
     hasSizes: false,
   }).action(list);
 }

@@ -7,15 +7,15 @@ import { type Format, noteUnseen, printRows } from './output.js';
 import { sortRows } from './sorting.js';
 
 const HELP = `
-Columns: REFS counts every holder (descriptors, mappings, drivers, messages in flight); HOLDERS are the processes that
-could be seen to hold the buffer. Names are untrusted: control characters are shown as \\n, \\x1b, \\u202e.
+Columns: REFS counts every reference (descriptors, mappings, drivers, messages in flight); HOLDERS are the visible
+processes that hold the buffer. Names are untrusted: control characters are shown as \\n, \\x1b, \\u202e.
 Exit status: 0; 1 when a filter was given and nothing matches; 2 on errors.
 
 Examples:
-  dmabuf ls                               all buffers, the largest first
-  dmabuf ls --pid 1200,1201               what two processes hold
+    dmabuf ls                               all buffers, the largest first
+  dmabuf ls --pid 1200,1201               the buffers of two processes
   dmabuf ls --exporter system --min-size 1M
-  dmabuf ls --unheld                      what drivers, or messages in flight, hold alone: leaks hide here
+  dmabuf ls --unheld                      buffers that only drivers or messages in flight hold, such as leaks
   dmabuf ls --json | jq '.buffers[].inode'`;
 
 interface Flags extends Format, BufferFilter {
@@ -34,21 +34,27 @@ export function lsCommand(): Command {
     'Lists the dma-bufs of this machine and the processes that hold them.',
     HELP,
   )
-    .option('-p, --pid <pids>', 'those that these processes hold (repeatable, or by commas)', pids)
+    .option(
+      '-p, --pid <pids>',
+      'show buffers that these processes hold (repeatable, or separated by commas)',
+      pids,
+    )
     .option(
       '-e, --exporter <name>',
-      'those of this exporter (repeatable, or by commas)',
+      'show buffers of this exporter (repeatable, or separated by commas)',
       (text, earlier: string[] = []) => [...earlier, ...text.split(',')],
     )
-    .option('-n, --name <text>', 'those whose name contains this text')
-    .option('-m, --min-size <size>', 'those of at least this size: 4096, 64k, 1.5M', size)
-    .option('-u, --unheld', 'those that no process holds, as far as can be seen')
+    .option('-n, --name <text>', 'show buffers whose name contains this text')
+    .option('-m, --min-size <size>', 'show buffers of at least this size: 4096, 64k, 1.5M', size)
+    .option('-u, --unheld', 'show buffers that no visible process holds')
     .addOption(
-      new Option('-s, --sort <column>', 'what to sort by').choices(Object.keys(bufferKeys)).default('size'),
+      new Option('-s, --sort <column>', 'the column to sort by')
+        .choices(Object.keys(bufferKeys))
+        .default('size'),
     )
-    .option('-r, --reverse', 'sort the other way round')
-    .option('-l, --limit <n>', 'show the first n', whole(0))
-    .option('-d, --devices', 'also show the devices that are attached (debugfs: for root, slow)');
+    .option('-r, --reverse', 'reverse the order')
+    .option('-l, --limit <n>', 'show only the first n', whole(0))
+    .option('-d, --devices', 'also show the attached devices (reads debugfs: root only, slow)');
   return withFormat(withSource(command)).action(list);
 }
 

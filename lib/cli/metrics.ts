@@ -6,16 +6,17 @@ import { defaultPort, type ListenAddress, MetricsServer, parseHost, parseListen 
 import { subcommand } from './options.js';
 
 const HELP = `
-Serves http://127.0.0.1:${defaultPort}/metrics in the format of Prometheus until SIGINT or SIGTERM. Each scrape looks at the
-system anew. Whoever can connect learns the names of processes: it listens on loopback unless --listen says otherwise.
-Requests have to name localhost, a loopback address, the address that they come to, or a host of --allow-host.
-Exit status: 0; 2 on errors, such as a port that is taken.
+Serves http://127.0.0.1:${defaultPort}/metrics in the format of Prometheus until SIGINT or SIGTERM. Each scrape takes
+a new snapshot. Every client that can connect sees the names of processes, so it listens on loopback unless --listen says
+otherwise. The host of a request has to be localhost, a loopback address, the address that the request arrives at, or a
+host of --allow-host.
+Exit status: 0; 2 on errors, such as a port that is in use.
 
 Examples:
   dmabuf metrics                            http://127.0.0.1:${defaultPort}/metrics
   dmabuf metrics --listen 0.0.0.0:${defaultPort} --allow-host camera-3.example
   dmabuf metrics --listen unix:/run/dmabuf.sock
-  dmabuf metrics --once --processes 5       print them once`;
+  dmabuf metrics --once --processes 5       print the metrics once`;
 
 interface Flags {
   listen: ListenAddress;
@@ -27,24 +28,20 @@ interface Flags {
 
 /** `dmabuf metrics` */
 export function metricsCommand(): Command {
-  return subcommand('metrics', 'Serves figures to Prometheus: who holds how much.', HELP)
+  return subcommand('metrics', 'Serves metrics to Prometheus: which process holds how much.', HELP)
     .addOption(
       new Option('--listen <where>', '[ADDRESS:]PORT or unix:PATH')
         .argParser(parseListen)
         .default(parseListen(String(defaultPort)), `127.0.0.1:${defaultPort}`),
     )
-    .option(
-      '--allow-host <name>',
-      'a name that clients may call it by; may be given more than once',
-      parseHost,
-    )
+    .option('--allow-host <name>', 'a host name that requests may use (repeatable)', parseHost)
     .addOption(
       new Option(
         '--source <name>',
-        'what to read: the best that is permitted (auto), or one source alone',
+        'what to read: the best permitted sources (auto), or one source alone',
       ).choices(['auto', 'bpf', 'procfs', 'debugfs', 'sysfs']),
     )
-    .option('--processes <n>', 'how many processes have series of their own (20)', count)
+    .option('--processes <n>', 'how many processes have their own series (20)', count)
     .option('--once', 'print the metrics and end')
     .action(runMetrics);
 }

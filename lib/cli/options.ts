@@ -21,7 +21,7 @@ export function subcommand(name: string, description: string, help: string): Com
 export function withFormat(
   command: Command,
   {
-    quiet = 'do not say what could not be seen',
+    quiet = 'do not report what could not be seen',
     hasSizes = true,
   }: { quiet?: string; hasSizes?: boolean } = {},
 ): Command {
@@ -35,7 +35,7 @@ export function withFormat(
 /** The options of every subcommand that takes snapshots. */
 export function withSource(command: Command): Command {
   return command.addOption(
-    new Option('--source <source>', 'the interface of the kernel to read')
+    new Option('--source <source>', 'the kernel interface to read')
       .choices(['auto', 'procfs', 'bpf', 'debugfs', 'sysfs'])
       .default('auto'),
   );

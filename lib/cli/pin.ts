@@ -8,10 +8,10 @@ import { subcommand, whole } from './options.js';
 import { print, printJson } from './output.js';
 
 const HELP = `
-Needs root (CAP_BPF and CAP_PERFMON) and Linux 6.18. Whoever may read the files sees the size, exporter and name of every
-dma-buf and, with --holders, the ids of the processes that hold them. They stay until they are removed or the machine
-ends: place them at boot. The folder, and those on the way to it, must belong to root or to you, and nobody else may write
-them unless they are sticky. --remove removes what pin has placed, and leaves alone what else is in the folder.
+Needs root (CAP_BPF and CAP_PERFMON) and Linux 6.18. Users who may read the files see the size, exporter and name of every
+dma-buf and, with --holders, the ids of the processes that hold them. The files stay until they are removed or the machine
+restarts, so place them at boot. The folder, and its parent folders, must belong to root or to you, and must not be
+writable by others unless they are sticky. --remove removes only what pin has placed.
 Exit status: 0; 2 on errors.
 
 Examples:
@@ -42,12 +42,12 @@ function permissions(text: string): number {
 export function pinCommand(): Command {
   const description = 'Places BPF iterators as files, so that users without rights can list all dma-bufs.';
   return subcommand('pin', description, HELP)
-    .option('--folder <path>', 'where, in a BPF file system', defaultPinFolder)
-    .option('--mode <octal>', 'their permissions (0444)', permissions)
-    .option('--group <group>', 'their group, by name or number')
-    .option('--holders', 'also those that tell which process holds what (else older ones go)')
+    .option('--folder <path>', 'the folder, in a BPF file system', defaultPinFolder)
+    .option('--mode <octal>', 'the permissions of the files (0444)', permissions)
+    .option('--group <group>', 'the group of the files, by name or number')
+    .option('--holders', 'also place the files that list holders (otherwise older ones are removed)')
     .addOption(
-      new Option('--remove', 'remove them, and nothing else').conflicts(['mode', 'group', 'holders']),
+      new Option('--remove', 'remove the files that pin has placed').conflicts(['mode', 'group', 'holders']),
     )
     .option('--json', 'print JSON')
     .action(place);

@@ -11,7 +11,7 @@ Examples:
   dmabuf ls --min-size 1M   which buffers are large?
   dmabuf diff -- npm test   does it leave buffers behind?
 
-dmabuf COMMAND --help tells more of each; the manual is man dmabuf.`;
+dmabuf COMMAND --help explains each command; the manual is man dmabuf.`;
 
 /** The command without a subcommand: help, version, and what is wrong. main.ts runs the subcommands. */
 export function createProgram(): Command {

@@ -7,12 +7,12 @@ import { describeTotal, type Format, noteUnseen, print, printRows } from './outp
 import { sortRows } from './sorting.js';
 
 const HELP = `
-RSS is the size of all buffers that the process holds; PSS its share: the size of each buffer divided by the number of
-its processes. The last line has the total, each buffer once, and what no process that could be seen holds.
+RSS is the size of all buffers that the process holds; PSS is its share: the size of each buffer divided by the number of
+its holders. The last line has the total, each buffer once, and what no visible process holds.
 Exit status: 0; 2 on errors.
 
 Examples:
-  dmabuf ps                      who holds most
+    dmabuf ps                      the largest holders first
   dmabuf ps --sort pss --limit 5
   sudo dmabuf ps                 the processes of all users
   dmabuf ps --json | jq '.total.size'`;
@@ -26,12 +26,14 @@ interface Flags extends Format {
 
 /** `dmabuf ps` */
 export function psCommand(): Command {
-  const command = subcommand('ps', 'Lists the processes that hold dma-bufs, and how much.', HELP)
+  const command = subcommand('ps', 'Lists the processes that hold dma-bufs, and how much they hold.', HELP)
     .addOption(
-      new Option('-s, --sort <column>', 'what to sort by').choices(Object.keys(processKeys)).default('rss'),
+      new Option('-s, --sort <column>', 'the column to sort by')
+        .choices(Object.keys(processKeys))
+        .default('rss'),
     )
-    .option('-r, --reverse', 'sort the other way round')
-    .option('-l, --limit <n>', 'show the first n', whole(0));
+    .option('-r, --reverse', 'reverse the order')
+    .option('-l, --limit <n>', 'show only the first n', whole(0));
   return withFormat(withSource(command)).action(list);
 }
 

@@ -23,12 +23,12 @@ import { sortRows } from './sorting.js';
 import { formatSize } from './text.js';
 
 const HELP = `
-FDS are the numbers of the descriptors, MAPS counts the mappings. With a descriptor: what the kernel says of it
-(/proc/PID/fdinfo/FD).
-Exit status: 0; 1 when the process holds no dma-buf, or the descriptor is none; 2 on errors.
+FDS are the numbers of the descriptors, MAPS counts the mappings. With a descriptor, it shows what the kernel reports
+about it (/proc/PID/fdinfo/FD).
+Exit status: 0; 1 when the process holds no dma-buf, or the descriptor is not a dma-buf; 2 on errors.
 
 Examples:
-  dmabuf show 1200         what the process 1200 holds, and by which descriptors
+  dmabuf show 1200         what process 1200 holds, and through which descriptors
   dmabuf show 1200 17      its descriptor 17
   dmabuf show $$ --json`;
 

@@ -4,17 +4,17 @@ import type { Subcommand } from './options.js';
 export const SUBCOMMANDS: readonly Subcommand[] = [
   {
     name: 'heaps',
-    summary: 'where memory can come from, and what is missing to use it',
+    summary: 'the sources of memory, and what is missing to use them',
     load: async () => (await import('./heaps.js')).heapsCommand(),
   },
   {
     name: 'ls',
-    summary: 'the dma-bufs of this machine, and who holds them',
+    summary: 'the dma-bufs of this machine, and the processes that hold them',
     load: async () => (await import('./ls.js')).lsCommand(),
   },
   {
     name: 'ps',
-    summary: 'the processes that hold dma-bufs, and how much',
+    summary: 'the processes that hold dma-bufs, and how much they hold',
     load: async () => (await import('./ps.js')).psCommand(),
   },
   {
@@ -29,12 +29,12 @@ export const SUBCOMMANDS: readonly Subcommand[] = [
   },
   {
     name: 'diff',
-    summary: 'what a command, or a while, has left behind',
+    summary: 'the dma-bufs that a command, or a period, has left behind',
     load: async () => (await import('./diff.js')).diffCommand(),
   },
   {
     name: 'doctor',
-    summary: 'what works on this machine, and how to mend the rest',
+    summary: 'what works on this machine, and how to fix the rest',
     load: async () => (await import('./doctor.js')).doctorCommand(),
   },
   {
@@ -44,7 +44,7 @@ export const SUBCOMMANDS: readonly Subcommand[] = [
   },
   {
     name: 'metrics',
-    summary: 'serve figures to Prometheus',
+    summary: 'serve metrics to Prometheus',
     load: async () => (await import('./metrics.js')).metricsCommand(),
   },
   {

@@ -10,10 +10,10 @@ import { toJson } from './text.js';
 import type { TopState, View } from './top-screen.js';
 
 const HELP = `
-Keys: q quit; b p e buffers, processes, exporters; s < > sort by another column; r the other way round; arrows, j k
-scroll; space pause; + - look more often, less often; h help.
-For scripts, --iterations N and --once print plainly: with --json one line of JSON each time, the whole snapshot.
-GROWTH is what a process holds more, or less, than at the first look: bytes, or descriptors and mappings alone.
+Keys: q quit; b p e buffers, processes, exporters; s < > sort by another column; r reverse the order; arrows, j k
+scroll; space pause; + - refresh more often, less often; h help.
+For scripts, --iterations N and --once print plain text, or with --json each snapshot as one line.
+GROWTH is how much more, or less, a process holds than at the start: bytes, or descriptors and mappings alone.
 Exit status: 0; 2 on errors; 128 + N when signal N ended it.
 
 Examples:
@@ -32,18 +32,18 @@ interface Flags extends Format {
 
 /** `dmabuf top` */
 export function topCommand(): Command {
-  const command = subcommand('top', 'Shows live who holds how much.', HELP)
+  const command = subcommand('top', 'Shows live which process holds how much.', HELP)
     .addOption(
-      new Option('-i, --interval <seconds>', 'how long to wait between two looks')
+      new Option('-i, --interval <seconds>', 'how long to wait between two snapshots')
         .argParser(seconds)
         .default(1000, '1'),
     )
     .addOption(
-      new Option('--view <view>', 'what to list')
+      new Option('--view <view>', 'what to list first')
         .choices(['buffers', 'processes', 'exporters'])
         .default('processes'),
     )
-    .option('-N, --iterations <n>', 'look n times, print plainly, end', whole(1))
+    .option('-N, --iterations <n>', 'take n snapshots, print plain text, and end', whole(1))
     .addOption(new Option('-1, --once', 'the same as --iterations 1').implies({ iterations: 1 }));
   return withFormat(withSource(command)).action(top);
 }

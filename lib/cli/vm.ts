@@ -11,9 +11,10 @@ import { whole } from './options.js';
 import { EXIT_RUNNER_FAILED, EXIT_TIMEOUT, statusOf } from './vm-status.js';
 
 const HELP = `
-The guest sees this machine's files under a writable layer that is dropped at the end; the command runs as root.
+Runs Debian's kernel in a virtual machine (the guest). The guest sees this machine's files; what it writes is dropped at
+the end. The command runs as root.
 Exit status: the command's own; ${EXIT_TIMEOUT} when the time limit was reached; ${EXIT_RUNNER_FAILED} when the guest or the runner failed.
-With several kernels: that of the first that failed, in the order in which they are named; 0 when none did.
+With several kernels: that of the first kernel that failed, in the order in which they are named; 0 when none failed.
 
 Examples:
   dmabuf vm -- node --test
@@ -50,11 +51,11 @@ export function vmCommand(): Command {
     .usage(
       '[options] -- command [arguments...]\n       dmabuf vm --shell [options] [-- command [arguments...]]',
     )
-    .argument('[command...]', 'program to run in the guest, and its arguments')
+    .argument('[command...]', 'the program to run in the guest, and its arguments')
     .option(
       '--kernel <name>',
       'newest (the default), stable, old, a series such as 6.12, host, or the path of a kernel image or folder; several, ' +
-        'by commas, run side by side',
+        'separated by commas, run in parallel',
     )
     .addOption(
       new Option(
@@ -64,44 +65,52 @@ export function vmCommand(): Command {
     )
     .option(
       '--jobs <n>',
-      'of several kernels, how many guests at a time (as many as there are CPUs)',
+      'how many guests run at a time, with several kernels (as many as there are CPUs)',
       whole(1),
     )
-    .option('--shell', 'join this terminal to the command, or to a shell where there is none')
-    .option('--modules-dir <folder>', "the kernel's modules, if not beside it")
+    .option('--shell', 'connect this terminal to the command, or to a shell if there is none')
+    .option('--modules-dir <folder>', "the folder of the kernel's modules, if they are not next to it")
     .option(
       '--modules <names>',
       'kernel modules to load first, e.g. vgem,sw_sync; some that Debian lacks are built',
       (list) => list.split(','),
     )
     .option('--append <words>', "words for the kernel's command line")
-    .option('--icount', 'count instructions as time, for figures that repeat (one CPU, slow)')
-    .addOption(new Option('--accel <how>', 'auto, tcg or kvm').choices(['auto', 'tcg', 'kvm']))
+    .option('--icount', 'measure time in instructions, for repeatable figures (one CPU, slow)')
+    .addOption(
+      new Option('--accel <how>', 'how to run instructions: auto, tcg (emulation) or kvm').choices([
+        'auto',
+        'tcg',
+        'kvm',
+      ]),
+    )
     .option('--cpus <n>', 'virtual CPUs (2)', number)
     .option('--memory <MiB>', 'memory of the guest in MiB (4096)', number)
     .option('--timeout <seconds>', 'time limit (600)', number)
-    .option('--cwd <folder>', 'where the command starts (here)', (folder) => resolve(folder))
+    .option('--cwd <folder>', 'the folder in which the command starts (the current one)', (folder) =>
+      resolve(folder),
+    )
     .option(
       '--env <name[=value]>',
-      'a variable for the command, with the value that it has here or with this one; repeatable',
+      'a variable for the command, with its value here or with this one (repeatable)',
       variable,
     )
-    .option('--output <folder>', 'what the command writes there comes back, however it ends')
-    .option('--network', "QEMU's network, which reaches what this machine reaches; else there is none")
-    .option('--device <device>', "a device to add, as QEMU's -device takes it; repeatable", several)
+    .option('--output <folder>', 'a folder whose files come back, however the command ends')
+    .option('--network', 'a network that reaches what this machine reaches (otherwise there is none)')
+    .option('--device <device>', "a device to add, as for QEMU's -device (repeatable)", several)
     .option(
       '--machine <type>',
-      "type and properties of the machine, as QEMU's -machine takes them; repeatable",
+      "type and properties of the machine, as for QEMU's -machine (repeatable)",
       several,
     )
-    .option('--screendump <file>', 'a picture of the display (--device) when the command ends')
+    .option('--screendump <file>', 'a file for a picture of the display (--device) when the command ends')
     .option(
       '--kernel-log <file>',
-      "all of the kernel's log; without this, --output has it as kernel.log in its folder",
+      "a file for the kernel's log (with --output, kernel.log in its folder by default)",
     )
     .option(
       '--fail-on-splat',
-      'status 125 when the command succeeded and its kernel has found a fault of its own',
+      'status 125 when the command succeeded, but the kernel reported a fault of its own',
     )
     .passThroughOptions()
     .showHelpAfterError('(dmabuf vm --help shows how it is used)')
