@@ -1,14 +1,14 @@
 import { describeErrno } from './errnos.js';
 
-/** What a failed attempt at one source of memory was, and why it failed. */
+/** A failed attempt to allocate from one source of memory. */
 export interface AllocationAttempt {
-  /** The source as it was asked for: `'system'`, `'cma'`, `'udmabuf'`, a heap's name or path; the name of a `DmaHeap`. */
+  /** The source as requested: `'system'`, `'cma'`, `'udmabuf'`, a heap's name or path; for a `DmaHeap`, its name. */
   source: string;
-  /** Its refusal. */
+  /** The error with which it refused. */
   error: DmaBufError;
 }
 
-/** What to do, or several such sentences; a full stop at the end is added where there is none. */
+/** Advice in one or several sentences; a missing full stop at the end is added. */
 export type Hint = string | readonly string[];
 
 function sentencesOf(hint: Hint | undefined): string[] {
@@ -31,7 +31,9 @@ export interface DmaBufErrorDetails {
   syscall?: string | undefined;
   /** See {@link DmaBufError.path}. */
   path?: string | undefined;
-  /** See {@link DmaBufError.hint}, in one piece or sentence by sentence; the constructor puts it at the end of the message. */
+  /**
+   * See {@link DmaBufError.hint}; one text, or a list of sentences. The constructor adds it to the end of the message.
+   */
   hint?: string | readonly string[] | undefined;
   /** See {@link DmaBufError.attempts}. */
   attempts?: AllocationAttempt[] | undefined;
@@ -50,40 +52,40 @@ interface ErrorParts {
 export let partsOf: (error: DmaBufError) => ErrorParts;
 
 /**
- * Every failure that is not a bad argument.
+ * The error for every failure except a bad argument.
  *
- * The message says what failed and, where one cure is likely, what to do, which is also in `hint`. `code` is the errno's name for an error of the
- * kernel (`'EINVAL'`), `'ETIMEDOUT'` for an option `timeout` that has passed or a process that keeps who looks at it waiting, or one of:
+ * The message says what failed and, where one fix is likely, what to do, which is also in `hint`. `code` is the errno's
+ * name for an error of the kernel (`'EINVAL'`), `'ETIMEDOUT'` for an option `timeout` that has passed or a process that
+ * blocks its inspection, or one of:
  *
- * - `ERR_DMABUF_CLOSED`: use after `close()`, or closed while it was waited for.
+ * - `ERR_DMABUF_CLOSED`: use after `close()`, or `close()` during a wait.
  * - `ERR_DMABUF_NOT_DMABUF`: the descriptor is another kind of file.
- * - `ERR_DMABUF_STALE_FD`: somebody closed the descriptor behind the object that owns it, and its number now stands for
- *   another file.
- * - `ERR_DMABUF_NO_SOURCE`: nothing could serve; `attempts` says why, one by one.
- * - `ERR_DMABUF_MEMORY_GUARD`: more memory was asked for than is available; the message has both figures.
+ * - `ERR_DMABUF_STALE_FD`: other code closed the object's descriptor, and its number now refers to another file.
+ * - `ERR_DMABUF_NO_SOURCE`: no source could allocate; `attempts` has the error of each.
+ * - `ERR_DMABUF_MEMORY_GUARD`: more memory was requested than is available; the message has both figures.
  * - `ERR_DMABUF_MESSAGE_TRUNCATED`: a message could not be received whole, and was dropped with its descriptors.
- * - `ERR_DMABUF_LOST`: the exporter no longer has the buffer's memory, and answered an access with SIGBUS; its bytes read
- *   zeros from then on.
+ * - `ERR_DMABUF_LOST`: the exporter no longer has the buffer's memory, and answered an access with SIGBUS; its bytes
+ *   read as zeros from then on.
  * - `ERR_DMABUF_PEER_DROPPED`: the peer has sent too many descriptors of files that cannot be closed (of a file system that
  *   does not answer); nothing more is received from it.
  * - `ERR_DMABUF_NO_EXTERNAL_BUFFERS`: the runtime allows no mapped memory (Electron); `read()` and `write()` work.
- * - `ERR_DMABUF_METRIC_EXISTS`: the registry has a metric of that name already.
- * - `ERR_DMABUF_UNSUPPORTED_KERNEL`: this kernel does not offer what was asked for; where one version of Linux
- *   brought it, the message says which.
- * - `ERR_DMABUF_UNSUPPORTED_PLATFORM`: no Linux, or the addon cannot be loaded; the message says why.
+ * - `ERR_DMABUF_METRIC_EXISTS`: the registry already has a metric of that name.
+ * - `ERR_DMABUF_UNSUPPORTED_KERNEL`: this kernel does not support the call; if a known version of Linux does, the message
+ *   names it.
+ * - `ERR_DMABUF_UNSUPPORTED_PLATFORM`: this is not Linux, or the addon cannot be loaded; the message says why.
  */
 export class DmaBufError extends Error {
-  /** The errno's name (`'EACCES'`) or an `ERR_DMABUF_*` code, see above. */
+  /** The errno's name (`'EACCES'`), or an `ERR_DMABUF_*` code as listed above. */
   readonly code: string;
-  /** Negative errno, for errors of the kernel: `-13`. */
+  /** The negative errno, for errors of the kernel: `-13`. */
   declare readonly errno?: number;
   /** The system call, or the ioctl by the name of its request (`'DMA_HEAP_IOCTL_ALLOC'`). */
   declare readonly syscall?: string;
   /** The file, socket or folder that could not be used, where there is one. */
   declare readonly path?: string;
-  /** What to do about it, in whole sentences, where one cure is likely. The message ends with it. */
+  /** What to do about the error, in whole sentences, where one fix is likely. The message ends with it. */
   declare readonly hint?: string;
-  /** With `ERR_DMABUF_NO_SOURCE`: every source that was tried, in order, and its refusal. */
+  /** With `ERR_DMABUF_NO_SOURCE`: every source that was tried, in order, with its error. */
   declare readonly attempts?: AllocationAttempt[];
   readonly #parts: ErrorParts;
 
@@ -91,7 +93,7 @@ export class DmaBufError extends Error {
     partsOf = (error) => error.#parts;
   }
 
-  /** For those who wrap or imitate the library; it makes its own errors itself. */
+  /** For code that wraps or imitates the library. */
   constructor(message: string, details: DmaBufErrorDetails) {
     const advice = sentencesOf(details.hint);
     const hint = advice.length === 0 ? undefined : advice.join(' ');
@@ -128,7 +130,7 @@ export function aboutDescriptor<T>(fd: number, call: () => T): T {
     if (!(error instanceof DmaBufError)) throw error;
     const { code, errno, syscall } = error;
     const { what, advice } = partsOf(error);
-    // Nobody owns it, whom the hint would speak of.
+    // No object owns the descriptor, so a hint for owners does not apply.
     if (code === 'EBADF')
       throw new DmaBufError(`EBADF: no file is open as descriptor ${fd}, ${syscall}`, {
         code,

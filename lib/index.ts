@@ -2,15 +2,15 @@
 /// <reference types="node" preserve="true" />
 
 /**
- * Linux dma-bufs: allocate, map, synchronise, wait for, name, share.
+ * Allocates, maps, synchronises, waits for, names and shares Linux dma-bufs.
  *
- * Importing works everywhere, and loads nothing; where there is no Linux, or the addon cannot be loaded, whatever needs the
- * kernel throws `ERR_DMABUF_UNSUPPORTED_PLATFORM`.
+ * Importing works on every system, and loads nothing. On a system other than Linux, or where the addon cannot be
+ * loaded, every call that needs the kernel throws `ERR_DMABUF_UNSUPPORTED_PLATFORM`.
  *
- * What holds for all of it and is not repeated below: sizes, offsets and positions are bytes, durations milliseconds. A bad
- * argument throws a TypeError `ERR_INVALID_ARG_TYPE` or a RangeError `ERR_OUT_OF_RANGE` before anything reaches the kernel,
- * every other failure is a {@link DmaBufError}. What returns a promise rejects with it instead. What makes a descriptor
- * throws `EMFILE` when the process has none left.
+ * The following applies everywhere and is not repeated below. Sizes, offsets and positions are in bytes, durations in
+ * milliseconds. A bad argument throws a TypeError `ERR_INVALID_ARG_TYPE` or a RangeError `ERR_OUT_OF_RANGE` before
+ * anything reaches the kernel; every other failure is a {@link DmaBufError}. A function that returns a promise rejects
+ * instead. A function that makes a descriptor throws `EMFILE` when the process has none left.
  *
  * @module dmabuf
  */

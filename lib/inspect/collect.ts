@@ -152,7 +152,7 @@ function noSource(attempts: SourceAttempt[]): DmaBufError {
   });
 }
 
-/** Buffers that nobody holds any more because they are gone would look like the kernel's own. */
+/** Without this, buffers that were freed meanwhile would look like the kernel's own. */
 async function dropVanished({ buffers, listAgain }: Collection): Promise<void> {
   const isUnheld = (buffer: BufferUsage): boolean => buffer.holders.length === 0;
   if (listAgain === undefined || ![...buffers.values()].some(isUnheld)) return;

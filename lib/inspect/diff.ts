@@ -3,9 +3,9 @@ import type { BufferUsage, ProcessUsage, Snapshot } from './model.js';
 
 /** A buffer that is in both snapshots, but not the same in both. */
 export interface BufferChange {
-  /** As it was. */
+  /** The buffer in the first snapshot. */
   before: BufferUsage;
-  /** As it is. */
+  /** The buffer in the second snapshot. */
   after: BufferUsage;
 }
 
@@ -13,11 +13,11 @@ export interface BufferChange {
 export interface ProcessChange {
   /** Process id. */
   pid: number;
-  /** The name of its main thread, as {@link ProcessUsage.command}. */
+  /** The name of its main thread, as in {@link ProcessUsage.command}. */
   command: string;
   /** Absent when it held nothing, or did not exist. */
   before?: ProcessUsage;
-  /** Absent when it holds nothing any more, or has ended. */
+  /** Absent when the process no longer holds anything, or has ended. */
   after?: ProcessUsage;
   /** How much `rss` has grown, in bytes; negative when it has shrunk. */
   growth: number;
@@ -29,18 +29,20 @@ export interface ProcessChange {
 
 /** What has changed from one snapshot to another. */
 export interface SnapshotDiff {
-  /** Buffers of the second snapshot alone, in the order of their inodes. */
+  /** Buffers that only the second snapshot has, in the order of their inodes. */
   appeared: BufferUsage[];
-  /** Buffers of the first snapshot alone. */
+  /** Buffers that only the first snapshot has. */
   gone: BufferUsage[];
-  /** Those whose name, references, devices or holders have changed. */
+  /** Buffers whose name, references, devices or holders have changed. */
   changed: BufferChange[];
   /**
-   * Processes that hold more bytes than before, or as many by more descriptors and mappings (which leak, too); the largest
-   * growth first.
+   * Processes that hold more bytes than before, or the same bytes through more descriptors or mappings (which are also
+   * leaks); the largest growth first.
    */
   grown: ProcessChange[];
-  /** Processes that hold fewer bytes than before, or as many by fewer descriptors and mappings; the largest loss first. */
+  /**
+   * Processes that hold fewer bytes, or the same bytes through fewer descriptors or mappings; the largest loss first.
+   */
   shrunk: ProcessChange[];
   /** How buffers and bytes have grown, by exporter, the largest growth first; negative when they have shrunk. */
   exporters: {
@@ -140,8 +142,8 @@ function checkSnapshot(value: unknown, name: string): void {
 }
 
 /**
- * What has changed between two snapshots. Buffers are known by their inodes, processes by their ids. Snapshots of other
- * sources or with other rights see other things: compare like with like.
+ * Compares two snapshots. Buffers are identified by their inodes, processes by their ids. Snapshots from different
+ * sources or with different rights do not show the same buffers: compare like with like.
  *
  * @throws TypeError `ERR_INVALID_ARG_TYPE`
  */

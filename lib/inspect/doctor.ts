@@ -22,9 +22,9 @@ import { surveyDebugfs } from './sources/debugfs.js';
 import { surveyProcfs, whatProcHides } from './sources/procfs.js';
 import { adviceOnUnreadable, causesOf } from './unreadable.js';
 
-/** One thing that was looked at. */
+/** The result of one check. */
 export interface Finding {
-  /** What it is about: `'kernel'`, `'heap system'`, `'bpf'`, … */
+  /** The subject of the check: `'kernel'`, `'heap system'`, `'bpf'`, … */
   subject: string;
   /** `'ok'`; `'warn'`: something useful does not work; `'fail'`: something essential does not. */
   status: 'ok' | 'warn' | 'fail';
@@ -255,7 +255,7 @@ function examineLockdown(): Finding {
 }
 
 /**
- * Looks at everything on this machine that dma-bufs need, and says what does not work and what to do about it. It changes
+ * Examines everything on this machine that dma-bufs need, and says what does not work and how to fix it. It changes
  * nothing.
  *
  * ```js
@@ -287,7 +287,7 @@ export async function examine(): Promise<Finding[]> {
   return findings;
 }
 
-/** What a look found; one that fails is a finding itself, and the others are taken all the same. */
+/** The findings of one check; a check that fails is itself a finding, and does not stop the others. */
 async function examined(subject: string, look: () => Finding[] | Promise<Finding[]>): Promise<Finding[]> {
   try {
     return await look();

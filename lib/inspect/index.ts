@@ -2,10 +2,10 @@
 /// <reference types="node" preserve="true" />
 
 /**
- * Which dma-bufs there are on this machine, who holds them, and what changes.
+ * Shows which dma-bufs exist on this machine, which processes hold them, and what changes.
  *
- * Sizes are bytes. A bad argument throws a TypeError `ERR_INVALID_ARG_TYPE` or a RangeError `ERR_OUT_OF_RANGE`; every other
- * failure is a `DmaBufError` of `dmabuf`.
+ * Sizes are in bytes. A bad argument throws a TypeError `ERR_INVALID_ARG_TYPE` or a RangeError `ERR_OUT_OF_RANGE`;
+ * every other failure is a `DmaBufError` of `dmabuf`.
  *
  * @module dmabuf/inspect
  */

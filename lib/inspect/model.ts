@@ -1,8 +1,8 @@
 import type { DmaBufError } from '../errors.js';
 
 /**
- * An interface of the kernel that a snapshot is read from: `/proc/<pid>` (Linux 5.3), BPF iterators (6.18 for the buffers,
- * 5.12 for their holders), debugfs (5.3) or the statistics in sysfs (5.13, later removed).
+ * A kernel interface that snapshots read: `/proc/<pid>` (Linux 5.3), BPF iterators (6.18 for the buffers, 5.12 for
+ * their holders), debugfs (5.3) or the statistics in sysfs (5.13, later removed).
  */
 export type SnapshotSource = 'procfs' | 'bpf' | 'debugfs' | 'sysfs';
 
@@ -16,42 +16,44 @@ export interface BufferHolder {
   mappings: number;
 }
 
-/** One dma-buf of the system. */
+/** One dma-buf of the machine. */
 export interface BufferUsage {
-  /** Identifies the buffer on the whole system, for as long as it exists. */
+  /** Identifies the buffer on the whole machine, for as long as it exists. */
   inode: number;
   /** Bytes. */
   size: number;
-  /** The size is not known but at least `size`: only mappings were seen, and no right to look behind them. */
+  /** Set when the size is at least `size`: only mappings were seen, without the right to read the whole size. */
   sizeIsLowerBound?: true;
-  /** The driver that made it: `'system'` (a heap's name), `'udmabuf'`, `'drm'`, … Absent when no source could tell. */
+  /** The driver or heap that made it: `'system'`, `'udmabuf'`, `'drm'`, … Absent when no source knows it. */
   exporter?: string;
-  /** Absent when unset or unknown. Any user of a buffer may set it to any bytes: show it escaped, trust it in nothing. */
+  /**
+   * Absent when unset or unknown. Any holder may set it to any bytes: escape it when you show it, and never rely on it.
+   */
   name?: string;
-  /** Who holds it, anywhere: descriptors, mappings, drivers, messages in flight. Absent when no source could tell. */
+  /** The number of references: descriptors, mappings, drivers, messages in flight. Absent when no source knows it. */
   references?: number;
-  /** Devices that have attached to it, by their kernel names. Only debugfs tells: absent without it. */
+  /** The devices that are attached to it, by their kernel names. Only debugfs lists them; absent without it. */
   devices?: string[];
-  /** The processes that could be seen to hold it. */
+  /** The visible processes that hold it. */
   holders: BufferHolder[];
 }
 
-/** What one process holds. Sizes are bytes. */
+/** What one process holds. Sizes are in bytes. */
 export interface ProcessUsage {
   /** Process id. */
   pid: number;
   /**
-   * The name of its main thread (`/proc/<pid>/comm`, 15 bytes at most, as untrusted as a buffer's name); `''` when it is gone.
-   * Where that is `MainThread`, as Node.js has it since 24, the name of its program.
+   * The name of its main thread (`/proc/<pid>/comm`, 15 bytes at most, as untrusted as a buffer's name); `''` when the
+   * process has ended. If the name is `MainThread`, as in Node.js since 24, the name of the program instead.
    */
   command: string;
-  /** Different buffers. */
+  /** How many different buffers it holds. */
   buffers: number;
-  /** Descriptors of buffers. */
+  /** How many descriptors of buffers it has. */
   fds: number;
-  /** Mappings of buffers, whole or in part. */
+  /** How many mappings of buffers it has, whole or in part. */
   mappings: number;
-  /** The sizes of the different buffers that it holds. */
+  /** The total size of the different buffers that it holds. */
   rss: number;
   /** Its share: each buffer's size is divided by the number of processes that hold it. */
   pss: number;
@@ -59,7 +61,7 @@ export interface ProcessUsage {
 
 /** The buffers of one exporter. */
 export interface ExporterUsage {
-  /** `''` for buffers whose exporter no source could tell. */
+  /** `''` for buffers whose exporter no source knows. */
   exporter: string;
   /** How many. */
   buffers: number;
@@ -67,38 +69,38 @@ export interface ExporterUsage {
   size: number;
 }
 
-/** A process of which something could not be read. */
+/** A process that could not be read completely. */
 export interface Unreadable {
   /** Process id. */
   pid: number;
   /**
-   * The errno's name: `'EACCES'` (another user's process), `'ESRCH'` (asked for by `pids`, and not there), `'ETIMEDOUT'` (it
-   * keeps its memory map locked, or the lock of a file that it has put in a dma-buf's place), `'EAGAIN'` (no thread is left
-   * to look at it, or its user's other processes keep too many), `'EOVERFLOW'` (a figure of 2^53 or more, which no dma-buf of
-   * the kernel's has), or another.
+   * The errno's name: `'EACCES'` (another user's process), `'ESRCH'` (a process in `pids` that does not exist),
+   * `'ETIMEDOUT'` (it keeps its memory map locked, or the lock of a file that it has put in a dma-buf's place),
+   * `'EAGAIN'` (no thread is left to inspect it, or its user's other processes occupy too many), `'EOVERFLOW'` (a
+   * figure of 2^53 or more, which no real dma-buf has), or another.
    */
   error: string;
-  /** What could not be read. */
+  /** The part that could not be read. */
   what: 'descriptors' | 'mappings' | 'both';
 }
 
 /** A source that could not be used, and why. */
 export interface SourceAttempt {
-  /** Which it was. */
+  /** The source. */
   source: SnapshotSource;
-  /** Why not, and what to do about it where that is known. */
+  /** The reason, with a hint where one is known. */
   error: DmaBufError;
 }
 
-/** The dma-bufs of the system at one moment. */
+/** The dma-bufs of the machine at one moment. */
 export interface Snapshot {
-  /** When it was begun. */
+  /** When the snapshot was started. */
   time: Date;
-  /** The interfaces that it came from. */
+  /** The kernel interfaces that were read. */
   source: SnapshotSource[];
   /** In the order of their inodes. */
   buffers: BufferUsage[];
-  /** Those that hold buffers, in the order of their ids. */
+  /** The processes that hold buffers, in the order of their ids. */
   processes: ProcessUsage[];
   /** In the order of their sizes, the largest first. */
   exporters: ExporterUsage[];
@@ -110,7 +112,7 @@ export interface Snapshot {
     size: number;
   };
   /**
-   * What no process that could be seen holds: a driver, a message in flight, or a process in `unreadable` does. Absent
+   * The buffers that no visible process holds, but a driver, a message in flight, or a process in `unreadable`. Absent
    * when no source lists every buffer.
    */
   unaccounted?: {
@@ -119,8 +121,8 @@ export interface Snapshot {
     /** Bytes. */
     size: number;
   };
-  /** Processes of which something could not be read: what they hold may be missing above. */
+  /** The processes that could not be read completely: what they hold may be missing above. */
   unreadable: Unreadable[];
-  /** What would have told more, or sooner, and why it could not be used. */
+  /** Better sources, and why they could not be used. */
   attempts: SourceAttempt[];
 }

@@ -3,21 +3,23 @@ import { isArray, itemsOf } from '../intrinsics.js';
 import type { SnapshotSource } from './model.js';
 import { defaultPinFolder } from './sources/bpf.js';
 
-/** What to look at, and how. */
+/** What to inspect, and how. */
 export interface SnapshotOptions {
-  /** Tell of these processes alone, and of the buffers that they hold; `pss` still divides each among all its holders. */
+  /**
+   * Report only these processes and the buffers that they hold; `pss` still divides each buffer among all its holders.
+   */
   pids?: readonly number[] | undefined;
   /**
-   * `'auto'` (the default) takes the best that is permitted: for the buffers the BPF iterator (Linux 6.18), loaded or
-   * pinned, then debugfs, then sysfs; for their holders BPF, then procfs. A name takes that one alone: debugfs and sysfs
-   * know no holders.
+   * `'auto'` (the default) uses the best sources that are permitted: for the buffers the BPF iterator (Linux 6.18),
+   * loaded or pinned, then debugfs, then sysfs; for their holders BPF, then procfs. A name uses that source alone;
+   * debugfs and sysfs do not list holders.
    */
   source?: SnapshotSource | 'auto' | undefined;
-  /** Also ask debugfs which devices have attached to the buffers: slow, and for root. */
+  /** Also read from debugfs which devices are attached to the buffers: slow, and only for root. */
   devices?: boolean | undefined;
   /**
-   * The folder where `dmabuf pin` has placed the BPF iterators; `/sys/fs/bpf/dmabuf` by default. It is believed when nobody but
-   * root and this user can have put anything there.
+   * The folder where `dmabuf pin` has placed the BPF iterators; `/sys/fs/bpf/dmabuf` by default. It is trusted only
+   * when nobody but root and this user can have put anything there.
    */
   pinned?: string | undefined;
 }

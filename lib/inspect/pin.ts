@@ -7,13 +7,16 @@ import { defaultPinFolder, explainBpf } from './sources/bpf.js';
 
 /** Where to place the iterators, and who may read them. */
 export interface PinOptions {
-  /** A folder in a BPF file system; `/sys/fs/bpf/dmabuf` by default. It is made where there is none, its parent is not. */
+  /**
+   * A folder in a BPF file system; `/sys/fs/bpf/dmabuf` by default. It is created if it does not exist; its parent must
+   * exist.
+   */
   folder?: string | undefined;
-  /** The files' permissions, 0 to 0o777 without those to write for group and others; 0o444 by default: everyone reads. */
+  /** The files' permissions, 0 to 0o777, without write permission for group and others; 0o444 by default. */
   mode?: number | undefined;
-  /** The files' group, by its number; that of the process by default. */
+  /** The number of the files' group; by default that of the process. */
   gid?: number | undefined;
-  /** Also place the iterators that tell which process holds what; false by default, and then older ones go. */
+  /** Also place the iterators that list which process holds what. False by default, which removes older ones. */
   holders?: boolean | undefined;
 }
 
@@ -22,17 +25,17 @@ const pinOptions: readonly (keyof PinOptions)[] = ['folder', 'mode', 'gid', 'hol
 /** What stands for the group of the process. */
 const unchanged = 2 ** 32 - 1;
 
-/** Whoever may write a file could put another program behind it. */
+/** A user who may write a file could put another program behind it. */
 const writableByOthers = 0o022;
 
 /**
- * Places the kernel's iterator over all dma-bufs (Linux 6.18) as a file that others can read without rights of their own;
- * `snapshot()` finds it in the default folder. It stays until it is removed or the machine ends, and takes the place of an
- * older one at once. Whoever may read it sees the sizes, exporters and names of all buffers, and with `holders` the ids of the
- * processes that hold them. Returns the paths of the files.
+ * Places a BPF iterator over all dma-bufs (Linux 6.18) as a file that other users can read without further rights;
+ * `snapshot()` finds it in the default folder. It stays until it is removed or the machine restarts, and replaces an
+ * older one atomically. Users who may read it see the sizes, exporters and names of all buffers, and with `holders` the
+ * ids of the processes that hold them. Returns the paths of the files.
  *
- * The folder and those on the way to it must belong to root or to this user and be writable by nobody else, unless they are
- * sticky; symbolic links are not followed. Otherwise others could put files of their own in their place.
+ * The folder and its parent folders must belong to root or to this user and must not be writable by others, unless they
+ * are sticky; symbolic links are not followed. Otherwise other users could replace the files by their own.
  *
  * @throws DmaBufError `EPERM` without the rights (CAP_BPF and CAP_PERFMON, or root), or when a folder is another's; `EINVAL`
  *   when the folder is in no BPF file system; `ENOTDIR` for a symbolic link; `ENOENT` when its parent does not exist; `EEXIST`
@@ -74,7 +77,7 @@ function notEmpty(path: string, left: readonly string[]): DmaBufError {
 }
 
 /**
- * Removes the iterators that `pinSync()` has placed, and their folder when nothing else is in it. Whatever else it has stays.
+ * Removes the iterators that `pinSync()` has placed, and their folder when it is then empty. Other files in it stay.
  *
  * @throws DmaBufError `ENOENT` when there is nothing, `ENOTEMPTY` when something else is in the folder, `EACCES` without the
  *   rights; and without touching anything `EINVAL` when the folder is in no BPF file system, `EPERM` when it or one on the way

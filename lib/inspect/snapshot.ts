@@ -4,19 +4,18 @@ import type { Snapshot } from './model.js';
 import { type CheckedOptions, checkSnapshotOptions, type SnapshotOptions } from './options.js';
 
 /**
- * All dma-bufs that may be seen, and who holds them.
+ * Lists all dma-bufs that this process may see, and the processes that hold them.
  *
- * Whatever may not be read is counted in `unreadable` and explained in `attempts`; that is no error. Fields that no
- * source could tell are absent. Processes and buffers that come or go meanwhile may be in it or not; each buffer is there
- * once.
+ * What may not be read is listed in `unreadable` and explained in `attempts`; this is not an error. Fields whose value
+ * no source knows are absent. Processes and buffers that appear or disappear meanwhile may be in the snapshot or not;
+ * each buffer is in it once.
  *
  * ```js
  * const { total, processes } = await snapshot();
  * console.log(total.size, processes[0]?.command);
  * ```
  *
- * @throws DmaBufError the kernel's errno when the one source asked for refuses; `ERR_DMABUF_UNSUPPORTED_KERNEL` when the
- *   kernel does not have it; `ERR_DMABUF_NO_SOURCE` with `attempts` when there is not even procfs
+ * @throws DmaBufError the kernel's errno when the one requested source refuses; `ERR_DMABUF_UNSUPPORTED_KERNEL` when the kernel does not have it; `ERR_DMABUF_NO_SOURCE` with `attempts` when not even procfs can be read
  * @throws TypeError `ERR_INVALID_ARG_TYPE`; `ERR_INVALID_ARG_VALUE` for an option that does not exist
  * @throws RangeError `ERR_OUT_OF_RANGE`
  */

@@ -6,7 +6,7 @@ import type { Snapshot } from './model.js';
 import { type CheckedOptions, checkSnapshotOptions, optionNames, type SnapshotOptions } from './options.js';
 import { take } from './snapshot.js';
 
-/** When to look, and at what. */
+/** When to take snapshots, and of what. */
 export interface WatchOptions extends SnapshotOptions {
   /** Milliseconds from the end of one snapshot to the start of the next, fractions too; 1 000 by default. */
   interval?: number | undefined;
@@ -15,8 +15,8 @@ export interface WatchOptions extends SnapshotOptions {
 }
 
 /**
- * A snapshot now, and another one each time the interval has passed and the last one has been taken. `return()`, which also
- * `break` and `await using` call, and `throw()` end a pause at once.
+ * Takes a snapshot now, and another one each time the interval after the previous one has passed. `return()`, which
+ * `break` and `await using` also call, and `throw()` end a pause at once.
  *
  * ```js
  * for await (const { total } of watch({ interval: 5000 })) console.log(total.size);

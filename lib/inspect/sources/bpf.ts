@@ -30,7 +30,7 @@ function explain(errno: number, syscall: string, path?: string): DmaBufError {
         syscall,
       );
     case 'dmabuf_iter_priv':
-      return unsupported('the BPF iterator of this kernel loses buffers: Linux 6.18 has mended it', syscall);
+      return unsupported('the BPF iterator of this kernel loses buffers: Linux 6.18 fixes it', syscall);
     case 'bpf_iter_task_file':
     case 'bpf_iter_task_vma':
       return unsupported(
