@@ -1,5 +1,5 @@
-// Signals are the caller's objects: of another realm or a polyfill, they may throw from any member, call a listener at once,
-// twice or never, and say something else each time they are asked. Whoever waits must settle all the same.
+// Signals are the caller's objects: of another realm or a polyfill, they may throw from any member, call a listener at
+// once, twice or never, and say something else each time they are asked. A wait must settle in any case.
 
 function reasonOf(signal: AbortSignal): unknown {
   // The first polyfills had no reason.

@@ -135,7 +135,7 @@ const table = `
 133 EHWPOISON memory page has hardware error
 `;
 
-/** Those that linux/errno.h says never reach a program, and that some driver lets out all the same. */
+/** Those that linux/errno.h says never reach a program, but that some driver returns nevertheless. */
 const internal = `
 512 ERESTARTSYS the system call was to be restarted
 513 ERESTARTNOINTR the system call was to be restarted

@@ -297,7 +297,7 @@ function whyNotToLoad(path: string): Reason | undefined {
   }
 }
 
-/** What native.ts calls first; another package's addon has it not. */
+/** What native.ts calls first; another package's addon does not have it. */
 const ownFunctions = ['setErrorFactory', 'setClosersTimer', 'waitOnThread', 'setWorker', 'openHeap'];
 
 function isOwn(addon: unknown): boolean {

@@ -20,8 +20,7 @@ export function isRootOfNamespace(): boolean {
 }
 
 /**
- * Why root was refused what these capabilities allow, and what to do; undefined for other users, whom it helps to become
- * root.
+ * Why root was refused what these capabilities allow, and what to do; undefined for other users, who may try as root.
  */
 export function whyRootMayNot(...needed: readonly Capability[]): string | undefined {
   if (process.geteuid?.() !== 0) return undefined;

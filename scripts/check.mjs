@@ -6,6 +6,7 @@ import { createRequire } from 'node:module';
 import { availableParallelism, homedir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { npmPackage } from './cached.mjs';
+import { report } from './english.mjs';
 import { pack } from './pack.mjs';
 import { root, setup } from './setup.mjs';
 
@@ -108,10 +109,17 @@ for (const [version, names] of Object.entries(compilers)) {
 
 const spelling = await npmPackage('cspell@9.8.0', say);
 check(
-  'English (cspell; words of the field are in scripts/words.txt)',
+  'spelling (cspell; words of the field are in scripts/words.txt)',
   join(spelling, 'node_modules/.bin/cspell'),
   ['lint', '--no-progress', '--no-summary'],
 );
+
+say('English (scripts/english.mjs)');
+const faults = report();
+if (faults.length > 0) {
+  process.stderr.write(`${faults.join('\n')}\n`);
+  failed.push('English (scripts/english.mjs)');
+}
 
 const types = await npmPackage('@arethetypeswrong/cli@0.18.5', say);
 check("the package's types are those of its code (attw)", join(types, 'node_modules/.bin/attw'), [

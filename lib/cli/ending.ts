@@ -1,6 +1,6 @@
 /**
- * Ends this process as the signal does to who does not know of it. The one way out when the terminal has gone: Node.js gives
- * a terminal its modes back before it exits, and crashes where there is none any more.
+ * Ends this process as the signal does by default. This is the only way out when the terminal has gone: Node.js
+ * restores a terminal's modes before it exits, and crashes if the terminal no longer exists.
  */
 export function endBySignal(signal: NodeJS.Signals): void {
   process.removeAllListeners(signal);

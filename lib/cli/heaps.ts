@@ -43,7 +43,7 @@ async function list(format: Format): Promise<void> {
   if (format.json || format.csv || format.quiet) return;
   if (devices.every(({ kind }) => kind === 'udmabuf'))
     note('heaps', `no heaps: ${textOfHint(adviceForNoHeaps())}`);
-  // One rule mends all heaps.
+  // One rule fixes the access to all heaps.
   const fixes = new Map(devices.map(({ name, fix }) => [fix, name]));
   for (const [fix, name] of fixes) if (fix !== undefined) note('heaps', `${name}: ${fix}`);
 }

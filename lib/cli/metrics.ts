@@ -66,7 +66,7 @@ async function runMetrics({ listen, allowHost = [], once = false, source, proces
 }
 
 async function serve(server: MetricsServer, address: ListenAddress): Promise<void> {
-  // That nobody reads what it says any more is no reason to end.
+  // The server must not end because nobody reads its standard error.
   process.stderr.on('error', () => {});
   let url: string;
   try {

@@ -32,7 +32,7 @@ export function privateApt(
     'Dir::State::status': join(folder, 'status'),
     'Dir::Cache': join(folder, 'cache'),
     'Acquire::Languages': 'none',
-    // A network that swallows everything shall not be waited for as long as apt would.
+    // By itself, apt would wait too long for a network that drops every packet.
     'Acquire::Retries': '1',
     'Acquire::http::Timeout': '15',
     'Acquire::https::Timeout': '15',

@@ -66,7 +66,7 @@ const WAS_DOING: Record<Phase, string> = {
   ended: 'the command had ended, but not all of its output was taken',
 };
 
-/** A process that the guest's kernel killed for want of memory. */
+/** A process that the guest's kernel killed because memory was used up. */
 export interface Killed {
   /** The name that the kernel's message gives it. */
   name: string;
@@ -79,7 +79,7 @@ export interface Killed {
 /** How a guest ended. */
 export interface GuestResult {
   exitCode: number;
-  /** What the guest's kernel killed for want of memory. */
+  /** The processes that the guest's kernel killed because memory was used up. */
   outOfMemory: Killed[];
   /** What the guest's kernel has found wrong with itself. */
   splats: Splat[];
@@ -318,7 +318,7 @@ function lastWords(
   };
 }
 
-/** A guest that has not got as far as the command in a time that is enough for any: another boot would be no different. */
+/** A guest that did not reach the command in a time that is always enough: another boot would end in the same way. */
 export class HungAtBoot extends VmError {}
 
 function killedForMemory(consoleText: string): Killed[] {

@@ -86,7 +86,7 @@ export async function testInVm(t: TestContext, options: GuestTestsOptions): Prom
       events: lines(onLine),
     });
     for (const { name, pid } of outOfMemory) {
-      t.diagnostic(`the guest's kernel killed '${name}' (process ${pid}) for want of memory`);
+      t.diagnostic(`the guest's kernel killed '${name}' (process ${pid}) because memory was used up`);
     }
     for (const { title } of splats) t.diagnostic(`the guest's kernel has found a fault: ${title}`);
     if (exitCode !== 0)

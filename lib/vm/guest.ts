@@ -11,7 +11,7 @@ const PORT = {
   log: `"$(echo /dev/vport*p${PORTS.log})"`,
 } as const;
 
-/** Modules the guest cannot start without, where the kernel has not got them built in. */
+/** Modules without which the guest cannot start, unless they are built into the kernel. */
 export const BOOT_MODULES: readonly string[] = [
   'virtio_pci',
   'virtio_console',
@@ -84,7 +84,7 @@ exec 3<>${PORT.control}
 reporting=yes
 echo up >&3
 if [ -c /dev/kmsg ]; then
-  # From the beginning of the boot on, and never ended for want of memory.
+  # From the start of the boot on, and never killed when memory is used up.
   cat /dev/kmsg >${PORT.log} 3>&- &
   export log=$!
   echo -1000 >/proc/$log/oom_score_adj
@@ -188,7 +188,7 @@ for link in fd:fd stdin:fd/0 stdout:fd/1 stderr:fd/2; do
   ln -sf /proc/self/$target /dev/\${link%:*}
 done
 mount -t debugfs debugfs /sys/kernel/debug 2>/dev/null
-${node === undefined ? '' : `mount -o bind ${quote(node.program)} ${quote(node.path)}\n`}# A guest whose memory is used up shall kill the culprit, not read its programs over 9p again and again for ever.
+${node === undefined ? '' : `mount -o bind ${quote(node.program)} ${quote(node.path)}\n`}# A guest whose memory is used up must kill the culprit, not read its programs over 9p again and again.
 echo 1000 2>/dev/null >/sys/kernel/mm/lru_gen/min_ttl_ms
 mount -t bpf bpf /sys/fs/bpf 2>/dev/null
 mount -t cgroup2 cgroup2 /sys/fs/cgroup 2>/dev/null

@@ -270,7 +270,7 @@ async function takeSources(
   const stop = keepTelling(progress, "taking the modules' sources out of the kernel's");
   const args = ['-I', 'xz -T0', '-xf', archive, '-C', folder, '--strip-components=1', '--wildcards'];
   const result = await run('tar', [...args, ...kernel.map((path) => `*/${path}`)], { signal }).finally(stop);
-  // It says so where a pattern has found nothing: a module that this kernel has not got cannot be built, and others can.
+  // tar reports a pattern that matches nothing: a module that this kernel lacks cannot be built, but others can.
   if (result.status !== 0) progress(`some sources are not in ${archive}: ${result.stderr.trim()}`);
   cpSync(own, folder, { recursive: true });
 }

@@ -91,7 +91,7 @@ function lackingByModules(needs: readonly Need[], { files, builtIn }: ModuleInde
     .map(({ option, why }) => `CONFIG_${option} is not set: ${why}`);
 }
 
-/** What the kernel says as it falls for want of something, and what that is. */
+/** What the kernel prints when it crashes because an option is missing, and which option that is. */
 const SIGNS: readonly [sign: RegExp, lacking: string][] = [
   [
     /VFS: (Unable to mount root fs|Cannot open root device)|No filesystem could mount root/,

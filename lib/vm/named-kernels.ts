@@ -193,7 +193,7 @@ function fromCache(
   }
   const offered = [...seen].sort((a, b) => a.localeCompare(b, 'en', { numeric: true }));
   const said = [
-    `there is no ${nameOf(name)} to be had${arch === 'x64' ? '' : ` for ${arch}`}`,
+    `no ${nameOf(name)} is available${arch === 'x64' ? '' : ` for ${arch}`}`,
     ...debian.unread,
     `the suites that can be read offer ${offered.join(', ') || 'none'}`,
     `the cache has ${cached.join(', ') || 'none'}`,

@@ -63,9 +63,9 @@ describe('a kernel by name', () => {
     await assert.rejects(find('7.3', 'arm64'), {
       code: 'ERR_DMABUF_VM_KERNEL',
       message:
-        /no kernel 7\.3 to be had for arm64.*the suites that can be read offer 7\.2; the cache has 7\.2/,
+        /no kernel 7\.3 is available for arm64.*the suites that can be read offer 7\.2; the cache has 7\.2/,
     });
-    await assert.rejects(find('7.3-16k'), { message: /there is no kernel 7\.3-16k to be had/ });
+    await assert.rejects(find('7.3-16k'), { message: /no kernel 7\.3-16k is available/ });
   });
 
   it('is one that is complete: versions half published or half withdrawn do not count', async () => {
@@ -149,7 +149,7 @@ describe('a kernel by name', () => {
     await find('7.3');
     await assert.rejects(find('7.2'), ({ code, message }: NodeJS.ErrnoException) => {
       assert.equal(code, 'ERR_DMABUF_VM_KERNEL');
-      assert.match(message, /no kernel 7\.2 to be had; bookworm-security, .* cannot be read: /);
+      assert.match(message, /no kernel 7\.2 is available; bookworm-security, .* cannot be read: /);
       assert.match(message, /the suites that can be read offer 6\.12, 7\.3; the cache has 7\.3\.4/);
       return true;
     });
@@ -161,7 +161,7 @@ describe('a kernel by name', () => {
     await assert.rejects(find('newest'), {
       code: 'ERR_DMABUF_VM_KERNEL',
       message:
-        /no kernel for 'newest' to be had.*cannot be read: .*cache has none\. Try again.*--kernel PATH/,
+        /no kernel for 'newest' is available.*cannot be read: .*cache has none\. Try again.*--kernel PATH/,
     });
   });
 

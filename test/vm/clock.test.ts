@@ -28,7 +28,7 @@ describe('npm run demo', () => {
     using debian = await mirrorWithTools();
     debian.addSuite('trixie-backports');
     const { status, stderr } = demo(debian);
-    assert.match(stderr, /^demo: ERR_DMABUF_VM_KERNEL: there is no kernel for 'newest' to be had; /m);
+    assert.match(stderr, /^demo: ERR_DMABUF_VM_KERNEL: no kernel for 'newest' is available; /m);
     assert.equal(status, 1, stderr);
   });
 });
