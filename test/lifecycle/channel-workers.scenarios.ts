@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { closeSync, openSync } from 'node:fs';
 import { openFds } from '../support/descriptors.js';
-import { socketFds } from './observe.js';
+import { socketFds } from '../support/observe.js';
 import type { Scenario } from './scenario.js';
 import { manyWorkers, terminateAtRandom } from './threads.js';
 

@@ -1,7 +1,9 @@
 import { deflate } from 'node:zlib';
 import { allocate, allocateSync, type DmaBuf, DmaBufChannel, type DmaBufMapping, DmaHeap } from 'dmabuf';
+import { replaceByStranger } from '../support/descriptors.js';
+import { turns } from '../support/event-loop.js';
+import { assertFilled } from '../support/observe.js';
 import { moveThroughStream, noTransfer, transfer } from './escape.js';
-import { assertFilled, replaceByStranger, turns } from './observe.js';
 import type { Scenario } from './scenario.js';
 import { messageOf, start } from './threads.js';
 

@@ -14,9 +14,10 @@ import {
   DmaHeap,
   openHandles,
 } from 'dmabuf';
+import { turn, until } from '../support/event-loop.js';
 import { addFence, noFences } from '../support/fences.js';
+import { assertFilled, bufferFds, kernelHas, noKernelList, untilGone } from '../support/observe.js';
 import type { HandingRole } from './handing-over.child.js';
-import { assertFilled, bufferFds, eventually, kernelHas, noKernelList, turn, untilGone } from './observe.js';
 import type { Scenario } from './scenario.js';
 
 const size = 64 * 1024;
@@ -75,7 +76,7 @@ async function kill(child: ChildProcess): Promise<void> {
 /** Asserts that this process holds nothing any more, and that the kernel has these buffers no longer. */
 async function assertNothingLeft(inodes: readonly number[] = []): Promise<void> {
   assert.deepEqual(openHandles(), []);
-  await eventually(() => bufferFds() === 0, 'no buffer is open');
+  await until(() => bufferFds() === 0, 'no buffer is open');
   if (noKernelList === false) await untilGone(inodes);
 }
 
@@ -373,7 +374,7 @@ export const scenarios: readonly Scenario[] = [
       for (const end of [a, b, c, d]) end.close();
       // The kernel looks for such circles when a Unix socket is closed, and in the background.
       if (noKernelList === false) {
-        await eventually(() => {
+        await until(() => {
           for (const end of DmaBufChannel.pair()) end.close();
           return !inodes.some(kernelHas);
         }, 'the buffers in the circle are freed');

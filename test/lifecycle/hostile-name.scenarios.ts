@@ -1,5 +1,5 @@
 import { allocateSync, openHandles } from 'dmabuf';
-import { collectUntil } from './observe.js';
+import { collectUntil } from '../support/event-loop.js';
 import type { Scenario } from './scenario.js';
 
 /** Ends lines, clears screens, turns text around: 30 bytes of 31. */

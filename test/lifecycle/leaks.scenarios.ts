@@ -1,8 +1,9 @@
 import assert from 'node:assert/strict';
 import { closeSync, existsSync } from 'node:fs';
 import { allocateSync, DmaBufChannel, DmaBufPool, DmaHeap, openHandles } from 'dmabuf';
+import { collectGarbage, collectUntil, turn } from '../support/event-loop.js';
+import { bufferFds, kernelHas, noKernelList } from '../support/observe.js';
 import { size, socketPath, withBuffer } from './leaks.js';
-import { bufferFds, collectGarbage, collectUntil, kernelHas, noKernelList, turn } from './observe.js';
 import type { Scenario } from './scenario.js';
 
 /** Has nobody left who refers to what `make` made, but for what it returns. */

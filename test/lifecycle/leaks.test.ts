@@ -1,7 +1,8 @@
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
+import { noHeap } from '../support/needs.js';
 import { scenarios } from './leaks.scenarios.js';
-import { assertEnded, noHeap, runChild, testTogether } from './run.js';
+import { assertEnded, runChild, testTogether } from './run.js';
 import type { Report } from './scenario.js';
 import { scenarios as tracked } from './tracked-leaks.scenarios.js';
 

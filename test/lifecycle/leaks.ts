@@ -4,15 +4,9 @@ import { mkdtempSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { allocate, allocateSync, DmaBuf, DmaBufChannel, DmaBufPool, DmaHeap, SyncFile } from 'dmabuf';
+import { abstractName } from '../support/abstract-name.js';
 
 export const size = 64 * 1024;
-
-let names = 0;
-
-/** An abstract name that nobody else has. */
-export function abstractName(): string {
-  return `@dmabuf-leak-${process.pid}-${++names}`;
-}
 
 /** A path that nobody else has. */
 export function socketPath(): string {

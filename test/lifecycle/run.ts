@@ -1,21 +1,9 @@
 import assert from 'node:assert/strict';
 import { type ChildProcess, spawn } from 'node:child_process';
-import { closeSync, openSync } from 'node:fs';
 import { before, describe, test } from 'node:test';
 import { fileURLToPath } from 'node:url';
+import { noHeap } from '../support/needs.js';
 import type { Report, Scenario } from './scenario.js';
-
-function whyNot(): string | false {
-  try {
-    closeSync(openSync('/dev/dma_heap/system', 'r'));
-    return false;
-  } catch (error) {
-    return `${(error as Error).message}; run the tests in a VM`;
-  }
-}
-
-/** Why nothing can be tested here that needs a dma-buf. */
-export const noHeap: string | false = whyNot();
 
 /** How a child process ended and what it wrote. */
 export interface Outcome<R = Report> {

@@ -1,9 +1,10 @@
 // Reaches stages and ends: node --expose-gc stages.child.js <ending> <stage>...
 
 import assert from 'node:assert/strict';
-import { closeSync, openSync, writeSync } from 'node:fs';
+import { closeSync, writeSync } from 'node:fs';
 import type { DmaBufError } from 'dmabuf';
-import { watch } from '../support/fences.js';
+import { takeDescriptors } from '../support/descriptors.js';
+import { watch } from '../support/event-loop.js';
 import type { StageReport } from './stages.js';
 import { type Standing, stages } from './stages.js';
 
@@ -19,18 +20,9 @@ function free(): void {
   closeSync(fillers.pop() as number);
 }
 
-/** Opens files until there is no descriptor left. */
-function useUp(): void {
-  try {
-    for (;;) fillers.push(openSync('/dev/null', 'r'));
-  } catch (error) {
-    assert.equal((error as NodeJS.ErrnoException).code, 'EMFILE');
-  }
-}
-
 /** What comes of the stage's operation with no descriptor left: the code of its error. */
 async function withoutDescriptors(standing: Standing): Promise<string | undefined> {
-  useUp();
+  fillers.push(...takeDescriptors());
   try {
     await standing.again(free);
     return undefined;

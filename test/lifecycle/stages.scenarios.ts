@@ -1,8 +1,9 @@
 import assert from 'node:assert/strict';
 import { Worker } from 'node:worker_threads';
 import { openFds } from '../support/descriptors.js';
+import { until } from '../support/event-loop.js';
 import { Fence, fenceDevice, noFences } from '../support/fences.js';
-import { eventually, kernelCount, noKernelList, untilGone } from './observe.js';
+import { kernelCount, noKernelList, untilGone } from '../support/observe.js';
 import type { Scenario } from './scenario.js';
 import { possibleStages, stages, together } from './stages.js';
 import type { Reached, StageWorkerData } from './stages.worker.js';
@@ -42,8 +43,7 @@ async function endWorker(
   if (noKernelList !== false) return;
   for (const { inodes, size } of reached) {
     await untilGone(inodes);
-    if (size !== undefined)
-      await eventually(() => kernelCount(size) === 0, 'what was being allocated is freed');
+    if (size !== undefined) await until(() => kernelCount(size) === 0, 'what was being allocated is freed');
   }
 }
 

@@ -4,16 +4,10 @@
 import assert from 'node:assert/strict';
 import { spawnSync } from 'node:child_process';
 import { describe, test } from 'node:test';
-import { eventually, kernelCount, noKernelList, untilGone } from './observe.js';
-import {
-  assertEnded,
-  type Ending,
-  noHeap,
-  type Outcome,
-  type RunOptions,
-  runChild,
-  testTogether,
-} from './run.js';
+import { until } from '../support/event-loop.js';
+import { noHeap } from '../support/needs.js';
+import { kernelCount, noKernelList, untilGone } from '../support/observe.js';
+import { assertEnded, type Ending, type Outcome, type RunOptions, runChild, testTogether } from './run.js';
 import { possibleStages, type Stage, type StageReport, stages, together } from './stages.js';
 import { scenarios } from './stages.scenarios.js';
 
@@ -79,8 +73,7 @@ const columns: readonly Column[] = [
 async function assertGone({ inodes, size }: StageReport): Promise<void> {
   if (noKernelList !== false) return;
   await untilGone(inodes);
-  if (size !== undefined)
-    await eventually(() => kernelCount(size) === 0, 'what was being allocated is freed');
+  if (size !== undefined) await until(() => kernelCount(size) === 0, 'what was being allocated is freed');
 }
 
 for (const { title, argument, ending, options, sharing, check } of columns) {

@@ -4,10 +4,10 @@ import assert from 'node:assert/strict';
 import { accessSync, constants, existsSync, mkdtempSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { threadId } from 'node:worker_threads';
 import { allocate, allocateSync, DmaBuf, DmaBufChannel, DmaBufPool, DmaHeap, SyncFile } from 'dmabuf';
-import { addFence, type Fence, noFences, watch } from '../support/fences.js';
-import { turns } from './observe.js';
+import { abstractName } from '../support/abstract-name.js';
+import { turns, watch } from '../support/event-loop.js';
+import { addFence, type Fence, noFences } from '../support/fences.js';
 
 /** A stage that was reached. */
 export interface Standing {
@@ -66,13 +66,6 @@ function keep<T>(value: T): T {
 
 function newBuffer(): DmaBuf {
   return keep(allocateSync(size));
-}
-
-let names = 0;
-
-/** An abstract name that nobody else has. */
-function abstractName(): string {
-  return `@dmabuf-stage-${process.pid}-${threadId}-${++names}`;
 }
 
 /** Asserts that nothing has settled: the stage is what its name says. */

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { once } from 'node:events';
 import { type ResourceLimits, Worker } from 'node:worker_threads';
-import { turns } from './observe.js';
+import { turns } from '../support/event-loop.js';
 import type { Role } from './workers.worker.js';
 
 /** Starts a worker in a role of workers.worker.ts. */

@@ -3,8 +3,9 @@
 import assert from 'node:assert/strict';
 import { closeSync, fstatSync } from 'node:fs';
 import { allocateSync, type DmaBuf, DmaBufChannel, DmaHeap, openHandles, setHandleTracking } from 'dmabuf';
+import { replaceByStranger } from '../support/descriptors.js';
+import { collectUntil, turn, turns } from '../support/event-loop.js';
 import { type Leak, leaks, size, withBuffer } from './leaks.js';
-import { collectUntil, replaceByStranger, turn, turns } from './observe.js';
 import type { Scenario } from './scenario.js';
 
 setHandleTracking(true);

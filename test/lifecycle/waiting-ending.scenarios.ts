@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { allocate, allocateSync, type DmaBuf, DmaBufPool } from 'dmabuf';
-import { addFence, type Fence, noFences, signalAll, ticks } from '../support/fences.js';
-import { turns } from './observe.js';
+import { ticks, turns } from '../support/event-loop.js';
+import { addFence, type Fence, noFences, signalAll } from '../support/fences.js';
 import type { Scenario } from './scenario.js';
 
 /** What the process still refers to when it ends. */

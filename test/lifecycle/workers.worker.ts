@@ -14,15 +14,10 @@ import {
   DmaHeap,
   type Sendable,
 } from 'dmabuf';
+import { replaceByStranger } from '../support/descriptors.js';
+import { collectUntil, turn } from '../support/event-loop.js';
+import { assertFilled, assertReleased, mappedRanges } from '../support/observe.js';
 import { moveThroughStream } from './escape.js';
-import {
-  assertFilled,
-  assertReleased,
-  collectUntil,
-  mappedRanges,
-  replaceByStranger,
-  turn,
-} from './observe.js';
 
 export type Role =
   | 'end normally'

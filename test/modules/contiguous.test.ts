@@ -252,7 +252,7 @@ contiguousTest("a pool on 'cma' and 'system' goes on with the next", async () =>
 // ---------- the memory guard
 
 /** Memory of this process's own, which the kernel may have to move out of the way. */
-function fill(size: number): Buffer[] {
+function ownMemory(size: number): Buffer[] {
   return Array.from({ length: size / (16 * MiB) }, () => Buffer.alloc(16 * MiB, 1));
 }
 
@@ -270,7 +270,7 @@ contiguousTest(
     const before = killed();
     using source = DmaHeap.open('cma');
     const size = Math.floor((0.7 * memory('CmaTotal')) / MiB) * MiB;
-    const own = fill(320 * MiB);
+    const own = ownMemory(320 * MiB);
     readFile(process.execPath);
     {
       using buffer = await source.allocate(size);

@@ -6,8 +6,8 @@ import { allocateSync, type DmaBuf } from 'dmabuf';
 import { snapshot } from 'dmabuf/inspect';
 import { describeErrno } from '../../lib/errnos.js';
 import { leavesNothing } from '../support/descriptors.js';
+import { watch } from '../support/event-loop.js';
 import { rejectsCode, throwsCode } from '../support/expect.js';
-import { watch } from '../support/fences.js';
 import { allSources, look } from '../support/inspect.js';
 import {
   endTestFences,

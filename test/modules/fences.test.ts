@@ -5,8 +5,8 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { allocateSync, type DmaBuf, type DmaBufError, SyncFile } from 'dmabuf';
 import { describeErrno } from '../../lib/errnos.js';
+import { turns, watch } from '../support/event-loop.js';
 import { rejectsCode } from '../support/expect.js';
-import { turns, watch } from '../support/fences.js';
 import { noSwSync, swSyncTest, Timeline } from '../support/sw-sync.js';
 import { endTestFences, exporterTest, noTestExporter, tell, testFence } from '../support/test-exporter.js';
 

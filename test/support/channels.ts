@@ -2,29 +2,10 @@ import assert from 'node:assert/strict';
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { setFlagsFromString } from 'node:v8';
-import { runInNewContext } from 'node:vm';
 import { DmaBufChannel } from 'dmabuf';
-import { leavesNothing } from './descriptors.js';
-import { turns, watch } from './fences.js';
-import { kernelTest, type TestBody } from './kernel-test.js';
+import { turns, watch } from './event-loop.js';
 import { next } from './messages.js';
 import type { OwnedFd } from './sockets.js';
-
-/** A `kernelTest` that fails when it leaves a descriptor of any kind behind. */
-export function channelTest(name: string, body: TestBody, unless?: string | false): void {
-  kernelTest(
-    name,
-    (t) =>
-      leavesNothing(async () => {
-        await body(t);
-        await turns();
-      }),
-    unless,
-  );
-}
-
-export const notRoot: string | false = process.getuid?.() === 0 ? false : 'needs root';
 
 /** Two ends for `using`. */
 export class Pair implements Disposable {
@@ -59,13 +40,6 @@ export class Folder implements Disposable {
   [Symbol.dispose](): void {
     rmSync(this.path, { recursive: true });
   }
-}
-
-let names = 0;
-
-/** An abstract name that nobody else has. */
-export function abstractName(): string {
-  return `@dmabuf-test-${process.pid}-${++names}`;
 }
 
 /** Writes a sysctl while `fn` runs. */
@@ -120,20 +94,4 @@ export async function drain(channel: DmaBufChannel, count: number): Promise<void
   for (let index = 0; index < count; index++) {
     assert.equal(Buffer.compare((await next(channel)).data, filler), 0, `message ${index} is not the filler`);
   }
-}
-
-let collect: (() => void) | undefined;
-
-/** Collects garbage until `condition` holds, at least once. */
-export async function collectUntil(condition: () => boolean): Promise<void> {
-  if (collect === undefined) {
-    setFlagsFromString('--expose-gc');
-    collect = runInNewContext('gc') as () => void;
-  }
-  for (let round = 0; round < 200; round++) {
-    collect();
-    await turns(1);
-    if (condition()) return;
-  }
-  assert.fail(`still not so after 200 garbage collections: ${condition}`);
 }

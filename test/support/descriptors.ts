@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict';
-import { closeSync, readdirSync, readFileSync, readlinkSync } from 'node:fs';
+import { closeSync, openSync, readdirSync, readFileSync, readlinkSync } from 'node:fs';
 
 /** The process's open descriptors and what each refers to; a dma-buf without its name, which may change. */
 export function openFds(): Map<number, string> {
@@ -143,6 +143,25 @@ export function openAt(fd: number, open: () => number): void {
 export function reuse(fd: number, open: () => number): void {
   closeSync(fd);
   openAt(fd, open);
+}
+
+export const openNull = (): number => openSync('/dev/null', 'r');
+
+/** Closes `fd` behind its owner's back and has /dev/null take its number. The caller closes that. */
+export function replaceByStranger(fd: number): void {
+  reuse(fd, openNull);
+}
+
+/** Opens files until there is no descriptor left, and returns them. */
+export function takeDescriptors(): number[] {
+  const taken: number[] = [];
+  for (;;) {
+    try {
+      taken.push(openNull());
+    } catch {
+      return taken;
+    }
+  }
 }
 
 /** A number that is no open descriptor. */

@@ -5,9 +5,8 @@ import { once } from 'node:events';
 import { readdirSync, readFileSync, readlinkSync, writeFileSync } from 'node:fs';
 import { stat } from 'node:fs/promises';
 import { createServer } from 'node:net';
-import { setFlagsFromString } from 'node:v8';
-import { runInNewContext } from 'node:vm';
 import { isMainThread } from 'node:worker_threads';
+import { collectGarbage } from './event-loop.js';
 import { madeHere } from './made-here.js';
 
 /** Descriptors by number, and how many of each kind of mapping and thread. */
@@ -114,8 +113,6 @@ async function watch(): Promise<void> {
   noteInKernelLog(process.argv[1] ?? '');
   await warmUp();
   const before = belongings();
-  setFlagsFromString('--expose-gc');
-  const collect = runInNewContext('gc') as () => void;
 
   // The loop is empty: the last hook is over. What closes asynchronously, and threads that end when they have nothing to do,
   // get some turns, which bring this event again: some seconds, many more than they take on a busy machine, but where
@@ -123,7 +120,7 @@ async function watch(): Promise<void> {
   const most = Number(process.env.DMABUF_TEST_TURNS ?? 600);
   let turns = 0;
   const onBeforeExit = (): void => {
-    if (turns === 0) collect();
+    if (turns === 0) collectGarbage();
     if (turns > most || leftBehind(before, belongings()).length === 0) return;
     turns++;
     setTimeout(() => {}, turns < 20 ? 0 : 10);

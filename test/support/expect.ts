@@ -85,14 +85,9 @@ export async function errorOf(fn: () => unknown): Promise<ReportedError> {
   return assert.fail('no error');
 }
 
-/** Goes on as soon as `condition` holds; the event loop turns meanwhile. */
-export async function until(condition: () => boolean): Promise<void> {
-  const patience = 5000;
-  const limit = performance.now() + 60_000;
-  for (let turn = 0; !condition(); turn++) {
-    const isLate = turn >= patience && performance.now() > limit;
-    assert.ok(!isLate, `this did not come true in ${turn} turns of the event loop: ${condition}`);
-    // Others may need the processor for it to come true: threads, processes.
-    await new Promise((resolve) => (turn < patience ? setImmediate(resolve) : setTimeout(resolve, 5)));
-  }
+/** Asserts that a promise rejects with exactly this value. */
+export async function rejectsWith(promise: Promise<unknown>, reason: unknown): Promise<void> {
+  const [outcome] = await Promise.allSettled([promise]);
+  assert.equal(outcome.status, 'rejected');
+  assert.equal((outcome as PromiseRejectedResult).reason, reason);
 }

@@ -1,10 +1,11 @@
-import assert from 'node:assert/strict';
 import { closeSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { join } from 'node:path';
 import { isMainThread, workerData } from 'node:worker_threads';
 import type { DmaBuf } from 'dmabuf';
+import { turns } from './event-loop.js';
 import { kernelTest, type TestBody } from './kernel-test.js';
+import { whyNot } from './needs.js';
 import { packageRoot } from './programs.js';
 
 /** The addon of test/fences: real fences of the kernel's vgem module. Buffers and fences are numbers of a device. */
@@ -67,17 +68,11 @@ function open(): FencesAddon {
   return fences;
 }
 
-function whyNot(): string | false {
-  try {
-    open();
-    return false;
-  } catch (error) {
-    return `no fences here: ${(error as Error).message} (the module vgem, npx node-gyp rebuild -C test/fences)`;
-  }
-}
-
 /** Why no fences can be made here; false when they can. */
-export const noFences: string | false = whyNot();
+export const noFences: string | false = whyNot(
+  open,
+  (message: string) => `no fences here: ${message} (the module vgem, npx node-gyp rebuild -C test/fences)`,
+);
 
 /** The device's descriptor: for a worker's `workerData`, as `fenceDevice`. */
 export function fenceDevice(): number {
@@ -130,11 +125,6 @@ export function drmBufferFd(): number {
   return open().createBuffer(opened);
 }
 
-/** Lets the event loop turn a few times: what was given up is closed by then. */
-export async function turns(count = 3): Promise<void> {
-  for (let turn = 0; turn < count; turn++) await new Promise((resolve) => setImmediate(resolve));
-}
-
 /** A `kernelTest` that needs fences. */
 export function fenceTest(name: string, body: TestBody): void {
   kernelTest(
@@ -145,36 +135,4 @@ export function fenceTest(name: string, body: TestBody): void {
     },
     noFences,
   );
-}
-
-/** An interval of 5 ms: ticks as long as nothing blocks the event loop. */
-export function ticks(count: number): Promise<void> {
-  return new Promise((resolve) => {
-    let seen = 0;
-    const interval = setInterval(() => {
-      if (++seen < count) return;
-      clearInterval(interval);
-      resolve();
-    }, 5);
-  });
-}
-
-/** What has become of a promise so far. */
-export function watch<T>(promise: Promise<T>): {
-  state: 'pending' | 'fulfilled' | 'rejected';
-  value?: unknown;
-} {
-  const watched: ReturnType<typeof watch> = { state: 'pending' };
-  promise.then(
-    (value) => Object.assign(watched, { state: 'fulfilled', value }),
-    (error: unknown) => Object.assign(watched, { state: 'rejected', value: error }),
-  );
-  return watched;
-}
-
-/** Asserts that a promise rejects with exactly this value. */
-export async function rejectsWith(promise: Promise<unknown>, reason: unknown): Promise<void> {
-  const [outcome] = await Promise.allSettled([promise]);
-  assert.equal(outcome.status, 'rejected');
-  assert.equal((outcome as PromiseRejectedResult).reason, reason);
 }

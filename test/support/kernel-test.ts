@@ -1,18 +1,7 @@
-import { closeSync, openSync } from 'node:fs';
 import { type TestContext, test } from 'node:test';
 import { leavesNoBuffer } from './descriptors.js';
 import { madeHere } from './made-here.js';
-
-function whyNot(): string | false {
-  try {
-    closeSync(openSync('/dev/dma_heap/system', 'r'));
-    return false;
-  } catch (error) {
-    return `${(error as Error).message}; run the tests in a VM`;
-  }
-}
-
-const skip: string | false = whyNot();
+import { noHeap } from './needs.js';
 
 export type TestBody = (t: TestContext) => void | Promise<void>;
 
@@ -22,8 +11,8 @@ export type TestBody = (t: TestContext) => void | Promise<void>;
  */
 export function kernelTest(name: string, body: TestBody, unless: string | false = false): void {
   madeHere.push(name);
-  test(name, { skip: skip || unless }, (t) => leavesNoBuffer(async () => body(t)));
+  test(name, { skip: noHeap || unless }, (t) => leavesNoBuffer(async () => body(t)));
 }
 
 /** Whether `kernelTest` runs its tests here. */
-export const hasKernel: boolean = skip === false;
+export const hasKernel: boolean = noHeap === false;

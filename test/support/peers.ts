@@ -2,11 +2,8 @@ import assert from 'node:assert/strict';
 import { type ChildProcess, type SpawnOptions, spawn } from 'node:child_process';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { type ChannelMessage, DmaBufChannel } from 'dmabuf';
-import { turns } from '../lifecycle/observe.js';
+import type { ChannelMessage, DmaBufChannel } from 'dmabuf';
 import { sources } from './compiled.js';
-import { openFds } from './descriptors.js';
-import { kernelTest, type TestBody } from './kernel-test.js';
 import { packageRoot } from './programs.js';
 
 // Programs at the other end of a channel: in C, in Python, or another Node. They answer on their standard output what
@@ -162,35 +159,4 @@ export async function receiveText(channel: DmaBufChannel): Promise<string> {
   const { data, handles } = await receiveFrom(channel);
   assert.equal(handles.length, 0);
   return Buffer.from(data).toString('latin1');
-}
-
-/** A `kernelTest` that fails when it leaves any descriptor behind. What is closed a little later is waited for. */
-export function channelTest(name: string, body: TestBody, unless: string | false = false): void {
-  kernelTest(
-    name,
-    async (t) => {
-      await warmUp();
-      const before = openFds();
-      await body(t);
-      const left = (): [number, string][] => [...openFds()].filter(([fd]) => !before.has(fd));
-      for (let round = 0; round < 200 && left().length > 0; round++) await turns();
-      assert.deepEqual(left(), [], 'something was left open');
-    },
-    unless,
-  );
-}
-
-let warm = false;
-
-/** Has Node open what it opens once for child processes, and the library what it opens once for waiting. */
-async function warmUp(): Promise<void> {
-  if (warm) return;
-  warm = true;
-  await using peer = new Peer('true', []);
-  await peer.ended;
-  const [here, there] = DmaBufChannel.pair();
-  await here.receive({ timeout: 1 }).catch(() => {});
-  here.close();
-  there.close();
-  await turns();
 }

@@ -14,7 +14,7 @@ import {
   PooledBuffer,
   SyncFile,
 } from 'dmabuf';
-import { abstractName } from '../support/channels.js';
+import { abstractName } from '../support/abstract-name.js';
 
 const classes = [
   CpuAccess,

@@ -2,10 +2,10 @@ import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import { runInNewContext } from 'node:vm';
 import { DmaBufChannel, type DmaBufServer, type WaitOptions } from 'dmabuf';
-import { abstractName } from '../support/channels.js';
+import { abstractName } from '../support/abstract-name.js';
 import { leavesNothing } from '../support/descriptors.js';
-import { rejectsCode, unsound } from '../support/expect.js';
-import { rejectsWith, turns, watch } from '../support/fences.js';
+import { turns, watch } from '../support/event-loop.js';
+import { rejectsCode, rejectsWith, unsound } from '../support/expect.js';
 import { endingSignals, PolyfilledSignal, quietSignals, thrownBySignals } from '../support/odd-signals.js';
 
 /** Calls that wait until the fixture's other end does something, and that. */

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { execFileSync, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { closeSync, fstatSync, openSync } from 'node:fs';
+import { closeSync, fstatSync } from 'node:fs';
 import { allocateSync, DmaBuf, DmaHeap } from 'dmabuf';
 import { readFdInfo } from 'dmabuf/inspect';
 import {
@@ -11,8 +11,10 @@ import {
   leavesNothing,
   openAt,
   openFds,
+  openNull,
 } from '../../support/descriptors.js';
-import { throwsCode, until } from '../../support/expect.js';
+import { until } from '../../support/event-loop.js';
+import { throwsCode } from '../../support/expect.js';
 import { hasKernel, kernelTest } from '../../support/kernel-test.js';
 import type { InheritsReport } from '../../support/programs/inherits.js';
 import { runProgram } from '../../support/programs.js';
@@ -202,7 +204,7 @@ kernelTest('closing twice closes no stranger', () => {
   const buffer = allocateSync(4096);
   const { fd } = buffer;
   buffer.close();
-  openAt(fd, () => openSync('/dev/null', 'r'));
+  openAt(fd, openNull);
   buffer.close();
   assert.equal(isOpen(fd), true);
   closeSync(fd);

@@ -8,10 +8,10 @@ import { closeSync } from 'node:fs';
 import { join } from 'node:path';
 import { closeHandles, createMemfd, DmaBuf, DmaBufChannel } from 'dmabuf';
 import { readFdInfo, snapshot } from 'dmabuf/inspect';
-import { notRoot } from '../../support/channels.js';
 import { throwsCode } from '../../support/expect.js';
 import { kernelTest } from '../../support/kernel-test.js';
 import { limitUdmabuf } from '../../support/memfds.js';
+import { notRoot } from '../../support/needs.js';
 import type { AddressLimitReport } from '../../support/programs/address-limit.js';
 import { packageRoot, runProgram } from '../../support/programs.js';
 

@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict';
 import { allocateSync, type DmaBuf } from 'dmabuf';
+import { contents } from '../../support/buffers.js';
 import { throwsCode } from '../../support/expect.js';
 import { kernelTest } from '../../support/kernel-test.js';
 
@@ -8,7 +9,7 @@ const size = 8192;
 /** Byte `index` of the pattern that the tests fill buffers with; no two pages are alike. */
 const pattern = (index: number): number => (index * 7 + (index >> 8)) & 0xff || 1;
 
-function filled(access: 'read-write' = 'read-write'): DmaBuf {
+function patterned(access: 'read-write' = 'read-write'): DmaBuf {
   const buffer = allocateSync(size, { access });
   buffer.write(Uint8Array.from({ length: size }, (_, index) => pattern(index)));
   return buffer;
@@ -17,14 +18,8 @@ function filled(access: 'read-write' = 'read-write'): DmaBuf {
 const expected = (start: number, length: number): number[] =>
   Array.from({ length }, (_, index) => pattern(start + index));
 
-function contents(buffer: DmaBuf): Uint8Array {
-  const bytes = new Uint8Array(buffer.size);
-  buffer.read(bytes);
-  return bytes;
-}
-
 kernelTest('what was written is read back, every byte', () => {
-  using buffer = filled();
+  using buffer = patterned();
   assert.deepEqual([...contents(buffer)], expected(0, size));
 });
 
@@ -46,7 +41,7 @@ const reads: readonly [string, number, number, number][] = [
 ];
 for (const [where, position, length, copied] of reads) {
   kernelTest(`read ${where} copies ${copied} bytes of ${length}`, () => {
-    using buffer = filled();
+    using buffer = patterned();
     const target = new Uint8Array(length);
     assert.equal(buffer.read(target, position), copied);
     assert.deepEqual([...target.subarray(0, copied)], expected(position, copied));
@@ -70,7 +65,7 @@ const writes: readonly [string, number, number][] = [
 ];
 for (const [where, position, length] of writes) {
   kernelTest(`write ${where} changes those bytes and no others`, () => {
-    using buffer = filled();
+    using buffer = patterned();
     const whole = contents(buffer);
     const source = new Uint8Array(length).fill(0xee);
     assert.equal(buffer.write(source, position), length);
@@ -88,7 +83,7 @@ const overruns: readonly [string, number, number][] = [
 ];
 for (const [where, position, length] of overruns) {
   kernelTest(`write ${where} is refused and copies nothing`, () => {
-    using buffer = filled();
+    using buffer = patterned();
     const source = new Uint8Array(length).fill(0xee);
     throwsCode(() => buffer.write(source, position), 'ERR_OUT_OF_RANGE');
     assert.deepEqual([...contents(buffer)], expected(0, size));
@@ -118,7 +113,7 @@ const bytesOf = (view: ArrayBufferView): Uint8Array =>
 
 for (const [kind, make] of views) {
   kernelTest(`read fills ${kind}, and nothing around it`, () => {
-    using buffer = filled();
+    using buffer = patterned();
     const view = make();
     const around = new Uint8Array(view.buffer).slice();
     assert.equal(buffer.read(view, 100), 8);
@@ -128,7 +123,7 @@ for (const [kind, make] of views) {
   });
 
   kernelTest(`write takes ${kind}, and nothing around it`, () => {
-    using buffer = filled();
+    using buffer = patterned();
     const whole = contents(buffer);
     const view = make();
     new Uint8Array(view.buffer).fill(0xaa);
@@ -141,21 +136,21 @@ for (const [kind, make] of views) {
 
 for (const target of [new Uint8Array(8), new Uint16Array(4)]) {
   kernelTest(`a detached ${target.constructor.name} holds nothing to copy into`, () => {
-    using buffer = filled();
+    using buffer = patterned();
     structuredClone(target.buffer, { transfer: [target.buffer] });
     assert.equal(buffer.read(target), 0);
   });
 }
 
 kernelTest('a part of a buffer can be copied to another through its own mapping', () => {
-  using buffer = filled();
+  using buffer = patterned();
   const { bytes } = buffer.map();
   buffer.read(bytes.subarray(2000, 4000), 0);
   assert.deepEqual([...contents(buffer).subarray(0, 4000)], [...expected(0, 2000), ...expected(0, 2000)]);
 });
 
 kernelTest('one buffer is copied into another through its mapping', () => {
-  using from = filled();
+  using from = patterned();
   using to = allocateSync(size);
   from.read(to.map().bytes);
   assert.deepEqual(contents(to), contents(from));

@@ -2,16 +2,10 @@ import assert from 'node:assert/strict';
 import { closeSync, fstatSync, openSync } from 'node:fs';
 import { Worker } from 'node:worker_threads';
 import { allocateSync, closeHandles, type DmaBuf, DmaBufChannel, openHandles } from 'dmabuf';
+import { abstractName } from '../../support/abstract-name.js';
+import { channelTest } from '../../support/channel-test.js';
 import type { ChannelWorkerData, ChannelWorkerReport } from '../../support/channel-worker.js';
-import {
-  abstractName,
-  adopt,
-  channelTest,
-  collectUntil,
-  Folder,
-  notRoot,
-  Pair,
-} from '../../support/channels.js';
+import { adopt, Folder, Pair } from '../../support/channels.js';
 import {
   closeOnExec,
   flagsOf,
@@ -20,10 +14,11 @@ import {
   notOpen,
   openFds,
 } from '../../support/descriptors.js';
-import { rejectsCode, throwsCode, unsound, until } from '../../support/expect.js';
-import { turns } from '../../support/fences.js';
+import { collectUntil, turns, until } from '../../support/event-loop.js';
+import { rejectsCode, throwsCode, unsound } from '../../support/expect.js';
 import { fileOf, next, nextText } from '../../support/messages.js';
 import { removeMountPoint } from '../../support/mount-point.js';
+import { notRoot } from '../../support/needs.js';
 import type { ChannelChildReport } from '../../support/programs/channel-child.js';
 import { startProgram } from '../../support/programs.js';
 import { ForeignSocket } from '../../support/sockets.js';

@@ -1,20 +1,19 @@
 import assert from 'node:assert/strict';
-import { closeSync, openSync } from 'node:fs';
+import { closeSync } from 'node:fs';
 import { allocateSync, DmaBuf, SyncFile } from 'dmabuf';
 import { testArguments } from '../../support/argument-tests.js';
 import { type BadValue, badFds, badRequiredAccesses, badRequiredNames } from '../../support/bad-values.js';
-import { closeOnExec, flagsOf, leavesNothing, notOpen, openFds, reuse } from '../../support/descriptors.js';
-import { assertCode, rejectsCode, throwsCode, unsound, until } from '../../support/expect.js';
 import {
-  addFence,
-  drmBufferFd,
-  type Fence,
-  fenceTest,
-  signalAll,
-  ticks,
-  turns,
-  watch,
-} from '../../support/fences.js';
+  closeOnExec,
+  flagsOf,
+  leavesNothing,
+  notOpen,
+  openFds,
+  replaceByStranger,
+} from '../../support/descriptors.js';
+import { ticks, turns, until, watch } from '../../support/event-loop.js';
+import { assertCode, rejectsCode, throwsCode, unsound } from '../../support/expect.js';
+import { addFence, drmBufferFd, type Fence, fenceTest, signalAll } from '../../support/fences.js';
 import { kernelTest } from '../../support/kernel-test.js';
 import { openStrangers } from '../../support/strangers.js';
 import { withFullThreadPool } from '../../support/thread-pool.js';
@@ -352,7 +351,7 @@ fenceTest('wait rejects when somebody closed the descriptor meanwhile', async ()
   const { fd } = file;
   const watched = watch(file.wait());
   await turns();
-  reuse(fd, () => openSync('/dev/null', 'r'));
+  replaceByStranger(fd);
   try {
     fence.signal();
     await until(() => watched.state !== 'pending');
@@ -548,7 +547,7 @@ kernelTest('a descriptor that now is another kind of file is never taken for the
   const file = buffer.exportSyncFile('read');
   using other = buffer.exportSyncFile('write');
   const { fd } = file;
-  reuse(fd, () => openSync('/dev/null', 'r'));
+  replaceByStranger(fd);
   const stale = 'ERR_DMABUF_STALE_FD';
   throwsCode(() => file.status, stale);
   throwsCode(() => file.info(), stale);

@@ -1,12 +1,12 @@
 // Nobody who has nothing to do with a process keeps its event loop waiting, or ends it.
 
 import assert from 'node:assert/strict';
+import { channelTest } from '../../support/channel-test.js';
 import { compiled } from '../../support/compiled.js';
-import { channelTest, nodePeer, Peer } from '../../support/peers.js';
+import { notRoot } from '../../support/needs.js';
+import { nodePeer, Peer } from '../../support/peers.js';
 import type { FewWatchesReport } from '../../support/programs/few-watches.js';
 import { runProgram } from '../../support/programs.js';
-
-const noRoot: string | false = process.getuid?.() === 0 ? false : 'needs root';
 
 channelTest(
   'waits go on while another process keeps the one lock that the kernel has for epolls in epolls',
@@ -26,7 +26,7 @@ channelTest(
       for (const program of waiting) await program.ended;
     }
   },
-  noRoot,
+  notRoot,
 );
 
 channelTest(
@@ -38,5 +38,5 @@ channelTest(
     assert.ok(served > 0 && count > 0 && served + count === 400, `${served} and ${count}`);
     assert.equal(afterwards, 4);
   },
-  noRoot,
+  notRoot,
 );

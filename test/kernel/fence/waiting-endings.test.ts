@@ -2,8 +2,9 @@ import assert from 'node:assert/strict';
 import { closeSync } from 'node:fs';
 import { allocateSync, type DmaBuf, type WaitOptions } from 'dmabuf';
 import { openFds } from '../../support/descriptors.js';
+import { turns } from '../../support/event-loop.js';
 import { assertCode } from '../../support/expect.js';
-import { addFence, fenceTest, turns } from '../../support/fences.js';
+import { addFence, fenceTest } from '../../support/fences.js';
 
 // 1 000 rounds of every way in which a wait can end, while it is pending and at the moment when it settles.
 

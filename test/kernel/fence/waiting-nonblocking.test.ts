@@ -18,7 +18,8 @@ import {
   SyncFile,
   setHandleTracking,
 } from 'dmabuf';
-import { addFence, type Fence, fenceTest, ticks, turns } from '../../support/fences.js';
+import { ticks, turns } from '../../support/event-loop.js';
+import { addFence, type Fence, fenceTest } from '../../support/fences.js';
 
 // No method of the public API whose name does not end in Sync sleeps until a device is done. The list of methods
 // is the package's own: one that is not known here fails.

@@ -3,17 +3,9 @@ import { closeSync } from 'node:fs';
 import { type Access, allocateSync, DmaBuf, DmaBufError, type SyncFile, type WaitOptions } from 'dmabuf';
 import { badOptions, badSignals, badTimeouts } from '../../support/bad-values.js';
 import { leavesNothing, openFds } from '../../support/descriptors.js';
-import { assertCode, rejectsCode, unsound, until } from '../../support/expect.js';
-import {
-  addFence,
-  type Fence,
-  fenceTest,
-  rejectsWith,
-  signalAll,
-  ticks,
-  turns,
-  watch,
-} from '../../support/fences.js';
+import { ticks, turns, until, watch } from '../../support/event-loop.js';
+import { assertCode, rejectsCode, rejectsWith, unsound } from '../../support/expect.js';
+import { addFence, type Fence, fenceTest, signalAll } from '../../support/fences.js';
 import { kernelTest } from '../../support/kernel-test.js';
 import { withFullThreadPool } from '../../support/thread-pool.js';
 

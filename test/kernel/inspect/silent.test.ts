@@ -2,11 +2,12 @@ import assert from 'node:assert/strict';
 import { existsSync, readFileSync, readlinkSync } from 'node:fs';
 import { release } from 'node:os';
 import { allocateSync } from 'dmabuf';
+import { channelTest } from '../../support/channel-test.js';
 import { compiled } from '../../support/compiled.js';
-import { until } from '../../support/expect.js';
+import { until } from '../../support/event-loop.js';
 import { holderSources } from '../../support/inspect.js';
 import { MountPoint } from '../../support/mount-point.js';
-import { channelTest, Peer } from '../../support/peers.js';
+import { Peer } from '../../support/peers.js';
 import type { InspectReport } from '../../support/programs/inspects.js';
 import { type RunningProgram, startProgram } from '../../support/programs.js';
 

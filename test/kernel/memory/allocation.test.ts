@@ -3,7 +3,8 @@ import { getEventListeners } from 'node:events';
 import { readFileSync } from 'node:fs';
 import { allocate, allocateSync, type DmaBuf, DmaHeap } from 'dmabuf';
 import { leavesNothing, openFds } from '../../support/descriptors.js';
-import { rejectsCode, until } from '../../support/expect.js';
+import { until } from '../../support/event-loop.js';
+import { rejectsCode } from '../../support/expect.js';
 import { kernelTest } from '../../support/kernel-test.js';
 
 const tebibyte = 2 ** 40;

@@ -2,9 +2,10 @@
 
 import assert from 'node:assert/strict';
 import { type DmaBuf, DmaBufPool, type PooledBuffer } from 'dmabuf';
-import { rejectsCode, unsound } from '../../support/expect.js';
+import { turns } from '../../support/event-loop.js';
+import { rejectsCode, rejectsWith, unsound } from '../../support/expect.js';
 import { loseMemory } from '../../support/faults.js';
-import { addFence, fenceTest, rejectsWith, turns } from '../../support/fences.js';
+import { addFence, fenceTest } from '../../support/fences.js';
 import { kernelTest } from '../../support/kernel-test.js';
 import { endingSignals, thrownBySignals } from '../../support/odd-signals.js';
 

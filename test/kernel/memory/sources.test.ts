@@ -2,8 +2,8 @@ import assert from 'node:assert/strict';
 import { closeSync } from 'node:fs';
 import { type AllocateOptions, allocate, allocateSync, DmaBuf, DmaHeap } from 'dmabuf';
 import { leavesNothing } from '../../support/descriptors.js';
-import { assertCode, rejectsCode, throwsCode } from '../../support/expect.js';
-import { rejectsWith, turns } from '../../support/fences.js';
+import { turns } from '../../support/event-loop.js';
+import { assertCode, rejectsCode, rejectsWith, throwsCode } from '../../support/expect.js';
 import { kernelTest, type TestBody } from '../../support/kernel-test.js';
 import { limitUdmabuf } from '../../support/memfds.js';
 

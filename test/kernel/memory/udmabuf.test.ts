@@ -7,6 +7,7 @@ import { closeOnExec, flagsOf, leavesNothing, notOpen, openFds } from '../../sup
 import { throwsCode, unsound } from '../../support/expect.js';
 import { kernelTest, type TestBody } from '../../support/kernel-test.js';
 import { limitUdmabuf, makeMemfd, type OddMemfd } from '../../support/memfds.js';
+import { notRoot } from '../../support/needs.js';
 import type { UdmabufReport } from '../../support/programs/no-udmabuf.js';
 import { runProgram } from '../../support/programs.js';
 import { openStrangers } from '../../support/strangers.js';
@@ -43,8 +44,7 @@ function withMemfd<T>(memfd: number, fn: (memfd: number) => T): T {
   }
 }
 
-const root: string | false = process.getuid?.() === 0 ? false : 'needs root';
-const rootTest = (name: string, body: TestBody): void => kernelTest(name, body, root);
+const rootTest = (name: string, body: TestBody): void => kernelTest(name, body, notRoot);
 
 const parameter = (name: string): number =>
   Number(readFileSync(`/sys/module/udmabuf/parameters/${name}`, 'utf8'));

@@ -2,7 +2,7 @@
 
 import assert from 'node:assert/strict';
 import { Console } from 'node:console';
-import { closeSync, openSync } from 'node:fs';
+import { closeSync } from 'node:fs';
 import { PassThrough } from 'node:stream';
 import { test } from 'node:test';
 import { inspect } from 'node:util';
@@ -20,8 +20,8 @@ import {
 import * as inspection from 'dmabuf/inspect';
 import * as metrics from 'dmabuf/metrics';
 import * as vm from 'dmabuf/vm';
-import { abstractName } from '../../support/channels.js';
-import { reuse } from '../../support/descriptors.js';
+import { abstractName } from '../../support/abstract-name.js';
+import { replaceByStranger } from '../../support/descriptors.js';
 import { kernelTest } from '../../support/kernel-test.js';
 
 const parsed = (value: unknown): Record<string, unknown> => JSON.parse(JSON.stringify(value));
@@ -57,7 +57,7 @@ kernelTest('a closed buffer is shown with what is still known', () => {
 kernelTest('a buffer whose descriptor stands for another file is shown, and the file left alone', () => {
   const buffer = allocateSync(4096);
   const { fd } = buffer;
-  reuse(fd, () => openSync('/dev/null', 'r'));
+  replaceByStranger(fd);
   const { fd: shown, exporter } = parsed(buffer);
   assert.deepEqual([shown, exporter], [-1, undefined]);
   assert.match(inspect(buffer), /^DmaBuf \{/);

@@ -14,8 +14,8 @@ import {
   openHandles,
   SyncFile,
 } from 'dmabuf';
-import { collectUntil } from '../../support/channels.js';
 import { openFds } from '../../support/descriptors.js';
+import { collectUntil } from '../../support/event-loop.js';
 import { kernelTest } from '../../support/kernel-test.js';
 
 /** Calls `operation` in the frames at the end of the stack until there is room for it. Says how often it failed. */

@@ -1,20 +1,18 @@
 import assert from 'node:assert/strict';
 import { allocate, allocateSync, type DmaBuf, type DmaBufMapping, DmaHeap } from 'dmabuf';
-import { moveThroughStream, noTransfer, transfer } from '../escape.js';
+import { filled } from '../../support/buffers.js';
+import { collectGarbage, collectUntil, turn, turns } from '../../support/event-loop.js';
 import {
   assertFilled,
   assertReleased,
   bufferFds,
-  collectGarbage,
-  collectUntil,
   heapFds,
   kernelHas,
   mappedRanges,
   noKernelList,
   tryOnReleased,
-  turn,
-  turns,
-} from '../observe.js';
+} from '../../support/observe.js';
+import { moveThroughStream, noTransfer, transfer } from '../escape.js';
 import type { Scenario } from '../scenario.js';
 
 const size = 64 * 1024;
@@ -22,13 +20,6 @@ const size = 64 * 1024;
 /** Has nobody left who refers to what `make` made, but for what it returns. */
 function forget<T>(make: () => T): T {
   return make();
-}
-
-function filled(): [DmaBuf, DmaBufMapping] {
-  const buffer = allocateSync(size);
-  const mapping = buffer.map();
-  mapping.bytes.fill(7);
-  return [buffer, mapping];
 }
 
 /** Numbers that look random and are the same in every run. */

@@ -18,40 +18,24 @@ import { join } from 'node:path';
 import { promisify } from 'node:util';
 import { MessageChannel } from 'node:worker_threads';
 import { deflate, inflateSync } from 'node:zlib';
-import { allocateSync, type DmaBuf, type DmaBufMapping } from 'dmabuf';
-import { moveThroughStream, noTransfer, transfer } from '../escape.js';
+import { allocateSync, type DmaBuf } from 'dmabuf';
+import { contents, filled } from '../../support/buffers.js';
+import { replaceByStranger } from '../../support/descriptors.js';
+import { collectUntil, turn, turns } from '../../support/event-loop.js';
 import {
   assertFilled,
   assertReleased,
   bufferFds,
-  collectUntil,
   kernelHas,
   mapEntries,
   mappedRanges,
   noKernelList,
-  replaceByStranger,
   tryOnReleased,
-  turn,
-  turns,
-} from '../observe.js';
+} from '../../support/observe.js';
+import { moveThroughStream, noTransfer, transfer } from '../escape.js';
 import type { Scenario } from '../scenario.js';
 
 const size = 64 * 1024;
-
-/** A mapped buffer full of sevens. */
-function filled(bytes = size): [DmaBuf, DmaBufMapping] {
-  const buffer = allocateSync(bytes);
-  const mapping = buffer.map();
-  mapping.bytes.fill(7);
-  return [buffer, mapping];
-}
-
-/** All bytes of the buffer, not by way of the mapping. */
-function contents(buffer: DmaBuf): Uint8Array {
-  const bytes = new Uint8Array(buffer.size);
-  buffer.read(bytes);
-  return bytes;
-}
 
 /** A pipe's two ends in one descriptor: what blocks one thread is resolved by another. */
 async function withPipe(fn: (pipe: number) => Promise<void>): Promise<void> {

@@ -1,21 +1,18 @@
 import assert from 'node:assert/strict';
 import { closeSync, fstatSync } from 'node:fs';
 import { allocateSync, type ChannelMessage, DmaBuf, DmaBufChannel } from 'dmabuf';
-import { moveThroughStream } from '../escape.js';
+import { collectGarbage, collectUntil, turns, until } from '../../support/event-loop.js';
 import {
   assertFilled,
   assertReleased,
   bufferFds,
-  collectGarbage,
-  collectUntil,
-  eventually,
   heapFds,
   mappedRanges,
   noKernelList,
   socketFds,
-  turns,
   untilGone,
-} from '../observe.js';
+} from '../../support/observe.js';
+import { moveThroughStream } from '../escape.js';
 import type { Scenario } from '../scenario.js';
 import { endOf, manyWorkers, messageOf, start, terminateAtRandom } from '../threads.js';
 import type { Role, WaitingChannels } from '../workers.worker.js';
@@ -28,8 +25,8 @@ const sockets = socketFds();
 /** Asserts that what ended workers held is gone: the process's descriptors and mappings are the kernel's count. */
 async function assertNothingLeft(): Promise<void> {
   // A thread closes what others may hold, and the event loop the copies that this thread itself waited with.
-  await eventually(() => bufferFds() === 0 && heapFds() === 0, 'buffers and heaps are closed');
-  await eventually(() => socketFds() === sockets, 'the sockets are closed');
+  await until(() => bufferFds() === 0 && heapFds() === 0, 'buffers and heaps are closed');
+  await until(() => socketFds() === sockets, 'the sockets are closed');
   await collectUntil(() => mappedRanges() === 0, 'the ranges are unmapped');
 }
 

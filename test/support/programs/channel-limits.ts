@@ -1,10 +1,12 @@
 // Runs with a low limit of descriptors, and uses them up.
 
-import { closeSync, existsSync, openSync } from 'node:fs';
+import { closeSync, existsSync } from 'node:fs';
 import { allocateSync, closeHandles, type DmaBuf, DmaBufChannel, importFrom } from 'dmabuf';
-import { abstractName, fill } from '../channels.js';
+import { abstractName } from '../abstract-name.js';
+import { fill } from '../channels.js';
+import { takeDescriptors } from '../descriptors.js';
+import { turns } from '../event-loop.js';
 import { errorOf, type ReportedError } from '../expect.js';
-import { turns } from '../fences.js';
 import { report } from '../programs.js';
 import { ForeignSocket } from '../sockets.js';
 
@@ -43,15 +45,11 @@ export interface DescriptorLimitsReport {
 
 const fillers: number[] = [];
 
-/** Opens files until there is no descriptor left, and returns how many there were. */
+/** Takes every descriptor that is left, and returns how many there were. */
 function useUp(): number {
-  for (let count = 0; ; count++) {
-    try {
-      fillers.push(openSync('/dev/null', 'r'));
-    } catch {
-      return count;
-    }
-  }
+  const taken = takeDescriptors();
+  fillers.push(...taken);
+  return taken.length;
 }
 
 /** The same when so many are there: a closing thread may need a moment. */

@@ -1,9 +1,8 @@
 // The other process of channel-many.test.ts: at descriptor 3. argv: ManyOptions as JSON.
 
 import { DmaBufChannel } from 'dmabuf';
-import { turns } from '../../lifecycle/observe.js';
 import { openFds } from '../descriptors.js';
-import { until } from '../expect.js';
+import { turns, until } from '../event-loop.js';
 import { makeMarked, receiveMany, sendMany } from '../many-messages.js';
 
 export interface ManyOptions {

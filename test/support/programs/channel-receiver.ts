@@ -1,10 +1,10 @@
 // Receives what comes over its descriptor 3 and reports every message as a line of JSON. argv: options as JSON. A message
 // `import <pid> <fd>` has it call importFrom(); `forward` has it send the handles on, to a peer that does not read.
 
-import { closeSync, openSync } from 'node:fs';
+import { closeSync } from 'node:fs';
 import { DmaBufChannel, type DmaBufError, importFrom, type Sendable } from 'dmabuf';
-import { turns } from '../../lifecycle/observe.js';
-import { openFds } from '../descriptors.js';
+import { openFds, takeDescriptors } from '../descriptors.js';
+import { turns } from '../event-loop.js';
 import { kindOf } from '../handles.js';
 
 export interface ReceiverOptions {
@@ -28,12 +28,7 @@ export interface Reported {
 const { free, keep, ...channelOptions } = JSON.parse(process.argv[2] ?? '{}') as ReceiverOptions;
 
 function leave(count: number): void {
-  const opened: number[] = [];
-  try {
-    for (;;) opened.push(openSync('/dev/null', 'r'));
-  } catch {
-    for (const fd of opened.slice(0, count)) closeSync(fd);
-  }
+  for (const fd of takeDescriptors().slice(0, count)) closeSync(fd);
 }
 
 async function report(what: Omit<Reported, 'fds'>): Promise<void> {

@@ -1,7 +1,7 @@
 // Closes, in the way that argv says, what peers have sent over the channels from descriptor 3 on, and reports as a line of
 // JSON how long the event loop stood still at most. argv: how, and how many channels.
 
-import { closeSync, existsSync, openSync } from 'node:fs';
+import { closeSync, existsSync } from 'node:fs';
 import {
   allocateSync,
   type ChannelMessage,
@@ -11,6 +11,7 @@ import {
   DmaBufChannel,
   SyncFile,
 } from 'dmabuf';
+import { takeDescriptors } from '../descriptors.js';
 
 const [how, count] = [process.argv[2] as string, Number(process.argv[3])];
 const channels = Array.from({ length: count }, (_, index) =>
@@ -102,12 +103,7 @@ async function serveInnocent(): Promise<unknown[]> {
 
 /** Receives with three descriptors that are free. */
 async function receiveWithFew(channel: DmaBufChannel): Promise<unknown> {
-  const opened: number[] = [];
-  try {
-    for (;;) opened.push(openSync('/dev/null', 'r'));
-  } catch {
-    // There is no further one.
-  }
+  const opened = takeDescriptors();
   for (const fd of opened.splice(-3)) closeSync(fd);
   return codeOf(() => channel.receive());
 }

@@ -1,9 +1,10 @@
 // Takes snapshots with no descriptor left, one, two, ... and reports for each what it was told: an error's code, or whether
 // its own buffer was there, with its exporter and holder. Also what was said to be unreadable.
 
-import { closeSync, openSync } from 'node:fs';
+import { closeSync } from 'node:fs';
 import { allocateSync } from 'dmabuf';
 import { type SnapshotSource, snapshot } from 'dmabuf/inspect';
+import { takeDescriptors } from '../descriptors.js';
 import { report } from '../programs.js';
 
 export interface FewDescriptorsReport {
@@ -28,14 +29,7 @@ async function look(source: SnapshotSource): Promise<string> {
 
 // The thread pool starts, and what else opens a descriptor once.
 await look('procfs');
-const fillers: number[] = [];
-for (;;) {
-  try {
-    fillers.push(openSync('/dev/null', 'r'));
-  } catch {
-    break;
-  }
-}
+const fillers = takeDescriptors();
 const outcomes: FewDescriptorsReport['outcomes'] = { procfs: [], bpf: [] };
 for (let left = 0; left < 8; left++) {
   for (const source of ['procfs', 'bpf'] as const) outcomes[source]?.push(await look(source));

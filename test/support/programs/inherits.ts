@@ -3,7 +3,7 @@
 import { readlinkSync } from 'node:fs';
 import { DmaBuf } from 'dmabuf';
 import { closeOnExec, flagsOf, inheritedFd } from '../descriptors.js';
-import { until } from '../expect.js';
+import { until } from '../event-loop.js';
 import { report } from '../programs.js';
 
 export interface InheritsReport {

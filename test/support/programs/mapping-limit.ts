@@ -1,8 +1,10 @@
 // Comes to the limit on mappings, which is lowered for that, and past it. The whole machine's: of a guest only.
 
 import { readFileSync, writeFileSync } from 'node:fs';
-import { allocateSync, type DmaBuf, type DmaBufMapping } from 'dmabuf';
+import { allocateSync, type DmaBufMapping } from 'dmabuf';
+import { filled } from '../buffers.js';
 import { mappings } from '../descriptors.js';
+import { collectGarbage, turn } from '../event-loop.js';
 import { type ReportedError, reportError } from '../expect.js';
 import { report } from '../programs.js';
 
@@ -27,22 +29,7 @@ function tried(fn: () => unknown): ReportedError | undefined {
   }
 }
 
-async function collect(): Promise<void> {
-  for (let round = 0; round < 5; round++) {
-    globalThis.gc?.();
-    await new Promise((resolve) => setImmediate(resolve));
-  }
-}
-
 const first = (bytes: Uint8Array): number => bytes[0] as number;
-
-/** A buffer that is full of sevens, and mapped. */
-function filled(): [DmaBuf, DmaBufMapping] {
-  const buffer = allocateSync(3 * page);
-  const mapping = buffer.map();
-  mapping.bytes.fill(7);
-  return [buffer, mapping];
-}
 
 async function nearLimit() {
   const most = 2000;
@@ -64,7 +51,10 @@ async function nearLimit() {
   const memory = Array.from({ length: 64 }, () => new Uint8Array(1 << 20).fill(1));
   kept.length = 0;
   buffer.close();
-  await collect();
+  for (let round = 0; round < 5; round++) {
+    collectGarbage();
+    await turn();
+  }
   const again = tried(() => other.map());
   limit(usual);
   other.close();
@@ -72,8 +62,8 @@ async function nearLimit() {
 }
 
 function atLimit() {
-  const [buffer, mapping] = filled();
-  const [other, kept] = filled();
+  const [buffer, mapping] = filled(3 * page);
+  const [other, kept] = filled(3 * page);
   const access = other.cpuAccessSync('read');
   const { bytes } = mapping;
   const held = kept.bytes;
@@ -85,7 +75,7 @@ function atLimit() {
 }
 
 function pastLimit() {
-  const [buffer, mapping] = filled();
+  const [buffer, mapping] = filled(3 * page);
   const second = buffer.map({ offset: page });
   const { bytes } = mapping;
   buffer.cpuAccessSync('read').end();

@@ -1,23 +1,13 @@
 // Merges one file twenty times over with fewer and fewer descriptors free.
 
-import { closeSync, openSync, readlinkSync } from 'node:fs';
+import { closeSync, readlinkSync } from 'node:fs';
 import { allocateSync, type DmaBufError, SyncFile } from 'dmabuf';
+import { takeDescriptors } from '../descriptors.js';
 import { report } from '../programs.js';
 
 export interface MergesReport {
   /** With so many free: what came of it, and what was left at their numbers. */
   attempts: { free: number; outcome: string; left: string[] }[];
-}
-
-function fill(): number[] {
-  const fds: number[] = [];
-  for (;;) {
-    try {
-      fds.push(openSync('/dev/null', 'r'));
-    } catch {
-      return fds;
-    }
-  }
 }
 
 /** What stands at a number; nothing where it is free, or where malloc looks. To ask takes no descriptor. */
@@ -35,7 +25,7 @@ const buffer = allocateSync(4096);
 const file = buffer.exportSyncFile('read');
 const files = Array<SyncFile>(20).fill(file);
 (await SyncFile.mergeAsync('first', files)).close(); // what is opened once and kept
-const taken = fill();
+const taken = takeDescriptors();
 const free: number[] = [];
 while (taken.length > 1) {
   const outcome = await SyncFile.mergeAsync('few', files).then(
@@ -46,7 +36,7 @@ while (taken.length > 1) {
     (error: DmaBufError) => error.code,
   );
   // Another thread may have had one of them for a moment: what cannot be taken is looked at.
-  const others = fill();
+  const others = takeDescriptors();
   const left = free.filter((fd) => !others.includes(fd)).flatMap(standingAt);
   observed.attempts.push({ free: free.length, outcome, left });
   for (const fd of others) closeSync(fd);

@@ -1,8 +1,9 @@
 // Runs with a low limit of file descriptors, and uses them up.
 
-import { closeSync, openSync } from 'node:fs';
+import { closeSync } from 'node:fs';
 import { allocate, allocateSync, DmaBuf, DmaHeap } from 'dmabuf';
 import { readFdInfo } from 'dmabuf/inspect';
+import { takeDescriptors } from '../descriptors.js';
 import { errorOf, type ReportedError } from '../expect.js';
 import { report } from '../programs.js';
 
@@ -27,15 +28,11 @@ using unshared = heap.allocateSync(4096); // its number is never asked for
 
 const fillers: number[] = [];
 
-/** Opens files until there is no descriptor left, and returns how many there were. */
+/** Takes every descriptor that is left, and returns how many there were. */
 function useUp(): number {
-  for (let count = 0; ; count++) {
-    try {
-      fillers.push(openSync('/dev/null', 'r'));
-    } catch {
-      return count;
-    }
-  }
+  const taken = takeDescriptors();
+  fillers.push(...taken);
+  return taken.length;
 }
 
 useUp();

@@ -2,11 +2,11 @@
 // number again. The first message brings what keeps the threads that close. Says when it has done so, and, when it is told that
 // these go on, what is received at the number.
 
-import { closeSync, openSync } from 'node:fs';
+import { closeSync } from 'node:fs';
 import { createInterface } from 'node:readline';
 import { type ChannelMessage, closeHandles, DmaBufChannel } from 'dmabuf';
-import { threadNames } from '../descriptors.js';
-import { turns } from '../fences.js';
+import { takeDescriptors, threadNames } from '../descriptors.js';
+import { turns } from '../event-loop.js';
 
 const commands = createInterface({ input: process.stdin })[Symbol.asyncIterator]();
 const channel = DmaBufChannel.adopt(3);
@@ -14,14 +14,7 @@ const closers = (): number => threadNames().filter((name) => name === 'dmabuf-cl
 
 closeHandles(((await channel.receive()) as ChannelMessage).handles);
 while (closers() < 2) await turns();
-const fillers: number[] = [];
-for (;;) {
-  try {
-    fillers.push(openSync('/dev/null', 'r'));
-  } catch {
-    break;
-  }
-}
+const fillers = takeDescriptors();
 const pending = channel.receive().catch(({ code }) => code);
 await turns();
 const number = channel.release();

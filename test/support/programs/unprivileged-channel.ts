@@ -5,8 +5,8 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { DmaBufChannel } from 'dmabuf';
 import { flagsOf, openFds } from '../descriptors.js';
+import { turns } from '../event-loop.js';
 import { errorOf, type ReportedError } from '../expect.js';
-import { turns } from '../fences.js';
 import { report } from '../programs.js';
 import { ForeignSocket } from '../sockets.js';
 

@@ -8,13 +8,15 @@ import { closeSync, openSync } from 'node:fs';
 import { createInterface } from 'node:readline';
 import type { TestContext } from 'node:test';
 import { allocateSync, closeHandles, DmaBufChannel, type Sendable } from 'dmabuf';
+import { channelTest } from '../../../support/channel-test.js';
 import { compiled } from '../../../support/compiled.js';
 import { threadNames } from '../../../support/descriptors.js';
 import { rejectsCode } from '../../../support/expect.js';
 import { kernelTest } from '../../../support/kernel-test.js';
 import { nextText } from '../../../support/messages.js';
 import { MountPoint } from '../../../support/mount-point.js';
-import { channelTest, Peer, patience, programFile } from '../../../support/peers.js';
+import { notRoot } from '../../../support/needs.js';
+import { Peer, patience, programFile } from '../../../support/peers.js';
 import { packageRoot, runProgram } from '../../../support/programs.js';
 
 // A socket lingers for a minute, and the file system never answers; what is between is a busy machine's.
@@ -112,8 +114,6 @@ channelTest(
 
 // ---------- a file system that never answers
 
-const noRoot: string | false = process.getuid?.() === 0 ? false : 'needs root';
-
 /** Another process's readFdInfo(), which is ended where it waits. */
 function readFdInfoBeside(pid: number, fd: number): string {
   const code = `import { readFdInfo } from 'dmabuf/inspect'; console.log(JSON.stringify(readFdInfo(${pid}, ${fd}) ?? null));`;
@@ -185,7 +185,7 @@ for (const [kind, looked] of [
         await endAll(program.child);
       }
     },
-    noRoot,
+    notRoot,
   );
 }
 
@@ -223,7 +223,7 @@ for (const [kind, bytes, how, what, results] of [
         await endAll(program.child);
       }
     },
-    noRoot,
+    notRoot,
   );
 }
 
@@ -254,7 +254,7 @@ channelTest(
       ]);
     });
   },
-  noRoot,
+  notRoot,
 );
 
 channelTest(
@@ -270,7 +270,7 @@ channelTest(
       assert.match(String(reported.results), /^ERR_DMABUF_(MESSAGE_TRUNCATED|PEER_DROPPED)$/);
     });
   },
-  noRoot,
+  notRoot,
 );
 
 channelTest(
@@ -285,7 +285,7 @@ channelTest(
       assert.deepEqual(reported.results, ['ERR_DMABUF_PEER_DROPPED', null]);
     });
   },
-  noRoot,
+  notRoot,
 );
 
 channelTest(
@@ -308,7 +308,7 @@ channelTest(
       assert.deepEqual(reported.results, [300, 'the end', 'all closed']);
     });
   },
-  noRoot,
+  notRoot,
 );
 
 // ---------- how much at once
@@ -432,5 +432,5 @@ channelTest(
       mount.remove();
     }
   },
-  noRoot,
+  notRoot,
 );

@@ -1,11 +1,14 @@
 import assert from 'node:assert/strict';
 import { mkdirSync, symlinkSync, writeFileSync } from 'node:fs';
 import { DmaBufChannel, openHandles } from 'dmabuf';
-import { abstractName, channelTest, Folder, notRoot, withSomaxconn } from '../../../support/channels.js';
+import { abstractName } from '../../../support/abstract-name.js';
+import { channelTest } from '../../../support/channel-test.js';
+import { Folder, withSomaxconn } from '../../../support/channels.js';
 import { leavesNothing } from '../../../support/descriptors.js';
-import { rejectsCode } from '../../../support/expect.js';
-import { rejectsWith, turns, watch } from '../../../support/fences.js';
+import { turns, watch } from '../../../support/event-loop.js';
+import { rejectsCode, rejectsWith } from '../../../support/expect.js';
 import { nextText } from '../../../support/messages.js';
+import { notRoot } from '../../../support/needs.js';
 import { startProgram } from '../../../support/programs.js';
 import { ForeignSocket, OwnedFd } from '../../../support/sockets.js';
 

@@ -13,28 +13,21 @@ import {
   type Sendable,
   SyncFile,
 } from 'dmabuf';
-import { kernelHas, noKernelList } from '../../../lifecycle/observe.js';
+import { channelTest } from '../../../support/channel-test.js';
 import { compiled } from '../../../support/compiled.js';
 import { openFds } from '../../../support/descriptors.js';
-import { rejectsCode, until } from '../../../support/expect.js';
+import { until } from '../../../support/event-loop.js';
+import { rejectsCode } from '../../../support/expect.js';
 import { asBuffer, asNumber, closeEach, kindOf } from '../../../support/handles.js';
 import { hasKernel } from '../../../support/kernel-test.js';
 import { MountPoint } from '../../../support/mount-point.js';
-import {
-  channelTest,
-  nodePeer,
-  Peer,
-  patience,
-  programFile,
-  receiveFrom,
-  receiveText,
-} from '../../../support/peers.js';
+import { notRoot } from '../../../support/needs.js';
+import { kernelHas, noKernelList } from '../../../support/observe.js';
+import { nodePeer, Peer, patience, programFile, receiveFrom, receiveText } from '../../../support/peers.js';
 import type { ReceiverOptions, Reported } from '../../../support/programs/channel-receiver.js';
 
 // Peers that mean harm, as processes of their own: hostile-peer.c does what it is told. Whatever they do costs this side
 // an error at most.
-
-const noRoot: string | false = process.getuid?.() === 0 ? false : 'needs root';
 
 let folder = '';
 let binary = '';
@@ -83,7 +76,7 @@ function randomNumbers(seed: number): () => number {
 }
 
 /** Sends until a message has to wait, and returns how many were taken. */
-async function fill(channel: DmaBufChannel, handles: readonly Sendable[] = []): Promise<number> {
+async function sendUntilFull(channel: DmaBufChannel, handles: readonly Sendable[] = []): Promise<number> {
   for (let count = 0; ; count++) {
     try {
       await channel.send(new Uint8Array(8192), handles, { timeout: 0 });
@@ -347,7 +340,7 @@ for (const [what, bytes, fds] of [
       await peer.have('say next');
       assert.equal(await receiveText(channel), 'next');
     },
-    { unless: noRoot },
+    { unless: notRoot },
   );
 }
 
@@ -571,7 +564,7 @@ hostileTest(
   'everything that waits to be sent ends with EPIPE when the peer is killed',
   async (channel, peer) => {
     using buffer = allocateSync(4096);
-    await fill(channel);
+    await sendUntilFull(channel);
     const waiting = Array.from({ length: 50 }, () => channel.send('more', [buffer, buffer]));
     peer.kill();
     const outcomes = await Promise.allSettled(waiting);
@@ -587,7 +580,7 @@ hostileTest('everything that waits to be received ends when the peer is killed',
 });
 
 hostileTest('what a killed peer had sent is received, though it never read', async (channel, peer) => {
-  await fill(channel);
+  await sendUntilFull(channel);
   await peer.have('send 10 5');
   await peer.have('say last');
   peer.kill();
@@ -604,7 +597,7 @@ hostileTest('what a killed peer had sent is received, though it never read', asy
 
 hostileTest('a message that waits for a peer that never reads ends with its timeout', async (channel) => {
   using buffer = allocateSync(4096);
-  await fill(channel);
+  await sendUntilFull(channel);
   await rejectsCode(() => channel.send('x', [buffer], { timeout: 1 }), 'ETIMEDOUT');
 });
 
@@ -612,7 +605,7 @@ hostileTest(
   "a message that waits for a peer that never reads ends with its signal's reason",
   async (channel) => {
     using buffer = allocateSync(4096);
-    await fill(channel);
+    await sendUntilFull(channel);
     const controller = new AbortController();
     const reason = new Error('enough');
     const waiting = channel.send('x', [buffer], { signal: controller.signal });
@@ -625,7 +618,7 @@ hostileTest(
   'a message that waits for a peer that never reads ends when the channel is closed',
   async (channel) => {
     using buffer = allocateSync(4096);
-    await fill(channel);
+    await sendUntilFull(channel);
     const refused = rejectsCode(() => channel.send('x', [buffer]), 'ERR_DMABUF_CLOSED');
     channel.close();
     await refused;
@@ -633,7 +626,7 @@ hostileTest(
 );
 
 hostileTest('a message that was given up never arrives', async (channel, peer) => {
-  const sent = await fill(channel);
+  const sent = await sendUntilFull(channel);
   for (let count = 0; count < 20; count++) {
     await rejectsCode(() => channel.send('given up', [], { timeout: 0 }), 'ETIMEDOUT');
   }
@@ -642,7 +635,7 @@ hostileTest('a message that was given up never arrives', async (channel, peer) =
 
 hostileTest('messages that wait are all sent once the peer reads', async (channel, peer) => {
   using buffer = allocateSync(4096);
-  const sent = await fill(channel, [buffer]);
+  const sent = await sendUntilFull(channel, [buffer]);
   const waiting = Array.from({ length: 200 }, () => channel.send(new Uint8Array(2000), [buffer]));
   assert.equal(await peer.ask(`read ${sent + 200}`), String(sent + 200));
   await Promise.all(waiting);
@@ -650,7 +643,7 @@ hostileTest('messages that wait are all sent once the peer reads', async (channe
 
 hostileTest('a peer that is stopped delays messages and loses none', async (channel, peer) => {
   peer.kill('SIGSTOP');
-  const sent = await fill(channel);
+  const sent = await sendUntilFull(channel);
   await rejectsCode(() => channel.receive({ timeout: 1 }), 'ETIMEDOUT');
   const waiting = channel.send('x');
   peer.tell(`read ${sent + 1}`);
@@ -661,7 +654,7 @@ hostileTest('a peer that is stopped delays messages and loses none', async (chan
 
 hostileTest('sending for ever to a peer that never reads needs no more and more memory', async (channel) => {
   using buffer = allocateSync(4096);
-  await fill(channel);
+  await sendUntilFull(channel);
   const attempt = (): Promise<unknown> =>
     rejectsCode(() => channel.send(new Uint8Array(100_000), [buffer, buffer], { timeout: 0 }), 'ETIMEDOUT');
   const inUse = (): number => {
@@ -716,7 +709,7 @@ hostileTest('a peer that receives no more can still be received from', async (ch
 hostileTest(
   'a message that waits for a peer that receives no more ends when that goes',
   async (channel, peer) => {
-    await fill(channel);
+    await sendUntilFull(channel);
     const refused = rejectsCode(() => channel.send('x', [], { timeout: patience }), 'EPIPE');
     await peer.have('shutdown 0');
     await peer.have('close');
@@ -725,7 +718,7 @@ hostileTest(
 );
 
 hostileTest('a message that waits ends with EPIPE when the peer shuts both down', async (channel, peer) => {
-  await fill(channel);
+  await sendUntilFull(channel);
   const refused = rejectsCode(() => channel.send('x', [], { timeout: patience }), 'EPIPE');
   await peer.have('shutdown 2');
   await refused;
@@ -962,7 +955,7 @@ for (const [fds, kind] of [
 
 // ---------- a file system whose server does not answer
 
-const noFuse: string | false = noRoot || (existsSync('/dev/fuse') ? false : 'the module fuse is not loaded');
+const noFuse: string | false = notRoot || (existsSync('/dev/fuse') ? false : 'the module fuse is not loaded');
 
 /** FUSE_STATFS of <linux/fuse.h>, as silent-fuse.c tells it. */
 const statfsRequest = '!17';

@@ -5,18 +5,12 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before } from 'node:test';
 import { allocateSync, type ChannelOptions, type DmaBuf, DmaBufChannel } from 'dmabuf';
+import { channelTest } from '../../../support/channel-test.js';
 import { compiled } from '../../../support/compiled.js';
 import { flagsOf } from '../../../support/descriptors.js';
 import { asBuffer, asNumber } from '../../../support/handles.js';
 import { hasKernel } from '../../../support/kernel-test.js';
-import {
-  channelTest,
-  Peer,
-  patience,
-  programFile,
-  receiveFrom,
-  receiveText,
-} from '../../../support/peers.js';
+import { Peer, patience, programFile, receiveFrom, receiveText } from '../../../support/peers.js';
 
 // Programs that know nothing of the package at the other end: in C (channel-peer.c) and in Python (channel_peer.py).
 

@@ -1,6 +1,8 @@
 import assert from 'node:assert/strict';
-import { channelTest, notRoot, withWmemMax } from '../../../support/channels.js';
+import { channelTest } from '../../../support/channel-test.js';
+import { withWmemMax } from '../../../support/channels.js';
 import { hasKernel } from '../../../support/kernel-test.js';
+import { notRoot } from '../../../support/needs.js';
 import type { DescriptorLimitsReport } from '../../../support/programs/channel-limits.js';
 import type { UnprivilegedChannelReport } from '../../../support/programs/unprivileged-channel.js';
 import { runProgramAfter } from '../../../support/programs.js';

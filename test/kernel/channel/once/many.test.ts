@@ -1,9 +1,10 @@
 import assert from 'node:assert/strict';
 import { DmaBufChannel } from 'dmabuf';
-import { kernelHas, noKernelList } from '../../../lifecycle/observe.js';
-import { until } from '../../../support/expect.js';
+import { channelTest } from '../../../support/channel-test.js';
+import { until } from '../../../support/event-loop.js';
 import { makeMarked, receiveMany, sendMany } from '../../../support/many-messages.js';
-import { channelTest, nodePeer, receiveText } from '../../../support/peers.js';
+import { kernelHas, noKernelList } from '../../../support/observe.js';
+import { nodePeer, receiveText } from '../../../support/peers.js';
 import type { ManyOptions, ManyReport } from '../../../support/programs/channel-many.js';
 
 // Two processes of Node and many messages between them. DMABUF_TEST_MESSAGES: how many; more find rarer faults, and

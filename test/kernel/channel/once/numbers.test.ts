@@ -8,10 +8,12 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { Worker } from 'node:worker_threads';
 import { allocateSync, closeHandles, createMemfd, DmaBuf, DmaBufChannel } from 'dmabuf';
+import { channelTest } from '../../../support/channel-test.js';
 import { openFds } from '../../../support/descriptors.js';
-import { rejectsCode, throwsCode, until } from '../../../support/expect.js';
+import { until } from '../../../support/event-loop.js';
+import { rejectsCode, throwsCode } from '../../../support/expect.js';
 import { asBuffer } from '../../../support/handles.js';
-import { channelTest, programFile, receiveFrom } from '../../../support/peers.js';
+import { programFile, receiveFrom } from '../../../support/peers.js';
 import { packageRoot } from '../../../support/programs.js';
 
 const worker = (what: string): Worker => new Worker(programFile('numbers-worker'), { argv: [what] });

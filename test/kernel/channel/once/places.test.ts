@@ -5,8 +5,10 @@ import { chmodSync, chownSync, lstatSync, mkdirSync, renameSync, symlinkSync, wr
 import { DmaBufChannel } from 'dmabuf';
 import { DmaBufChannel as OwnChannel } from '../../../../lib/channel/channel.js';
 import { native } from '../../../../lib/native.js';
-import { channelTest, Folder, notRoot } from '../../../support/channels.js';
+import { channelTest } from '../../../support/channel-test.js';
+import { Folder } from '../../../support/channels.js';
 import { throwsCode } from '../../../support/expect.js';
+import { notRoot } from '../../../support/needs.js';
 import { ForeignSocket } from '../../../support/sockets.js';
 
 const watched = [

@@ -10,11 +10,13 @@ import {
   DmaBufChannel,
   SyncFile,
 } from 'dmabuf';
+import { abstractName } from '../../../support/abstract-name.js';
 import type { FlooderData } from '../../../support/channel-flooder.js';
-import { abstractName, adopt, channelTest, drain, fill, Pair } from '../../../support/channels.js';
+import { channelTest } from '../../../support/channel-test.js';
+import { adopt, drain, fill, Pair } from '../../../support/channels.js';
 import { leavesNothing, openFds } from '../../../support/descriptors.js';
-import { rejectsCode, throwsCode, until } from '../../../support/expect.js';
-import { rejectsWith, turns, watch } from '../../../support/fences.js';
+import { turns, until, watch } from '../../../support/event-loop.js';
+import { rejectsCode, rejectsWith, throwsCode } from '../../../support/expect.js';
 import { allTexts, next, nextText } from '../../../support/messages.js';
 import { ForeignSocket } from '../../../support/sockets.js';
 

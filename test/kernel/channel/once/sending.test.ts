@@ -10,22 +10,24 @@ import {
   type Sendable,
   SyncFile,
 } from 'dmabuf';
-import { adopt, channelTest, drain, fill, notRoot, Pair, withWmemMax } from '../../../support/channels.js';
+import { channelTest } from '../../../support/channel-test.js';
+import { adopt, drain, fill, Pair, withWmemMax } from '../../../support/channels.js';
 import {
   closeOnExec,
   flagsOf,
   leavesNothing,
   notOpen,
   openFds,
+  openNull,
   reuse,
 } from '../../../support/descriptors.js';
-import { rejectsCode, throwsCode, unsound, until } from '../../../support/expect.js';
-import { addFence, fenceTest, rejectsWith, turns, watch } from '../../../support/fences.js';
+import { turns, until, watch } from '../../../support/event-loop.js';
+import { rejectsCode, rejectsWith, throwsCode, unsound } from '../../../support/expect.js';
+import { addFence, fenceTest } from '../../../support/fences.js';
 import { fdOf, fileOf, next, nextText } from '../../../support/messages.js';
+import { notRoot } from '../../../support/needs.js';
 import { ForeignSocket } from '../../../support/sockets.js';
 import { openStrangers } from '../../../support/strangers.js';
-
-const openNull = (): number => openSync('/dev/null', 'r');
 
 /** Nothing was sent but what is sent now. */
 async function assertNothingSent({ here, there }: Pair): Promise<void> {

@@ -24,12 +24,15 @@ import {
   type DmaBufServer,
   openHandles,
 } from 'dmabuf';
-import { abstractName, channelTest, collectUntil, Folder, notRoot } from '../../../support/channels.js';
+import { abstractName } from '../../../support/abstract-name.js';
+import { channelTest } from '../../../support/channel-test.js';
+import { Folder } from '../../../support/channels.js';
 import { closeOnExec, flagsOf, openFds, reuse } from '../../../support/descriptors.js';
-import { rejectsCode, throwsCode, until } from '../../../support/expect.js';
-import { rejectsWith, turns, watch } from '../../../support/fences.js';
+import { collectUntil, turns, until, watch } from '../../../support/event-loop.js';
+import { rejectsCode, rejectsWith, throwsCode } from '../../../support/expect.js';
 import type { RacerData } from '../../../support/listen-racer.js';
 import { next, nextText } from '../../../support/messages.js';
+import { notRoot } from '../../../support/needs.js';
 import type { UnprivilegedServerReport } from '../../../support/programs/unprivileged-server.js';
 import { runProgram, startProgram } from '../../../support/programs.js';
 import { ForeignSocket, type SocketKind } from '../../../support/sockets.js';

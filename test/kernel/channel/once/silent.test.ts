@@ -1,9 +1,10 @@
 import assert from 'node:assert/strict';
 import { existsSync, lstatSync, mkdirSync, renameSync, symlinkSync } from 'node:fs';
+import { channelTest } from '../../../support/channel-test.js';
 import { Folder } from '../../../support/channels.js';
 import { compiled } from '../../../support/compiled.js';
 import { MountPoint } from '../../../support/mount-point.js';
-import { channelTest, nodePeer, Peer } from '../../../support/peers.js';
+import { nodePeer, Peer } from '../../../support/peers.js';
 
 // Paths that lead into a file system whose server does not answer (silent-fuse.c). Who goes there is a process of its own,
 // in case that it should wait for ever: what it answers then is missed.

@@ -2,8 +2,9 @@ import assert from 'node:assert/strict';
 import { once } from 'node:events';
 import { Worker } from 'node:worker_threads';
 import { allocateSync, closeHandles, DmaBuf, DmaBufChannel, DmaBufPool, importFrom } from 'dmabuf';
+import { turns, watch } from '../../../support/event-loop.js';
 import type { RacerData } from '../../../support/fence-racer.js';
-import { fenceDevice, fenceTest, turns, watch } from '../../../support/fences.js';
+import { fenceDevice, fenceTest } from '../../../support/fences.js';
 
 // Whoever holds a buffer may add a fence at any moment, also between a look at the buffer and START, which then sleeps in
 // the kernel. Another thread does so here, and takes the fence away only when the event loop has turned.

@@ -4,13 +4,14 @@
 import assert from 'node:assert/strict';
 import { join } from 'node:path';
 import { adviceOnWaiting } from '../../../../lib/buffer/advice.js';
+import { channelTest } from '../../../support/channel-test.js';
 import { compiled } from '../../../support/compiled.js';
 import { threadNames } from '../../../support/descriptors.js';
-import { channelTest, nodePeer, Peer, patience } from '../../../support/peers.js';
+import { notRoot } from '../../../support/needs.js';
+import { nodePeer, Peer, patience } from '../../../support/peers.js';
 import { packageRoot } from '../../../support/programs.js';
 
 const main = join(packageRoot, 'dist/package/cli.js');
-const noRoot: string | false = process.getuid?.() === 0 ? false : 'needs root';
 
 /** How it ends, while the process that keeps the lock goes on. */
 function endOf({ ended }: Peer): Promise<unknown> {
@@ -44,7 +45,7 @@ function swappedTest(name: string, body: (scene: Scene) => Promise<void>): void 
         for (const looker of lookers) await looker.ended;
       }
     },
-    noRoot,
+    notRoot,
   );
 }
 

@@ -1,13 +1,9 @@
 import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
-import { setFlagsFromString } from 'node:v8';
-import { runInNewContext } from 'node:vm';
 import { DmaHeap } from 'dmabuf';
 import { mappings, openFds } from '../../../support/descriptors.js';
+import { collectGarbage } from '../../../support/event-loop.js';
 import { kernelTest } from '../../../support/kernel-test.js';
-
-setFlagsFromString('--expose-gc');
-const collectGarbage = runInNewContext('gc') as () => void;
 
 /** Resident anonymous memory in bytes, after everything that can be collected was. */
 async function residentMemory(): Promise<number> {

@@ -1,8 +1,9 @@
 import assert from 'node:assert/strict';
 import { inspect } from 'node:util';
 import { DmaBufPool, type PooledBuffer } from 'dmabuf';
-import { assertCode, rejectsCode, throwsCode, unsound, until } from '../../../support/expect.js';
-import { addFence, fenceTest, rejectsWith, ticks, turns, watch } from '../../../support/fences.js';
+import { ticks, turns, until, watch } from '../../../support/event-loop.js';
+import { assertCode, rejectsCode, rejectsWith, throwsCode, unsound } from '../../../support/expect.js';
+import { addFence, fenceTest } from '../../../support/fences.js';
 import { kernelTest } from '../../../support/kernel-test.js';
 
 const size = 8192;

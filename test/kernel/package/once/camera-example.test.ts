@@ -7,7 +7,7 @@ import { readdirSync, readFileSync, readlinkSync } from 'node:fs';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { afterEach } from 'node:test';
-import { until } from '../../../support/expect.js';
+import { until } from '../../../support/event-loop.js';
 import { kernelTest } from '../../../support/kernel-test.js';
 import { packageRoot } from '../../../support/programs.js';
 

@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict';
-import { closeSync, openSync } from 'node:fs';
+import { closeSync } from 'node:fs';
 import { test } from 'node:test';
 import { Worker } from 'node:worker_threads';
 import {
@@ -18,10 +18,12 @@ import {
   SyncFile,
   setHandleTracking,
 } from 'dmabuf';
-import { abstractName, channelTest, collectUntil, fill, Pair } from '../../../support/channels.js';
-import { reuse } from '../../../support/descriptors.js';
+import { abstractName } from '../../../support/abstract-name.js';
+import { channelTest } from '../../../support/channel-test.js';
+import { fill, Pair } from '../../../support/channels.js';
+import { replaceByStranger, reuse } from '../../../support/descriptors.js';
+import { collectUntil, turns } from '../../../support/event-loop.js';
 import { throwsCode, unsound } from '../../../support/expect.js';
-import { turns } from '../../../support/fences.js';
 import { hasKernel } from '../../../support/kernel-test.js';
 import { next } from '../../../support/messages.js';
 import type { TrackingReport } from '../../../support/programs/tracks.js';
@@ -260,7 +262,7 @@ for (const [type, make] of makers) {
   channelTest(`a ${type} whose number is another file's is listed without an error`, () => {
     const object = make();
     const { fd } = object;
-    reuse(fd, () => openSync('/dev/null', 'r'));
+    replaceByStranger(fd);
     assert.equal(only().type, type);
     object.close();
     closeSync(fd);

@@ -13,8 +13,9 @@ import {
   type WaitOptions,
 } from 'dmabuf';
 import { openFds } from '../../../support/descriptors.js';
-import { rejectsCode, unsound, until } from '../../../support/expect.js';
-import { addFence, fenceTest, rejectsWith } from '../../../support/fences.js';
+import { until } from '../../../support/event-loop.js';
+import { rejectsCode, rejectsWith, unsound } from '../../../support/expect.js';
+import { addFence, fenceTest } from '../../../support/fences.js';
 import {
   endingSignals,
   PolyfilledSignal,

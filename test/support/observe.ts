@@ -1,30 +1,6 @@
 import assert from 'node:assert/strict';
-import { closeSync, existsSync, openSync, readdirSync, readFileSync, readlinkSync } from 'node:fs';
-
-/** One turn of the event loop. */
-export function turn(): Promise<void> {
-  return new Promise((resolve) => setImmediate(resolve));
-}
-
-/** Turns the event loop `count` times: more than enough for whatever Node has put off. */
-export async function turns(count = 20): Promise<void> {
-  for (let i = 0; i < count; i++) await turn();
-}
-
-export function collectGarbage(): void {
-  assert.ok(globalThis.gc, 'run with --expose-gc');
-  globalThis.gc();
-}
-
-/** Collects garbage until `condition` holds, and gives up after many rounds. */
-export async function collectUntil(condition: () => boolean, what: string): Promise<void> {
-  for (let round = 0; round < 200; round++) {
-    if (condition()) return;
-    collectGarbage();
-    await turn();
-  }
-  assert.fail(`still not so after 200 garbage collections: ${what}`);
-}
+import { existsSync, readdirSync, readFileSync, readlinkSync } from 'node:fs';
+import { until } from './event-loop.js';
 
 /** The process's descriptors whose target starts with `prefix`: how many. */
 function countFds(prefix: string): number {
@@ -84,28 +60,9 @@ export function kernelCount(size: number): number {
   return rows.filter((row) => /^\d{8,}\t/.test(row) && Number.parseInt(row, 10) === size).length;
 }
 
-/** Goes on when `condition` holds. The kernel may close later what was on its way or belonged to a process that ended. */
-export async function eventually(condition: () => boolean, what: string): Promise<void> {
-  for (let round = 0; round < 3000; round++) {
-    if (condition()) return;
-    await turn();
-  }
-  assert.fail(`still not so after 3000 turns of the event loop: ${what}`);
-}
-
 /** Goes on when the kernel has none of these buffers any more. */
 export async function untilGone(inodes: readonly number[]): Promise<void> {
-  for (const inode of inodes) await eventually(() => !kernelHas(inode), `buffer ${inode} is freed`);
-}
-
-/** Closes `fd` behind its owner's back and has /dev/null take its number. The caller closes that. */
-export function replaceByStranger(fd: number): void {
-  closeSync(fd);
-  const others: number[] = [];
-  for (let opened = openSync('/dev/null', 'r'); opened !== fd; opened = openSync('/dev/null', 'r')) {
-    others.push(opened);
-  }
-  for (const other of others) closeSync(other);
+  for (const inode of inodes) await until(() => !kernelHas(inode), `buffer ${inode} is freed`);
 }
 
 /** Does what a detached ArrayBuffer refuses and zeros allow. */
