@@ -13,7 +13,6 @@ import {
   type OpenMetricsContentType,
   Registry,
 } from 'prom-client';
-import { parseListen } from '../../lib/cli/metrics-server.js';
 import { registerMetricsOf } from '../../lib/metrics/register.js';
 import { testArguments } from '../support/argument-tests.js';
 import { type BadValue, notOptions } from '../support/bad-values.js';
@@ -22,6 +21,7 @@ import { parseExposition, type Sample, sampled, valuesBy } from '../support/expo
 import { packageRoot } from '../support/programs.js';
 
 const type = 'ERR_INVALID_ARG_TYPE';
+
 const range = 'ERR_OUT_OF_RANGE';
 
 function process(pid: number, pss: number, more: Partial<ProcessUsage> = {}): ProcessUsage {
@@ -476,41 +476,4 @@ test('only dmabuf/metrics loads prom-client', () => {
     false,
     true,
   ]);
-});
-
-describe('where dmabuf metrics listens', () => {
-  for (const [text, address] of [
-    ['9100', { host: '127.0.0.1', port: 9100 }],
-    ['0', { host: '127.0.0.1', port: 0 }],
-    ['0.0.0.0:80', { host: '0.0.0.0', port: 80 }],
-    ['localhost:65535', { host: 'localhost', port: 65535 }],
-    ['[::1]:9100', { host: '::1', port: 9100 }],
-    ['unix:/run/dmabuf.sock', { path: '/run/dmabuf.sock' }],
-    ['unix:relative', { path: 'relative' }],
-  ] as const) {
-    test(`can be ${text}`, () => assert.deepEqual(parseListen(text), address));
-  }
-
-  for (const text of [
-    '',
-    ':9100',
-    '65536',
-    '::1:9100',
-    '[::1]',
-    'host',
-    'host:',
-    '1.5',
-    '-1',
-    '0x10',
-    ' 1',
-    'a b:1',
-    'unix:',
-  ]) {
-    test(`cannot be '${text}'`, () =>
-      assert.throws(() => parseListen(text), { code: 'commander.invalidArgument' }));
-  }
-
-  test('cannot be a path longer than a socket’s may be', () => {
-    assert.throws(() => parseListen(`unix:/${'x'.repeat(107)}`), { code: 'commander.invalidArgument' });
-  });
 });
