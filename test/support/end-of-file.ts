@@ -126,12 +126,24 @@ async function watch(): Promise<void> {
     setTimeout(() => {}, turns < 20 ? 0 : 10);
   };
   process.on('beforeExit', onBeforeExit);
+  const since = new Map<string, string>();
   process.on('exit', () => {
-    const left = leftBehind(before, belongings());
+    const left = leftBehind(before, belongings()).map((one) => {
+      const name = since.get(one);
+      return name === undefined ? one : `${one}, there since the test “${name}”`;
+    });
     tell(left);
     if (left.length === 0) return;
     process.exitCode ||= 1;
     process.stderr.write(`left behind at the end of ${process.argv[1]}:\n  ${left.join('\n  ')}\n`);
+  });
+
+  // A hook of no suite concerns every test. What is opened for the whole file is seen here too, and is gone at the end.
+  const { afterEach } = await import('node:test');
+  afterEach(({ name }) => {
+    const left = leftBehind(before, belongings());
+    for (const one of since.keys()) if (!left.includes(one)) since.delete(one);
+    for (const one of left) if (!since.has(one)) since.set(one, name);
   });
 }
 

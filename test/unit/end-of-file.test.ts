@@ -57,10 +57,26 @@ test('a descriptor that is left fails the file though its tests pass', () => {
   const { status, output, left } = run(`test('it', () => void fs.openSync('/dev/zero'));`);
   assert.equal(status, 1, output);
   assert.equal(left.length, 1);
-  assert.match(left[0] ?? '', /^descriptor \d+: \/dev\/zero$/);
+  assert.match(left[0] ?? '', /^descriptor \d+: \/dev\/zero, there since the test “it”$/);
   assert.match(output, /✔ it/);
   assert.match(output, /✖ .*a\.test\.js/);
   assert.match(output, /left behind .*\n.*\/dev\/zero/);
+});
+
+test('what is left is told with the test that left it', () => {
+  const { status, left } = run(`
+    import { describe, it } from 'node:test';
+    const whole = fs.openSync('/dev/zero');
+    after(() => fs.closeSync(whole));
+    let later;
+    test('first', () => { later = fs.openSync('/dev/full'); });
+    describe('a suite', () => {
+      it('second', () => void fs.openSync('/dev/null'));
+    });
+    test('third', () => fs.closeSync(later));`);
+  assert.equal(status, 1);
+  assert.equal(left.length, 1, left.join('\n'));
+  assert.match(left[0] ?? '', /^descriptor \d+: \/dev\/null, there since the test “second”$/);
 });
 
 test('what the last hook closes is not left', () => {
@@ -85,7 +101,7 @@ test('a number that stands for another file at the end fails the file', () => {
       fs.openSync('/dev/zero');
     });`);
   assert.equal(status, 1);
-  assert.match(left[0] ?? '', /^descriptor 0: \/dev\/zero$/);
+  assert.match(left[0] ?? '', /^descriptor 0: \/dev\/zero, there since the test “it”$/);
 });
 
 test('a thread that still runs fails the file', () => {
