@@ -3,7 +3,8 @@
 import { type Injection, namesOf, numberOf } from './calls.js';
 import type { Outcome } from './perform.js';
 import type { Death } from './performers.js';
-import { type Rule, rules } from './rules.js';
+import type { Rule } from './rule.js';
+import { rules } from './rules.js';
 
 /** How it went: with the call's own errno, with a code that is documented for it, as if nothing had happened, not at all. */
 export type Verdict = 'errno' | 'code' | 'survived' | 'not reached' | 'WRONG';

@@ -5,8 +5,8 @@ import { closeSync, writeSync } from 'node:fs';
 import type { DmaBufError } from 'dmabuf';
 import { takeDescriptors } from '../support/descriptors.js';
 import { watch } from '../support/event-loop.js';
-import type { StageReport } from './stages.js';
-import { type Standing, stages } from './stages.js';
+import type { StageReport, Standing } from './stage.js';
+import { stages } from './stages.js';
 
 const [, , ending, ...names] = process.argv as [string, string, keyof typeof endings, ...string[]];
 

@@ -8,7 +8,8 @@ import { until } from '../support/event-loop.js';
 import { noHeap } from '../support/needs.js';
 import { kernelCount, noKernelList, untilGone } from '../support/observe.js';
 import { assertEnded, type Ending, type Outcome, type RunOptions, runChild, testTogether } from './run.js';
-import { possibleStages, type Stage, type StageReport, stages, together } from './stages.js';
+import type { Stage, StageReport } from './stage.js';
+import { possibleStages, stages, together } from './stages.js';
 import { scenarios } from './stages.scenarios.js';
 
 /** A network namespace of its own: a stage changes a setting of it. */

@@ -8,51 +8,7 @@ import { allocate, allocateSync, DmaBuf, DmaBufChannel, DmaBufPool, DmaHeap, Syn
 import { abstractName } from '../support/abstract-name.js';
 import { turns, watch } from '../support/event-loop.js';
 import { addFence, type Fence, noFences } from '../support/fences.js';
-
-/** A stage that was reached. */
-export interface Standing {
-  /** The buffers that must go from the kernel with the process. */
-  inodes: number[];
-  /** Buffers of this many bytes, which nobody else makes, must be gone as well: those that nobody has seen yet. */
-  size?: number;
-  /** Fences that have not signalled. While a wait for one was pending when its worker ended, the kernel keeps the buffer. */
-  fences?: number[];
-  /** Has what is pending come to its end: it keeps the process alive until then. */
-  finish?: () => void;
-  /** What is pending; settles after `finish()`. */
-  pending?: Promise<unknown>[];
-  /**
-   * Does what the stage is about once more, with no descriptor left; what it needs beside that operation it may have
-   * from `free()`, which frees one.
-   */
-  again(free: () => void): unknown;
-}
-
-/** What stages.child.ts writes when it has reached a stage. */
-export interface StageReport {
-  name: string;
-  inodes: number[];
-  size?: number;
-  /** Of `again()`: the code of its error. */
-  outcome?: string;
-}
-
-/** What the stages have in common. */
-export type Group = 'idle' | 'sockets' | 'fences' | 'busy';
-
-interface Reachable {
-  /** As the user sees it: "a process ends while …" */
-  name: string;
-  /** Why it cannot be reached here. */
-  skip?: string | false;
-  /** The error of `again()` with no descriptor left; none where it needs no descriptor. */
-  withoutDescriptors?: string;
-  enter(): Standing | Promise<Standing>;
-}
-
-export interface Stage extends Reachable {
-  group: Group;
-}
+import type { Group, Reachable, Stage, Standing } from './stage.js';
 
 const size = 64 * 1024;
 
@@ -82,6 +38,22 @@ function busyBuffer(): [DmaBuf, Fence] {
 }
 
 /** A pair of channels through which a buffer has gone. */
+/** Calls that wait for a fence of the buffer's. */
+function waitingFor(
+  fence: Fence,
+  buffer: DmaBuf,
+  pending: Promise<unknown>[],
+  again: () => unknown,
+): Standing {
+  return {
+    inodes: [buffer.inode],
+    pending,
+    fences: [fence.number],
+    finish: () => fence[Symbol.dispose](),
+    again,
+  };
+}
+
 async function usedPair(): Promise<{ here: DmaBufChannel; there: DmaBufChannel; buffer: DmaBuf }> {
   const [here, there] = keep(DmaBufChannel.pair());
   const buffer = newBuffer();
@@ -359,13 +331,7 @@ const fences: readonly Reachable[] = [
       const waits = [buffer.ready('read'), buffer.ready('write', { timeout: 1_000_000 })];
       const { signal } = new AbortController();
       const pending = await pendingFor([...waits, buffer.ready('read-write', { signal })]);
-      return {
-        inodes: [buffer.inode],
-        pending,
-        fences: [fence.number],
-        finish: () => fence[Symbol.dispose](),
-        again: () => buffer.ready('read'),
-      };
+      return waitingFor(fence, buffer, pending, () => buffer.ready('read'));
     },
   },
   {
@@ -373,13 +339,7 @@ const fences: readonly Reachable[] = [
     async enter() {
       const [buffer, fence] = busyBuffer();
       const pending = await pendingFor([buffer.cpuAccess('write')]);
-      return {
-        inodes: [buffer.inode],
-        pending,
-        fences: [fence.number],
-        finish: () => fence[Symbol.dispose](),
-        again: () => buffer.cpuAccess('read'),
-      };
+      return waitingFor(fence, buffer, pending, () => buffer.cpuAccess('read'));
     },
   },
   {
@@ -388,13 +348,7 @@ const fences: readonly Reachable[] = [
       const buffer = newBuffer();
       const { access, fence } = await waitTwice(buffer);
       const pending = await pendingFor([access]);
-      return {
-        inodes: [buffer.inode],
-        pending,
-        fences: [fence.number],
-        finish: () => fence[Symbol.dispose](),
-        again: () => buffer.cpuAccess('read'),
-      };
+      return waitingFor(fence, buffer, pending, () => buffer.cpuAccess('read'));
     },
   },
   {
@@ -403,13 +357,7 @@ const fences: readonly Reachable[] = [
       const [buffer, fence] = busyBuffer();
       const file = keep(buffer.exportSyncFile('write'));
       const pending = await pendingFor([file.wait(), file.wait({ timeout: 1_000_000 })]);
-      return {
-        inodes: [buffer.inode],
-        pending,
-        fences: [fence.number],
-        finish: () => fence[Symbol.dispose](),
-        again: () => file.wait(),
-      };
+      return waitingFor(fence, buffer, pending, () => file.wait());
     },
   },
   {

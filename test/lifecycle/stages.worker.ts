@@ -1,7 +1,8 @@
 // Reaches stages and stays there until the worker ends: by its parent, or as it was told.
 
 import { parentPort, workerData } from 'node:worker_threads';
-import { type Standing, stages } from './stages.js';
+import type { Standing } from './stage.js';
+import { stages } from './stages.js';
 
 export interface StageWorkerData {
   names: string[];

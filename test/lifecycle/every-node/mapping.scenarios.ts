@@ -1,20 +1,8 @@
 import assert from 'node:assert/strict';
 import { constants as bufferConstants } from 'node:buffer';
-import { execFileSync } from 'node:child_process';
 import { randomFill } from 'node:crypto';
-import {
-  closeSync,
-  constants,
-  mkdtempSync,
-  openSync,
-  read,
-  readSync,
-  rmSync,
-  write,
-  writeSync,
-} from 'node:fs';
-import { freemem, tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { closeSync, read, readSync, write, writeSync } from 'node:fs';
+import { freemem } from 'node:os';
 import { promisify } from 'node:util';
 import { MessageChannel } from 'node:worker_threads';
 import { deflate, inflateSync } from 'node:zlib';
@@ -32,49 +20,11 @@ import {
   noKernelList,
   tryOnReleased,
 } from '../../support/observe.js';
+import { drain, withPipe } from '../../support/pipes.js';
 import { moveThroughStream, noTransfer, transfer } from '../escape.js';
 import type { Scenario } from '../scenario.js';
 
 const size = 64 * 1024;
-
-/** A pipe's two ends in one descriptor: what blocks one thread is resolved by another. */
-async function withPipe(fn: (pipe: number) => Promise<void>): Promise<void> {
-  const folder = mkdtempSync(join(tmpdir(), 'dmabuf-test-'));
-  const path = join(folder, 'pipe');
-  execFileSync('mkfifo', [path]);
-  const pipe = openSync(path, constants.O_RDWR);
-  try {
-    await fn(pipe);
-  } finally {
-    closeSync(pipe);
-    rmSync(folder, { recursive: true });
-  }
-}
-
-/** Empties a pipe into `target` until the writer is done; returns how many bytes came. */
-async function drain(pipe: number, target: Uint8Array, writer: Promise<unknown>): Promise<number> {
-  const end = openSync(`/proc/self/fd/${pipe}`, constants.O_RDONLY | constants.O_NONBLOCK);
-  let done = false;
-  writer.then(
-    () => {
-      done = true;
-    },
-    () => {
-      done = true;
-    },
-  );
-  for (let count = 0; ; await turn()) {
-    const last = done;
-    try {
-      while (count < target.length) count += readSync(end, target, count, target.length - count, null);
-    } catch (error) {
-      assert.equal((error as NodeJS.ErrnoException).code, 'EAGAIN');
-    }
-    if (count < target.length && !last) continue;
-    closeSync(end);
-    return count;
-  }
-}
 
 /** Bytes that no compressor shrinks much, so that its output comes in many pieces. */
 function fillWithNoise(bytes: Uint8Array): void {
