@@ -187,9 +187,12 @@ function closeCollected(record: OpenRecord): void {
 let registry: FinalizationRegistry<OpenRecord> | undefined;
 
 /** Whatever the program has made of stack traces (Error.prepareStackTrace): it must not cost the object. */
-function placeOfMaking(): string {
+// biome-ignore lint/complexity/noBannedTypes: V8 leaves out all frames above any function.
+function placeOfMaking(maker: Function): string {
+  const site: CallSite = askedFor ?? {};
+  if (askedFor === undefined) captureStack(site, maker);
   try {
-    return callerFrames((askedFor ?? new Error()).stack);
+    return callerFrames(site.stack);
   } catch {
     return '';
   }
@@ -199,10 +202,12 @@ function placeOfMaking(): string {
  * Starts to watch over an open file that the addon has just yielded, and so claims it. The owner keeps the sentinel and
  * nothing else does.
  *
+ * @param maker Who is being made: what that calls is no part of the stack, which has few frames.
  * @param place Where in a message or a pair the addon has yielded it.
  */
-export function guard(handle: NativeHandle, type: HandleType, place = 0): Sentinel {
-  if (tracking) origins.set(handle, placeOfMaking());
+// biome-ignore lint/complexity/noBannedTypes: the same.
+export function guard(handle: NativeHandle, type: HandleType, maker: Function, place = 0): Sentinel {
+  if (tracking) origins.set(handle, placeOfMaking(maker));
   let sentinel = takeSpare();
   if (sentinel === undefined) {
     sentinel = new Sentinel();

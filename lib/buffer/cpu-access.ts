@@ -1,7 +1,8 @@
-import { type Access, illegalConstructor, invalidThis, isObject } from '../check.js';
+import type { Access } from '../check.js';
 import { apply } from '../intrinsics.js';
-import { markUncloneable, showDetails } from '../present.js';
-import { OpenBuffer } from './open-buffer.js';
+import { brand, own } from '../open-file.js';
+import { showDetails } from '../present.js';
+import type { OpenBuffer } from './open-buffer.js';
 
 /** Known to this wing alone: nobody else constructs. */
 export let createCpuAccess: (
@@ -36,13 +37,13 @@ export class CpuAccess implements Disposable {
   readonly #direction: number;
 
   private constructor(buffer: OpenBuffer, bytes: Uint8Array, access: Access, direction: number) {
-    if (!(buffer instanceof OpenBuffer)) throw illegalConstructor('CpuAccess', 'DmaBuf.cpuAccessSync()');
-    this.#buffer = buffer;
+    this.#buffer = own(this, buffer, 'CpuAccess', 'DmaBuf.cpuAccessSync()');
     this.#direction = direction;
     this.bytes = bytes;
     this.access = access;
-    markUncloneable?.(this);
   }
+
+  static readonly #of = brand('CpuAccess', (self) => (#buffer in self ? self : undefined));
 
   /**
    * Ends the access: what was written becomes visible to devices. Does nothing the second time, or after the
@@ -51,8 +52,7 @@ export class CpuAccess implements Disposable {
    * @throws DmaBufError `ERR_DMABUF_LOST` when the exporter no longer has the memory; the access has ended all the same
    */
   end(): void {
-    if (!isObject(this) || !(#buffer in this)) throw invalidThis('CpuAccess');
-    const buffer = this.#buffer;
+    const buffer = CpuAccess.#of(this).#buffer;
     if (buffer === undefined) return;
     this.#buffer = undefined;
     if (buffer.handle >= 0) buffer.end(this.#direction);
@@ -60,8 +60,8 @@ export class CpuAccess implements Disposable {
 
   /** What the access is, for logs and as JSON. */
   toJSON(): object {
-    if (!isObject(this) || !(#buffer in this)) throw invalidThis('CpuAccess');
-    const isEnded = this.#buffer === undefined || this.#buffer.handle < 0;
+    const buffer = CpuAccess.#of(this).#buffer;
+    const isEnded = buffer === undefined || buffer.closed;
     return { type: 'CpuAccess', access: this.access, length: this.bytes.length, ended: isEnded };
   }
 

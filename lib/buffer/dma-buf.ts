@@ -6,8 +6,6 @@ import {
   checkName,
   checkView,
   directionOf,
-  illegalConstructor,
-  invalidThis,
   invalidType,
   isObject,
   outOfRange,
@@ -15,17 +13,17 @@ import {
 } from '../check.js';
 import { type AllocationAttempt, aboutDescriptor, callSite, unsupportedKernel } from '../errors.js';
 import { createSyncFile, handleOfSyncFile, isSyncFile, type SyncFile } from '../fence/sync-file.js';
-import { checkWaitOptions, type WaitOptions } from '../fence/wait.js';
-import { describe } from '../handle.js';
 import { assign, freeze, max, min } from '../intrinsics.js';
 import { type NativeHandle, native } from '../native.js';
-import { markUncloneable, showDetails } from '../present.js';
+import { brand, own } from '../open-file.js';
+import { showDetails } from '../present.js';
+import { checkWaitOptions, type WaitOptions } from '../wait.js';
 import { type CpuAccess, createCpuAccess } from './cpu-access.js';
 import { type DmaBufInfo, toInfo } from './fdinfo.js';
 import { createFromMemfd, type MemfdRange } from './from-memfd.js';
 import { importFromProcess } from './import-from.js';
 import { createMapping, type DmaBufMapping } from './mapping.js';
-import { checkOpen, OpenBuffer } from './open-buffer.js';
+import { OpenBuffer } from './open-buffer.js';
 
 /** What {@link DmaBuf.map} maps, and for what. */
 export interface MapOptions {
@@ -71,6 +69,9 @@ export let tryToClear: (buffer: DmaBuf) => boolean;
 /** Says which sources were passed over before one served. */
 export let setAttempts: (buffer: DmaBuf, attempts: readonly AllocationAttempt[]) => void;
 
+/** What is waited for, for messages. */
+const untilReady = "waiting for the buffer's fences";
+
 const noAttempts: readonly AllocationAttempt[] = freeze([]);
 
 /**
@@ -93,9 +94,9 @@ export class DmaBuf implements Disposable {
 
   static {
     isDmaBuf = (value): value is DmaBuf => isObject(value) && #buffer in value;
-    handleOfDmaBuf = (buffer) => DmaBuf.#openOf(buffer).handle;
+    handleOfDmaBuf = (buffer) => DmaBuf.#of(buffer).checkOpen().handle;
     tryToClear = (buffer) => {
-      const open = DmaBuf.#openOf(buffer);
+      const open = DmaBuf.#of(buffer).checkOpen();
       const bytes = open.tryBegin(2);
       if (bytes === undefined) return false;
       try {
@@ -111,11 +112,8 @@ export class DmaBuf implements Disposable {
   }
 
   private constructor(buffer: OpenBuffer, source: string | undefined) {
-    if (!(buffer instanceof OpenBuffer)) {
-      throw illegalConstructor('DmaBuf', 'allocate(), DmaHeap.allocate(), DmaBuf.import() or DmaBuf.adopt()');
-    }
-    this.#buffer = buffer;
-    markUncloneable?.(this);
+    const instead = 'allocate(), DmaHeap.allocate(), DmaBuf.import() or DmaBuf.adopt()';
+    this.#buffer = own(this, buffer, 'DmaBuf', instead);
     this.#source = source;
   }
 
@@ -184,14 +182,7 @@ export class DmaBuf implements Disposable {
     return createDmaBuf(createFromMemfd(memfd, pieces), 'udmabuf');
   }
 
-  static #of(self: DmaBuf): OpenBuffer {
-    if (!isObject(self) || !(#buffer in self)) throw invalidThis('DmaBuf');
-    return self.#buffer;
-  }
-
-  static #openOf(self: DmaBuf): OpenBuffer {
-    return checkOpen(DmaBuf.#of(self));
-  }
+  static readonly #of = brand('DmaBuf', (self) => (#buffer in self ? self.#buffer : undefined));
 
   /** The file descriptor, lent: do not close it. -1 once closed. */
   get fd(): number {
@@ -219,7 +210,7 @@ export class DmaBuf implements Disposable {
 
   /** Whether the object has given up its descriptor. */
   get closed(): boolean {
-    return DmaBuf.#of(this).handle < 0;
+    return DmaBuf.#of(this).closed;
   }
 
   /**
@@ -255,7 +246,7 @@ export class DmaBuf implements Disposable {
    * @throws DmaBufError `ERR_DMABUF_UNSUPPORTED_KERNEL` before Linux 5.3
    */
   info(): DmaBufInfo {
-    const buffer = DmaBuf.#openOf(this);
+    const buffer = DmaBuf.#of(this).checkOpen();
     const info = toInfo(native.info(buffer.handle));
     if (info.inode === 0) info.inode = buffer.inode;
     return info;
@@ -267,7 +258,7 @@ export class DmaBuf implements Disposable {
    * @param name At most 31 bytes of UTF-8, without NUL; `''` is a name as well.
    */
   setName(name: string): void {
-    const buffer = DmaBuf.#openOf(this);
+    const buffer = DmaBuf.#of(this).checkOpen();
     native.setName(buffer.handle, checkName(name));
   }
 
@@ -281,7 +272,7 @@ export class DmaBuf implements Disposable {
    * @throws RangeError `ERR_OUT_OF_RANGE` for a range that leaves the buffer or does not start at a page
    */
   map(options?: MapOptions): DmaBufMapping {
-    const buffer = DmaBuf.#openOf(this);
+    const buffer = DmaBuf.#of(this).checkOpen();
     const { access = 'read-write', offset = 0, faultOnWrite, ...rest } = readOptions(options, mapOptions);
     const direction = directionOf(access);
     const readOnly = checkFlag(faultOnWrite, 'faultOnWrite');
@@ -302,7 +293,7 @@ export class DmaBuf implements Disposable {
    * @throws DmaBufError `EACCES` for a descriptor that is not readable and writable: use `read()`; or what `map()` throws
    */
   cpuAccessSync(access: Access): CpuAccess {
-    const buffer = DmaBuf.#openOf(this);
+    const buffer = DmaBuf.#of(this).checkOpen();
     const direction = directionOf(access);
     return createCpuAccess(buffer, buffer.begin(direction), access, direction);
   }
@@ -319,7 +310,7 @@ export class DmaBuf implements Disposable {
    * buffer.withCpuAccessSync('write', (bytes) => bytes.fill(0));
    */
   withCpuAccessSync<T>(access: Access, fn: (bytes: Uint8Array) => T): T {
-    const buffer = DmaBuf.#openOf(this);
+    const buffer = DmaBuf.#of(this).checkOpen();
     const direction = directionOf(access);
     if (typeof fn !== 'function') throw invalidType('fn', 'a function', fn);
     const cpuAccess = createCpuAccess(buffer, buffer.begin(direction), access, direction);
@@ -352,7 +343,7 @@ export class DmaBuf implements Disposable {
    *   `EMFILE`, `EAGAIN` when no thread could be made
    */
   async cpuAccess(access: Access, options?: WaitOptions): Promise<CpuAccess> {
-    const buffer = DmaBuf.#openOf(this);
+    const buffer = DmaBuf.#of(this).checkOpen();
     const direction = directionOf(access);
     const { signal, timeout } = checkWaitOptions(options);
     // First, for what cannot be mapped need not be waited for.
@@ -362,8 +353,8 @@ export class DmaBuf implements Disposable {
       const start = performance.now();
       let left = timeout;
       do {
-        await buffer.wait(direction, { signal, timeout: left }, site);
-        checkOpen(buffer);
+        await buffer.wait(direction, { signal, timeout: left }, site, untilReady);
+        buffer.checkOpen();
         if (timeout !== undefined) left = max(0, timeout - (performance.now() - start));
         bytes = buffer.tryBegin(direction);
       } while (bytes === undefined);
@@ -386,7 +377,7 @@ export class DmaBuf implements Disposable {
     fn: (bytes: Uint8Array) => T | Promise<T>,
     options?: WaitOptions,
   ): Promise<T> {
-    DmaBuf.#openOf(this);
+    DmaBuf.#of(this).checkOpen();
     directionOf(access);
     if (typeof fn !== 'function') throw invalidType('fn', 'a function', fn);
     const cpuAccess = await this.cpuAccess(access, options);
@@ -406,7 +397,7 @@ export class DmaBuf implements Disposable {
    * and `'read-write'`. Never waits (poll(2), Linux 3.17).
    */
   isReady(access: Access): boolean {
-    return native.isReady(DmaBuf.#openOf(this).handle, directionOf(access));
+    return native.isReady(DmaBuf.#of(this).checkOpen().handle, directionOf(access));
   }
 
   /**
@@ -417,11 +408,11 @@ export class DmaBuf implements Disposable {
    *   reason
    */
   async ready(access: Access, options?: WaitOptions): Promise<void> {
-    const buffer = DmaBuf.#openOf(this);
+    const buffer = DmaBuf.#of(this).checkOpen();
     const direction = directionOf(access);
     const limits = checkWaitOptions(options);
     if (native.isReady(buffer.handle, direction)) return;
-    await buffer.wait(direction, limits, callSite(DmaBuf.prototype.ready));
+    await buffer.wait(direction, limits, callSite(DmaBuf.prototype.ready), untilReady);
   }
 
   /**
@@ -431,7 +422,7 @@ export class DmaBuf implements Disposable {
    * @throws DmaBufError `ERR_DMABUF_UNSUPPORTED_KERNEL` before Linux 6.0
    */
   exportSyncFile(access: Access): SyncFile {
-    const { handle } = DmaBuf.#openOf(this);
+    const { handle } = DmaBuf.#of(this).checkOpen();
     const direction = directionOf(access);
     return unsupportedKernel('DMA_BUF_IOCTL_EXPORT_SYNC_FILE', '6.0', () =>
       createSyncFile(native.exportSyncFile(handle, direction)),
@@ -445,7 +436,7 @@ export class DmaBuf implements Disposable {
    * @throws DmaBufError `ERR_DMABUF_UNSUPPORTED_KERNEL` before Linux 6.0
    */
   importSyncFile(file: SyncFile, access: Access): void {
-    const { handle } = DmaBuf.#openOf(this);
+    const { handle } = DmaBuf.#of(this).checkOpen();
     if (!isSyncFile(file)) throw invalidType('file', 'a SyncFile', file);
     const direction = directionOf(access);
     const fences = handleOfSyncFile(file);
@@ -468,7 +459,7 @@ export class DmaBuf implements Disposable {
    *   holds is not defined then. Of a buffer that others may hold: `EMFILE`, `EAGAIN` of `pthread_create`
    */
   read(target: ArrayBufferView, position = 0): number {
-    const buffer = DmaBuf.#openOf(this);
+    const buffer = DmaBuf.#of(this).checkOpen();
     const bytes = checkView(target, 'target');
     checkInteger(position, 'position', 0, Number.MAX_SAFE_INTEGER);
     const start = min(position, buffer.size);
@@ -489,7 +480,7 @@ export class DmaBuf implements Disposable {
    * const header = JSON.parse(buffer.text({ length: 200 }));
    */
   text(options?: TextOptions): string {
-    const buffer = DmaBuf.#openOf(this);
+    const buffer = DmaBuf.#of(this).checkOpen();
     const {
       position = 0,
       length = Number.MAX_SAFE_INTEGER,
@@ -520,7 +511,7 @@ export class DmaBuf implements Disposable {
    *   buffer that others may hold: `EMFILE`, `EAGAIN` of `pthread_create`
    */
   write(source: ArrayBufferView, position = 0): number {
-    const buffer = DmaBuf.#openOf(this);
+    const buffer = DmaBuf.#of(this).checkOpen();
     const bytes = checkView(source, 'source');
     checkInteger(position, 'position', 0, Number.MAX_SAFE_INTEGER);
     if (position + bytes.length > buffer.size) {
@@ -536,7 +527,7 @@ export class DmaBuf implements Disposable {
 
   /** The same buffer behind a new descriptor, with the same access, to be closed on its own. */
   dup(): DmaBuf {
-    const buffer = DmaBuf.#openOf(this);
+    const buffer = DmaBuf.#of(this).checkOpen();
     return createDmaBuf(native.duplicate(buffer.handle), this.#source);
   }
 
@@ -547,7 +538,7 @@ export class DmaBuf implements Disposable {
    * @throws DmaBufError `ENOMEM` where `close()` throws it
    */
   release(): number {
-    return DmaBuf.#openOf(this).release();
+    return DmaBuf.#of(this).checkOpen().release();
   }
 
   /**
@@ -565,8 +556,7 @@ export class DmaBuf implements Disposable {
   toJSON(): object {
     const buffer = DmaBuf.#of(this);
     const source = this.#source === undefined ? {} : { source: this.#source };
-    if (buffer.handle < 0) return { type: 'DmaBuf', ...buffer.known, ...source, closed: true };
-    return { ...describe(buffer.handle, 'DmaBuf'), ...source, closed: false };
+    return buffer.show({ ...(buffer.closed ? buffer.known : {}), ...source });
   }
 
   /** The same as `close()`. */

@@ -1,9 +1,10 @@
 import { constants } from 'node:buffer';
-import { illegalConstructor, invalidThis, isObject, tooLarge } from '../check.js';
+import { tooLarge } from '../check.js';
 import { apply } from '../intrinsics.js';
 import { native } from '../native.js';
-import { markUncloneable, showDetails } from '../present.js';
-import { OpenBuffer } from './open-buffer.js';
+import { brand, own } from '../open-file.js';
+import { showDetails } from '../present.js';
+import type { OpenBuffer } from './open-buffer.js';
 
 const nothing = new ArrayBuffer(0);
 const noBytes = new Uint8Array(nothing);
@@ -39,21 +40,21 @@ export class DmaBufMapping implements Disposable {
   #id: number;
 
   private constructor(owner: OpenBuffer, writable: boolean, offset: number, length: number) {
-    if (!(owner instanceof OpenBuffer)) throw illegalConstructor('DmaBufMapping', 'DmaBuf.map()');
+    this.#owner = own(this, owner, 'DmaBufMapping', 'DmaBuf.map()');
     // Above this the engine ends the process.
     if (length > constants.MAX_LENGTH) throw tooLarge(length);
     this.#buffer = native.map(owner.handle, writable, offset, length);
     this.#bytes = new Uint8Array(this.#buffer);
     this.#id = native.registers[0] as number;
-    this.#owner = owner;
     this.offset = offset;
     this.length = length;
-    markUncloneable?.(this);
   }
 
+  static readonly #of = brand('DmaBufMapping', (self) => (#owner in self ? self : undefined));
+
   static #closed(self: DmaBufMapping): boolean {
-    if (!isObject(self) || !(#id in self)) throw invalidThis('DmaBufMapping');
-    return self.#id === 0 || !self.#owner.hasMapping(self.#id);
+    const mapping = DmaBufMapping.#of(self);
+    return mapping.#id === 0 || !mapping.#owner.hasMapping(mapping.#id);
   }
 
   /** The mapped memory, of `length` bytes; empty once unmapped. */

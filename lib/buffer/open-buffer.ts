@@ -1,17 +1,11 @@
 import { constants } from 'node:buffer';
-import { closedError, tooLarge } from '../check.js';
-import type { CallSite } from '../errors.js';
-import { type Limits, PendingWaits } from '../fence/wait.js';
-import { guard, noSentinel, type Sentinel, unguard } from '../handle.js';
+import { tooLarge } from '../check.js';
 import { type NativeHandle, native } from '../native.js';
+import { OpenFile } from '../open-file.js';
 import './advice.js';
 
 /** The open dma-buf that a DmaBuf, its mappings and its CPU accesses share. */
-export class OpenBuffer {
-  // Plain fields, set in the constructor: no user ever holds this object, and one is made for every buffer.
-  /** -1 once closed. */
-  handle: NativeHandle;
-  private knownFd: number;
+export class OpenBuffer extends OpenFile {
   private knownInode: number;
   private knownSize: number; // 0 until the addon has measured the buffer
   /** Whether the buffer was lost before it was closed. */
@@ -21,39 +15,25 @@ export class OpenBuffer {
   private bytes: Uint8Array | undefined;
   /** CPU accesses that were begun and not ended, by direction. */
   private accesses: number[] | undefined;
-  private sentinel: Sentinel; // of nothing once closed
-  private waits: PendingWaits | undefined;
 
   constructor(handle: NativeHandle, place: number) {
-    this.handle = handle;
-    this.knownFd = -1;
+    super(handle, 'DmaBuf', place);
     this.knownInode = 0;
     this.knownSize = 0;
     this.knownLost = false;
     this.halfClosed = false;
     this.bytes = undefined;
     this.accesses = undefined;
-    this.sentinel = guard(handle, 'DmaBuf', place);
-    this.waits = undefined;
-  }
-
-  /** -1 once closed. */
-  get fd(): number {
-    if (this.knownFd < 0 && this.handle >= 0) {
-      native.describe(this.handle);
-      this.knownFd = native.registers[0] as number;
-    }
-    return this.knownFd;
   }
 
   get inode(): number {
-    if (this.knownSize === 0) checkOpen(this).measure();
+    if (this.knownSize === 0) this.checkOpen().measure();
     return this.knownInode;
   }
 
   /** Bytes. */
   get size(): number {
-    if (this.knownSize === 0) checkOpen(this).measure();
+    if (this.knownSize === 0) this.checkOpen().measure();
     return this.knownSize;
   }
 
@@ -115,50 +95,23 @@ export class OpenBuffer {
     (this.accesses as number[])[direction] = ((this.accesses as number[])[direction] as number) - 1;
   }
 
-  /** Waits, through the event loop, until the fences that matter for an access have signalled. */
-  wait(direction: number, limits: Limits, site: CallSite): Promise<void> {
-    this.waits ??= new PendingWaits();
-    return this.waits.run<void>(
-      (done) => {
-        const wait = native.poll(this.handle, direction, (errno) => done(errno, undefined));
-        return () => native.cancelPoll(wait);
-      },
-      limits,
-      site,
-      "waiting for the buffer's fences",
-    );
-  }
-
-  /**
-   * Closes; false when that had been done. Ends the CPU accesses first, so that a device sees what was written. When the
-   * kernel does not let go of a mapping, throws and stays open.
-   */
-  close(): boolean {
-    this.waits?.rejectAll('DmaBuf');
-    const handle = this.handle; // read now: whoever was told may have closed it
-    if (handle < 0) return false;
+  /** Ends the CPU accesses, so that a device sees what was written. */
+  protected override leave(): void {
     if (this.accesses !== undefined) this.endAll();
     this.halfClosed = true;
-    if (native.close(handle) === true) this.knownLost = true;
-    this.handle = -1;
-    this.sentinel.record.handle = -1;
-    this.forget(handle);
-    return true;
   }
 
-  /** Gives the descriptor away. */
-  release(): number {
-    native.verify(this.handle);
-    this.waits?.rejectAll('DmaBuf');
-    const { handle } = checkOpen(this);
-    if (this.accesses !== undefined) this.endAll();
-    this.halfClosed = true;
-    this.knownLost = native.isLost(handle);
-    const fd = native.release(handle);
-    this.handle = -1;
-    this.sentinel.record.handle = -1;
-    this.forget(handle);
-    native.unclaimed[0] = 0;
+  override close(): boolean {
+    const lost = super.close();
+    if (lost) this.knownLost = true;
+    this.bytes = undefined;
+    return lost;
+  }
+
+  override release(): number {
+    this.knownLost = this.checkOpen().lost;
+    const fd = super.release();
+    this.bytes = undefined;
     return fd;
   }
 
@@ -175,17 +128,4 @@ export class OpenBuffer {
     }
     this.accesses = undefined;
   }
-
-  private forget(handle: NativeHandle): void {
-    this.knownFd = -1;
-    this.bytes = undefined;
-    unguard(this.sentinel, handle);
-    this.sentinel = noSentinel;
-  }
-}
-
-/** Throws `ERR_DMABUF_CLOSED` for a closed buffer. */
-export function checkOpen(buffer: OpenBuffer): OpenBuffer {
-  if (buffer.handle < 0) throw closedError('DmaBuf');
-  return buffer;
 }

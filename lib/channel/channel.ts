@@ -5,8 +5,6 @@ import {
   checkInteger,
   checkView,
   closedError,
-  illegalConstructor,
-  invalidThis,
   invalidType,
   isObject,
   outOfRange,
@@ -14,11 +12,12 @@ import {
 } from '../check.js';
 import { aboutDescriptor, atCallSite, callSite, DmaBufError } from '../errors.js';
 import { createSyncFile, handleOfSyncFile, isSyncFile, type SyncFile } from '../fence/sync-file.js';
-import { checkWaitOptions, PendingWaits, type WaitOptions, waitOptions } from '../fence/wait.js';
-import { askedForAt, describe, guard, noSentinel, type Sentinel, unguard } from '../handle.js';
-import { apply, isArray, isInteger, itemsOf, rejected, resolved } from '../intrinsics.js';
+import { askedForAt } from '../handle.js';
+import { isArray, isInteger, itemsOf, rejected, resolved } from '../intrinsics.js';
 import { type NativeHandle, native } from '../native.js';
-import { markUncloneable, showDetails } from '../present.js';
+import { brand, OpenFile, own } from '../open-file.js';
+import { showDetails } from '../present.js';
+import { checkWaitOptions, PendingWaits, type WaitOptions, waitOptions } from '../wait.js';
 import { Connecting } from './connecting.js';
 // biome-ignore lint/suspicious/noImportCycles: listen() of a channel gives a server, and a server gives channels
 import { type DmaBufServer, listenAt, type ServerOptions, serverOptions } from './server.js';
@@ -76,11 +75,18 @@ const { EMSGSIZE, EPERM } = constants.errno;
 const Bytes = Uint8Array;
 const Numbers = Float64Array;
 
-/** Known to this module alone, so that nobody else constructs. */
-const construct = Symbol('DmaBufChannel');
+/** Makes the channel of a socket that the addon has just yielded. */
+let makeChannel: (handle: NativeHandle, options: ChannelOptions, place?: number) => DmaBufChannel;
 
-/** Makes the channel of a socket that the addon has just yielded; closes it when that fails. */
-let createChannel: (handle: NativeHandle, options: ChannelOptions, place?: number) => DmaBufChannel;
+/** The same; closes the socket when that fails. */
+function createChannel(handle: NativeHandle, options: ChannelOptions, place?: number): DmaBufChannel {
+  try {
+    return makeChannel(handle, options, place);
+  } catch (error) {
+    native.close(handle);
+    throw error;
+  }
+}
 
 /**
  * The end of a connection that carries messages with file descriptors between processes: a Unix SOCK_SEQPACKET socket
@@ -99,38 +105,26 @@ export class DmaBufChannel implements Disposable, AsyncIterable<ChannelMessage> 
     showDetails(DmaBufChannel.prototype, 'DmaBufChannel');
   }
 
-  #handle: NativeHandle;
-  #fd = -1; // until somebody asks
+  readonly #file: OpenFile;
   readonly #peer: PeerCredentials;
   readonly #maxMessageSize: number;
-  #sentinel: Sentinel;
   readonly #sending: SocketLine;
   readonly #receiving: SocketLine;
 
   static {
-    createChannel = (handle, options, place) => {
-      try {
-        return new DmaBufChannel(handle, construct, options, place);
-      } catch (error) {
-        native.close(handle);
-        throw error;
-      }
+    makeChannel = (handle, { maxMessageSize }, place) => {
+      const limit = limitMessages(handle, maxMessageSize);
+      const peer = peerOf(handle);
+      return new DmaBufChannel(new OpenFile(handle, 'DmaBufChannel', place), peer, limit);
     };
   }
 
-  private constructor(handle: NativeHandle, token: symbol, options: ChannelOptions, place = 0) {
-    if (token !== construct) {
-      throw illegalConstructor('DmaBufChannel', 'DmaBufChannel.pair(), connect(), listen() or adopt()');
-    }
-    this.#maxMessageSize = limitMessages(handle, options.maxMessageSize);
-    native.describePeer(handle);
-    const { registers } = native;
-    this.#peer = { pid: registers[0] as number, uid: registers[1] as number, gid: registers[2] as number };
-    this.#handle = handle;
-    this.#sending = new SocketLine(handle, 2);
-    this.#receiving = new SocketLine(handle, 1);
-    this.#sentinel = guard(handle, 'DmaBufChannel', place);
-    markUncloneable?.(this);
+  private constructor(file: OpenFile, peer: PeerCredentials, maxMessageSize: number) {
+    this.#file = own(this, file, 'DmaBufChannel', 'DmaBufChannel.pair(), connect(), listen() or adopt()');
+    this.#peer = peer;
+    this.#maxMessageSize = maxMessageSize;
+    this.#sending = new SocketLine(file, 2);
+    this.#receiving = new SocketLine(file, 1);
   }
 
   /**
@@ -164,7 +158,7 @@ export class DmaBufChannel implements Disposable, AsyncIterable<ChannelMessage> 
     const handle = aboutDescriptor(fd, () => native.adoptChannel(fd));
     let channel: DmaBufChannel | undefined;
     try {
-      channel = new DmaBufChannel(handle, construct, wanted);
+      channel = makeChannel(handle, wanted);
       native.markCloseOnExec(handle);
       return channel;
     } catch (error) {
@@ -218,29 +212,21 @@ export class DmaBufChannel implements Disposable, AsyncIterable<ChannelMessage> 
     return listenAt(path, rest, (handle) => createChannel(handle, wanted));
   }
 
-  static #of(self: DmaBufChannel): DmaBufChannel {
-    if (!isObject(self) || !(#handle in self)) throw invalidThis('DmaBufChannel');
-    return self;
-  }
+  static readonly #of = brand('DmaBufChannel', (self) => (#file in self ? self : undefined));
 
   static #openOf(self: DmaBufChannel): DmaBufChannel {
-    if (DmaBufChannel.#of(self).#handle < 0) throw closedError('DmaBufChannel');
+    DmaBufChannel.#of(self).#file.checkOpen();
     return self;
   }
 
   /** The file descriptor, lent: do not close it, and do not read from it. -1 once closed. */
   get fd(): number {
-    const self = DmaBufChannel.#of(this);
-    if (self.#handle >= 0 && self.#fd < 0) {
-      native.describe(self.#handle);
-      self.#fd = native.registers[0] as number;
-    }
-    return self.#fd;
+    return DmaBufChannel.#of(this).#file.fd;
   }
 
   /** Whether the object has given up its descriptor. */
   get closed(): boolean {
-    return DmaBufChannel.#of(this).#handle < 0;
+    return DmaBufChannel.#of(this).#file.closed;
   }
 
   /**
@@ -285,7 +271,7 @@ export class DmaBufChannel implements Disposable, AsyncIterable<ChannelMessage> 
         writeSendables(items);
         if (self.#sendNow(bytes, items.length) !== again) return sent;
       }
-      return self.#sendLater(new Uint8Array(bytes), hold(items, self.#handle), limits);
+      return self.#sendLater(new Uint8Array(bytes), hold(items, self.#file.handle), limits);
     } catch (error) {
       return rejected(error);
     }
@@ -331,56 +317,28 @@ export class DmaBufChannel implements Disposable, AsyncIterable<ChannelMessage> 
    * @throws DmaBufError `EBUSY` while a message is just being thrown away for want of descriptors: the channel stays open
    */
   release(): number {
-    const self = DmaBufChannel.#openOf(this);
-    native.verify(self.#handle);
-    self.#rejectAll();
-    const handle = DmaBufChannel.#openOf(self).#handle;
-    const fd = native.release(handle);
-    self.#handle = -1;
-    self.#sentinel.record.handle = -1;
-    self.#forget(handle);
-    native.unclaimed[0] = 0;
-    return fd;
+    return DmaBufChannel.#of(this).#file.release();
   }
 
   /** Closes this end, and rejects pending calls. The peer can still receive what was sent. Does nothing the second time. */
   close(): void {
-    DmaBufChannel.#of(this).#rejectAll();
-    const handle = this.#handle; // read now: whoever was told may have closed it
-    if (handle < 0) return;
-    native.close(handle);
-    this.#handle = -1;
-    this.#sentinel.record.handle = -1;
-    this.#forget(handle);
+    DmaBufChannel.#of(this).#file.close();
   }
 
   /** What the channel is, for logs and as JSON. */
   toJSON(): object {
     const channel = DmaBufChannel.#of(this);
-    const about = { peer: { ...channel.#peer }, maxMessageSize: channel.#maxMessageSize };
-    if (channel.#handle < 0) return { type: 'DmaBufChannel', ...about, closed: true };
-    return { ...describe(channel.#handle, 'DmaBufChannel'), ...about, closed: false };
+    return channel.#file.show({ peer: { ...channel.#peer }, maxMessageSize: channel.#maxMessageSize });
   }
 
   /** The same as `close()`. */
   [Symbol.dispose](): void {
-    apply(DmaBufChannel.prototype.close, this, []);
-  }
-
-  #rejectAll(): void {
-    this.#sending.close('DmaBufChannel');
-    this.#receiving.close('DmaBufChannel');
-  }
-
-  #forget(handle: NativeHandle): void {
-    this.#fd = -1;
-    unguard(this.#sentinel, handle);
-    this.#sentinel = noSentinel;
+    DmaBufChannel.#of(this).#file.close();
   }
 
   /** The handles are in the addon's registers. */
   #sendNow(bytes: Uint8Array, count: number): undefined | typeof again {
-    if (native.send(this.#handle, bytes, count) < 0) return again;
+    if (native.send(this.#file.handle, bytes, count) < 0) return again;
     spend(count, bytes.length);
     return undefined;
   }
@@ -402,7 +360,7 @@ export class DmaBufChannel implements Disposable, AsyncIterable<ChannelMessage> 
   }
 
   #receiveNow(): ChannelMessage | undefined | typeof again | typeof later {
-    const length = native.receive(this.#handle, this.#maxMessageSize);
+    const length = native.receive(this.#file.handle, this.#maxMessageSize);
     if (length >= 0) {
       // Memory that nothing has had a hold of: the class was taken when this was loaded.
       const data = new Bytes(length);
@@ -439,6 +397,13 @@ function checkChannelOptions(options: ChannelOptions): ChannelOptions {
   const { maxMessageSize } = options;
   if (maxMessageSize !== undefined) checkInteger(maxMessageSize, 'maxMessageSize', 1, maxMessageBytes);
   return options;
+}
+
+/** Who is at the other end of a socket. */
+function peerOf(handle: NativeHandle): PeerCredentials {
+  native.describePeer(handle);
+  const { registers } = native;
+  return { pid: registers[0] as number, uid: registers[1] as number, gid: registers[2] as number };
 }
 
 /** Sets the largest message, where one is wanted, and returns what it is. */
@@ -563,18 +528,11 @@ function closeAll(held: readonly NativeHandle[]): void {
 function readHandles(): Sendable[] {
   const { registers } = native;
   const handles: Sendable[] = [];
-  const kinds: number[] = [];
-  let hasSyncFiles = false;
   for (let index = 0, count = registers[0] as number; index < count; index++) {
     const kind = registers[2 + 2 * index];
     const value = registers[3 + 2 * index] as number;
-    handles[index] = kind === 1 ? createDmaBuf(value, undefined, index) : value;
-    kinds[index] = kind as number;
-    if (kind === 2) hasSyncFiles = true;
-  }
-  // Making one overwrites the registers.
-  for (let index = 0; hasSyncFiles && index < handles.length; index++) {
-    if (kinds[index] === 2) handles[index] = createSyncFile(handles[index] as number, index);
+    if (kind === 1) handles[index] = createDmaBuf(value, undefined, index);
+    else handles[index] = kind === 2 ? createSyncFile(value, index) : value;
   }
   return handles;
 }

@@ -1,7 +1,7 @@
 import { constants } from 'node:os';
 import { createError } from '../errors.js';
-import type { Done } from '../fence/wait.js';
 import { type NativeHandle, native } from '../native.js';
+import type { Done } from '../wait.js';
 import { atPath } from './socket-place.js';
 
 /** Milliseconds after which it is looked whether a lookup still waits for a thread, or is over and nobody was told. */

@@ -1,9 +1,9 @@
-import { checkInteger, closedError, illegalConstructor, invalidThis, isObject } from '../check.js';
-import { checkWaitOptions, type WaitOptions } from '../fence/wait.js';
-import { askedForAt, describe, guard, noSentinel, placeOfCall, type Sentinel, unguard } from '../handle.js';
-import { apply } from '../intrinsics.js';
+import { checkInteger } from '../check.js';
+import { askedForAt, placeOfCall } from '../handle.js';
 import { type NativeHandle, native } from '../native.js';
-import { markUncloneable, showDetails } from '../present.js';
+import { brand, OpenFile, own } from '../open-file.js';
+import { showDetails } from '../present.js';
+import { checkWaitOptions, type WaitOptions } from '../wait.js';
 // biome-ignore lint/suspicious/noImportCycles: the type alone
 import type { DmaBufChannel } from './channel.js';
 import { again, letTurn, SocketLine, spend } from './socket-line.js';
@@ -48,8 +48,18 @@ export function listenAt(
 /** What a new channel takes, in messages. */
 const costOfChannel = 16;
 
-/** Known to this module alone, so that nobody else constructs. */
-const construct = Symbol('DmaBufServer');
+/** The socket of a server, whose file goes with it. */
+class ListeningSocket extends OpenFile {
+  // Not the engine's own, which goes through the array's iterator, and that is anybody's.
+  constructor(handle: NativeHandle) {
+    super(handle, 'DmaBufServer');
+  }
+
+  protected override leave(handle: NativeHandle): void {
+    native.removeSocket(handle, patienceOfClose);
+  }
+}
+
 let createServer: (
   handle: NativeHandle,
   path: string,
@@ -67,55 +77,38 @@ let createServer: (
 export class DmaBufServer implements Disposable, AsyncIterable<DmaBufChannel> {
   static {
     showDetails(DmaBufServer.prototype, 'DmaBufServer');
-    createServer = (handle, path, toChannel) => new DmaBufServer(handle, path, toChannel, construct);
+    createServer = (handle, path, toChannel) =>
+      new DmaBufServer(new ListeningSocket(handle), path, toChannel);
   }
 
   /** Where it listens, as it was given. */
   readonly path: string;
-  #handle: NativeHandle;
-  #fd = -1; // until somebody asks
+  readonly #file: OpenFile;
   readonly #toChannel: (handle: NativeHandle) => DmaBufChannel;
-  #sentinel: Sentinel;
   readonly #accepting: SocketLine;
 
-  private constructor(
-    handle: NativeHandle,
-    path: string,
-    toChannel: (handle: NativeHandle) => DmaBufChannel,
-    token: symbol,
-  ) {
-    if (token !== construct) throw illegalConstructor('DmaBufServer', 'DmaBufChannel.listen()');
+  private constructor(file: OpenFile, path: string, toChannel: (handle: NativeHandle) => DmaBufChannel) {
+    this.#file = own(this, file, 'DmaBufServer', 'DmaBufChannel.listen()');
     this.path = path;
-    this.#handle = handle;
     this.#toChannel = toChannel;
-    this.#accepting = new SocketLine(handle, 1);
-    this.#sentinel = guard(handle, 'DmaBufServer');
-    markUncloneable?.(this);
+    this.#accepting = new SocketLine(file, 1);
   }
 
-  static #of(self: DmaBufServer): DmaBufServer {
-    if (!isObject(self) || !(#handle in self)) throw invalidThis('DmaBufServer');
-    return self;
-  }
+  static readonly #of = brand('DmaBufServer', (self) => (#file in self ? self : undefined));
 
   static #openOf(self: DmaBufServer): DmaBufServer {
-    if (DmaBufServer.#of(self).#handle < 0) throw closedError('DmaBufServer');
+    DmaBufServer.#of(self).#file.checkOpen();
     return self;
   }
 
   /** The file descriptor, lent: do not close it. -1 once closed. */
   get fd(): number {
-    const self = DmaBufServer.#of(this);
-    if (self.#handle >= 0 && self.#fd < 0) {
-      native.describe(self.#handle);
-      self.#fd = native.registers[0] as number;
-    }
-    return self.#fd;
+    return DmaBufServer.#of(this).#file.fd;
   }
 
   /** Whether `close()` was called. */
   get closed(): boolean {
-    return DmaBufServer.#of(this).#handle < 0;
+    return DmaBufServer.#of(this).#file.closed;
   }
 
   /**
@@ -152,33 +145,22 @@ export class DmaBufServer implements Disposable, AsyncIterable<DmaBufChannel> {
    * nothing the second time.
    */
   close(): void {
-    DmaBufServer.#of(this).#accepting.close('DmaBufServer');
-    const handle = this.#handle; // read now: whoever was told may have closed it
-    if (handle < 0) return;
-    native.removeSocket(handle, patienceOfClose);
-    native.close(handle);
-    this.#handle = -1;
-    this.#sentinel.record.handle = -1;
-    this.#fd = -1;
-    unguard(this.#sentinel, handle);
-    this.#sentinel = noSentinel;
+    DmaBufServer.#of(this).#file.close();
   }
 
   /** What the server is, for logs and as JSON. */
   toJSON(): object {
-    const server = DmaBufServer.#of(this);
-    const { path } = server;
-    if (server.#handle < 0) return { type: 'DmaBufServer', path, closed: true };
-    return { ...describe(server.#handle, 'DmaBufServer'), path, closed: false };
+    const { path } = DmaBufServer.#of(this);
+    return this.#file.show({ path });
   }
 
   /** The same as `close()`. */
   [Symbol.dispose](): void {
-    apply(DmaBufServer.prototype.close, this, []);
+    DmaBufServer.#of(this).#file.close();
   }
 
   #acceptNow(): DmaBufChannel | typeof again {
-    const handle = native.accept(this.#handle);
+    const handle = native.accept(this.#file.handle);
     if (handle < 0) return again;
     spend(costOfChannel);
     return this.#toChannel(handle);

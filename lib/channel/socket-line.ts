@@ -1,9 +1,10 @@
 import { createError, withAwaitersStack } from '../errors.js';
-import { type Limits, PendingWaits } from '../fence/wait.js';
 import { askedForAt, placeOfCall } from '../handle.js';
 import { OwnPromise } from '../intrinsics.js';
-import { type NativeHandle, native } from '../native.js';
+import { native } from '../native.js';
+import type { OpenFile } from '../open-file.js';
 import { Queue, type Queued } from '../queue.js';
+import type { Limits } from '../wait.js';
 
 /** What an attempt returns that has to wait. */
 export const again: unique symbol = Symbol('again');
@@ -66,16 +67,15 @@ export class SocketLine implements Queued<SocketLine> {
   isQueued = false;
   previous: SocketLine | undefined;
   next: SocketLine | undefined;
-  readonly #handle: NativeHandle;
+  readonly #file: OpenFile;
   /** As in DMA_BUF_SYNC: 1 reads, 2 writes. */
   readonly #direction: number;
   readonly #places = new Queue<Place>();
-  readonly #waits = new PendingWaits();
   #watch: number | undefined;
   #pause: NodeJS.Timeout | undefined;
 
-  constructor(handle: NativeHandle, direction: 1 | 2) {
-    this.#handle = handle;
+  constructor(file: OpenFile, direction: 1 | 2) {
+    this.#file = file;
     this.#direction = direction;
   }
 
@@ -103,7 +103,7 @@ export class SocketLine implements Queued<SocketLine> {
   async run<T>(attempt: () => T | typeof again | typeof later, limits: Limits, what: string): Promise<T> {
     const site = placeOfCall();
     try {
-      return await this.#waits.run<T>(
+      return await this.#file.run<T>(
         (done, fail) => {
           const place: Place = {
             advance: () => {
@@ -144,11 +144,6 @@ export class SocketLine implements Queued<SocketLine> {
     }
   }
 
-  /** The object of `type` is being closed. */
-  close(type: string): void {
-    this.#waits.rejectAll(type);
-  }
-
   #remove(place: Place): void {
     this.#places.remove(place);
     if (this.#places.length > 0) return;
@@ -168,7 +163,7 @@ export class SocketLine implements Queued<SocketLine> {
       if (!this.isQueued) overdue.add(this);
       return;
     }
-    this.#watch ??= native.poll(this.#handle, this.#direction, (errno) => {
+    this.#watch ??= native.poll(this.#file.handle, this.#direction, (errno) => {
       this.#watch = undefined;
       this.#advance(errno);
     });

@@ -1,21 +1,12 @@
-import {
-  checkFd,
-  checkName,
-  closedError,
-  illegalConstructor,
-  invalidThis,
-  invalidType,
-  isObject,
-  outOfRange,
-} from '../check.js';
+import { checkFd, checkName, invalidType, isObject, outOfRange } from '../check.js';
 import { describeErrno } from '../errnos.js';
 import { aboutDescriptor, callSite, DmaBufError, provideAdvice, unsupportedKernel } from '../errors.js';
-import { describe, guard, noSentinel, type Sentinel, unguard } from '../handle.js';
-import { apply, isArray, itemsOf } from '../intrinsics.js';
+import { isArray, itemsOf } from '../intrinsics.js';
 import { type NativeHandle, native } from '../native.js';
-import { markUncloneable, showDetails } from '../present.js';
+import { brand, OpenFile, own } from '../open-file.js';
+import { showDetails } from '../present.js';
+import { checkWaitOptions, PendingWaits, type WaitOptions } from '../wait.js';
 import { Merge } from './merge.js';
-import { checkWaitOptions, PendingWaits, type WaitOptions } from './wait.js';
 
 provideAdvice({ 'SYNC_IOC_FILE_INFO ENOTTY': 'The file descriptor does not refer to a sync_file' });
 
@@ -86,9 +77,6 @@ function toInfo(text: string, numbers: Float64Array, bits: BigUint64Array, first
   return info;
 }
 
-/** Known to this module alone, so that nobody else constructs. */
-const construct = Symbol('SyncFile');
-
 /** The addon's handle of an open SyncFile. */
 export let handleOfSyncFile: (file: SyncFile) => NativeHandle;
 
@@ -108,28 +96,19 @@ export class SyncFile implements Disposable {
     showDetails(SyncFile.prototype, 'SyncFile');
   }
 
-  #handle: NativeHandle;
-  #fd: number;
-  #sentinel: Sentinel;
+  readonly #file: OpenFile;
   /** The negative errno of a fence that ended in error before a merge left it out; else 0. */
   #failure = 0;
-  readonly #waits = new PendingWaits();
 
   static {
-    isSyncFile = (value): value is SyncFile => isObject(value) && #handle in value;
-    handleOfSyncFile = (file) => SyncFile.#openOf(file).#handle;
-    createSyncFile = (handle, place) => new SyncFile(handle, construct, place);
+    isSyncFile = (value): value is SyncFile => isObject(value) && #file in value;
+    handleOfSyncFile = (file) => SyncFile.#openOf(file).handle;
+    createSyncFile = (handle, place) => new SyncFile(new OpenFile(handle, 'SyncFile', place));
   }
 
-  private constructor(handle: NativeHandle, token: symbol, place?: number) {
-    if (token !== construct) {
-      throw illegalConstructor('SyncFile', 'DmaBuf.exportSyncFile(), SyncFile.import() or SyncFile.adopt()');
-    }
-    native.describe(handle);
-    this.#handle = handle;
-    this.#fd = native.registers[0] as number;
-    this.#sentinel = guard(handle, 'SyncFile', place);
-    markUncloneable?.(this);
+  private constructor(file: OpenFile) {
+    const instead = 'DmaBuf.exportSyncFile(), SyncFile.import() or SyncFile.adopt()';
+    this.#file = own(this, file, 'SyncFile', instead);
   }
 
   /**
@@ -175,8 +154,8 @@ export class SyncFile implements Disposable {
     const handles = new Float64Array(files.length);
     let known = 0;
     for (let index = 0; index < files.length; index++) {
-      const file = SyncFile.#openOf(files[index] as SyncFile);
-      handles[index] = file.#handle;
+      const file = files[index] as SyncFile;
+      handles[index] = file.#file.checkOpen().handle;
       known ||= file.#failure;
     }
     const handle = native.mergeSyncFiles(name, handles);
@@ -205,22 +184,23 @@ export class SyncFile implements Disposable {
   ): Promise<SyncFile> {
     checkName(name);
     if (!isArray(files)) throw invalidType('files', 'an array of SyncFiles', files);
-    const own = itemsOf(files as readonly SyncFile[]);
-    if (own.length === 0) throw outOfRange('files', 'one SyncFile or more', 'an empty array');
-    for (let index = 0; index < own.length; index++) {
-      const file: unknown = own[index];
+    const parts = itemsOf(files as readonly SyncFile[]);
+    if (parts.length === 0) throw outOfRange('files', 'one SyncFile or more', 'an empty array');
+    for (let index = 0; index < parts.length; index++) {
+      const file: unknown = parts[index];
       if (!isSyncFile(file)) throw invalidType('files', 'an array of SyncFiles', file);
-      SyncFile.#openOf(file);
+      file.#file.checkOpen();
     }
     const limits = checkWaitOptions(options);
     let known = 0;
     return await new PendingWaits().run<SyncFile>(
       (done, fail) =>
-        new Merge(name, own.length, {
+        new Merge(name, parts.length, {
           handleAt: (place) => {
-            const file = SyncFile.#openOf(own[place] as SyncFile);
+            const file = parts[place] as SyncFile;
+            const { handle } = file.#file.checkOpen();
             known ||= file.#failure;
-            return file.#handle;
+            return handle;
           },
           done: (handle, failure) => {
             const merged = createSyncFile(handle);
@@ -238,7 +218,7 @@ export class SyncFile implements Disposable {
 
   /** The state that the kernel tells, and what it has left out. */
   #statusNow(): number {
-    const status = native.syncFileStatus(this.#handle);
+    const status = native.syncFileStatus(this.#file.handle);
     return status < 0 || this.#failure === 0 ? status : this.#failure;
   }
 
@@ -250,39 +230,35 @@ export class SyncFile implements Disposable {
     return info;
   }
 
-  static #of(self: SyncFile): SyncFile {
-    if (!isObject(self) || !(#handle in self)) throw invalidThis('SyncFile');
-    return self;
-  }
+  static readonly #of = brand('SyncFile', (self) => (#file in self ? self : undefined));
 
-  static #openOf(self: SyncFile): SyncFile {
-    if (SyncFile.#of(self).#handle < 0) throw closedError('SyncFile');
-    return self;
+  static #openOf(self: SyncFile): OpenFile {
+    return SyncFile.#of(self).#file.checkOpen();
   }
 
   /** The file descriptor, lent: do not close it. -1 once closed. */
   get fd(): number {
-    return SyncFile.#of(this).#fd;
+    return SyncFile.#of(this).#file.fd;
   }
 
   /** Whether the object has given up its descriptor. */
   get closed(): boolean {
-    return SyncFile.#of(this).#handle < 0;
+    return SyncFile.#of(this).#file.closed;
   }
 
   /** The state of all fences together: `'error'` when one of them ended in error. */
   get status(): FenceStatus {
-    return statusOf(SyncFile.#openOf(this).#statusNow());
+    SyncFile.#openOf(this);
+    return statusOf(this.#statusNow());
   }
 
   /** The name, the state and every fence, as they are now (SYNC_IOC_FILE_INFO). */
   info(): SyncFileInfo {
-    const file = SyncFile.#openOf(this);
-    const handle = file.#handle;
+    const { handle } = SyncFile.#openOf(this);
     const text = native.syncFileInfo(handle);
     let count = native.registers[1] as number;
     if (count <= fewFences) {
-      return file.#withFailure(toInfo(text, native.registers, native.registerBits, 2));
+      return this.#withFailure(toInfo(text, native.registers, native.registerBits, 2));
     }
     for (;;) {
       const room = count;
@@ -290,7 +266,7 @@ export class SyncFile implements Disposable {
       const names = native.syncFileInfoOfMany(handle, numbers);
       count = native.registers[1] as number;
       if (count <= room) {
-        return file.#withFailure(toInfo(names, numbers, new BigUint64Array(numbers.buffer), 0));
+        return this.#withFailure(toInfo(names, numbers, new BigUint64Array(numbers.buffer), 0));
       }
     }
   }
@@ -304,20 +280,13 @@ export class SyncFile implements Disposable {
   async wait(options?: WaitOptions): Promise<void> {
     const file = SyncFile.#openOf(this);
     const checked = checkWaitOptions(options);
-    let status = native.syncFileStatus(file.#handle);
+    let status = native.syncFileStatus(file.handle);
     if (status === 0) {
-      await file.#waits.run<void>(
-        (done) => {
-          const wait = native.poll(file.#handle, 1, (errno) => done(errno, undefined));
-          return () => native.cancelPoll(wait);
-        },
-        checked,
-        callSite(SyncFile.prototype.wait),
-        'waiting for the fences of a sync_file',
-      );
-      status = native.syncFileStatus(SyncFile.#openOf(file).#handle);
+      const site = callSite(SyncFile.prototype.wait);
+      await file.wait(1, checked, site, 'waiting for the fences of a sync_file');
+      status = native.syncFileStatus(file.checkOpen().handle);
     }
-    if (status < 0 || file.#failure < 0) throw fenceError(status < 0 ? status : file.#failure);
+    if (status < 0 || this.#failure < 0) throw fenceError(status < 0 ? status : this.#failure);
   }
 
   /**
@@ -331,12 +300,12 @@ export class SyncFile implements Disposable {
     const file = SyncFile.#openOf(this);
     if (typeof deadline !== 'bigint') throw invalidType('deadline', 'a bigint', deadline);
     if (deadline < 0n || deadline >= 2n ** 64n) throw outOfRange('deadline', 'from 0 to 2^64 - 1', deadline);
-    unsupportedKernel('SYNC_IOC_SET_DEADLINE', '6.4', () => native.setDeadline(file.#handle, deadline));
+    unsupportedKernel('SYNC_IOC_SET_DEADLINE', '6.4', () => native.setDeadline(file.handle, deadline));
   }
 
   /** The same fences behind a new descriptor, to be closed on its own. */
   dup(): SyncFile {
-    const copy = createSyncFile(native.duplicate(SyncFile.#openOf(this).#handle));
+    const copy = createSyncFile(native.duplicate(SyncFile.#openOf(this).handle));
     copy.#failure = this.#failure;
     return copy;
   }
@@ -346,33 +315,18 @@ export class SyncFile implements Disposable {
    * rejected.
    */
   release(): number {
-    const file = SyncFile.#openOf(this);
-    native.verify(file.#handle);
-    file.#waits.rejectAll('SyncFile');
-    const handle = SyncFile.#openOf(file).#handle;
-    const fd = native.release(handle);
-    file.#handle = -1;
-    file.#sentinel.record.handle = -1;
-    file.#forget(handle);
-    native.unclaimed[0] = 0;
-    return fd;
+    return SyncFile.#of(this).#file.release();
   }
 
   /** Closes the descriptor and rejects pending waits. Does nothing the second time. */
   close(): void {
-    SyncFile.#of(this).#waits.rejectAll('SyncFile');
-    const handle = this.#handle; // read now: whoever was told may have closed it
-    if (handle < 0) return;
-    native.close(handle);
-    this.#handle = -1;
-    this.#sentinel.record.handle = -1;
-    this.#forget(handle);
+    SyncFile.#of(this).#file.close();
   }
 
   /** What the file is, for logs and as JSON: its name and state, as far as they can still be told. */
   toJSON(): object {
     const file = SyncFile.#of(this);
-    if (file.#handle < 0) return { type: 'SyncFile', closed: true };
+    if (file.#file.closed) return file.#file.show();
     try {
       const { name, status, error, fences } = file.info();
       const failure = error === undefined ? {} : { error };
@@ -382,23 +336,17 @@ export class SyncFile implements Disposable {
         status,
         ...failure,
         fences: fences.length,
-        fd: file.#fd,
+        fd: file.#file.fd,
         closed: false,
       };
     } catch {
-      return { ...describe(file.#handle, 'SyncFile'), closed: false };
+      return file.#file.show();
     }
   }
 
   /** The same as `close()`. */
   [Symbol.dispose](): void {
-    apply(SyncFile.prototype.close, this, []);
-  }
-
-  #forget(handle: NativeHandle): void {
-    this.#fd = -1;
-    unguard(this.#sentinel, handle);
-    this.#sentinel = noSentinel;
+    SyncFile.#of(this).#file.close();
   }
 }
 

@@ -1,8 +1,8 @@
 import { createDmaBuf, type DmaBuf } from '../buffer/dma-buf.js';
 import { atCallSite, type CallSite } from '../errors.js';
-import { PendingWaits } from '../fence/wait.js';
 import { askedForAt } from '../handle.js';
 import { type NativeHandle, native } from '../native.js';
+import { PendingWaits } from '../wait.js';
 import './advice.js';
 
 /** Names a buffer that the kernel has just made; what cannot be named is not kept. */

@@ -9,20 +9,15 @@ import {
   checkName,
   checkSignal,
   checkSize,
-  closedError,
-  illegalConstructor,
-  invalidThis,
   invalidType,
-  isObject,
   outOfRange,
   readOptions,
 } from '../check.js';
 import { type CallSite, callSite, createError, DmaBufError, partsOf } from '../errors.js';
 import { escapeName } from '../escape.js';
-import { describe as describeHandle, guard, noSentinel, type Sentinel, unguard } from '../handle.js';
-import { apply } from '../intrinsics.js';
 import { type NativeHandle, native } from '../native.js';
-import { markUncloneable, showDetails } from '../present.js';
+import { brand, OpenFile, own } from '../open-file.js';
+import { showDetails } from '../present.js';
 import { finishAllocation, runAllocation } from './allocation.js';
 import { withDeviceAdvice } from './device-advice.js';
 import { type DeviceKind, heapFolder, isNamed, realPathOf, strangerAt } from './device-files.js';
@@ -240,9 +235,6 @@ function checkRequest(size: number, options: BufferOptions, memory: MemoryKind):
   return { name, accessMode };
 }
 
-/** Known to this module alone, so that nobody else constructs. */
-const construct = Symbol('DmaHeap');
-
 /** The same as `heap.allocate()`, with options that have been read, and a signal that has been looked at. */
 export let allocateOn: (
   heap: DmaHeap,
@@ -266,26 +258,22 @@ export class DmaHeap implements Disposable {
 
   static {
     allocateOn = async (heap, size, options, signal) => {
-      const request = checkRequest(size, options, DmaHeap.#openOf(heap).#memory);
+      DmaHeap.#of(heap).#file.checkOpen();
+      const request = checkRequest(size, options, heap.#memory);
       return await heap.#allocate(size, request, signal, callSite(allocateOn));
     };
   }
 
-  #handle: NativeHandle;
-  #sentinel: Sentinel;
+  readonly #file: OpenFile;
   readonly #path: string;
   readonly #name: string;
   readonly #memory: MemoryKind;
 
-  private constructor(path: string, token: symbol) {
-    if (token !== construct) throw illegalConstructor('DmaHeap', 'DmaHeap.open()');
-    const handle = openNative(path);
-    this.#handle = handle;
-    this.#path = realPathOf(path);
-    this.#name = basename(this.#path);
-    this.#memory = kindOf(this.#name) === 'cma' ? 'contiguous' : kindOfHeapMemory();
-    this.#sentinel = guard(handle, 'DmaHeap');
-    markUncloneable?.(this);
+  private constructor(file: OpenFile, path: string, memory: MemoryKind) {
+    this.#file = own(this, file, 'DmaHeap', 'DmaHeap.open()');
+    this.#path = path;
+    this.#name = basename(path);
+    this.#memory = memory;
   }
 
   /**
@@ -307,18 +295,14 @@ export class DmaHeap implements Disposable {
    *   was not opened)
    */
   static open(heap: string): DmaHeap {
-    return new DmaHeap(resolveHeap(heap), construct);
+    const asked = resolveHeap(heap);
+    const handle = openNative(asked);
+    const path = realPathOf(asked);
+    const memory = kindOf(basename(path)) === 'cma' ? 'contiguous' : kindOfHeapMemory();
+    return new DmaHeap(new OpenFile(handle, 'DmaHeap'), path, memory);
   }
 
-  static #of(self: DmaHeap): DmaHeap {
-    if (!isObject(self) || !(#handle in self)) throw invalidThis('DmaHeap');
-    return self;
-  }
-
-  static #openOf(self: DmaHeap): DmaHeap {
-    if (DmaHeap.#of(self).#handle < 0) throw closedError('DmaHeap');
-    return self;
-  }
+  static readonly #of = brand('DmaHeap', (self) => (#file in self ? self : undefined));
 
   /** The device's name, with symbolic links resolved. */
   get name(): string {
@@ -332,15 +316,12 @@ export class DmaHeap implements Disposable {
 
   /** The file descriptor, lent. -1 once closed. */
   get fd(): number {
-    const heap = DmaHeap.#of(this);
-    if (heap.#handle < 0) return -1;
-    native.describe(heap.#handle);
-    return native.registers[0] as number;
+    return DmaHeap.#of(this).#file.fd;
   }
 
   /** Whether `close()` was called. */
   get closed(): boolean {
-    return DmaHeap.#of(this).#handle < 0;
+    return DmaHeap.#of(this).#file.closed;
   }
 
   /**
@@ -354,7 +335,8 @@ export class DmaHeap implements Disposable {
     size: number,
     options?: BufferOptions & { signal?: AbortSignal | undefined },
   ): Promise<DmaBuf> {
-    const heap = DmaHeap.#openOf(this);
+    const heap = DmaHeap.#of(this);
+    heap.#file.checkOpen();
     const { signal: given, ...wanted } = readOptions(options, cancellableOptions);
     const request = checkRequest(size, wanted, heap.#memory);
     const signal = checkSignal(given);
@@ -369,7 +351,9 @@ export class DmaHeap implements Disposable {
     site: CallSite,
   ): Promise<DmaBuf> {
     return runAllocation(
-      whileReserved(size, this.#memory, (done) => native.allocateAsync(this.#handle, size, accessMode, done)),
+      whileReserved(size, this.#memory, (done) =>
+        native.allocateAsync(this.#file.handle, size, accessMode, done),
+      ),
       { name, signal },
       this.#name,
       site,
@@ -384,32 +368,25 @@ export class DmaHeap implements Disposable {
    * @throws DmaBufError `ENOMEM`, `EMFILE`, `ERR_DMABUF_MEMORY_GUARD` (more than is available)
    */
   allocateSync(size: number, options?: BufferOptions): DmaBuf {
-    const heap = DmaHeap.#openOf(this);
+    const heap = DmaHeap.#of(this);
+    heap.#file.checkOpen();
     const { name, accessMode } = checkRequest(size, readOptions(options, bufferOptions), heap.#memory);
-    return finishAllocation(native.allocateSync(heap.#handle, size, accessMode), name, heap.#name);
+    return finishAllocation(native.allocateSync(heap.#file.handle, size, accessMode), name, heap.#name);
   }
 
   /** Closes the heap; buffers and pending allocations are not affected. Does nothing the second time. */
   close(): void {
-    if (DmaHeap.#of(this).#handle < 0) return;
-    const handle = this.#handle;
-    native.close(handle);
-    this.#handle = -1;
-    this.#sentinel.record.handle = -1;
-    unguard(this.#sentinel, handle);
-    this.#sentinel = noSentinel;
+    DmaHeap.#of(this).#file.close();
   }
 
   /** What the heap is, for logs and as JSON. */
   toJSON(): object {
     const heap = DmaHeap.#of(this);
-    const { name, path, closed } = heap;
-    if (closed) return { type: 'DmaHeap', name, path, closed };
-    return { type: 'DmaHeap', name, path, fd: describeHandle(heap.#handle, 'DmaHeap').fd, closed };
+    return { type: 'DmaHeap', name: heap.#name, path: heap.#path, ...heap.#file.show() };
   }
 
   /** The same as `close()`. */
   [Symbol.dispose](): void {
-    apply(DmaHeap.prototype.close, this, []);
+    DmaHeap.#of(this).#file.close();
   }
 }

@@ -1,11 +1,12 @@
 import { setMaxListeners } from 'node:events';
 import type { DmaBuf } from '../buffer/dma-buf.js';
-import { closedError, invalidThis, isObject } from '../check.js';
+import { closedError } from '../check.js';
 import { callSite } from '../errors.js';
-import { checkWaitOptions, PendingWaits, type WaitOptions } from '../fence/wait.js';
 import { apply } from '../intrinsics.js';
+import { brand } from '../open-file.js';
 import { markUncloneable, showDetails } from '../present.js';
 import { Queue, type Queued } from '../queue.js';
+import { checkWaitOptions, PendingWaits, type WaitOptions } from '../wait.js';
 import { type AllocateOptions, allocate } from './allocate.js';
 import { closeQuietly, type Idle, IdleBuffers } from './idle-buffers.js';
 import { checkPoolOptions, type PoolOptions } from './pool-options.js';
@@ -93,10 +94,7 @@ export class DmaBufPool implements Disposable {
     markUncloneable?.(this);
   }
 
-  static #of(self: DmaBufPool): DmaBufPool {
-    if (!isObject(self) || !(#size in self)) throw invalidThis('DmaBufPool');
-    return self;
-  }
+  static readonly #of = brand('DmaBufPool', (self) => (#size in self ? self : undefined));
 
   /** Bytes of every buffer, as asked for. */
   get size(): number {

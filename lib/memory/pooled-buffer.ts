@@ -1,7 +1,8 @@
 import type { DmaBuf } from '../buffer/dma-buf.js';
-import { illegalConstructor, invalidThis, isObject } from '../check.js';
+import { illegalConstructor } from '../check.js';
 import { DmaBufError } from '../errors.js';
 import { apply, register, unregister } from '../intrinsics.js';
+import { brand } from '../open-file.js';
 import { markUncloneable, showDetails } from '../present.js';
 
 /** Who lends a buffer. */
@@ -38,10 +39,7 @@ export class PooledBuffer implements Disposable {
     markUncloneable?.(this);
   }
 
-  static #of(self: PooledBuffer): Loan {
-    if (!isObject(self) || !(#loan in self)) throw invalidThis('PooledBuffer');
-    return self.#loan;
-  }
+  static readonly #of = brand('PooledBuffer', (self) => (#loan in self ? self.#loan : undefined));
 
   /**
    * The buffer. Do not close it, and keep no reference to it beyond `release()`: the next user gets the same object. What you

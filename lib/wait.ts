@@ -1,8 +1,8 @@
-import { onAbort, throwIfAborted } from '../abort.js';
-import { checkDuration, checkSignal, closedError, readOptions } from '../check.js';
-import { atCallSite, type CallSite, createError, DmaBufError } from '../errors.js';
-import { ceil, OwnPromise } from '../intrinsics.js';
-import { Queue, type Queued } from '../queue.js';
+import { onAbort, throwIfAborted } from './abort.js';
+import { checkDuration, checkSignal, closedError, readOptions } from './check.js';
+import { atCallSite, type CallSite, createError, DmaBufError } from './errors.js';
+import { ceil, OwnPromise } from './intrinsics.js';
+import { Queue, type Queued } from './queue.js';
 
 /** How long to wait, and what else ends the wait. */
 export interface WaitOptions {

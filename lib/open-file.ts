@@ -1,0 +1,152 @@
+import { closedError, illegalConstructor, invalidThis, isObject } from './check.js';
+import type { CallSite } from './errors.js';
+import {
+  describe,
+  guard,
+  type HandleType,
+  noSentinel,
+  type OpenHandle,
+  type Sentinel,
+  unguard,
+} from './handle.js';
+import { type NativeHandle, native } from './native.js';
+import { markUncloneable } from './present.js';
+import { type Limits, PendingWaits, type Start } from './wait.js';
+
+/**
+ * The open file that an object owns: its descriptor, the waits for it, and the watch over its loss. Every class with a
+ * descriptor has one in a private member, which a {@link brand} reads.
+ */
+export class OpenFile {
+  // Plain fields, set in the constructor: no user ever holds this object, and one is made for every buffer.
+  /** -1 once closed. */
+  handle: NativeHandle;
+  readonly type: HandleType;
+  private knownFd: number; // -1 until somebody asks
+  private waits: PendingWaits | undefined;
+  private sentinel: Sentinel; // of nothing once closed
+
+  /** Claims what the addon has just yielded, at `place` in a message or a pair. */
+  constructor(handle: NativeHandle, type: HandleType, place = 0) {
+    this.handle = handle;
+    this.type = type;
+    this.knownFd = -1;
+    this.waits = undefined;
+    this.sentinel = guard(handle, type, new.target, place);
+  }
+
+  /** -1 once closed. */
+  get fd(): number {
+    if (this.knownFd < 0 && this.handle >= 0) {
+      native.describe(this.handle);
+      this.knownFd = native.registers[0] as number;
+    }
+    return this.knownFd;
+  }
+
+  get closed(): boolean {
+    return this.handle < 0;
+  }
+
+  /** Itself. Throws `ERR_DMABUF_CLOSED` once it is closed. */
+  checkOpen(): this {
+    if (this.handle < 0) throw closedError(this.type);
+    return this;
+  }
+
+  /** Runs a wait that ends when the file is closed; see {@link PendingWaits.run}. */
+  run<T>(start: Start<T>, limits: Limits, site: CallSite, what: string): Promise<T> {
+    this.waits ??= new PendingWaits();
+    return this.waits.run(start, limits, site, what);
+  }
+
+  /** Waits, through the event loop, until the fences that matter for an access have signalled. */
+  wait(direction: number, limits: Limits, site: CallSite, what: string): Promise<void> {
+    return this.run<void>(
+      (done) => {
+        const wait = native.poll(this.handle, direction, (errno) => done(errno, undefined));
+        return () => native.cancelPoll(wait);
+      },
+      limits,
+      site,
+      what,
+    );
+  }
+
+  /** What has to be done before the descriptor goes. */
+  protected leave(_handle: NativeHandle): void {}
+
+  /**
+   * Rejects what waits, and closes the descriptor; returns whether a buffer was lost before. Does nothing the second time.
+   * Where the kernel does not let go of a mapping, throws and stays open.
+   */
+  close(): boolean {
+    this.waits?.rejectAll(this.type);
+    const { handle } = this; // read now: whoever was told may have closed it
+    if (handle < 0) return false;
+    this.leave(handle);
+    const lost = native.close(handle) === true;
+    this.handle = -1;
+    this.sentinel.record.handle = -1;
+    this.forget(handle);
+    return lost;
+  }
+
+  /** Rejects what waits, and gives the descriptor away. */
+  release(): number {
+    native.verify(this.checkOpen().handle);
+    this.waits?.rejectAll(this.type);
+    const { handle } = this.checkOpen();
+    this.leave(handle);
+    const fd = native.release(handle);
+    this.handle = -1;
+    this.sentinel.record.handle = -1;
+    this.forget(handle);
+    native.unclaimed[0] = 0;
+    return fd;
+  }
+
+  private forget(handle: NativeHandle): void {
+    this.knownFd = -1;
+    unguard(this.sentinel, handle);
+    this.sentinel = noSentinel;
+  }
+
+  /** What the kernel says of it; nothing once closed. */
+  describe(): OpenHandle | { type: HandleType } {
+    return this.handle < 0 ? { type: this.type } : describe(this.handle, this.type);
+  }
+
+  /** The owner in logs and as JSON, with what the owner has to say `about` itself. */
+  show(about: object = {}): object {
+    return { ...this.describe(), ...about, closed: this.handle < 0 };
+  }
+}
+
+/**
+ * The brand check of a class: returns what one of its objects has in a private member, and throws `ERR_INVALID_THIS` for
+ * anything else. Asks no proxy, and no prototype.
+ *
+ * @example
+ * static readonly #of = brand('DmaHeap', (self) => (#file in self ? self.#file : undefined));
+ */
+export function brand<Part>(
+  type: string,
+  partOf: (self: object) => Part | undefined,
+): (self: object) => Part {
+  return (self) => {
+    const part = isObject(self) ? partOf(self) : undefined;
+    if (part === undefined) throw invalidThis(type);
+    return part;
+  };
+}
+
+/**
+ * The file that a constructor was given for the object that it makes. No user has one to give, so that nobody else constructs:
+ * that throws `ERR_ILLEGAL_CONSTRUCTOR`.
+ */
+export function own<File extends OpenFile>(owner: object, file: File, type: string, instead: string): File {
+  if (!(file instanceof OpenFile)) throw illegalConstructor(type, instead);
+  markUncloneable?.(owner);
+  return file;
+}
