@@ -15,26 +15,24 @@
  * @module dmabuf
  */
 
+export type { TextOptions } from './buffer/copies.js';
 export { CpuAccess } from './buffer/cpu-access.js';
-export { DmaBuf, importFrom, type MapOptions, type TextOptions } from './buffer/dma-buf.js';
+export { DmaBuf, importFrom } from './buffer/dma-buf.js';
 export type { DmaBufInfo } from './buffer/fdinfo.js';
 export type { MemfdRange } from './buffer/from-memfd.js';
-export { DmaBufMapping } from './buffer/mapping.js';
-export {
-  type ChannelMessage,
-  type ChannelOptions,
-  closeHandles,
-  DmaBufChannel,
-  type PeerCredentials,
-  type Sendable,
-} from './channel/channel.js';
-export { DmaBufServer, type ServerOptions } from './channel/server.js';
+export { DmaBufMapping, type MapOptions } from './buffer/mapping.js';
+export { DmaBufChannel, DmaBufServer } from './channel/channel.js';
+export type { ServerOptions } from './channel/listening.js';
+export { type ChannelMessage, closeHandles, type Sendable } from './channel/message.js';
+export type { ChannelOptions, PeerCredentials } from './channel/message-socket.js';
 export type { Access } from './check.js';
 export { type AllocationAttempt, DmaBufError, type DmaBufErrorDetails } from './errors.js';
-export { type FenceInfo, type FenceStatus, SyncFile, type SyncFileInfo } from './fence/sync-file.js';
+export { SyncFile } from './fence/sync-file.js';
+export type { FenceInfo, FenceStatus, SyncFileInfo } from './fence/sync-file-info.js';
 export { type HandleType, type OpenHandle, openHandles, setHandleTracking } from './handle.js';
 export { type AllocateOptions, allocate, allocateSync, type Source } from './memory/allocate.js';
-export { type BufferOptions, DmaHeap, type HeapInfo, type HeapKind } from './memory/dma-heap.js';
+export { type BufferOptions, DmaHeap } from './memory/dma-heap.js';
+export type { HeapInfo, HeapKind } from './memory/heap-list.js';
 export { createMemfd, type MemfdOptions } from './memory/memfd.js';
 export { DmaBufPool, type PoolStatistics } from './memory/pool.js';
 export type { PoolOptions } from './memory/pool-options.js';

@@ -9,6 +9,7 @@ import { npmPackage } from './cached.mjs';
 import { report } from './english.mjs';
 import { pack } from './pack.mjs';
 import { root, setup } from './setup.mjs';
+import { filesTooLong } from './sizes.mjs';
 
 setup();
 const failed = [];
@@ -36,6 +37,8 @@ const sources = (...folders) =>
   );
 
 check('TypeScript and JavaScript: format and lint', bin('biome'), ['check', '--error-on-warnings']);
+process.stderr.write('check: no file is too long\n');
+failed.push(...filesTooLong(root));
 check('every exported declaration has its type', bin('tsc'), ['-p', 'tsconfig.lib.json']);
 check('every export is documented (typedoc)', process.execPath, ['scripts/docs.mjs', '--check']);
 const native = sources('native', 'native/js', 'native/os');

@@ -1,5 +1,5 @@
-import type { Access } from '../check.js';
-import { apply } from '../intrinsics.js';
+import { type Access, directionOf, invalidType, isObject } from '../check.js';
+import { apply, assign } from '../intrinsics.js';
 import { brand, own } from '../open-file.js';
 import { showDetails } from '../present.js';
 import type { OpenBuffer } from './open-buffer.js';
@@ -69,4 +69,60 @@ export class CpuAccess implements Disposable {
   [Symbol.dispose](): void {
     apply(CpuAccess.prototype.end, this, []);
   }
+}
+
+/** Uses a buffer's bytes at once; the access ends whatever `fn` does. */
+export function withAccess<T>(buffer: OpenBuffer, access: Access, fn: (bytes: Uint8Array) => T): T {
+  const direction = directionOf(access);
+  if (typeof fn !== 'function') throw invalidType('fn', 'a function', fn);
+  const cpuAccess = createCpuAccess(buffer, buffer.begin(direction), access, direction);
+  let result: T;
+  try {
+    result = fn(cpuAccess.bytes);
+  } catch (error) {
+    endQuietly(cpuAccess);
+    throw error;
+  }
+  cpuAccess.end();
+  if (isThenable(result)) {
+    result.then(undefined, () => {});
+    throw assign(
+      new TypeError(
+        'withCpuAccessSync() needs a function that is done when it returns; this one returned a promise',
+      ),
+      { code: 'ERR_INVALID_RETURN_VALUE' },
+    );
+  }
+  return result;
+}
+
+/** Uses an access until what `fn` returns has settled, however it does. */
+export async function useAndEnd<T>(
+  cpuAccess: CpuAccess,
+  fn: (bytes: Uint8Array) => T | Promise<T>,
+): Promise<T> {
+  let result: T;
+  try {
+    result = await fn(cpuAccess.bytes);
+  } catch (error) {
+    endQuietly(cpuAccess);
+    throw error;
+  }
+  cpuAccess.end();
+  return result;
+}
+
+/** For when the caller's own error matters more than one from END. */
+function endQuietly(access: CpuAccess): void {
+  try {
+    access.end();
+  } catch {
+    // The caller's error is on its way.
+  }
+}
+
+function isThenable(value: unknown): value is PromiseLike<unknown> {
+  return (
+    (isObject(value) || typeof value === 'function') && 'then' in value && typeof value.then === 'function'
+  );
 }

@@ -1,83 +1,31 @@
-import {
-  type Access,
-  checkFd,
-  checkFlag,
-  checkInteger,
-  checkName,
-  checkView,
-  directionOf,
-  invalidType,
-  isObject,
-  outOfRange,
-  readOptions,
-} from '../check.js';
-import { type AllocationAttempt, aboutDescriptor, callSite, unsupportedKernel } from '../errors.js';
-import { createSyncFile, handleOfSyncFile, isSyncFile, type SyncFile } from '../fence/sync-file.js';
-import { assign, freeze, max, min } from '../intrinsics.js';
+import { type Access, checkFd, checkName, directionOf, invalidType, isObject } from '../check.js';
+import { type AllocationAttempt, aboutDescriptor, callSite } from '../errors.js';
+import type { SyncFile } from '../fence/sync-file.js';
 import { type NativeHandle, native } from '../native.js';
 import { brand, own } from '../open-file.js';
 import { showDetails } from '../present.js';
 import { checkWaitOptions, type WaitOptions } from '../wait.js';
-import { type CpuAccess, createCpuAccess } from './cpu-access.js';
-import { type DmaBufInfo, toInfo } from './fdinfo.js';
+import { readBytes, readText, type TextOptions, writeBytes } from './copies.js';
+import { type CpuAccess, createCpuAccess, useAndEnd, withAccess } from './cpu-access.js';
+import type { DmaBufInfo } from './fdinfo.js';
+import { exportFences, importFences } from './fences.js';
 import { createFromMemfd, type MemfdRange } from './from-memfd.js';
 import { importFromProcess } from './import-from.js';
-import { createMapping, type DmaBufMapping } from './mapping.js';
+import { type DmaBufMapping, type MapOptions, mapRange } from './mapping.js';
 import { OpenBuffer } from './open-buffer.js';
-
-/** What {@link DmaBuf.map} maps, and for what. */
-export interface MapOptions {
-  /**
-   * What the memory will be used for; default `'read-write'`. The pages of a writable descriptor are writable
-   * whatever this says, since a write to a read-only page kills the process.
-   */
-  access?: Access | undefined;
-  /** Where to start, in bytes: a multiple of the page size. Default 0. */
-  offset?: number | undefined;
-  /** Bytes, at least 1. Default: up to the end of the buffer. */
-  length?: number | undefined;
-  /**
-   * With access `'read'`: map the pages read-only, so that a write ends the process with SIGSEGV. The one way
-   * to map a read-only descriptor, for those who want the fault. Default false.
-   */
-  faultOnWrite?: boolean | undefined;
-}
-
-const mapOptions: readonly string[] = ['access', 'offset', 'length', 'faultOnWrite'];
-
-/** What {@link DmaBuf.text} decodes, and how. */
-export interface TextOptions {
-  /** Where to start in the buffer, in bytes. Default 0. */
-  position?: number | undefined;
-  /** Bytes; fewer are decoded at the end of the buffer. Default: up to the end of the buffer. */
-  length?: number | undefined;
-  /** Default `'utf8'`; what is not UTF-8 becomes U+FFFD. */
-  encoding?: 'utf8' | 'latin1' | undefined;
-}
-
-const textOptions = ['position', 'length', 'encoding'] as const;
-
-/** The addon's handle of an open DmaBuf. */
-export let handleOfDmaBuf: (buffer: DmaBuf) => NativeHandle;
 
 /** Whether a value is a DmaBuf of this copy's: asks no proxy, unlike instanceof. */
 export let isDmaBuf: (value: unknown) => value is DmaBuf;
 
-/** Clears a buffer that no device uses; false where one does. Never waits. */
-export let tryToClear: (buffer: DmaBuf) => boolean;
+/** What a DmaBuf owns; throws where it is closed. */
+export let bufferOf: (buffer: DmaBuf) => OpenBuffer;
 
-/** Says which sources were passed over before one served. */
-export let setAttempts: (buffer: DmaBuf, attempts: readonly AllocationAttempt[]) => void;
-
-/** What is waited for, for messages. */
-const untilReady = "waiting for the buffer's fences";
-
-const noAttempts: readonly AllocationAttempt[] = freeze([]);
+/** Makes the DmaBuf of a handle that the addon has just yielded, at `place` in a message. */
+export let createDmaBuf: (handle: NativeHandle, source?: string, place?: number) => DmaBuf;
 
 /**
- * A dma-buf: memory behind a file descriptor, which devices and processes share (the kernel's document
- * driver-api/dma-buf). {@link allocate}, {@link DmaHeap}, {@link DmaBuf.fromMemfd}, {@link DmaBuf.import} and a
- * {@link DmaBufChannel} make one.
+ * A dma-buf: memory behind a file descriptor, which devices and processes share (the kernel's document driver-api/dma-buf).
+ * {@link allocate}, {@link DmaHeap}, {@link DmaBuf.fromMemfd}, {@link DmaBuf.import} and a {@link DmaBufChannel} make one.
  *
  * The object owns its descriptor until `close()`, `release()` or the end of a `using` block. Methods throw
  * `ERR_DMABUF_CLOSED` after that, and `ERR_DMABUF_STALE_FD` when somebody else closed the descriptor and its
@@ -86,35 +34,16 @@ const noAttempts: readonly AllocationAttempt[] = freeze([]);
 export class DmaBuf implements Disposable {
   static {
     showDetails(DmaBuf.prototype, 'DmaBuf');
+    isDmaBuf = (value): value is DmaBuf => isObject(value) && #buffer in value;
+    bufferOf = (buffer) => DmaBuf.#of(buffer).checkOpen();
+    createDmaBuf = (handle, source, place) => new DmaBuf(new OpenBuffer(handle, source, place));
   }
 
   readonly #buffer: OpenBuffer;
-  readonly #source: string | undefined;
-  #attempts = noAttempts;
 
-  static {
-    isDmaBuf = (value): value is DmaBuf => isObject(value) && #buffer in value;
-    handleOfDmaBuf = (buffer) => DmaBuf.#of(buffer).checkOpen().handle;
-    tryToClear = (buffer) => {
-      const open = DmaBuf.#of(buffer).checkOpen();
-      const bytes = open.tryBegin(2);
-      if (bytes === undefined) return false;
-      try {
-        bytes.fill(0);
-      } finally {
-        open.end(2);
-      }
-      return true;
-    };
-    setAttempts = (buffer, attempts) => {
-      buffer.#attempts = freeze(attempts);
-    };
-  }
-
-  private constructor(buffer: OpenBuffer, source: string | undefined) {
+  private constructor(buffer: OpenBuffer) {
     const instead = 'allocate(), DmaHeap.allocate(), DmaBuf.import() or DmaBuf.adopt()';
     this.#buffer = own(this, buffer, 'DmaBuf', instead);
-    this.#source = source;
   }
 
   /**
@@ -127,8 +56,7 @@ export class DmaBuf implements Disposable {
   }
 
   /**
-   * Takes a dma-buf's descriptor over, and marks it close-on-exec. When this throws, the descriptor is still
-   * yours.
+   * Takes a dma-buf's descriptor over, and marks it close-on-exec. When this throws, the descriptor is still yours.
    *
    * @throws DmaBufError `ERR_DMABUF_NOT_DMABUF`, `EBADF` (not open)
    */
@@ -152,8 +80,6 @@ export class DmaBuf implements Disposable {
    *   the right that is missing, `EMFILE`, `ERR_DMABUF_UNSUPPORTED_KERNEL` before Linux 5.6
    */
   static importFrom(pid: number, fd: number): DmaBuf {
-    checkInteger(pid, 'pid', 1, 2 ** 31 - 1);
-    checkFd(fd);
     return createDmaBuf(importFromProcess(pid, fd));
   }
 
@@ -190,8 +116,7 @@ export class DmaBuf implements Disposable {
   }
 
   /**
-   * Bytes: what was asked for, rounded up to pages; of an imported buffer what its exporter made. Fixed for the buffer's
-   * life.
+   * Bytes: what was asked for, rounded up to pages; of an imported buffer what its exporter made. Fixed for life.
    *
    * @throws DmaBufError `ERR_DMABUF_CLOSED` when it is first asked for after `close()`
    */
@@ -227,8 +152,7 @@ export class DmaBuf implements Disposable {
    * received; `info().exporter` says more.
    */
   get source(): string | undefined {
-    DmaBuf.#of(this);
-    return this.#source;
+    return DmaBuf.#of(this).source;
   }
 
   /**
@@ -236,8 +160,7 @@ export class DmaBuf implements Disposable {
    * one served, and for a buffer that was made in another way.
    */
   get attempts(): readonly AllocationAttempt[] {
-    DmaBuf.#of(this);
-    return this.#attempts;
+    return DmaBuf.#of(this).attempts;
   }
 
   /**
@@ -246,10 +169,7 @@ export class DmaBuf implements Disposable {
    * @throws DmaBufError `ERR_DMABUF_UNSUPPORTED_KERNEL` before Linux 5.3
    */
   info(): DmaBufInfo {
-    const buffer = DmaBuf.#of(this).checkOpen();
-    const info = toInfo(native.info(buffer.handle));
-    if (info.inode === 0) info.inode = buffer.inode;
-    return info;
+    return DmaBuf.#of(this).checkOpen().info();
   }
 
   /**
@@ -272,18 +192,7 @@ export class DmaBuf implements Disposable {
    * @throws RangeError `ERR_OUT_OF_RANGE` for a range that leaves the buffer or does not start at a page
    */
   map(options?: MapOptions): DmaBufMapping {
-    const buffer = DmaBuf.#of(this).checkOpen();
-    const { access = 'read-write', offset = 0, faultOnWrite, ...rest } = readOptions(options, mapOptions);
-    const direction = directionOf(access);
-    const readOnly = checkFlag(faultOnWrite, 'faultOnWrite');
-    if (readOnly && direction !== 1) throw outOfRange('access', "'read' with faultOnWrite", access);
-    checkInteger(offset, 'offset', 0, buffer.size - 1);
-    if (offset % native.pageSize !== 0) {
-      throw outOfRange('offset', `a multiple of the page size, ${native.pageSize}`, offset);
-    }
-    const { length = buffer.size - offset } = rest;
-    checkInteger(length, 'length', 1, buffer.size - offset);
-    return createMapping(buffer, !readOnly, offset, length);
+    return mapRange(DmaBuf.#of(this).checkOpen(), options);
   }
 
   /**
@@ -299,8 +208,7 @@ export class DmaBuf implements Disposable {
   }
 
   /**
-   * Calls `fn` with the buffer's bytes under CPU access, which ends whatever `fn` does. **Blocks** like
-   * `cpuAccessSync()`.
+   * Calls `fn` with the buffer's bytes under CPU access, which ends whatever `fn` does. **Blocks** like `cpuAccessSync()`.
    *
    * @returns What `fn` returned.
    * @throws DmaBufError what `cpuAccessSync()` throws; or whatever `fn` throws
@@ -310,28 +218,7 @@ export class DmaBuf implements Disposable {
    * buffer.withCpuAccessSync('write', (bytes) => bytes.fill(0));
    */
   withCpuAccessSync<T>(access: Access, fn: (bytes: Uint8Array) => T): T {
-    const buffer = DmaBuf.#of(this).checkOpen();
-    const direction = directionOf(access);
-    if (typeof fn !== 'function') throw invalidType('fn', 'a function', fn);
-    const cpuAccess = createCpuAccess(buffer, buffer.begin(direction), access, direction);
-    let result: T;
-    try {
-      result = fn(cpuAccess.bytes);
-    } catch (error) {
-      endQuietly(cpuAccess);
-      throw error;
-    }
-    cpuAccess.end();
-    if (isThenable(result)) {
-      result.then(undefined, () => {});
-      throw assign(
-        new TypeError(
-          'withCpuAccessSync() needs a function that is done when it returns; this one returned a promise',
-        ),
-        { code: 'ERR_INVALID_RETURN_VALUE' },
-      );
-    }
-    return result;
+    return withAccess(DmaBuf.#of(this).checkOpen(), access, fn);
   }
 
   /**
@@ -345,20 +232,11 @@ export class DmaBuf implements Disposable {
   async cpuAccess(access: Access, options?: WaitOptions): Promise<CpuAccess> {
     const buffer = DmaBuf.#of(this).checkOpen();
     const direction = directionOf(access);
-    const { signal, timeout } = checkWaitOptions(options);
+    const limits = checkWaitOptions(options);
     // First, for what cannot be mapped need not be waited for.
-    let bytes = buffer.tryBegin(direction);
-    if (bytes === undefined) {
-      const site = callSite(DmaBuf.prototype.cpuAccess);
-      const start = performance.now();
-      let left = timeout;
-      do {
-        await buffer.wait(direction, { signal, timeout: left }, site, untilReady);
-        buffer.checkOpen();
-        if (timeout !== undefined) left = max(0, timeout - (performance.now() - start));
-        bytes = buffer.tryBegin(direction);
-      } while (bytes === undefined);
-    }
+    const bytes =
+      buffer.tryBegin(direction) ??
+      (await buffer.beginReady(direction, limits, callSite(DmaBuf.prototype.cpuAccess)));
     return createCpuAccess(buffer, bytes, access, direction);
   }
 
@@ -380,16 +258,7 @@ export class DmaBuf implements Disposable {
     DmaBuf.#of(this).checkOpen();
     directionOf(access);
     if (typeof fn !== 'function') throw invalidType('fn', 'a function', fn);
-    const cpuAccess = await this.cpuAccess(access, options);
-    let result: T;
-    try {
-      result = await fn(cpuAccess.bytes);
-    } catch (error) {
-      endQuietly(cpuAccess);
-      throw error;
-    }
-    cpuAccess.end();
-    return result;
+    return await useAndEnd(await this.cpuAccess(access, options), fn);
   }
 
   /**
@@ -404,15 +273,14 @@ export class DmaBuf implements Disposable {
    * Waits, through the event loop, until the fences that matter for an access have signalled. A pending wait keeps
    * the process alive; end it with `signal` or `close()`. Settles at once on an idle buffer.
    *
-   * @throws DmaBufError `ETIMEDOUT`, `ERR_DMABUF_CLOSED` when the buffer is closed meanwhile; or the signal's
-   *   reason
+   * @throws DmaBufError `ETIMEDOUT`, `ERR_DMABUF_CLOSED` when the buffer is closed meanwhile; or the signal's reason
    */
   async ready(access: Access, options?: WaitOptions): Promise<void> {
     const buffer = DmaBuf.#of(this).checkOpen();
     const direction = directionOf(access);
     const limits = checkWaitOptions(options);
     if (native.isReady(buffer.handle, direction)) return;
-    await buffer.wait(direction, limits, callSite(DmaBuf.prototype.ready), untilReady);
+    await buffer.ready(direction, limits, callSite(DmaBuf.prototype.ready));
   }
 
   /**
@@ -422,11 +290,7 @@ export class DmaBuf implements Disposable {
    * @throws DmaBufError `ERR_DMABUF_UNSUPPORTED_KERNEL` before Linux 6.0
    */
   exportSyncFile(access: Access): SyncFile {
-    const { handle } = DmaBuf.#of(this).checkOpen();
-    const direction = directionOf(access);
-    return unsupportedKernel('DMA_BUF_IOCTL_EXPORT_SYNC_FILE', '6.0', () =>
-      createSyncFile(native.exportSyncFile(handle, direction)),
-    );
+    return exportFences(DmaBuf.#of(this).checkOpen(), access);
   }
 
   /**
@@ -436,21 +300,14 @@ export class DmaBuf implements Disposable {
    * @throws DmaBufError `ERR_DMABUF_UNSUPPORTED_KERNEL` before Linux 6.0
    */
   importSyncFile(file: SyncFile, access: Access): void {
-    const { handle } = DmaBuf.#of(this).checkOpen();
-    if (!isSyncFile(file)) throw invalidType('file', 'a SyncFile', file);
-    const direction = directionOf(access);
-    const fences = handleOfSyncFile(file);
-    unsupportedKernel('DMA_BUF_IOCTL_IMPORT_SYNC_FILE', '6.0', () =>
-      native.importSyncFile(handle, fences, direction),
-    );
+    importFences(DmaBuf.#of(this).checkOpen(), file, access);
   }
 
   /**
    * Copies bytes out of the buffer, under CPU access. Works on read-only descriptors too. Never waits for a device,
    * whatever fences others add meanwhile: that is `await buffer.ready('read')`.
    *
-   * @param target Filled from its start. Not memory of this buffer that overlaps what is read: the order of bytes is
-   *   not defined then.
+   * @param target Filled from its start. Not memory of this buffer that overlaps what is read: their order is undefined.
    * @param position Where to start in the buffer, in bytes.
    * @returns How many bytes were copied: fewer than `target` holds at the end of the buffer, 0 beyond it.
    * @throws TypeError `ERR_INVALID_ARG_TYPE`, `ERR_INVALID_ARG_VALUE` for a DataView that has lost its memory
@@ -459,13 +316,7 @@ export class DmaBuf implements Disposable {
    *   holds is not defined then. Of a buffer that others may hold: `EMFILE`, `EAGAIN` of `pthread_create`
    */
   read(target: ArrayBufferView, position = 0): number {
-    const buffer = DmaBuf.#of(this).checkOpen();
-    const bytes = checkView(target, 'target');
-    checkInteger(position, 'position', 0, Number.MAX_SAFE_INTEGER);
-    const start = min(position, buffer.size);
-    const length = min(bytes.length, buffer.size - start);
-    native.read(buffer.handle, bytes, start, length);
-    return length;
+    return readBytes(DmaBuf.#of(this).checkOpen(), target, position);
   }
 
   /**
@@ -480,21 +331,7 @@ export class DmaBuf implements Disposable {
    * const header = JSON.parse(buffer.text({ length: 200 }));
    */
   text(options?: TextOptions): string {
-    const buffer = DmaBuf.#of(this).checkOpen();
-    const {
-      position = 0,
-      length = Number.MAX_SAFE_INTEGER,
-      encoding = 'utf8',
-    } = readOptions(options, textOptions);
-    checkInteger(position, 'position', 0, Number.MAX_SAFE_INTEGER);
-    checkInteger(length, 'length', 0, Number.MAX_SAFE_INTEGER);
-    if (encoding !== 'utf8' && encoding !== 'latin1') {
-      throw outOfRange('encoding', "'utf8' or 'latin1'", encoding);
-    }
-    const start = min(position, buffer.size);
-    const copy = Buffer.allocUnsafeSlow(min(length, buffer.size - start));
-    native.read(buffer.handle, copy, start, copy.length);
-    return copy.toString(encoding);
+    return readText(DmaBuf.#of(this).checkOpen(), options);
   }
 
   /**
@@ -511,24 +348,13 @@ export class DmaBuf implements Disposable {
    *   buffer that others may hold: `EMFILE`, `EAGAIN` of `pthread_create`
    */
   write(source: ArrayBufferView, position = 0): number {
-    const buffer = DmaBuf.#of(this).checkOpen();
-    const bytes = checkView(source, 'source');
-    checkInteger(position, 'position', 0, Number.MAX_SAFE_INTEGER);
-    if (position + bytes.length > buffer.size) {
-      throw outOfRange(
-        'position',
-        `such that ${bytes.length} bytes fit into the buffer's ${buffer.size}`,
-        position,
-      );
-    }
-    native.write(buffer.handle, bytes, position);
-    return bytes.length;
+    return writeBytes(DmaBuf.#of(this).checkOpen(), source, position);
   }
 
   /** The same buffer behind a new descriptor, with the same access, to be closed on its own. */
   dup(): DmaBuf {
     const buffer = DmaBuf.#of(this).checkOpen();
-    return createDmaBuf(native.duplicate(buffer.handle), this.#source);
+    return createDmaBuf(native.duplicate(buffer.handle), buffer.source);
   }
 
   /**
@@ -554,9 +380,7 @@ export class DmaBuf implements Disposable {
 
   /** What the buffer is, for logs and as JSON: its size, name, exporter and source, as far as they can still be told. */
   toJSON(): object {
-    const buffer = DmaBuf.#of(this);
-    const source = this.#source === undefined ? {} : { source: this.#source };
-    return buffer.show({ ...(buffer.closed ? buffer.known : {}), ...source });
+    return DmaBuf.#of(this).show();
   }
 
   /** The same as `close()`. */
@@ -564,8 +388,6 @@ export class DmaBuf implements Disposable {
     DmaBuf.#of(this).close();
   }
 }
-
-type Constructor = new (buffer: OpenBuffer, source: string | undefined) => DmaBuf;
 
 /**
  * The same as {@link DmaBuf.importFrom}.
@@ -575,24 +397,4 @@ type Constructor = new (buffer: OpenBuffer, source: string | undefined) => DmaBu
  */
 export function importFrom(pid: number, fd: number): DmaBuf {
   return DmaBuf.importFrom(pid, fd);
-}
-
-/** Makes the DmaBuf of a handle that the addon has just yielded, at `place` in a message. */
-export function createDmaBuf(handle: NativeHandle, source?: string, place = 0): DmaBuf {
-  return new (DmaBuf as unknown as Constructor)(new OpenBuffer(handle, place), source);
-}
-
-/** For when the caller's own error matters more than one from END. */
-function endQuietly(access: CpuAccess): void {
-  try {
-    access.end();
-  } catch {
-    // The caller's error is on its way.
-  }
-}
-
-function isThenable(value: unknown): value is PromiseLike<unknown> {
-  return (
-    (isObject(value) || typeof value === 'function') && 'then' in value && typeof value.then === 'function'
-  );
 }

@@ -1,3 +1,4 @@
+import { checkFd, checkInteger } from '../check.js';
 import { createError, DmaBufError } from '../errors.js';
 import { type NativeHandle, native } from '../native.js';
 import { bytesOf } from '../text-file.js';
@@ -61,6 +62,8 @@ function explain(error: DmaBufError, pid: number, fd: number): DmaBufError {
 
 /** The handle of a dma-buf that another process has open. */
 export function importFromProcess(pid: number, fd: number): NativeHandle {
+  checkInteger(pid, 'pid', 1, 2 ** 31 - 1);
+  checkFd(fd);
   try {
     return native.importFromProcess(pid, fd);
   } catch (error) {

@@ -1,21 +1,44 @@
 import { constants } from 'node:buffer';
-import { tooLarge } from '../check.js';
+import {
+  type Access,
+  checkFlag,
+  checkInteger,
+  directionOf,
+  outOfRange,
+  readOptions,
+  tooLarge,
+} from '../check.js';
 import { apply } from '../intrinsics.js';
 import { native } from '../native.js';
 import { brand, own } from '../open-file.js';
 import { showDetails } from '../present.js';
 import type { OpenBuffer } from './open-buffer.js';
 
+/** What {@link DmaBuf.map} maps, and for what. */
+export interface MapOptions {
+  /**
+   * What the memory will be used for; default `'read-write'`. The pages of a writable descriptor are writable
+   * whatever this says, since a write to a read-only page kills the process.
+   */
+  access?: Access | undefined;
+  /** Where to start, in bytes: a multiple of the page size. Default 0. */
+  offset?: number | undefined;
+  /** Bytes, at least 1. Default: up to the end of the buffer. */
+  length?: number | undefined;
+  /**
+   * With access `'read'`: map the pages read-only, so that a write ends the process with SIGSEGV. The one way
+   * to map a read-only descriptor, for those who want the fault. Default false.
+   */
+  faultOnWrite?: boolean | undefined;
+}
+
+const mapOptions: readonly string[] = ['access', 'offset', 'length', 'faultOnWrite'];
+
 const nothing = new ArrayBuffer(0);
 const noBytes = new Uint8Array(nothing);
 
-/** Known to this wing alone: nobody else constructs. */
-export let createMapping: (
-  owner: OpenBuffer,
-  writable: boolean,
-  offset: number,
-  length: number,
-) => DmaBufMapping;
+/** Known to this module alone: nobody else constructs. */
+let createMapping: (owner: OpenBuffer, writable: boolean, offset: number, length: number) => DmaBufMapping;
 
 /**
  * A range of a dma-buf in the process's memory, shared with everybody who holds the buffer; {@link DmaBuf.map} makes it.
@@ -105,4 +128,19 @@ export class DmaBufMapping implements Disposable {
   [Symbol.dispose](): void {
     apply(DmaBufMapping.prototype.unmap, this, []);
   }
+}
+
+/** Maps what a user has asked for. */
+export function mapRange(buffer: OpenBuffer, options: MapOptions | undefined): DmaBufMapping {
+  const { access = 'read-write', offset = 0, faultOnWrite, ...rest } = readOptions(options, mapOptions);
+  const direction = directionOf(access);
+  const readOnly = checkFlag(faultOnWrite, 'faultOnWrite');
+  if (readOnly && direction !== 1) throw outOfRange('access', "'read' with faultOnWrite", access);
+  checkInteger(offset, 'offset', 0, buffer.size - 1);
+  if (offset % native.pageSize !== 0) {
+    throw outOfRange('offset', `a multiple of the page size, ${native.pageSize}`, offset);
+  }
+  const { length = buffer.size - offset } = rest;
+  checkInteger(length, 'length', 1, buffer.size - offset);
+  return createMapping(buffer, !readOnly, offset, length);
 }

@@ -1,11 +1,21 @@
 import { constants } from 'node:buffer';
 import { tooLarge } from '../check.js';
+import type { AllocationAttempt, CallSite } from '../errors.js';
+import { freeze, max } from '../intrinsics.js';
 import { type NativeHandle, native } from '../native.js';
 import { OpenFile } from '../open-file.js';
+import type { Limits } from '../wait.js';
 import './advice.js';
+import { type DmaBufInfo, toInfo } from './fdinfo.js';
+
+const noAttempts: readonly AllocationAttempt[] = freeze([]);
 
 /** The open dma-buf that a DmaBuf, its mappings and its CPU accesses share. */
 export class OpenBuffer extends OpenFile {
+  /** Which source served the allocation. */
+  readonly source: string | undefined;
+  /** The sources that were passed over before one served. */
+  attempts: readonly AllocationAttempt[];
   private knownInode: number;
   private knownSize: number; // 0 until the addon has measured the buffer
   /** Whether the buffer was lost before it was closed. */
@@ -16,8 +26,10 @@ export class OpenBuffer extends OpenFile {
   /** CPU accesses that were begun and not ended, by direction. */
   private accesses: number[] | undefined;
 
-  constructor(handle: NativeHandle, place: number) {
+  constructor(handle: NativeHandle, source?: string, place?: number) {
     super(handle, 'DmaBuf', place);
+    this.source = source;
+    this.attempts = noAttempts;
     this.knownInode = 0;
     this.knownSize = 0;
     this.knownLost = false;
@@ -47,9 +59,18 @@ export class OpenBuffer extends OpenFile {
     return this.handle >= 0 && (!this.halfClosed || native.isMapped(this.handle, id));
   }
 
-  /** What was found out while it was open. */
-  get known(): { inode?: number; size?: number } {
-    return this.knownSize === 0 ? {} : { inode: this.knownInode, size: this.knownSize };
+  /** From fdinfo. */
+  info(): DmaBufInfo {
+    const info = toInfo(native.info(this.handle));
+    if (info.inode === 0) info.inode = this.inode;
+    return info;
+  }
+
+  /** Once closed, with what was found out before. */
+  override show(): object {
+    const known =
+      this.handle < 0 && this.knownSize > 0 ? { inode: this.knownInode, size: this.knownSize } : {};
+    return super.show(this.source === undefined ? known : { ...known, source: this.source });
   }
 
   private measure(): void {
@@ -82,6 +103,35 @@ export class OpenBuffer extends OpenFile {
     if (!native.tryBeginCpuAccess(this.handle, direction)) return undefined;
     this.count(direction);
     return bytes;
+  }
+
+  /** Waits, through the event loop, until the fences that matter for an access have signalled. */
+  ready(direction: number, limits: Limits, site: CallSite): Promise<void> {
+    return this.wait(direction, limits, site, "waiting for the buffer's fences");
+  }
+
+  /** Begins, whatever fences others add meanwhile, once none is left to be waited for. */
+  async beginReady(direction: number, { signal, timeout }: Limits, site: CallSite): Promise<Uint8Array> {
+    const start = performance.now();
+    let left = timeout;
+    for (;;) {
+      await this.ready(direction, { signal, timeout: left }, site);
+      if (timeout !== undefined) left = max(0, timeout - (performance.now() - start));
+      const bytes = this.checkOpen().tryBegin(direction);
+      if (bytes !== undefined) return bytes;
+    }
+  }
+
+  /** Clears the buffer where no device uses it; else returns false. Never waits. */
+  tryToClear(): boolean {
+    const bytes = this.tryBegin(2);
+    if (bytes === undefined) return false;
+    try {
+      bytes.fill(0);
+    } finally {
+      this.end(2);
+    }
+    return true;
   }
 
   private count(direction: number): void {

@@ -1,7 +1,8 @@
 import { textOfHint } from '../errors.js';
 import { adviceForUnlistable, deviceAdvice } from '../memory/device-advice.js';
 import { heapFolder, udmabufDevice } from '../memory/device-files.js';
-import { access, DmaHeap, type HeapInfo, type HeapKind } from '../memory/dma-heap.js';
+import { DmaHeap } from '../memory/dma-heap.js';
+import { access, type HeapInfo, type HeapKind } from '../memory/heap-list.js';
 
 /** A device that makes dma-bufs for users: a heap, or /dev/udmabuf. */
 export interface MemoryDevice extends Omit<HeapInfo, 'kind'> {

@@ -1,5 +1,5 @@
 import { throwIfAborted } from '../abort.js';
-import { type DmaBuf, setAttempts } from '../buffer/dma-buf.js';
+import { bufferOf, type DmaBuf } from '../buffer/dma-buf.js';
 import {
   accessModeOf,
   checkFlag,
@@ -11,8 +11,9 @@ import {
   readOptions,
 } from '../check.js';
 import { type AllocationAttempt, atCallSite, callSite, DmaBufError, partsOf } from '../errors.js';
-import { isArray, itemsOf } from '../intrinsics.js';
-import { allocateOn, type BufferOptions, bufferOptions, checkHeapName, DmaHeap } from './dma-heap.js';
+import { freeze, isArray, itemsOf } from '../intrinsics.js';
+import { allocateOn, type BufferOptions, bufferOptions, DmaHeap } from './dma-heap.js';
+import { checkHeapName } from './heap-list.js';
 import { guardAllMemory } from './memory-guard.js';
 import { allocateUdmabuf, allocateUdmabufSync } from './udmabuf.js';
 
@@ -125,7 +126,7 @@ function allocateFromSync(source: Source, size: number, options: BufferOptions):
 
 /** Tells a buffer, if need be, which sources were passed over. */
 function served(buffer: DmaBuf, attempts: AllocationAttempt[]): DmaBuf {
-  if (attempts.length > 0) setAttempts(buffer, attempts);
+  if (attempts.length > 0) bufferOf(buffer).attempts = freeze(attempts);
   return buffer;
 }
 

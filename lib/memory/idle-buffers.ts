@@ -1,4 +1,4 @@
-import { type DmaBuf, tryToClear } from '../buffer/dma-buf.js';
+import { bufferOf, type DmaBuf } from '../buffer/dma-buf.js';
 
 /** A buffer that was given back. */
 export interface Idle {
@@ -19,7 +19,7 @@ export function closeQuietly(buffer: DmaBuf): void {
 /** Makes a buffer ready for its next user, where no device uses it. */
 function prepare(buffer: DmaBuf, zero: boolean): 'ready' | 'busy' | 'unusable' {
   try {
-    const isReady = zero ? tryToClear(buffer) : buffer.isReady('read-write');
+    const isReady = zero ? bufferOf(buffer).tryToClear() : buffer.isReady('read-write');
     return isReady ? 'ready' : 'busy';
   } catch {
     // Somebody closed it, or its descriptor, after giving it back; or it cannot be cleared. A new one comes cleared.

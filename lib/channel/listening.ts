@@ -1,0 +1,53 @@
+import { checkInteger } from '../check.js';
+import { askedForAt, placeOfCall } from '../handle.js';
+import { type NativeHandle, native } from '../native.js';
+import { OpenFile } from '../open-file.js';
+import { bindName, bindPath, patienceOfClose, socketAddress } from './socket-place.js';
+
+/** How a server shall listen. */
+export interface ServerOptions {
+  /**
+   * The permissions of the socket's file, 0 to `0o777`, whatever the umask is: who may write may connect. Default `0o600`,
+   * the own user alone. Abstract names have none.
+   */
+  mode?: number | undefined;
+}
+
+/** The names of the options. */
+export const serverOptions: readonly string[] = ['mode'];
+
+/** The socket of a server, whose file goes with it. */
+class ListeningSocket extends OpenFile {
+  // Not the engine's own, which goes through the array's iterator, and that is anybody's.
+  constructor(handle: NativeHandle) {
+    super(handle, 'DmaBufServer');
+  }
+
+  protected override leave(handle: NativeHandle): void {
+    native.removeSocket(handle, patienceOfClose);
+  }
+}
+
+/** Starts to listen; `toServer` makes the server of the socket. */
+export function listenAt<Server>(
+  path: string,
+  { mode = 0o600 }: ServerOptions,
+  toServer: (file: OpenFile) => Server,
+): Server {
+  const address = socketAddress(path);
+  checkInteger(mode, 'mode', 0, 0o777);
+  const serve = (handle: NativeHandle, finish?: () => void): Server => {
+    native.unclaimed[0] = 0;
+    try {
+      finish?.();
+      return toServer(new ListeningSocket(handle));
+    } catch (error) {
+      native.close(handle);
+      throw error;
+    }
+  };
+  if (address[0] === 0) return serve(bindName(address, mode, path));
+  // From down there, the stack would not reach the caller.
+  const site = placeOfCall();
+  return bindPath(address, mode, path, (handle, finish) => askedForAt(site, () => serve(handle, finish)));
+}

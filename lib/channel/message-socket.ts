@@ -1,0 +1,179 @@
+import { constants } from 'node:os';
+import { checkInteger } from '../check.js';
+import { DmaBufError } from '../errors.js';
+import { resolved } from '../intrinsics.js';
+import { type NativeHandle, native } from '../native.js';
+import type { OpenFile } from '../open-file.js';
+import type { Limits } from '../wait.js';
+import {
+  type ChannelMessage,
+  closeAll,
+  hold,
+  readHandles,
+  type Sendable,
+  writeSendables,
+} from './message.js';
+import { again, later, SocketLine, spend } from './socket-line.js';
+
+/** Who is at the other end of a connection (SO_PEERCRED of unix(7)). */
+export interface PeerCredentials {
+  /** Process id; 0 for a process outside this PID namespace. */
+  pid: number;
+  /** Effective user id. */
+  uid: number;
+  /** Effective group id. */
+  gid: number;
+}
+
+/** How a channel shall be. */
+export interface ChannelOptions {
+  /**
+   * The largest message in bytes, both ways; at most 4 MiB. Default: what the socket has, usually 212 960. Above twice
+   * `net.core.wmem_max` it takes CAP_NET_ADMIN: `EPERM` without it.
+   */
+  maxMessageSize?: number | undefined;
+}
+
+/** The names of the options. */
+export const channelOptions: readonly string[] = ['maxMessageSize'];
+
+/** Above this the kernel refuses whatever the limit is. */
+const maxMessageBytes = 4 << 20;
+
+const { EMSGSIZE, EPERM } = constants.errno;
+
+const sent: Promise<void> = resolved(undefined);
+
+// Taken when this is loaded: see intrinsics.ts.
+const Bytes = Uint8Array;
+
+/** The options have been read. */
+export function checkChannelOptions(options: ChannelOptions): ChannelOptions {
+  const { maxMessageSize } = options;
+  if (maxMessageSize !== undefined) checkInteger(maxMessageSize, 'maxMessageSize', 1, maxMessageBytes);
+  return options;
+}
+
+/** Who is at the other end of a socket. */
+export function peerOf(handle: NativeHandle): PeerCredentials {
+  native.describePeer(handle);
+  const { registers } = native;
+  return { pid: registers[0] as number, uid: registers[1] as number, gid: registers[2] as number };
+}
+
+/** Sets the largest message, where one is wanted, and returns what it is. */
+export function limitMessages(handle: NativeHandle, wanted = 0): number {
+  const limit = native.limitMessages(handle, wanted);
+  if (limit >= wanted) return wanted === 0 ? limit : wanted;
+  throw new DmaBufError(`EPERM: this socket sends at most ${limit} bytes at a time, not ${wanted}`, {
+    code: 'EPERM',
+    errno: -EPERM,
+    syscall: 'setsockopt',
+    hint: `Raise the limit, as root: sysctl -w net.core.wmem_max=${Math.ceil(wanted / 2) + 16}`,
+  });
+}
+
+/** A connected socket: messages that are sent and received in order, at once or when it is ready. */
+export class MessageSocket {
+  readonly file: OpenFile;
+  /** Bytes, both ways. */
+  readonly maxMessageSize: number;
+  private readonly sending: SocketLine;
+  private readonly receiving: SocketLine;
+
+  constructor(file: OpenFile, maxMessageSize: number) {
+    this.file = file;
+    this.maxMessageSize = maxMessageSize;
+    this.sending = new SocketLine(file, 2);
+    this.receiving = new SocketLine(file, 1);
+  }
+
+  /** Sends bytes and handles, which have been checked. */
+  send(bytes: Uint8Array, items: readonly Sendable[], limits: Limits): Promise<void> {
+    if (bytes.length > this.maxMessageSize) throw tooLarge(bytes.length, this.maxMessageSize);
+    if (this.sending.mayTry(limits)) {
+      writeSendables(items);
+      if (this.sendNow(bytes, items.length) !== again) return sent;
+    }
+    return this.sendLater(new Uint8Array(bytes), hold(items, this.file.handle), limits);
+  }
+
+  /** The next message. */
+  receive(limits: Limits): Promise<ChannelMessage | undefined> {
+    if (this.receiving.mayTry(limits)) {
+      const message = this.receiveNow();
+      if (message !== again && message !== later) return resolved(message);
+      if (message === later) this.receiving.delay();
+    }
+    return this.receiving.run(() => this.receiveNow(), limits, 'waiting for a message');
+  }
+
+  /** The handles are in the addon's registers. */
+  private sendNow(bytes: Uint8Array, count: number): undefined | typeof again {
+    if (native.send(this.file.handle, bytes, count) < 0) return again;
+    spend(count, bytes.length);
+    return undefined;
+  }
+
+  /** Waits its turn, with a copy of the data and of the handles, which are closed when it is over. */
+  private async sendLater(data: Uint8Array, held: readonly NativeHandle[], limits: Limits): Promise<void> {
+    const attempt = (): undefined | typeof again => {
+      for (let index = 0; index < held.length; index++) {
+        native.registers[2 * index] = 1;
+        native.registers[2 * index + 1] = held[index] as NativeHandle;
+      }
+      return this.sendNow(data, held.length);
+    };
+    try {
+      await this.sending.run<undefined>(attempt, limits, 'sending a message');
+    } finally {
+      closeAll(held);
+    }
+  }
+
+  private receiveNow(): ChannelMessage | undefined | typeof again | typeof later {
+    const length = native.receive(this.file.handle, this.maxMessageSize);
+    if (length >= 0) {
+      // Memory that nothing has had a hold of: the class was taken when this was loaded.
+      const data = new Bytes(length);
+      native.takeMessage(data);
+      const message = { data, handles: readHandles() };
+      // The numbers of other files are the receiver's from here on.
+      for (let index = 0; index < message.handles.length; index++) native.unclaimed[index] = 0;
+      spend(message.handles.length, length);
+      return message;
+    }
+    if (length === -1) return again;
+    if (length === -2) return undefined;
+    if (length === -5) return later;
+    if (length === -6) throw dropped();
+    spend(native.registers[0] as number);
+    throw truncated(length === -3, this.maxMessageSize);
+  }
+}
+
+function tooLarge(length: number, limit: number): DmaBufError {
+  const message = `EMSGSIZE: the message has ${length} bytes, and this channel sends at most ${limit} at a time`;
+  const hint = 'Put large data into a dma-buf, or raise maxMessageSize';
+  return new DmaBufError(message, { code: 'EMSGSIZE', errno: -EMSGSIZE, syscall: 'sendmsg', hint });
+}
+
+function dropped(): DmaBufError {
+  return new DmaBufError(
+    'ERR_DMABUF_PEER_DROPPED: nothing more is received on this channel, since the peer has sent too many descriptors of ' +
+      'files that keep whoever closes them waiting',
+    { code: 'ERR_DMABUF_PEER_DROPPED', hint: 'Close the channel' },
+  );
+}
+
+function truncated(data: boolean, limit: number): DmaBufError {
+  const { registers } = native;
+  const why = data
+    ? `it has ${registers[1]} bytes, and this channel receives at most ${limit} bytes`
+    : `only ${registers[0]} of its descriptors could be received: this process has none left, or may not have them`;
+  return new DmaBufError(`ERR_DMABUF_MESSAGE_TRUNCATED: a message was dropped, since ${why}`, {
+    code: 'ERR_DMABUF_MESSAGE_TRUNCATED',
+    syscall: 'recvmsg',
+    hint: data ? 'Raise maxMessageSize' : 'Close what is no longer needed, or raise the limit (ulimit -n)',
+  });
+}

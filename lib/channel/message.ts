@@ -1,0 +1,145 @@
+import { bufferOf, createDmaBuf, type DmaBuf, isDmaBuf } from '../buffer/dma-buf.js';
+import { checkFd, closedError, invalidType, isObject, outOfRange } from '../check.js';
+import { createSyncFile, handleOfSyncFile, isSyncFile, type SyncFile } from '../fence/sync-file.js';
+import { isArray, isInteger, itemsOf } from '../intrinsics.js';
+import { type NativeHandle, native } from '../native.js';
+
+/** What can be sent: a dma-buf, a sync_file, or any open file by the number of its descriptor. */
+export type Sendable = DmaBuf | SyncFile | number;
+
+/** A message as it arrived. */
+export interface ChannelMessage {
+  /** Its bytes, in memory of their own; none where only handles were sent. */
+  data: Uint8Array;
+  /**
+   * In the order in which they were sent, each recognised for what it is: a dma-buf, a sync_file, or any other file's
+   * descriptor. All are yours to close.
+   */
+  handles: Sendable[];
+}
+
+/** SCM_MAX_FD: most handles in a message. */
+const maxHandles = 253;
+
+// Taken when this is loaded: see intrinsics.ts.
+const Numbers = Float64Array;
+
+/** The items of a list of handles, each read once. */
+function readList(handles: readonly Sendable[], most: number): Sendable[] {
+  if (!isArray(handles)) throw invalidType('handles', 'an array', handles);
+  const { length } = handles;
+  if (length > most) throw outOfRange('handles', `at most ${most}`, length);
+  return itemsOf(handles, length);
+}
+
+/** The number that a handle stands for; -1 for an object of this copy's. */
+function numberOf(item: Sendable): number {
+  if (isDmaBuf(item) || isSyncFile(item)) return -1;
+  const fd = fdOfCopy(item);
+  if (fd >= 0) return fd;
+  if (typeof item !== 'number') {
+    throw invalidType('handles', 'DmaBufs, SyncFiles or numbers of descriptors', item);
+  }
+  return checkFd(item, 'handle');
+}
+
+/** What shall be sent: objects of this copy's, and numbers. From here on nothing that the caller wrote is run. */
+export function readSendables(handles: readonly Sendable[]): (DmaBuf | SyncFile | number)[] {
+  const items = readList(handles, maxHandles);
+  for (let index = 0; index < items.length; index++) {
+    const number = numberOf(items[index] as Sendable);
+    if (number >= 0) items[index] = number;
+  }
+  return items;
+}
+
+/**
+ * Closes whatever messages brought: buffers, sync_files and plain descriptors. It is also the way to close the numbers that
+ * {@link createMemfd} and `release()` return, in every thread and without a warning of Node's; what `node:fs` has opened,
+ * `node:fs` closes. Closes all of them whatever happens, then throws the first error.
+ *
+ * A stranger's file may keep whoever closes it waiting (FUSE, NFS, a socket that lingers). Such files are closed by a thread
+ * of their own; this waits for it for some milliseconds at most, and not always. Until then the number stays taken.
+ *
+ * @throws DmaBufError `EBADF` for a number that is not open
+ */
+export function closeHandles(handles: readonly Sendable[]): void {
+  const items = readList(handles, Number.POSITIVE_INFINITY);
+  for (let index = 0; index < items.length; index++) numberOf(items[index] as Sendable);
+  const numbers = new Numbers(items.length);
+  let count = 0;
+  let failure: unknown;
+  for (let index = 0; index < items.length; index++) {
+    const item = items[index] as Sendable;
+    if (typeof item === 'number') numbers[count++] = item;
+    else {
+      try {
+        item.close();
+      } catch (error) {
+        failure ??= error;
+      }
+    }
+  }
+  if (count > 0) native.closeNumbers(numbers, count);
+  if (failure !== undefined) throw failure;
+}
+
+/** The descriptor of an object of another copy of this package (another version, or loaded twice); -1 for anything else. */
+function fdOfCopy(item: unknown): number {
+  if (!isObject(item)) return -1;
+  const { constructor: type, fd } = item as { constructor?: { name?: unknown }; fd?: unknown };
+  if (type?.name !== 'DmaBuf' && type?.name !== 'SyncFile') return -1;
+  if (typeof fd === 'number' && fd < 0) throw closedError(type.name);
+  return typeof fd === 'number' && isInteger(fd) ? fd : -1;
+}
+
+/** The addon's handle of an object. */
+function handleOf(item: DmaBuf | SyncFile): NativeHandle {
+  return isDmaBuf(item) ? bufferOf(item).handle : handleOfSyncFile(item);
+}
+
+/** Puts the handles where the addon looks for them. */
+export function writeSendables(handles: readonly Sendable[]): void {
+  const { registers } = native;
+  for (let index = 0; index < handles.length; index++) {
+    const item = handles[index] as Sendable;
+    const isNumber = typeof item === 'number';
+    registers[2 * index] = isNumber ? 0 : 1;
+    registers[2 * index + 1] = isNumber ? item : handleOf(item);
+  }
+}
+
+/** Copies of the handles, for a message that has to wait while its sender may close them. */
+export function hold(handles: readonly Sendable[], channel: NativeHandle): NativeHandle[] {
+  const held: NativeHandle[] = [];
+  try {
+    for (let index = 0; index < handles.length; index++) {
+      const item = handles[index] as Sendable;
+      const isNumber = typeof item === 'number';
+      held[index] = native.hold(channel, !isNumber, isNumber ? item : handleOf(item));
+      native.unclaimed[0] = 0;
+    }
+    return held;
+  } catch (error) {
+    closeAll(held);
+    throw error;
+  }
+}
+
+/** Closes them. */
+export function closeAll(held: readonly NativeHandle[]): void {
+  for (let index = 0; index < held.length; index++) native.close(held[index] as NativeHandle);
+}
+
+/** The handles that the addon has left in its registers. */
+export function readHandles(): Sendable[] {
+  const { registers } = native;
+  const handles: Sendable[] = [];
+  for (let index = 0, count = registers[0] as number; index < count; index++) {
+    const kind = registers[2 + 2 * index];
+    const value = registers[3 + 2 * index] as number;
+    if (kind === 1) handles[index] = createDmaBuf(value, undefined, index);
+    else handles[index] = kind === 2 ? createSyncFile(value, index) : value;
+  }
+  return handles;
+}

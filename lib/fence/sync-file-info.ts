@@ -1,0 +1,89 @@
+import { describeErrno } from '../errnos.js';
+import { type NativeHandle, native } from '../native.js';
+
+/** Whether a fence, or a file of fences, has signalled (`'active'`: not yet), and if so, whether its work went well. */
+export type FenceStatus = 'active' | 'signaled' | 'error';
+
+/** One fence: a point in the work of a device (struct sync_fence_info). */
+export interface FenceInfo {
+  /** The timeline it belongs to, as its driver names it. */
+  timeline: string;
+  /** The driver's name. */
+  driver: string;
+  /** Whether the device is done. */
+  status: FenceStatus;
+  /** The errno's name, with status `'error'`. */
+  error?: string;
+  /** When it signalled: CLOCK_MONOTONIC nanoseconds as `process.hrtime.bigint()` counts, 0 while it is active. */
+  timestamp: bigint;
+}
+
+/** What SYNC_IOC_FILE_INFO says of a sync_file. */
+export interface SyncFileInfo {
+  /** Given by whoever made or merged it. */
+  name: string;
+  /** Of all fences together. */
+  status: FenceStatus;
+  /** The errno's name, with status `'error'`. */
+  error?: string;
+  /** One by one. */
+  fences: FenceInfo[];
+}
+
+/** Of a negative errno. */
+export const errnoName: (errno: number) => string = (errno) => describeErrno(errno)[0];
+
+/** Of the kernel's number. */
+export function statusOf(value: number): FenceStatus {
+  if (value === 0) return 'active';
+  return value > 0 ? 'signaled' : 'error';
+}
+
+/** Most fences that the addon's registers have room for. */
+const fewFences = 8;
+
+/** Takes apart what the addon has laid out, from `first` in `numbers` on. */
+function toInfo(text: string, numbers: Float64Array, bits: BigUint64Array, first: number): SyncFileInfo {
+  const registers = native.registers;
+  const count = registers[1] as number;
+  const fences: FenceInfo[] = [];
+  let end = text.indexOf('\0');
+  const name = end < 0 ? text : text.slice(0, end);
+  for (let index = first; index < first + 2 * count; index += 2) {
+    const middle = text.indexOf('\0', end + 1);
+    const start = end + 1;
+    end = text.indexOf('\0', middle + 1);
+    if (end < 0) end = text.length;
+    const status = numbers[index] as number;
+    const fence: FenceInfo = {
+      timeline: text.slice(start, middle),
+      driver: text.slice(middle + 1, end),
+      status: statusOf(status),
+      timestamp: bits[index + 1] as bigint,
+    };
+    if (status < 0) fence.error = errnoName(status);
+    fences.push(fence);
+  }
+  const status = registers[0] as number;
+  const info: SyncFileInfo = { name, status: statusOf(status), fences };
+  if (status < 0) info.error = errnoName(status);
+  return info;
+}
+
+/** What the kernel says of a sync_file now. */
+export function readInfo(handle: NativeHandle): SyncFileInfo {
+  const text = native.syncFileInfo(handle);
+  let count = native.registers[1] as number;
+  if (count <= fewFences) {
+    return toInfo(text, native.registers, native.registerBits, 2);
+  }
+  for (;;) {
+    const room = count;
+    const numbers = new Float64Array(2 * room);
+    const names = native.syncFileInfoOfMany(handle, numbers);
+    count = native.registers[1] as number;
+    if (count <= room) {
+      return toInfo(names, numbers, new BigUint64Array(numbers.buffer), 0);
+    }
+  }
+}

@@ -1,0 +1,41 @@
+// How long a file may be: one that is longer does more than one thing.
+
+import { readdirSync, readFileSync } from 'node:fs';
+import { join } from 'node:path';
+
+/** Most lines of a file below each folder. */
+export const most = { lib: 400, native: 400, scripts: 400, test: 500 };
+
+/** Longer still, until they are split. */
+export const unsplit = [
+  'native/os/bpf_survey.cc',
+  'native/os/process_scan.cc',
+  'native/os/unix_socket.cc',
+  'test/inject/inject.cc',
+  'test/support/programs/hostile-peer.c',
+];
+
+const isSource = /\.(ts|mts|cts|mjs|js|cc|c|h)$/;
+
+function* sourcesIn(root, folder) {
+  for (const entry of readdirSync(join(root, folder), { withFileTypes: true })) {
+    const path = `${folder}/${entry.name}`;
+    // Of what is built there.
+    if (entry.isDirectory() && entry.name !== 'build') yield* sourcesIn(root, path);
+    else if (entry.isFile() && isSource.test(entry.name)) yield path;
+  }
+}
+
+/** The files that are too long, in words. */
+export function filesTooLong(root, exempt = unsplit) {
+  const found = [];
+  for (const [folder, limit] of Object.entries(most)) {
+    for (const path of sourcesIn(root, folder)) {
+      const lines = readFileSync(join(root, path), 'utf8').split('\n').length - 1;
+      if (lines > limit && !exempt.includes(path)) {
+        found.push(`${path} has ${lines} lines, more than ${limit}: split it`);
+      }
+    }
+  }
+  return found;
+}
