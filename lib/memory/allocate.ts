@@ -1,20 +1,19 @@
 import { throwIfAborted } from '../abort.js';
 import { bufferOf, type DmaBuf } from '../buffer/dma-buf.js';
+import { checkSignal, invalidType, outOfRange, readOptions } from '../check.js';
 import {
-  accessModeOf,
-  checkFlag,
-  checkName,
-  checkSignal,
-  checkSize,
-  invalidType,
-  outOfRange,
-  readOptions,
-} from '../check.js';
-import { type AllocationAttempt, atCallSite, callSite, DmaBufError, partsOf } from '../errors.js';
+  type AllocationAttempt,
+  atCallSite,
+  type CallSite,
+  callSite,
+  DmaBufError,
+  partsOf,
+} from '../errors.js';
 import { freeze, isArray, itemsOf } from '../intrinsics.js';
-import { allocateOn, type BufferOptions, bufferOptions, DmaHeap } from './dma-heap.js';
+import { allocateOn, allocateOnSync, DmaHeap } from './dma-heap.js';
 import { checkHeapName } from './heap-list.js';
 import { guardAllMemory } from './memory-guard.js';
+import { type BufferOptions, type BufferRequest, bufferOptions, checkRequest } from './request.js';
 import { allocateUdmabuf, allocateUdmabufSync } from './udmabuf.js';
 
 /**
@@ -69,22 +68,14 @@ function checkSources(from: unknown): readonly Source[] {
   return sources as Source[];
 }
 
-/** Finds every fault of the request before the first source is touched; the options have been read. */
-export function checkAllocation(size: number, options: AllocateOptions): readonly Source[] {
-  const { from, access, name, unchecked } = options;
-  checkSize(size);
-  const sources = checkSources(from);
-  if (access !== undefined) accessModeOf(access);
-  if (name !== undefined) checkName(name);
-  checkFlag(unchecked, 'unchecked');
-  return sources;
+/** What {@link allocate} was asked for, checked. */
+export interface AllocationRequest extends BufferRequest {
+  readonly sources: readonly Source[];
 }
 
-function checkAll(size: number, options: AllocateOptions): readonly Source[] {
-  const sources = checkAllocation(size, options);
-  // What exceeds the machine's memory exceeds every source: one clear refusal instead of a list.
-  if (options.unchecked !== true) guardAllMemory(size);
-  return sources;
+/** Finds every fault of the request before the first source is touched; the options have been read. */
+export function checkAllocation(size: number, { from, ...options }: AllocateOptions): AllocationRequest {
+  return { ...checkRequest(size, options), sources: checkSources(from) };
 }
 
 function nameOf(source: Source): string {
@@ -99,26 +90,26 @@ function record(attempts: AllocationAttempt[], source: Source, error: unknown): 
 
 async function allocateFrom(
   source: Source,
-  size: number,
-  options: BufferOptions,
+  request: BufferRequest,
   signal: AbortSignal | undefined,
+  site: CallSite,
 ): Promise<DmaBuf> {
-  if (source === 'udmabuf') return await allocateUdmabuf(size, { ...options, signal });
-  if (source instanceof DmaHeap) return await allocateOn(source, size, options, signal);
+  if (source === 'udmabuf') return await allocateUdmabuf(request, signal, site);
+  if (source instanceof DmaHeap) return await allocateOn(source, request, signal, site);
   const heap = DmaHeap.open(source);
   try {
-    return await allocateOn(heap, size, options, signal);
+    return await allocateOn(heap, request, signal, site);
   } finally {
     heap.close();
   }
 }
 
-function allocateFromSync(source: Source, size: number, options: BufferOptions): DmaBuf {
-  if (source === 'udmabuf') return allocateUdmabufSync(size, options);
-  if (source instanceof DmaHeap) return source.allocateSync(size, options);
+function allocateFromSync(source: Source, request: BufferRequest): DmaBuf {
+  if (source === 'udmabuf') return allocateUdmabufSync(request);
+  if (source instanceof DmaHeap) return allocateOnSync(source, request);
   const heap = DmaHeap.open(source);
   try {
-    return heap.allocateSync(size, options);
+    return allocateOnSync(heap, request);
   } finally {
     heap.close();
   }
@@ -141,7 +132,7 @@ function describe({ source, error }: AllocationAttempt, said: Set<string>): stri
   return `\n  ${source}: ${more.length === 0 ? what : `${what}. ${more.join(' ')}`}`;
 }
 
-function noSource(size: number, attempts: AllocationAttempt[]): DmaBufError {
+function noSource({ size }: BufferRequest, attempts: AllocationAttempt[]): DmaBufError {
   // Where every source that there is lacks the memory, that is the one reason.
   const [first, ...others] = attempts.filter(({ error }) => !isAbsent.has(error.code));
   const code = 'ERR_DMABUF_MEMORY_GUARD';
@@ -155,6 +146,32 @@ function noSource(size: number, attempts: AllocationAttempt[]): DmaBufError {
     code: 'ERR_DMABUF_NO_SOURCE',
     attempts,
   });
+}
+
+/** What exceeds the machine's memory exceeds every source: one clear refusal instead of a list. */
+function guardAll({ size, unchecked }: BufferRequest): void {
+  if (!unchecked) guardAllMemory(size);
+}
+
+/** Allocates from the first source that can serve; `site` is the user's call. */
+export async function allocateFirst(
+  request: AllocationRequest,
+  signal: AbortSignal | undefined,
+  site: CallSite,
+): Promise<DmaBuf> {
+  guardAll(request);
+  const { sources } = request;
+  const attempts: AllocationAttempt[] = [];
+  for (let index = 0; index < sources.length; index++) {
+    const source = sources[index] as Source;
+    try {
+      return served(await allocateFrom(source, request, signal, site), attempts);
+    } catch (error) {
+      throwIfAborted(signal);
+      record(attempts, source, error);
+    }
+  }
+  throw atCallSite(noSource(request, attempts), site);
 }
 
 /**
@@ -173,22 +190,10 @@ export async function allocate(
   options?: AllocateOptions & { signal?: AbortSignal | undefined },
 ): Promise<DmaBuf> {
   const { signal: given, ...wanted } = readOptions(options, cancellableOptions);
-  const sources = checkAll(size, wanted);
+  const request = checkAllocation(size, wanted);
   const signal = checkSignal(given);
   throwIfAborted(signal);
-  const site = callSite(allocate);
-  const { from: _, ...request } = wanted;
-  const attempts: AllocationAttempt[] = [];
-  for (let index = 0; index < sources.length; index++) {
-    const source = sources[index] as Source;
-    try {
-      return served(await allocateFrom(source, size, request, signal), attempts);
-    } catch (error) {
-      throwIfAborted(signal);
-      record(attempts, source, error);
-    }
-  }
-  throw atCallSite(noSource(size, attempts), site);
+  return await allocateFirst(request, signal, callSite(allocate));
 }
 
 /**
@@ -199,16 +204,17 @@ export async function allocate(
  */
 export function allocateSync(size: number, options?: AllocateOptions): DmaBuf {
   const wanted = readOptions(options, allocateOptions);
-  const sources = checkAll(size, wanted);
-  const { from: _, ...request } = wanted;
+  const request = checkAllocation(size, wanted);
+  guardAll(request);
+  const { sources } = request;
   const attempts: AllocationAttempt[] = [];
   for (let index = 0; index < sources.length; index++) {
     const source = sources[index] as Source;
     try {
-      return served(allocateFromSync(source, size, request), attempts);
+      return served(allocateFromSync(source, request), attempts);
     } catch (error) {
       record(attempts, source, error);
     }
   }
-  throw noSource(size, attempts);
+  throw noSource(request, attempts);
 }

@@ -1,16 +1,17 @@
-import { createDmaBuf, type DmaBuf } from '../buffer/dma-buf.js';
+import { bufferOf, createDmaBuf, type DmaBuf } from '../buffer/dma-buf.js';
 import { atCallSite, type CallSite } from '../errors.js';
 import { askedForAt } from '../handle.js';
 import { type NativeHandle, native } from '../native.js';
 import { PendingWaits } from '../wait.js';
 import './advice.js';
+import type { BufferRequest } from './request.js';
 
 /** Names a buffer that the kernel has just made; what cannot be named is not kept. */
 export function finishAllocation(handle: NativeHandle, name: string | undefined, source: string): DmaBuf {
   const buffer = createDmaBuf(handle, source);
   if (name !== undefined) {
     try {
-      buffer.setName(name);
+      native.setName(bufferOf(buffer).handle, name);
     } catch (error) {
       buffer.close();
       throw error;
@@ -28,7 +29,8 @@ export type AllocationDone = (handleOrErrno: number, syscall: string | undefined
  */
 export function runAllocation(
   start: (done: AllocationDone) => void,
-  options: { name?: string | undefined; signal: AbortSignal | undefined },
+  { name }: BufferRequest,
+  signal: AbortSignal | undefined,
   source: string,
   site: CallSite,
 ): Promise<DmaBuf> {
@@ -44,7 +46,7 @@ export function runAllocation(
           try {
             done(
               0,
-              askedForAt(site, () => finishAllocation(handleOrErrno, options.name, source)),
+              askedForAt(site, () => finishAllocation(handleOrErrno, name, source)),
             );
           } catch (error) {
             fail(error instanceof Error ? atCallSite(error, site) : error);
@@ -55,7 +57,7 @@ export function runAllocation(
         isUnwanted = true;
       };
     },
-    { signal: options.signal },
+    { signal },
     site,
     'allocating',
   );

@@ -1,15 +1,7 @@
 import { basename } from 'node:path';
 import { throwIfAborted } from '../abort.js';
 import type { DmaBuf } from '../buffer/dma-buf.js';
-import {
-  type Access,
-  accessModeOf,
-  checkFlag,
-  checkName,
-  checkSignal,
-  checkSize,
-  readOptions,
-} from '../check.js';
+import { checkSignal, readOptions } from '../check.js';
 import { type CallSite, callSite, createError, DmaBufError, partsOf } from '../errors.js';
 import { escapeName } from '../escape.js';
 import { type NativeHandle, native } from '../native.js';
@@ -20,22 +12,8 @@ import { withDeviceAdvice } from './device-advice.js';
 import { realPathOf } from './device-files.js';
 import { type HeapInfo, kindOf, listHeaps, resolveHeap } from './heap-list.js';
 import { guardMemory, kindOfHeapMemory, type MemoryKind, whileReserved } from './memory-guard.js';
+import { type BufferOptions, type BufferRequest, bufferOptions, checkRequest } from './request.js';
 
-/** What a new buffer shall be. */
-export interface BufferOptions {
-  /** For debugging tools: at most 31 bytes of UTF-8, without NUL. */
-  name?: string | undefined;
-  /**
-   * Of the file descriptor, and of its duplicates wherever they go. Default `'read-write'`; only such a one can be mapped
-   * for JavaScript. udmabuf makes no others.
-   */
-  access?: Access | undefined;
-  /** Skips the memory guard: the kernel then kills processes rather than refuse. Default false. */
-  unchecked?: boolean | undefined;
-}
-
-/** The names of the options. */
-export const bufferOptions: readonly string[] = ['name', 'access', 'unchecked'];
 const cancellableOptions: readonly string[] = [...bufferOptions, 'signal'];
 
 /** Of what is in the list and is no heap at all. */
@@ -54,31 +32,16 @@ function openNative(path: string): NativeHandle {
   }
 }
 
-const readWrite = accessModeOf('read-write');
-
-/** What a heap is asked for. */
-interface Request {
-  name: string | undefined;
-  accessMode: number;
-}
-
-/** Finds every fault of a request; the options have been read. */
-function checkRequest(size: number, options: BufferOptions, memory: MemoryKind): Request {
-  checkSize(size);
-  const { access, name, unchecked } = options;
-  const accessMode = access === undefined ? readWrite : accessModeOf(access);
-  if (name !== undefined) checkName(name);
-  if (!checkFlag(unchecked, 'unchecked')) guardMemory(size, memory);
-  return { name, accessMode };
-}
-
-/** The same as `heap.allocate()`, with options that have been read, and a signal that has been looked at. */
+/** Allocates what has been asked for and checked, unless the heap is closed; `site` is the user's call. */
 export let allocateOn: (
   heap: DmaHeap,
-  size: number,
-  options: BufferOptions,
+  request: BufferRequest,
   signal: AbortSignal | undefined,
+  site: CallSite,
 ) => Promise<DmaBuf>;
+
+/** The same now. */
+export let allocateOnSync: (heap: DmaHeap, request: BufferRequest) => DmaBuf;
 
 /**
  * An open dma-buf heap: a device under `/dev/dma_heap` that allocates dma-bufs (Linux 5.6, CONFIG_DMABUF_HEAPS; the
@@ -91,13 +54,19 @@ export let allocateOn: (
 export class DmaHeap implements Disposable {
   static {
     showDetails(DmaHeap.prototype, 'DmaHeap');
-  }
-
-  static {
-    allocateOn = async (heap, size, options, signal) => {
-      DmaHeap.#of(heap).#file.checkOpen();
-      const request = checkRequest(size, options, heap.#memory);
-      return await heap.#allocate(size, request, signal, callSite(allocateOn));
+    allocateOn = (heap, request, signal, site) => {
+      const { handle } = DmaHeap.#of(heap).#file.checkOpen();
+      const { size, accessMode } = request;
+      if (!request.unchecked) guardMemory(size, heap.#memory);
+      const start = whileReserved(size, heap.#memory, (done) =>
+        native.allocateAsync(handle, size, accessMode, done),
+      );
+      return runAllocation(start, request, signal, heap.#name, site);
+    };
+    allocateOnSync = (heap, { size, name, accessMode, unchecked }) => {
+      const { handle } = DmaHeap.#of(heap).#file.checkOpen();
+      if (!unchecked) guardMemory(size, heap.#memory);
+      return finishAllocation(native.allocateSync(handle, size, accessMode), name, heap.#name);
     };
   }
 
@@ -172,29 +141,12 @@ export class DmaHeap implements Disposable {
     size: number,
     options?: BufferOptions & { signal?: AbortSignal | undefined },
   ): Promise<DmaBuf> {
-    const heap = DmaHeap.#of(this);
-    heap.#file.checkOpen();
+    DmaHeap.#of(this).#file.checkOpen();
     const { signal: given, ...wanted } = readOptions(options, cancellableOptions);
-    const request = checkRequest(size, wanted, heap.#memory);
+    const request = checkRequest(size, wanted);
     const signal = checkSignal(given);
     throwIfAborted(signal);
-    return await heap.#allocate(size, request, signal, callSite(DmaHeap.prototype.allocate));
-  }
-
-  #allocate(
-    size: number,
-    { name, accessMode }: Request,
-    signal: AbortSignal | undefined,
-    site: CallSite,
-  ): Promise<DmaBuf> {
-    return runAllocation(
-      whileReserved(size, this.#memory, (done) =>
-        native.allocateAsync(this.#file.handle, size, accessMode, done),
-      ),
-      { name, signal },
-      this.#name,
-      site,
-    );
+    return await allocateOn(this, request, signal, callSite(DmaHeap.prototype.allocate));
   }
 
   /**
@@ -205,10 +157,8 @@ export class DmaHeap implements Disposable {
    * @throws DmaBufError `ENOMEM`, `EMFILE`, `ERR_DMABUF_MEMORY_GUARD` (more than is available)
    */
   allocateSync(size: number, options?: BufferOptions): DmaBuf {
-    const heap = DmaHeap.#of(this);
-    heap.#file.checkOpen();
-    const { name, accessMode } = checkRequest(size, readOptions(options, bufferOptions), heap.#memory);
-    return finishAllocation(native.allocateSync(heap.#file.handle, size, accessMode), name, heap.#name);
+    DmaHeap.#of(this).#file.checkOpen();
+    return allocateOnSync(this, checkRequest(size, readOptions(options, bufferOptions)));
   }
 
   /** Closes the heap; buffers and pending allocations are not affected. Does nothing the second time. */

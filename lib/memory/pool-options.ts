@@ -1,13 +1,10 @@
+import { checkDuration, checkFlag, checkInteger, invalidValue, outOfRange, readOptions } from '../check.js';
 import {
-  checkDuration,
-  checkFlag,
-  checkInteger,
-  checkSize,
-  invalidValue,
-  outOfRange,
-  readOptions,
-} from '../check.js';
-import { type AllocateOptions, allocateOptions, checkAllocation } from './allocate.js';
+  type AllocateOptions,
+  type AllocationRequest,
+  allocateOptions,
+  checkAllocation,
+} from './allocate.js';
 
 /** What a {@link DmaBufPool} holds and how many. */
 export interface PoolOptions extends AllocateOptions {
@@ -27,13 +24,11 @@ const poolOptions: readonly string[] = [...allocateOptions, 'max', 'min', 'idleT
 export function checkPoolOptions(
   size: number,
   options: PoolOptions | undefined,
-): { max: number; min: number; idleTimeout: number; zero: boolean; request: AllocateOptions } {
-  checkSize(size);
+): { max: number; min: number; idleTimeout: number; zero: boolean; request: AllocationRequest } {
   const wanted = readOptions(options, poolOptions);
   const { max = 8, min = 0, idleTimeout = 10_000, zero, from, name, access, unchecked } = wanted;
   const checked = {
-    // A list may be another by the time of the next allocation.
-    request: { from: checkAllocation(size, { from, name, access, unchecked }), name, access, unchecked },
+    request: checkAllocation(size, { from, name, access, unchecked }),
     max: checkInteger(max, 'max', 1, 2 ** 20),
     min: checkInteger(min, 'min', 0, 2 ** 20),
     idleTimeout: checkDuration(idleTimeout, 'idleTimeout'),

@@ -7,7 +7,7 @@ import { brand } from '../open-file.js';
 import { markUncloneable, showDetails } from '../present.js';
 import { Queue, type Queued } from '../queue.js';
 import { checkWaitOptions, PendingWaits, type WaitOptions } from '../wait.js';
-import { type AllocateOptions, allocate } from './allocate.js';
+import { type AllocationRequest, allocateFirst } from './allocate.js';
 import { closeQuietly, type Idle, IdleBuffers } from './idle-buffers.js';
 import { checkPoolOptions, type PoolOptions } from './pool-options.js';
 import { type Lender, type Loan, lend, type PooledBuffer } from './pooled-buffer.js';
@@ -53,8 +53,7 @@ export class DmaBufPool implements Disposable {
     showDetails(DmaBufPool.prototype, 'DmaBufPool');
   }
 
-  readonly #size: number;
-  readonly #options: AllocateOptions;
+  readonly #request: AllocationRequest;
   readonly #zero: boolean;
   readonly #max: number;
   readonly #min: number;
@@ -85,8 +84,7 @@ export class DmaBufPool implements Disposable {
    */
   constructor(size: number, options?: PoolOptions) {
     const { max, min, idleTimeout, zero, request } = checkPoolOptions(size, options);
-    this.#size = size;
-    this.#options = request;
+    this.#request = request;
     this.#zero = zero;
     this.#max = max;
     this.#min = min;
@@ -94,11 +92,11 @@ export class DmaBufPool implements Disposable {
     markUncloneable?.(this);
   }
 
-  static readonly #of = brand('DmaBufPool', (self) => (#size in self ? self : undefined));
+  static readonly #of = brand('DmaBufPool', (self) => (#request in self ? self : undefined));
 
   /** Bytes of every buffer, as asked for. */
   get size(): number {
-    return DmaBufPool.#of(this).#size;
+    return DmaBufPool.#of(this).#request.size;
   }
 
   /** Most buffers at a time. */
@@ -195,7 +193,7 @@ export class DmaBufPool implements Disposable {
     const pool = DmaBufPool.#of(this);
     return {
       type: 'DmaBufPool',
-      size: pool.#size,
+      size: pool.#request.size,
       max: pool.#max,
       ...pool.statistics(),
       closed: pool.#closed,
@@ -293,7 +291,7 @@ export class DmaBufPool implements Disposable {
     this.#allocating++;
     let buffer: DmaBuf;
     try {
-      buffer = await allocate(this.#size, this.#options);
+      buffer = await allocateFirst(this.#request, undefined, callSite(this.#allocate));
     } catch (error) {
       this.#allocating--;
       // The head of the queue bears it, unless another allocation is on its way to it.

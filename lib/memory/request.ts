@@ -1,0 +1,44 @@
+import { type Access, accessModeOf, checkFlag, checkName, checkSize } from '../check.js';
+
+/** What a new buffer shall be. */
+export interface BufferOptions {
+  /** For debugging tools: at most 31 bytes of UTF-8, without NUL. */
+  name?: string | undefined;
+  /**
+   * Of the file descriptor, and of its duplicates wherever they go. Default `'read-write'`; only such a one can be mapped
+   * for JavaScript. udmabuf makes no others.
+   */
+  access?: Access | undefined;
+  /** Skips the memory guard: the kernel then kills processes rather than refuse. Default false. */
+  unchecked?: boolean | undefined;
+}
+
+/** The names of the options. */
+export const bufferOptions: readonly string[] = ['name', 'access', 'unchecked'];
+
+/** A request for a buffer in which every fault has been looked for, once, where the user made it. */
+export interface BufferRequest {
+  /** Bytes, as asked for. */
+  readonly size: number;
+  readonly name: string | undefined;
+  /** Of open(2). */
+  readonly accessMode: number;
+  /** Whether the memory guard is skipped. */
+  readonly unchecked: boolean;
+}
+
+/** The access mode of a buffer that can be mapped for JavaScript. */
+export const readWrite: number = accessModeOf('read-write');
+
+/** Finds every fault of a request; the options have been read. */
+export function checkRequest(
+  size: number,
+  { name, access = 'read-write', unchecked }: BufferOptions,
+): BufferRequest {
+  return {
+    size: checkSize(size),
+    accessMode: accessModeOf(access),
+    name: name === undefined ? name : checkName(name),
+    unchecked: checkFlag(unchecked, 'unchecked'),
+  };
+}
