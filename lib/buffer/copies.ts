@@ -9,7 +9,7 @@ export interface TextOptions {
   position?: number | undefined;
   /** Bytes; fewer are decoded at the end of the buffer. Default: up to the end of the buffer. */
   length?: number | undefined;
-  /** Default `'utf8'`; what is not UTF-8 becomes U+FFFD. */
+  /** Default `'utf8'`; bytes that are not UTF-8 become U+FFFD. */
   encoding?: 'utf8' | 'latin1' | undefined;
 }
 

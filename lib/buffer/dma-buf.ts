@@ -28,8 +28,8 @@ export let createDmaBuf: (handle: NativeHandle, source?: string, place?: number)
  * {@link allocate}, {@link DmaHeap}, {@link DmaBuf.fromMemfd}, {@link DmaBuf.import} and a {@link DmaBufChannel} make one.
  *
  * The object owns its descriptor until `close()`, `release()` or the end of a `using` block. Methods throw
- * `ERR_DMABUF_CLOSED` after that, and `ERR_DMABUF_STALE_FD` when somebody else closed the descriptor and its
- * number now stands for another file.
+ * `ERR_DMABUF_CLOSED` after that, and `ERR_DMABUF_STALE_FD` when other code closed the descriptor and its number now
+ * refers to another file.
  */
 export class DmaBuf implements Disposable {
   static {
@@ -64,15 +64,15 @@ export class DmaBuf implements Disposable {
     return createDmaBuf(aboutDescriptor(checkFd(fd), () => native.importFd(fd, true)));
   }
 
-  /** Bytes of a page of memory: what offsets of mappings and of ranges of memfds are multiples of (sysconf(3)). */
+  /** Bytes of a memory page (sysconf(3)), of which offsets of mappings and memfd ranges must be multiples. */
   static get pageSize(): number {
     return native.pageSize;
   }
 
   /**
    * Copies a dma-buf out of another process (pidfd_getfd(2), Linux 5.6), which the caller must be allowed to trace
-   * (ptrace(2)): a process of the same user where the ptrace scope allows it, any with CAP_SYS_PTRACE. That process does
-   * not notice, and keeps its own.
+   * (ptrace(2)): a process of the same user where the ptrace scope allows it, any with CAP_SYS_PTRACE. That process is
+   * not disturbed, and keeps its own descriptor.
    *
    * @param pid The process, as numbered in this PID namespace.
    * @param fd Its descriptor's number there.
@@ -84,8 +84,8 @@ export class DmaBuf implements Disposable {
   }
 
   /**
-   * Whether an open descriptor is a dma-buf's that can be used. Has no side effect, and asks no file system, which may belong
-   * to whoever sent the descriptor and never answer (statx(2), fstatfs(2), Linux 5.3).
+   * Whether an open descriptor is that of a usable dma-buf. This has no side effect, and sends no request to a file
+   * system, which may belong to the sender of the descriptor and never answer (statx(2), fstatfs(2), Linux 5.3).
    *
    * @throws DmaBufError `EBADF` when the descriptor is not open
    */
@@ -94,14 +94,14 @@ export class DmaBuf implements Disposable {
   }
 
   /**
-   * Makes a dma-buf of a memfd's pages (udmabuf, Linux 4.20): what is written through one is read through the
-   * other. The memfd stays yours, and may be closed. **Blocks** the thread while the kernel pins the pages, and while another
-   * process changes the memfd's size or pages.
+   * Makes a dma-buf of a memfd's pages (udmabuf, Linux 4.20): bytes that are written through one are read through the
+   * other. The memfd stays yours, and may be closed. **Blocks** the thread while the kernel pins the pages, and while
+   * another process changes the memfd's size or pages.
    *
    * @param memfd Sealed with F_SEAL_SHRINK and not with F_SEAL_WRITE; see {@link createMemfd}.
    * @param pieces One range or several, of this memfd or of others. Default: the whole memfd.
    * @throws DmaBufError `EINVAL` with the reason (seals, limits of the module), `ENOENT` without `/dev/udmabuf`,
-   *   `EACCES` with the rule that cures it, `ERR_DMABUF_MEMORY_GUARD` (more pages are still to be found than are available)
+   * `EACCES` with the rule that fixes it, `ERR_DMABUF_MEMORY_GUARD` (needs more pages than are available)
    * @throws RangeError `ERR_OUT_OF_RANGE` for a range that leaves its memfd or does not consist of pages
    */
   static fromMemfd(memfd: number, pieces?: MemfdRange | readonly MemfdRange[]): DmaBuf {
@@ -116,7 +116,7 @@ export class DmaBuf implements Disposable {
   }
 
   /**
-   * Bytes: what was asked for, rounded up to pages; of an imported buffer what its exporter made. Fixed for life.
+   * The size in bytes: the requested size in whole pages; for an imported buffer, its exporter's. Never changes.
    *
    * @throws DmaBufError `ERR_DMABUF_CLOSED` when it is first asked for after `close()`
    */
@@ -125,7 +125,7 @@ export class DmaBuf implements Disposable {
   }
 
   /**
-   * Identifies the buffer on the whole system: equal inodes are the same memory.
+   * Identifies the buffer on the whole machine: buffers with equal inodes are the same memory.
    *
    * @throws DmaBufError `ERR_DMABUF_CLOSED` when it is first asked for after `close()`
    */
@@ -139,9 +139,9 @@ export class DmaBuf implements Disposable {
   }
 
   /**
-   * Whether the buffer's memory is gone: its exporter answered an access through this object with SIGBUS, as drivers do
-   * whose device was removed. Mapped bytes read zeros from then on, and what would use the bytes throws `ERR_DMABUF_LOST`.
-   * It stays so; `dup()` gives an object that tries anew.
+   * Whether the buffer's memory is gone: its exporter answered an access through this object with SIGBUS, for example
+   * after its device was removed. From then on mapped bytes read as zeros, and calls that use the bytes throw
+   * `ERR_DMABUF_LOST`. `dup()` returns an object that tries the memory again.
    */
   get lost(): boolean {
     return DmaBuf.#of(this).lost;
@@ -156,7 +156,7 @@ export class DmaBuf implements Disposable {
   }
 
   /**
-   * The sources that {@link allocate} passed over before one served, in order, each with its refusal. Empty when the first
+   * The sources that refused before one served {@link allocate}, in order, each with its error. Empty when the first
    * one served, and for a buffer that was made in another way.
    */
   get attempts(): readonly AllocationAttempt[] {
@@ -183,8 +183,8 @@ export class DmaBuf implements Disposable {
   }
 
   /**
-   * Maps a range (mmap(2), shared). Bracket what you do with the bytes by `cpuAccessSync()` or `withCpuAccessSync()`,
-   * which also offer the whole buffer without a mapping of your own.
+   * Maps a range (mmap(2), shared). Use the bytes only during CPU access, which also gives you the whole buffer without
+   * a mapping of your own.
    *
    * @throws DmaBufError `EACCES` for a descriptor that is not readable and writable (unless `faultOnWrite`),
    *   `ENOMEM` with the limit that was reached, `ERR_DMABUF_LOST`, `ERR_DMABUF_NO_EXTERNAL_BUFFERS` where the runtime
@@ -196,7 +196,7 @@ export class DmaBuf implements Disposable {
   }
 
   /**
-   * Begins CPU access to the whole buffer (DMA_BUF_IOCTL_SYNC START, Linux 4.6). **Blocks** the thread until the fences
+   * Starts CPU access to the whole buffer (DMA_BUF_IOCTL_SYNC START, Linux 4.6). **Blocks** the thread until the fences
    * that matter for this access have signalled.
    *
    * @throws DmaBufError `EACCES` for a descriptor that is not readable and writable: use `read()`; or what `map()` throws
@@ -208,10 +208,11 @@ export class DmaBuf implements Disposable {
   }
 
   /**
-   * Calls `fn` with the buffer's bytes under CPU access, which ends whatever `fn` does. **Blocks** like `cpuAccessSync()`.
+   * Calls `fn` with the buffer's bytes under CPU access, which ends even if `fn` throws. **Blocks** like
+   * `cpuAccessSync()`.
    *
    * @returns What `fn` returned.
-   * @throws DmaBufError what `cpuAccessSync()` throws; or whatever `fn` throws
+   * @throws DmaBufError the errors of `cpuAccessSync()`; or the error of `fn`
    * @throws TypeError `ERR_INVALID_RETURN_VALUE` when `fn` returns a promise: the access ended before it settled
    *
    * @example
@@ -222,12 +223,11 @@ export class DmaBuf implements Disposable {
   }
 
   /**
-   * Begins CPU access to the whole buffer once the fences of devices that use it have signalled, without blocking
-   * the event loop, whatever fences others add meanwhile.
+   * Starts CPU access to the whole buffer once its devices' fences have signalled, without blocking the event loop.
    *
    * @throws DmaBufError `EACCES` for a descriptor that is not readable and writable, `ETIMEDOUT`,
-   *   `ERR_DMABUF_CLOSED` when the buffer is closed meanwhile; or the signal's reason. Of a buffer that others may hold:
-   *   `EMFILE`, `EAGAIN` when no thread could be made
+   * `ERR_DMABUF_CLOSED` when the buffer is closed meanwhile; or the signal's reason. For a buffer that other processes
+   * may hold, also `EMFILE`, or `EAGAIN` when no thread could be created
    */
   async cpuAccess(access: Access, options?: WaitOptions): Promise<CpuAccess> {
     const buffer = DmaBuf.#of(this).checkOpen();
@@ -241,11 +241,11 @@ export class DmaBuf implements Disposable {
   }
 
   /**
-   * Calls `fn` with the buffer's bytes under CPU access, which ends when the promise that `fn` returns settles,
-   * however it does. Waits like `cpuAccess()`.
+   * Calls `fn` with the buffer's bytes under CPU access, which ends when the promise that `fn` returns resolves or
+   * rejects. Waits like `cpuAccess()`.
    *
    * @returns What `fn` returned, or its promise resolved with.
-   * @throws DmaBufError what `cpuAccess()` rejects with; or whatever `fn` throws
+   * @throws DmaBufError the errors of `cpuAccess()`; or the error of `fn`
    *
    * @example
    * const first = await buffer.withCpuAccess('read', (bytes) => bytes[0], { timeout: 1000 });
@@ -284,8 +284,8 @@ export class DmaBuf implements Disposable {
   }
 
   /**
-   * The fences that an access would have to wait for now, as a sync_file: fences that are added later are not in
-   * it. Without any, one that has signalled (DMA_BUF_IOCTL_EXPORT_SYNC_FILE, Linux 6.0).
+   * The fences that an access would have to wait for now, as a sync_file; it does not include fences that are added
+   * later. Without fences, the sync_file has one that has signalled (DMA_BUF_IOCTL_EXPORT_SYNC_FILE, Linux 6.0).
    *
    * @throws DmaBufError `ERR_DMABUF_UNSUPPORTED_KERNEL` before Linux 6.0
    */
@@ -295,7 +295,7 @@ export class DmaBuf implements Disposable {
 
   /**
    * Adds a sync_file's fences to the buffer, as those of a device that reads (`'read'`) or writes it (`'write'`,
-   * `'read-write'`): who wants to use the buffer waits for them, too (DMA_BUF_IOCTL_IMPORT_SYNC_FILE, Linux 6.0).
+   * `'read-write'`): users of the buffer then wait for them, too (DMA_BUF_IOCTL_IMPORT_SYNC_FILE, Linux 6.0).
    *
    * @throws DmaBufError `ERR_DMABUF_UNSUPPORTED_KERNEL` before Linux 6.0
    */
@@ -304,8 +304,7 @@ export class DmaBuf implements Disposable {
   }
 
   /**
-   * Copies bytes out of the buffer, under CPU access. Works on read-only descriptors too. Never waits for a device,
-   * whatever fences others add meanwhile: that is `await buffer.ready('read')`.
+   * Copies bytes out of the buffer, under CPU access, also through read-only descriptors. Never waits: see `ready()`.
    *
    * @param target Filled from its start. Not memory of this buffer that overlaps what is read: their order is undefined.
    * @param position Where to start in the buffer, in bytes.
@@ -320,9 +319,9 @@ export class DmaBuf implements Disposable {
   }
 
   /**
-   * Reads text: copies the bytes as {@link DmaBuf.read} does, then decodes the copy. Bytes that another process may change
-   * must never be decoded where they are mapped (`Buffer.toString()`, `TextDecoder`): the engine reads them twice, and was
-   * seen to crash when they change between.
+   * Reads text: copies the bytes as {@link DmaBuf.read} does, then decodes the copy. Bytes that another process may
+   * change must never be decoded where they are mapped (`Buffer.toString()`, `TextDecoder`): the engine reads them
+   * twice, and crashed in tests when they changed in between.
    *
    * @throws DmaBufError what {@link DmaBuf.read} throws
    * @throws RangeError `ERR_OUT_OF_RANGE` for another encoding; `ERR_STRING_TOO_LONG`
@@ -335,8 +334,7 @@ export class DmaBuf implements Disposable {
   }
 
   /**
-   * Copies bytes into the buffer, under CPU access. Never waits for a device, whatever fences others add meanwhile: that
-   * is `await buffer.ready('write')`.
+   * Copies bytes into the buffer, under CPU access. Never waits for a device: see `ready()`.
    *
    * @param source Not memory of this buffer that overlaps what is written: the order of bytes is not defined then.
    * @param position Where to start in the buffer, in bytes.
@@ -369,16 +367,15 @@ export class DmaBuf implements Disposable {
 
   /**
    * Ends CPU accesses, unmaps everything that this object mapped, rejects pending waits, and closes the descriptor. The
-   * memory goes when its last holder does. Does nothing the second time.
+   * memory is freed when its last holder closes it. A second call does nothing.
    *
-   * @throws DmaBufError `ENOMEM` when the process has as many mappings as it may have, and the kernel cannot put zeros in
-   *   the place of one; the buffer is not closed then, and it can be tried again
+   * @throws DmaBufError `ENOMEM` when the process has reached its limit of mappings, and the kernel cannot replace one by zeros; the buffer is then not closed, and you can try again
    */
   close(): void {
     DmaBuf.#of(this).close();
   }
 
-  /** What the buffer is, for logs and as JSON: its size, name, exporter and source, as far as they can still be told. */
+  /** A description for logs and JSON: size, name, exporter and source, as far as they are still known. */
   toJSON(): object {
     return DmaBuf.#of(this).show();
   }

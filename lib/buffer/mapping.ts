@@ -17,8 +17,8 @@ import type { OpenBuffer } from './open-buffer.js';
 /** What {@link DmaBuf.map} maps, and for what. */
 export interface MapOptions {
   /**
-   * What the memory will be used for; default `'read-write'`. The pages of a writable descriptor are writable
-   * whatever this says, since a write to a read-only page kills the process.
+   * The purpose of the mapping; default `'read-write'`. The pages of a writable descriptor are always writable, since a
+   * write to a read-only page kills the process.
    */
   access?: Access | undefined;
   /** Where to start, in bytes: a multiple of the page size. Default 0. */
@@ -26,8 +26,8 @@ export interface MapOptions {
   /** Bytes, at least 1. Default: up to the end of the buffer. */
   length?: number | undefined;
   /**
-   * With access `'read'`: map the pages read-only, so that a write ends the process with SIGSEGV. The one way
-   * to map a read-only descriptor, for those who want the fault. Default false.
+   * With access `'read'`: map the pages read-only, so that a write ends the process with SIGSEGV. This is the only way
+   * to map a read-only descriptor. Default false.
    */
   faultOnWrite?: boolean | undefined;
 }

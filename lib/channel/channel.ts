@@ -173,8 +173,8 @@ export class DmaBufChannel implements Disposable, AsyncIterable<ChannelMessage> 
   }
 
   /**
-   * The process at the other end, as it was when the connection was made: whoever called `connect()`, `listen()` or
-   * `pair()`. A descriptor that was passed on since does not change it.
+   * The process that made the connection at the other end, by `connect()`, `listen()` or `pair()`. It stays the same
+   * when the descriptor is passed on.
    */
   get peer(): PeerCredentials {
     return { ...DmaBufChannel.#of(this).#peer };
@@ -186,11 +186,11 @@ export class DmaBufChannel implements Disposable, AsyncIterable<ChannelMessage> 
   }
 
   /**
-   * Sends a message. The promise resolves when the kernel has taken it; that waits while the peer is slow and the
-   * socket is full (back-pressure). Messages keep the order of the calls.
+   * Sends a message. The promise resolves when the kernel has taken it; while the socket is full because the peer is
+   * slow, it waits (back-pressure). Messages keep the order of the calls.
    *
    * @param data At least one byte, unless there are handles. A string is sent as UTF-8.
-   * @param handles At most 253, which the peer gets duplicates of: close yours whenever you like.
+   * @param handles At most 253. The peer gets duplicates, so you may close yours at any time.
    * @throws DmaBufError `EPIPE` (the peer is gone), `EMSGSIZE`, `EBADF` (a number that is not open), `ETOOMANYREFS` (too
    *   many descriptors are on their way), `EMFILE`, `ETIMEDOUT`, `ERR_DMABUF_CLOSED`; or the signal's reason
    */
@@ -217,7 +217,8 @@ export class DmaBufChannel implements Disposable, AsyncIterable<ChannelMessage> 
 
   /**
    * The next message; `undefined` when the peer is gone and everything it sent has been received. Calls are served in
-   * order; a pending one keeps the process alive. What cannot be received whole is dropped, with its descriptors.
+   * order; a pending one keeps the process alive. A message that cannot be received whole is dropped, with its
+   * descriptors.
    *
    * @throws DmaBufError `ERR_DMABUF_MESSAGE_TRUNCATED` (the message was larger than `maxMessageSize`, or this process has
    *   no descriptor left for its handles), `ERR_DMABUF_PEER_DROPPED` (the peer has sent more descriptors that cannot be
@@ -299,7 +300,7 @@ export class DmaBufServer implements Disposable, AsyncIterable<DmaBufChannel> {
     createServer = (file, path, options) => new DmaBufServer(file, path, options);
   }
 
-  /** Where it listens, as it was given. */
+  /** The path or name at which it listens, as it was given. */
   readonly path: string;
   readonly #file: OpenFile;
   readonly #options: ChannelOptions;

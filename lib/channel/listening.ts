@@ -4,11 +4,11 @@ import { type NativeHandle, native } from '../native.js';
 import { OpenFile } from '../open-file.js';
 import { bindName, bindPath, patienceOfClose, socketAddress } from './socket-place.js';
 
-/** How a server shall listen. */
+/** The settings of a server. */
 export interface ServerOptions {
   /**
-   * The permissions of the socket's file, 0 to `0o777`, whatever the umask is: who may write may connect. Default `0o600`,
-   * the own user alone. Abstract names have none.
+   * The permissions of the socket's file, 0 to `0o777`, whatever the umask is: users with write permission may connect.
+   * Default `0o600`, only the server's own user. Abstract names have no permissions.
    */
   mode?: number | undefined;
 }

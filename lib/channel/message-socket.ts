@@ -15,7 +15,7 @@ import {
 } from './message.js';
 import { again, later, SocketLine, spend } from './socket-line.js';
 
-/** Who is at the other end of a connection (SO_PEERCRED of unix(7)). */
+/** The process at the other end of a connection (SO_PEERCRED of unix(7)). */
 export interface PeerCredentials {
   /** Process id; 0 for a process outside this PID namespace. */
   pid: number;
@@ -25,11 +25,11 @@ export interface PeerCredentials {
   gid: number;
 }
 
-/** How a channel shall be. */
+/** The settings of a channel. */
 export interface ChannelOptions {
   /**
-   * The largest message in bytes, both ways; at most 4 MiB. Default: what the socket has, usually 212 960. Above twice
-   * `net.core.wmem_max` it takes CAP_NET_ADMIN: `EPERM` without it.
+   * The largest message in bytes, in both directions; at most 4 MiB. Default: the socket's limit, usually 212 960. More
+   * than twice `net.core.wmem_max` needs CAP_NET_ADMIN; without it, the error is `EPERM`.
    */
   maxMessageSize?: number | undefined;
 }

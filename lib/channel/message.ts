@@ -7,13 +7,13 @@ import { type NativeHandle, native } from '../native.js';
 /** What can be sent: a dma-buf, a sync_file, or any open file by the number of its descriptor. */
 export type Sendable = DmaBuf | SyncFile | number;
 
-/** A message as it arrived. */
+/** A received message. */
 export interface ChannelMessage {
-  /** Its bytes, in memory of their own; none where only handles were sent. */
+  /** The bytes, in memory of their own; empty if only handles were sent. */
   data: Uint8Array;
   /**
-   * In the order in which they were sent, each recognised for what it is: a dma-buf, a sync_file, or any other file's
-   * descriptor. All are yours to close.
+   * The handles in the order in which they were sent: dma-bufs, sync_files, or descriptors of other files. You must
+   * close all of them.
    */
   handles: Sendable[];
 }
@@ -54,12 +54,12 @@ export function readSendables(handles: readonly Sendable[]): (DmaBuf | SyncFile 
 }
 
 /**
- * Closes whatever messages brought: buffers, sync_files and plain descriptors. It is also the way to close the numbers that
- * {@link createMemfd} and `release()` return, in every thread and without a warning of Node's; what `node:fs` has opened,
- * `node:fs` closes. Closes all of them whatever happens, then throws the first error.
+ * Closes received handles: buffers, sync_files and plain descriptors. It also closes the numbers that {@link
+ * createMemfd} and `release()` return, in every thread and without a warning of Node.js; close what `node:fs` has
+ * opened with `node:fs`. All are closed even if one fails; then the first error is thrown.
  *
- * A stranger's file may keep whoever closes it waiting (FUSE, NFS, a socket that lingers). Such files are closed by a thread
- * of their own; this waits for it for some milliseconds at most, and not always. Until then the number stays taken.
+ * Closing another process's file may block (FUSE, NFS, a socket that lingers). A separate thread closes such files;
+ * this function sometimes waits for it, for some milliseconds at most. Until then the number stays in use.
  *
  * @throws DmaBufError `EBADF` for a number that is not open
  */

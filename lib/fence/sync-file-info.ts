@@ -4,7 +4,7 @@ import { type NativeHandle, native } from '../native.js';
 /** Whether a fence, or a file of fences, has signalled (`'active'`: not yet), and if so, whether its work went well. */
 export type FenceStatus = 'active' | 'signaled' | 'error';
 
-/** One fence: a point in the work of a device (struct sync_fence_info). */
+/** One fence: a point in a device's work (struct sync_fence_info). */
 export interface FenceInfo {
   /** The timeline it belongs to, as its driver names it. */
   timeline: string;
@@ -18,9 +18,9 @@ export interface FenceInfo {
   timestamp: bigint;
 }
 
-/** What SYNC_IOC_FILE_INFO says of a sync_file. */
+/** The information of SYNC_IOC_FILE_INFO about a sync_file. */
 export interface SyncFileInfo {
-  /** Given by whoever made or merged it. */
+  /** The name that it got when it was made or merged. */
   name: string;
   /** Of all fences together. */
   status: FenceStatus;

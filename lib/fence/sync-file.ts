@@ -19,7 +19,7 @@ export let isSyncFile: (value: unknown) => value is SyncFile;
 export let createSyncFile: (handle: NativeHandle, place?: number) => SyncFile;
 
 /**
- * A sync_file: fences behind a file descriptor, which says when the work of devices is done (Linux 4.7, exchanged with
+ * A sync_file: fences behind a file descriptor, which tells when the work of devices is done (Linux 4.7, exchanged with
  * dma-bufs since 6.0; the kernel's document driver-api/sync_file). {@link DmaBuf.exportSyncFile} and drivers make them.
  *
  * The object owns its descriptor, like a {@link DmaBuf}.
@@ -65,8 +65,8 @@ export class SyncFile implements Disposable {
   /**
    * A new sync_file that signals when all the given ones have (SYNC_IOC_MERGE). They stay open and unchanged.
    *
-   * The kernel leaves out fences that have signalled, also those that ended in error. The new object remembers that one did,
-   * and so do its duplicates by `dup()`; its descriptor alone, sent to another process or released, cannot tell.
+   * The kernel leaves out fences that have signalled, also those that failed. The new object remembers that one failed,
+   * and so do its duplicates by `dup()`; the descriptor alone, sent to another process or released, does not.
    *
    * The event loop waits for the kernel, which takes the longer the more files there are: for more than a few dozen, use
    * {@link SyncFile.mergeAsync}.
@@ -210,8 +210,7 @@ export class SyncFile implements Disposable {
   }
 
   /**
-   * Tells the drivers by when the fences are wanted, so that they may raise clocks (SYNC_IOC_SET_DEADLINE,
-   * Linux 6.4).
+   * Tells the drivers when the fences are needed, so that they may raise clocks (SYNC_IOC_SET_DEADLINE, Linux 6.4).
    *
    * @param deadline CLOCK_MONOTONIC in nanoseconds, as `process.hrtime.bigint()` counts.
    * @throws DmaBufError `ERR_DMABUF_UNSUPPORTED_KERNEL` before Linux 6.4

@@ -17,17 +17,18 @@ import { type BufferOptions, type BufferRequest, bufferOptions, checkRequest } f
 import { allocateUdmabuf, allocateUdmabufSync } from './udmabuf.js';
 
 /**
- * Where memory may come from: a heap by alias (`'cma'`), name or path, one that is already open, or `'udmabuf'`, which
- * makes a dma-buf of ordinary memory (`/dev/udmabuf`, Linux 4.20).
+ * A source of memory: a heap by alias (`'cma'`), name or path, an open heap, or `'udmabuf'`, which makes a dma-buf of
+ * ordinary memory (`/dev/udmabuf`, Linux 4.20).
  */
 export type Source = 'system' | 'cma' | 'udmabuf' | (string & {}) | DmaHeap;
 
-/** What {@link allocate} shall make, and from what. */
+/** The buffer that {@link allocate} makes, and its sources. */
 export interface AllocateOptions extends BufferOptions {
   /**
-   * Sources in the order of preference, at least one. Default `['system', 'udmabuf']`. The next is tried when one refuses,
-   * for whatever reason: it does not exist, may not be used, has no memory left or cannot make what was asked for. What was
-   * passed over is in {@link DmaBuf.attempts}. Only what no other source would cure ends the search (`EMFILE`).
+   * The sources in the order of preference, at least one. Default `['system', 'udmabuf']`. When one refuses, the next
+   * is tried, whatever the reason: the source does not exist, may not be used, has no memory left or cannot make such a
+   * buffer. {@link DmaBuf.attempts} lists the refusals. Only an error that every source would have ends the search
+   * (`EMFILE`).
    */
   from?: Source | readonly Source[] | undefined;
 }
@@ -176,7 +177,7 @@ export async function allocateFirst(
 
 /**
  * Allocates zeroed memory from the first source that can serve, on the thread pool. When `signal` aborts, the promise
- * rejects at once with its reason, and what the kernel still delivers is closed.
+ * rejects at once with its reason, and a buffer that the kernel still delivers is closed.
  *
  * @param size Bytes; rounded up to pages.
  * @throws DmaBufError `ERR_DMABUF_NO_SOURCE` with `attempts`, `ERR_DMABUF_MEMORY_GUARD` (more than is available); the

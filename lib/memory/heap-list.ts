@@ -17,16 +17,16 @@ export interface HeapInfo {
    * `shared`: visible to the host of a confidential guest.
    */
   kind: HeapKind;
-  /** Whether this process may open it, which is all it takes to allocate. */
+  /** Whether this process may open it, which is the only right that an allocation needs. */
   accessible: boolean;
   /**
-   * Why not: the errno's name, `'EACCES'` most often, `'ENOTTY'` where something else lies there; `DmaHeap.open()` then says
-   * what to do. Absent when it is accessible.
+   * The reason if not: the errno's name, mostly `'EACCES'`, or `'ENOTTY'` if the path is not a heap; `DmaHeap.open()`
+   * then says what to do. Absent when it is accessible.
    */
   error?: string;
   /**
-   * What names it too: symbolic links beside it, and the other device of the default contiguous region, which has two since
-   * Linux 6.17. Absent when there are none.
+   * Its other names: symbolic links in the same folder, and the other device of the default contiguous region, which
+   * has two since Linux 6.17. Absent when there are none.
    */
   aliases?: string[];
 }
@@ -80,8 +80,8 @@ export function access(path: string, kind: DeviceKind = 'heap'): Pick<HeapInfo, 
 }
 
 /**
- * What `/dev/dma_heap` has. Where its names may not be read, those heaps that have a usual name, if they can be reached, and
- * the folder itself in place of those that cannot be seen.
+ * Lists `/dev/dma_heap`. Where its names may not be read, those heaps that have a usual name, if they can be reached,
+ * and the folder itself in place of those that cannot be seen.
  */
 export function listHeaps(): HeapInfo[] {
   const heaps = new Map<string, HeapInfo>();

@@ -160,13 +160,13 @@ function createFromMemfd(
 
 provideFromMemfd(createFromMemfd);
 
-/** What {@link createMemfd} makes. */
+/** The memfd that {@link createMemfd} makes. */
 export interface MemfdOptions {
   /** For `/proc/<pid>/maps`: at most 31 bytes of UTF-8, without NUL. Default `'dmabuf'`. */
   name?: string | undefined;
   /**
-   * Take huge pages of so many bytes, a power of two that the kernel has reserved some of; `size` must be a multiple of it.
-   * Default 0: ordinary pages.
+   * Use huge pages of this many bytes, a power of two of which the kernel has reserved some; `size` must be a multiple
+   * of it. Default 0: ordinary pages.
    */
   hugePageSize?: number | undefined;
 }
@@ -177,7 +177,7 @@ const memfdOptions: readonly string[] = ['name', 'hugePageSize'];
  * Makes a memfd that {@link DmaBuf.fromMemfd} accepts: sized, and sealed against shrinking (memfd_create(2), Linux 3.17).
  *
  * @param size Bytes, a multiple of the page size.
- * @returns The descriptor, close-on-exec; yours to close.
+ * @returns The descriptor, which is close-on-exec; you must close it.
  * @throws DmaBufError `EMFILE`, `ENOMEM`, `ENODEV` or `EINVAL` for a huge page size that the kernel does not have
  */
 export function createMemfd(size: number, options?: MemfdOptions): number {

@@ -6,15 +6,15 @@ import {
   checkAllocation,
 } from './allocate.js';
 
-/** What a {@link DmaBufPool} holds and how many. */
+/** The buffers of a {@link DmaBufPool}, and how many it has. */
 export interface PoolOptions extends AllocateOptions {
-  /** Most buffers at a time, handed out and idle together: 1 to 2^20. Default 8. */
+  /** The maximum number of buffers, lent and idle together: 1 to 2^20. Default 8. */
   max?: number | undefined;
-  /** How many buffers stay when trimming, those that are handed out included: at most `max`. Default 0. */
+  /** How many buffers stay when idle ones are freed, lent ones included: at most `max`. Default 0. */
   min?: number | undefined;
-  /** Milliseconds after which an idle buffer is given back to the system. Default 10 000; 0 keeps them. */
+  /** Milliseconds after which an idle buffer is freed. Default 10 000; 0 keeps them. */
   idleTimeout?: number | undefined;
-  /** Clear a buffer before it is handed out again: for content that its next user must not see. Default false. */
+  /** Whether to clear a buffer before it is lent again, for content that its next user must not see. Default false. */
   zero?: boolean | undefined;
 }
 

@@ -12,19 +12,19 @@ import { closeQuietly, type Idle, IdleBuffers } from './idle-buffers.js';
 import { checkPoolOptions, type PoolOptions } from './pool-options.js';
 import { type Lender, type Loan, lend, type PooledBuffer } from './pooled-buffer.js';
 
-/** A pool's figures, now and since it was made. */
+/** A pool's figures, now and since it was created. */
 export interface PoolStatistics {
-  /** Buffers handed out. */
+  /** Buffers that are lent. */
   inUse: number;
-  /** Buffers waiting to be handed out, devices that still use them included. */
+  /** Buffers in the pool, including those that devices still use. */
   idle: number;
   /** Calls of `acquire()` that wait. */
   waiting: number;
   /** Buffers that were allocated since the pool was made. */
   allocated: number;
-  /** How often a buffer was handed out again. */
+  /** How often a buffer was reused. */
   reused: number;
-  /** Buffers given back to the system because they were idle. */
+  /** Buffers that were freed because they were idle. */
   trimmed: number;
 }
 
@@ -41,7 +41,7 @@ const { queueMicrotask } = globalThis;
  * Buffers of one size, used again and again. Allocating one for every frame fragments contiguous memory and
  * clears pages that are overwritten anyway.
  *
- * A buffer is handed out only when all its fences have signalled. Calls that find none wait in line.
+ * A buffer is lent only when all its fences have signalled. Calls wait in a queue until one is available.
  *
  * @example
  * using pool = new DmaBufPool(1920 * 1080 * 4, { from: ['cma', 'system'], max: 4 });
@@ -110,8 +110,8 @@ export class DmaBufPool implements Disposable {
   }
 
   /**
-   * A buffer whose fences have all signalled: an idle one, else a new one, else the next that is given back or
-   * that devices are done with. Calls are served in the order they were made.
+   * Lends a buffer whose fences have all signalled: an idle one, else a new one, else the next that is returned or with
+   * which devices are done. Calls are served in their order.
    *
    * @throws DmaBufError what `allocate()` throws, `ETIMEDOUT`, `ERR_DMABUF_CLOSED` when the pool is closed; or the
    *   signal's reason
@@ -153,10 +153,10 @@ export class DmaBufPool implements Disposable {
   }
 
   /**
-   * Gives idle buffers back to the system until `min` buffers are left; the pool does so by itself with what has
-   * been idle for `idleTimeout`.
+   * Frees idle buffers until `min` buffers are left; the pool does this by itself for buffers that have been idle for
+   * `idleTimeout`.
    *
-   * @returns How many went.
+   * @returns How many were freed.
    */
   trim(): number {
     return DmaBufPool.#of(this).#trimIdle(() => true);
@@ -176,8 +176,8 @@ export class DmaBufPool implements Disposable {
   }
 
   /**
-   * Closes the idle buffers and rejects who waits. Buffers on loan are closed when they are given back. Does
-   * nothing the second time.
+   * Closes the idle buffers and rejects waiting calls. Lent buffers are closed when they are returned. Does nothing the
+   * second time.
    */
   close(): void {
     if (DmaBufPool.#of(this).#closed) return;

@@ -5,8 +5,8 @@ export interface BufferOptions {
   /** For debugging tools: at most 31 bytes of UTF-8, without NUL. */
   name?: string | undefined;
   /**
-   * Of the file descriptor, and of its duplicates wherever they go. Default `'read-write'`; only such a one can be mapped
-   * for JavaScript. udmabuf makes no others.
+   * The access mode of the file descriptor, and of its duplicates in all processes. Default `'read-write'`, the only
+   * one that can be mapped for JavaScript and that udmabuf supports.
    */
   access?: Access | undefined;
   /** Skips the memory guard: the kernel then kills processes rather than refuse. Default false. */
