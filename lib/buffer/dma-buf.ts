@@ -369,7 +369,8 @@ export class DmaBuf implements Disposable {
    * Ends CPU accesses, unmaps everything that this object mapped, rejects pending waits, and closes the descriptor. The
    * memory is freed when its last holder closes it. A second call does nothing.
    *
-   * @throws DmaBufError `ENOMEM` when the process has reached its limit of mappings, and the kernel cannot replace one by zeros; the buffer is then not closed, and you can try again
+   * @throws DmaBufError `ENOMEM` when the process has reached its limit of mappings, and the kernel cannot
+   *   replace one by zeros; the buffer then stays open, and you can try again
    */
   close(): void {
     DmaBuf.#of(this).close();
