@@ -30,8 +30,7 @@ async function report(error: unknown): Promise<void> {
   note(name, message);
 }
 
-// `vm` looks after its own pipe: it has a guest to end.
-if (name !== 'vm') process.stdout.on('error', endWithoutOutput);
+process.stdout.on('error', endWithoutOutput);
 // There is nobody left to tell.
 process.stderr.on('error', () => {});
 try {

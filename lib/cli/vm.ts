@@ -130,6 +130,8 @@ async function runCommand(words: string[], flags: Flags, self: Command): Promise
   const command = words.length > 0 ? words : [ownShell || '/bin/sh'];
   const statusFor = (run: Pick<KernelRun, 'exitCode' | 'error' | 'splats'>): number =>
     statusOf(run) || (failOnSplat && run.splats.length > 0 ? EXIT_RUNNER_FAILED : 0);
+  // The process must not end before the guest, which runInVm() ends when nobody reads its output.
+  process.stdout.removeAllListeners('error').on('error', () => {});
   const controller = new AbortController();
   let received: NodeJS.Signals | undefined;
   const onSignal = (signal: NodeJS.Signals): void => {

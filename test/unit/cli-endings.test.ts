@@ -15,7 +15,7 @@ const main = join(packageRoot, 'dist/package/cli.js');
 const printing: readonly (readonly string[])[] = [
   ['--help'],
   ['--version'],
-  ...SUBCOMMANDS.filter(({ name }) => name !== 'vm').map(({ name }) => [name, '--help']),
+  ...SUBCOMMANDS.map(({ name }) => [name, '--help']),
   ['heaps'],
   ['heaps', '--json'],
   ['ls', '--source', 'procfs'],
