@@ -34,7 +34,6 @@ static void reply(const struct fuse_in_header* request, const void* body, size_t
 
 // Files that have a page, which can be read: "page" and a number.
 #define PAGE_INODE 3
-static int page_opens;
 
 static struct fuse_attr attributes(uint64_t inode) {
   return (struct fuse_attr){.ino = inode,
@@ -66,8 +65,9 @@ static void answer(const struct fuse_in_header* request, const void* body) {
     }
     case FUSE_OPENDIR:
     case FUSE_OPEN: {
-      // Every second time, whoever maps the page maps it past the page cache.
-      const int is_direct = request->nodeid >= PAGE_INODE && page_opens++ % 2 == 1;
+      // Whoever only reads a page maps it past the page cache.
+      const struct fuse_open_in* wish = body;
+      const int is_direct = request->nodeid >= PAGE_INODE && (wish->flags & O_ACCMODE) == O_RDONLY;
       const struct fuse_open_out opened = {.fh = 1, .open_flags = is_direct ? FOPEN_DIRECT_IO : 0};
       return reply(request, &opened, sizeof opened);
     }
@@ -93,6 +93,27 @@ static void* serve(void* nothing) {
   return nothing;
 }
 
+// Lets this file system have as many dirty pages as any other. By default the kernel allows a FUSE file system so few that a
+// process which makes one dirty waits until the kernel has begun to write it.
+static void allow_dirty_pages(void) {
+  FILE* mounts = fopen("/proc/self/mountinfo", "re");
+  if (mounts == NULL) check(-1, "/proc/self/mountinfo");
+  char line[4096];
+  while (fgets(line, sizeof line, mounts) != NULL) {
+    int id, parent;
+    unsigned major, minor;
+    char path[2000];
+    if (sscanf(line, "%d %d %u:%u %*s %1999s", &id, &parent, &major, &minor, path) != 5) continue;
+    if (strcmp(path, folder) != 0) continue;
+    char limit[100];
+    snprintf(limit, sizeof limit, "/sys/class/bdi/%u:%u/strict_limit", major, minor);
+    const int file = check(open(limit, O_WRONLY | O_CLOEXEC), limit);
+    check((int)write(file, "0", 1), limit);
+    close(file);
+  }
+  fclose(mounts);
+}
+
 static void mount_at(const char* path, int user) {
   device = check(open("/dev/fuse", O_RDWR | O_CLOEXEC), "/dev/fuse");
   char options[100];
@@ -100,10 +121,10 @@ static void mount_at(const char* path, int user) {
   check(mount("silent", path, "fuse", MS_NOSUID | MS_NODEV, options), "mount");
 }
 
-static int open_file(const char* name) {
+static int open_file(const char* name, int flags) {
   char path[300];
   snprintf(path, sizeof path, "%s/%s", folder, name);
-  return check(open(path, O_RDWR | O_CLOEXEC), path);
+  return check(open(path, flags | O_CLOEXEC), path);
 }
 
 static void* map_page(int fd) {
@@ -113,7 +134,7 @@ static void* map_page(int fd) {
 }
 
 // A process that waits in mmap(2) and holds its memory map locked: what it has written must have gone to the server
-// before it may map the file in another way. The kernel may have begun to write it by itself, and then does not wait:
+// before it may map the file in another way. Where the kernel has begun to write it by itself, it does not wait, and
 // the next file is tried.
 static void hang(void) {
   static int number;
@@ -124,8 +145,8 @@ static void hang(void) {
   for (int file = first;; file++) {
     char name[20];
     snprintf(name, sizeof name, "page%d", file);
-    const int fd = open_file(name);
-    const int direct = open_file(name);
+    const int fd = open_file(name, O_RDWR);
+    const int direct = open_file(name, O_RDONLY);
     char* page = map_page(fd);
     page[0] = 1;
     mmap(NULL, 4096, PROT_READ, MAP_PRIVATE, direct, 0);
@@ -172,7 +193,7 @@ static void obey(int user) {
       const int fd = open_one(line + 5);
       say("%d %d", getpid(), fd);
     } else if (strncmp(line, "map ", 4) == 0) {
-      const int fd = open_file(line + 4);
+      const int fd = open_file(line + 4, O_RDWR);
       map_page(fd);
       say("%d %d", getpid(), fd);
     } else if (strcmp(line, "detach") == 0) {
@@ -195,6 +216,7 @@ int main(int argc, char** argv) {
   folder = argv[1];
   const int user = atoi(argv[2]);
   mount_at(folder, user);
+  allow_dirty_pages();
   const int child = check(fork(), "fork");
   if (child == 0) obey(user);
   pthread_t thread;
