@@ -4,7 +4,7 @@
 #include "os/closer.h"
 #include "os/entrusted.h"
 
-namespace dmabuf {
+namespace dmabuf::js {
 namespace {
 
 struct Export {
@@ -115,7 +115,7 @@ napi_value SetClosersTimer(Call& call) {
 
 // () => boolean
 napi_value StartMissingClosers(Call& call) {
-  call.addon().awaits_closers = StartClosers();
+  call.addon().awaits_closers = os::StartClosers();
   return call.Boolean(call.addon().awaits_closers);
 }
 
@@ -128,7 +128,7 @@ napi_value SetWorker(Call& call) {
 void DeleteAddonData(napi_env env, void* data, void* /*hint*/) {
   auto* addon = static_cast<AddonData*>(data);
   if (addon->unclaimed != nullptr) addon->unclaimed->Reclaim();
-  CloseEntrusted(addon->worker());
+  os::CloseEntrusted(addon->worker());
   if (addon->registers_reference != nullptr) napi_delete_reference(env, addon->registers_reference);
   if (addon->unclaimed_reference != nullptr) napi_delete_reference(env, addon->unclaimed_reference);
   if (addon->create_error != nullptr) napi_delete_reference(env, addon->create_error);
@@ -165,7 +165,7 @@ Napi::Object Init(Napi::Env env, Napi::Object exports) {
   addon->unclaimed = std::make_unique<Unclaimed>(*addon->handles, unclaimed.Data());
   napi_create_reference(env, unclaimed, 1, &addon->unclaimed_reference);
   exports.Set("unclaimed", unclaimed);
-  exports.Set("pageSize", Napi::Number::New(env, static_cast<double>(PageSize())));
+  exports.Set("pageSize", Napi::Number::New(env, static_cast<double>(os::PageSize())));
 
   Define(env, exports, "setErrorFactory", Entry<SetErrorFactory, 1>, addon);
   Define(env, exports, "setClosersTimer", Entry<SetClosersTimer, 1>, addon);
@@ -176,8 +176,8 @@ Napi::Object Init(Napi::Env env, Napi::Object exports) {
 }
 
 }  // namespace
-}  // namespace dmabuf
+}  // namespace dmabuf::js
 
-static Napi::Object InitDmabuf(Napi::Env env, Napi::Object exports) { return dmabuf::Init(env, exports); }
+static Napi::Object InitDmabuf(Napi::Env env, Napi::Object exports) { return dmabuf::js::Init(env, exports); }
 
 NODE_API_MODULE(dmabuf, InitDmabuf)

@@ -1,6 +1,6 @@
 #include "js/addon_data.h"
 
-namespace dmabuf {
+namespace dmabuf::js {
 namespace {
 
 napi_value Text(napi_env env, const char* text) {
@@ -57,4 +57,4 @@ void AddonData::AskForClosers(napi_env env) {
   if (throws) napi_throw(env, thrown);
 }
 
-}  // namespace dmabuf
+}  // namespace dmabuf::js

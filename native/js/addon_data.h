@@ -10,7 +10,7 @@
 #include "os/memory_ledger.h"
 #include "os/result.h"
 
-namespace dmabuf {
+namespace dmabuf::js {
 
 // How many descriptors may be received without looking again whether there are numbers for them.
 struct DescriptorRoom {
@@ -42,12 +42,12 @@ struct AddonData {
   napi_ref create_error = nullptr;
 
   // What the next call that allocates takes; given back at the latest when this environment ends.
-  std::shared_ptr<MemoryReservation> reservation;
-  MemoryReservation& NextReservation() {
-    if (reservation == nullptr) reservation = std::make_shared<MemoryReservation>();
+  std::shared_ptr<os::MemoryReservation> reservation;
+  os::MemoryReservation& NextReservation() {
+    if (reservation == nullptr) reservation = std::make_shared<os::MemoryReservation>();
     return *reservation;
   }
-  std::shared_ptr<MemoryReservation> TakeReservation() { return std::exchange(reservation, nullptr); }
+  std::shared_ptr<os::MemoryReservation> TakeReservation() { return std::exchange(reservation, nullptr); }
 
   void Throw(napi_env env, const SystemError& error, const char* path) const;
   void Throw(napi_env env, const char* code) const;
@@ -62,4 +62,4 @@ struct AddonData {
 constexpr size_t kFewFences = 8;
 constexpr size_t kRegisterCount = 512;
 
-}  // namespace dmabuf
+}  // namespace dmabuf::js

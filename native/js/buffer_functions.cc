@@ -4,11 +4,11 @@
 #include "os/file.h"
 #include "os/file_kind.h"
 
-namespace dmabuf {
+namespace dmabuf::js {
 namespace {
 
 // Of a buffer that others hold, too.
-uint32_t AddShared(Call& call, UniqueFd fd, const FileStatus& status) {
+uint32_t AddShared(Call& call, UniqueFd fd, const os::FileStatus& status) {
   Handles& handles = *call.addon().handles;
   const uint32_t slot = handles.Add(HandleKind::kDmaBuf, std::move(fd), status);
   Share(*handles.Find(slot), nullptr);
@@ -27,16 +27,16 @@ napi_value ImportFd(Call& call) {
   int32_t fd = -1;
   bool take = false;
   if (!call.Read(0, &fd) || !call.Read(1, &take)) return nullptr;
-  const Result<FileDescription> file = DescribeForeignFile(fd);
+  const Result<os::FileDescription> file = os::DescribeForeignFile(fd);
   if (!file) return call.Fail(file.error()), nullptr;
-  if (file->kind != FileKind::kDmaBuf) return call.Fail("ERR_DMABUF_NOT_DMABUF"), nullptr;
+  if (file->kind != os::FileKind::kDmaBuf) return call.Fail("ERR_DMABUF_NOT_DMABUF"), nullptr;
   if (take) {
-    const Result<void> marked = SetCloseOnExec(fd);
+    const Result<void> marked = os::SetCloseOnExec(fd);
     if (!marked) return call.Fail(marked.error()), nullptr;
-    Redeem(fd);
+    os::Redeem(fd);
     return call.YieldTaken(AddShared(call, UniqueFd(fd), file->status));
   }
-  Result<UniqueFd> copy = Duplicate(fd);
+  Result<UniqueFd> copy = os::Duplicate(fd);
   if (!copy) return call.Fail(copy.error()), nullptr;
   Handles& handles = *call.addon().handles;
   const std::optional<uint32_t> original = handles.FindBuffer(fd, file->status.identity);
@@ -49,9 +49,9 @@ napi_value ImportFd(Call& call) {
 napi_value IsDmaBufFd(Call& call) {
   int32_t fd = -1;
   if (!call.Read(0, &fd)) return nullptr;
-  const Result<FileDescription> file = DescribeForeignFile(fd);
+  const Result<os::FileDescription> file = os::DescribeForeignFile(fd);
   if (!file) return call.Fail(file.error()), nullptr;
-  return call.Boolean(file->kind == FileKind::kDmaBuf);
+  return call.Boolean(file->kind == os::FileKind::kDmaBuf);
 }
 
 napi_value DescribeHandle(Call& call) {
@@ -123,9 +123,9 @@ napi_value DuplicateHandle(Call& call) {
   Handle* handle = nullptr;
   uint32_t slot = 0;
   if (!call.ReadAny(0, &slot, &handle) || !call.CheckIdentity(*handle)) return nullptr;
-  Result<UniqueFd> copy = Duplicate(handle->fd.get());
+  Result<UniqueFd> copy = os::Duplicate(handle->fd.get());
   if (!copy) return call.Fail(copy.error()), nullptr;
-  const FileStatus status{handle->identity, handle->size, false, 0};
+  const os::FileStatus status{handle->identity, handle->size, false, 0};
   const uint32_t duplicate = call.addon().handles->Add(handle->kind, std::move(*copy), status);
   call.addon().handles->Join(slot, duplicate);
   return call.Yield(duplicate);
@@ -158,7 +158,7 @@ napi_value SetName(Call& call) {
       !call.CheckIdentity(*handle)) {
     return nullptr;
   }
-  const Result<void> named = SetBufferName(handle->fd.get(), name);
+  const Result<void> named = os::SetBufferName(handle->fd.get(), name);
   if (!named) call.Fail(named.error());
   return nullptr;
 }
@@ -168,7 +168,7 @@ napi_value BeginAccess(Call& call) {
   uint32_t access = 0;
   if (!call.Read(0, HandleKind::kDmaBuf, &handle) || !call.Read(1, &access)) return nullptr;
   if (IsLost(*handle)) return call.Fail("ERR_DMABUF_LOST"), nullptr;
-  const Result<void> begun = BeginCpuAccess(handle->fd.get(), static_cast<CpuAccess>(access));
+  const Result<void> begun = os::BeginCpuAccess(handle->fd.get(), static_cast<os::CpuAccess>(access));
   return begun ? nullptr : call.FailFor(*handle, begun.error());
 }
 
@@ -178,7 +178,7 @@ napi_value TryBeginAccess(Call& call) {
   if (!call.Read(0, HandleKind::kDmaBuf, &handle) || !call.Read(1, &access)) return nullptr;
   if (IsLost(*handle)) return call.Fail("ERR_DMABUF_LOST"), nullptr;
   const Result<bool> begun =
-      TryBeginCpuAccess(handle->fd.get(), static_cast<CpuAccess>(access), FencesOf(*handle));
+      os::TryBeginCpuAccess(handle->fd.get(), static_cast<os::CpuAccess>(access), FencesOf(*handle));
   return begun ? call.Boolean(*begun) : call.FailFor(*handle, begun.error());
 }
 
@@ -186,10 +186,10 @@ napi_value EndAccess(Call& call) {
   Handle* handle = nullptr;
   uint32_t access = 0;
   if (!call.Read(0, HandleKind::kDmaBuf, &handle) || !call.Read(1, &access)) return nullptr;
-  const Result<void> ended = EndCpuAccess(handle->fd.get(), static_cast<CpuAccess>(access));
+  const Result<void> ended = os::EndCpuAccess(handle->fd.get(), static_cast<os::CpuAccess>(access));
   if (!ended) return call.FailFor(*handle, ended.error());
   if (IsLost(*handle)) call.Fail("ERR_DMABUF_LOST");
   return nullptr;
 }
 
-}  // namespace dmabuf
+}  // namespace dmabuf::js

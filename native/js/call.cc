@@ -3,7 +3,7 @@
 #include <cerrno>
 #include <cstdio>
 
-namespace dmabuf {
+namespace dmabuf::js {
 
 bool Call::Read(size_t index, char* text, size_t capacity) {
   size_t length = 0;
@@ -50,13 +50,13 @@ bool Call::Fail(const char* code) {
 }
 
 bool Call::CheckIdentity(Handle& handle) {
-  const Result<bool> ours = dmabuf::CheckIdentity(handle);
+  const Result<bool> ours = js::CheckIdentity(handle);
   if (!ours) return Fail(ours.error());
   return *ours || Fail("ERR_DMABUF_STALE_FD");
 }
 
 napi_value Call::FailFor(Handle& handle, const SystemError& error) {
-  const Result<bool> ours = dmabuf::CheckIdentity(handle);
+  const Result<bool> ours = js::CheckIdentity(handle);
   if (ours && !*ours) return Fail("ERR_DMABUF_STALE_FD"), nullptr;
   // Whatever else keeps the check from telling, the call's own error is what the caller asked for.
   const bool closed = !ours && ours.error().number == EBADF;
@@ -70,4 +70,4 @@ bool Call::WrongType(size_t index) {
   return false;
 }
 
-}  // namespace dmabuf
+}  // namespace dmabuf::js

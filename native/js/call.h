@@ -8,7 +8,7 @@
 #include "os/closer.h"
 #include "os/result.h"
 
-namespace dmabuf {
+namespace dmabuf::js {
 
 // One call from JavaScript: its arguments, and the ways to end it. The raw Node-API is used here because
 // these few lines are on every hot path.
@@ -138,8 +138,8 @@ napi_value Entry(napi_env env, napi_callback_info info) {
   static_assert(count <= Call::kMaxArguments);
   Call call(env, info, count);
   const napi_value result = function(call);
-  if (closers_missing.load(std::memory_order_relaxed)) call.addon().AskForClosers(env);
+  if (os::closers_missing.load(std::memory_order_relaxed)) call.addon().AskForClosers(env);
   return result;
 }
 
-}  // namespace dmabuf
+}  // namespace dmabuf::js

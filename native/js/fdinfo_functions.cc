@@ -2,11 +2,11 @@
 #include "os/descriptor_look.h"
 #include "os/fdinfo.h"
 
-namespace dmabuf {
+namespace dmabuf::js {
 namespace {
 
 // The numbers go to the registers, the strings into an array; the library makes the object of them.
-napi_value ToJs(Call& call, const FdInfo& info) {
+napi_value ToJs(Call& call, const os::FdInfo& info) {
   double* registers = call.addon().registers;
   registers[0] = static_cast<double>(info.inode);
   registers[1] = static_cast<double>(info.size);
@@ -24,15 +24,15 @@ napi_value ToJs(Call& call, const FdInfo& info) {
 napi_value InfoOf(Call& call) {
   Handle* handle = nullptr;
   if (!call.Read(0, HandleKind::kDmaBuf, &handle)) return nullptr;
-  FdInfoText buffer;
-  const FdInfoPath path = PathOfFdInfo(0, handle->fd.get());
-  const Result<std::string_view> text = ReadFdInfo(path, &buffer);
+  os::FdInfoText buffer;
+  const os::FdInfoPath path = os::PathOfFdInfo(0, handle->fd.get());
+  const Result<std::string_view> text = os::ReadFdInfo(path, &buffer);
   // No such entry: the descriptor was closed behind our back. Let fstat say so in the usual words.
   if (!text) {
     if (call.CheckIdentity(*handle)) call.Fail(text.error(), path.text);
     return nullptr;
   }
-  const std::optional<FdInfo> info = ParseFdInfo(*text);
+  const std::optional<os::FdInfo> info = os::ParseFdInfo(*text);
   // The text itself shows the identity where it has the inode; before Linux 5.15 fstat must.
   const bool same = info && info->inode == handle->identity.inode;
   if (!same && !call.CheckIdentity(*handle)) return nullptr;
@@ -44,7 +44,7 @@ napi_value ParseFdInfoText(Call& call) {
   uint8_t* text = nullptr;
   size_t length = 0;
   if (!call.Read(0, &text, &length)) return nullptr;
-  const std::optional<FdInfo> info = ParseFdInfo({reinterpret_cast<const char*>(text), length});
+  const std::optional<os::FdInfo> info = os::ParseFdInfo({reinterpret_cast<const char*>(text), length});
   return info ? ToJs(call, *info) : nullptr;
 }
 
@@ -52,10 +52,10 @@ napi_value ReadFdInfoOf(Call& call) {
   int32_t pid = 0;
   int32_t fd = 0;
   if (!call.Read(0, &pid) || !call.Read(1, &fd)) return nullptr;
-  const Result<std::string> text = ReadFdInfoOf(pid, fd);
-  if (!text) return call.Fail(text.error(), PathOfFdInfo(pid, fd).text), nullptr;
-  const std::optional<FdInfo> info = ParseFdInfo(*text);
+  const Result<std::string> text = os::ReadFdInfoOf(pid, fd);
+  if (!text) return call.Fail(text.error(), os::PathOfFdInfo(pid, fd).text), nullptr;
+  const std::optional<os::FdInfo> info = os::ParseFdInfo(*text);
   return info ? ToJs(call, *info) : nullptr;
 }
 
-}  // namespace dmabuf
+}  // namespace dmabuf::js

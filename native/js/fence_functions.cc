@@ -14,11 +14,11 @@
 #include "os/file_kind.h"
 #include "os/sync_file.h"
 
-namespace dmabuf {
+namespace dmabuf::js {
 namespace {
 
 napi_value AddSyncFile(Call& call, UniqueFd fd) {
-  const Result<FileStatus> status = StatusOf(fd.get());
+  const Result<os::FileStatus> status = os::StatusOf(fd.get());
   if (!status) return call.Fail(status.error()), nullptr;
   return call.Yield(call.addon().handles->Add(HandleKind::kSyncFile, std::move(fd), *status));
 }
@@ -29,7 +29,7 @@ napi_value IsReadyFor(Call& call) {
   Handle* handle = nullptr;
   uint32_t access = 0;
   if (!call.Read(0, HandleKind::kDmaBuf, &handle) || !call.Read(1, &access)) return nullptr;
-  const Result<bool> ready = IsReady(handle->fd.get(), static_cast<CpuAccess>(access));
+  const Result<bool> ready = os::IsReady(handle->fd.get(), static_cast<os::CpuAccess>(access));
   return ready ? call.Boolean(*ready) : call.FailFor(*handle, ready.error());
 }
 
@@ -40,7 +40,7 @@ napi_value StartPoll(Call& call) {
   if (!call.ReadAny(0, &slot, &handle) || !call.Read(1, &access) || !call.CheckIdentity(*handle)) {
     return nullptr;
   }
-  const short event = PollEvent(static_cast<CpuAccess>(access));
+  const short event = os::PollEvent(static_cast<os::CpuAccess>(access));
   const Result<uint32_t> wait = call.addon().polls.Start(slot, handle->fd.get(), event, call.argument(2));
   if (!wait) return call.Fail(wait.error()), nullptr;
   return call.Number(*wait);
@@ -61,29 +61,29 @@ napi_value ImportSyncFileFd(Call& call) {
   int32_t fd = -1;
   bool take = false;
   if (!call.Read(0, &fd) || !call.Read(1, &take)) return nullptr;
-  const Result<ForeignStatus> known = StatusWithoutServer(fd);
+  const Result<os::ForeignStatus> known = os::StatusWithoutServer(fd);
   // EACCES: somebody else's FUSE, which may not even be looked at.
   if (!known && known.error().number != EACCES) return call.Fail(known.error()), nullptr;
   // Somebody may serve a file that has a type, and never answer.
-  const Result<bool> path_only = IsPathOnly(fd);
+  const Result<bool> path_only = os::IsPathOnly(fd);
   if (path_only && *path_only) return call.Fail(SystemError{EBADF, "SYNC_IOC_FILE_INFO"}), nullptr;
   if (!known || known->type != 0) return call.Fail(SystemError{ENOTTY, "SYNC_IOC_FILE_INFO"}), nullptr;
-  const Result<bool> is_sync_file = IsSyncFile(fd);
+  const Result<bool> is_sync_file = os::IsSyncFile(fd);
   if (!is_sync_file) return call.Fail(is_sync_file.error()), nullptr;
   if (!*is_sync_file) return call.Fail(SystemError{ENOTTY, "SYNC_IOC_FILE_INFO"}), nullptr;
   if (take) {
-    const Result<FileStatus> status = StatusOf(fd);
+    const Result<os::FileStatus> status = os::StatusOf(fd);
     if (!status) return call.Fail(status.error()), nullptr;
-    const Result<void> marked = SetCloseOnExec(fd);
+    const Result<void> marked = os::SetCloseOnExec(fd);
     if (!marked) return call.Fail(marked.error()), nullptr;
-    Redeem(fd);
+    os::Redeem(fd);
     const uint32_t taken = call.addon().handles->Add(HandleKind::kSyncFile, UniqueFd(fd), *status);
     Share(*call.addon().handles->Find(taken), nullptr);
     return call.YieldTaken(taken);
   }
-  Result<UniqueFd> copy = Duplicate(fd);
+  Result<UniqueFd> copy = os::Duplicate(fd);
   if (!copy) return call.Fail(copy.error()), nullptr;
-  const Result<FileStatus> status = StatusOf(copy->get());
+  const Result<os::FileStatus> status = os::StatusOf(copy->get());
   if (!status) return call.Fail(status.error()), nullptr;
   const uint32_t made = call.addon().handles->Add(HandleKind::kSyncFile, std::move(*copy), *status);
   Share(*call.addon().handles->Find(made), nullptr);
@@ -96,7 +96,7 @@ napi_value ExportFences(Call& call) {
   if (!call.Read(0, HandleKind::kDmaBuf, &handle) || !call.Read(1, &access) || !call.CheckIdentity(*handle)) {
     return nullptr;
   }
-  Result<UniqueFd> file = ExportSyncFile(handle->fd.get(), static_cast<CpuAccess>(access));
+  Result<UniqueFd> file = os::ExportSyncFile(handle->fd.get(), static_cast<os::CpuAccess>(access));
   if (!file) return call.Fail(file.error()), nullptr;
   return AddSyncFile(call, std::move(*file));
 }
@@ -110,7 +110,7 @@ napi_value ImportFences(Call& call) {
     return nullptr;
   }
   const Result<void> imported =
-      ImportSyncFile(buffer->fd.get(), file->fd.get(), static_cast<CpuAccess>(access));
+      os::ImportSyncFile(buffer->fd.get(), file->fd.get(), static_cast<os::CpuAccess>(access));
   if (!imported) call.Fail(imported.error());
   return nullptr;
 }
@@ -118,7 +118,7 @@ napi_value ImportFences(Call& call) {
 napi_value StatusOfSyncFile(Call& call) {
   Handle* handle = nullptr;
   if (!call.Read(0, HandleKind::kSyncFile, &handle)) return nullptr;
-  const Result<int32_t> status = SyncFileStatus(handle->fd.get());
+  const Result<int32_t> status = os::SyncFileStatus(handle->fd.get());
   return status ? call.Number(*status) : call.FailFor(*handle, status.error());
 }
 
@@ -156,7 +156,7 @@ napi_value InfoOfSyncFile(Call& call) {
   if (!call.Read(0, HandleKind::kSyncFile, &handle)) return nullptr;
   sync_fence_info fences[kFewFences];
   sync_file_info info;
-  const Result<void> described = DescribeSyncFile(handle->fd.get(), kFewFences, fences, &info);
+  const Result<void> described = os::DescribeSyncFile(handle->fd.get(), kFewFences, fences, &info);
   if (!described) return call.FailFor(*handle, described.error());
   double* registers = call.addon().registers;
   registers[0] = info.status;
@@ -175,7 +175,7 @@ napi_value ManyFencesOfSyncFile(Call& call) {
   std::vector<sync_fence_info> fences(capacity);
   sync_file_info info;
   const Result<void> described =
-      DescribeSyncFile(handle->fd.get(), static_cast<uint32_t>(capacity), fences.data(), &info);
+      os::DescribeSyncFile(handle->fd.get(), static_cast<uint32_t>(capacity), fences.data(), &info);
   if (!described) return call.FailFor(*handle, described.error());
   call.addon().registers[0] = info.status;
   call.addon().registers[1] = info.num_fences;
@@ -190,7 +190,7 @@ namespace {
 // signalled, in error too. To be asked after merging, so that what ended meanwhile counts.
 Result<int32_t> FirstError(const std::vector<int>& files) {
   for (const int file : files) {
-    const Result<int32_t> error = ErrorOfSyncFile(file);
+    const Result<int32_t> error = os::ErrorOfSyncFile(file);
     if (!error || *error != 0) return error;
   }
   return 0;
@@ -210,7 +210,7 @@ napi_value MergeFences(Call& call) {
     if (file == nullptr) return call.Fail("ERR_DMABUF_CLOSED"), nullptr;
     files.push_back(file->fd.get());
   }
-  Result<UniqueFd> merged = MergeSyncFiles(name, files.data(), count);
+  Result<UniqueFd> merged = os::MergeSyncFiles(name, files.data(), count);
   if (!merged) {
     for (size_t index = 0; index < count; index++) {
       if (!call.CheckIdentity(*call.addon().handles->Find(static_cast<uint32_t>(handles[index]))))
@@ -250,18 +250,18 @@ class MergeJob : public Job {
  private:
   struct Merged {
     UniqueFd file;
-    FileStatus status;
+    os::FileStatus status;
     int32_t failure;
   };
 
   Result<Merged> Merge() const {
     std::vector<int> files;
     for (const UniqueFd& file : files_) files.push_back(file.get());
-    Result<UniqueFd> merged = MergeSyncFiles(name_.c_str(), files.data(), files.size());
+    Result<UniqueFd> merged = os::MergeSyncFiles(name_.c_str(), files.data(), files.size());
     if (!merged) return merged.error();
     const Result<int32_t> failure = FirstError(files);
     if (!failure) return failure.error();
-    const Result<FileStatus> status = StatusOf(merged->get());
+    const Result<os::FileStatus> status = os::StatusOf(merged->get());
     if (!status) return status.error();
     return Merged{std::move(*merged), *status, *failure};
   }
@@ -285,7 +285,7 @@ napi_value MergeFencesAsync(Call& call) {
     Handle* file = call.addon().handles->Find(static_cast<uint32_t>(handles[index]), HandleKind::kSyncFile);
     if (file == nullptr) return call.Fail("ERR_DMABUF_CLOSED"), nullptr;
     if (!call.CheckIdentity(*file)) return nullptr;
-    Result<UniqueFd> copy = Duplicate(file->fd.get());
+    Result<UniqueFd> copy = os::Duplicate(file->fd.get());
     if (!copy) return call.Fail(copy.error()), nullptr;
     files.push_back(std::move(*copy));
   }
@@ -301,9 +301,9 @@ napi_value SetFenceDeadline(Call& call) {
       !call.CheckIdentity(*handle)) {
     return nullptr;
   }
-  const Result<void> set = SetSyncFileDeadline(handle->fd.get(), deadline);
+  const Result<void> set = os::SetSyncFileDeadline(handle->fd.get(), deadline);
   if (!set) call.Fail(set.error());
   return nullptr;
 }
 
-}  // namespace dmabuf
+}  // namespace dmabuf::js

@@ -5,7 +5,7 @@
 // Every function that addon.cc exports, by the file that defines it. The comments give the JavaScript
 // signature; `handle` is the number of an open object.
 
-namespace dmabuf {
+namespace dmabuf::js {
 
 // heap_functions.cc
 napi_value OpenHeap(Call& call);      // (path: string) => handle
@@ -118,4 +118,4 @@ napi_value AdmitMemory(Call& call);
 napi_value ReserveMemory(Call& call);  // (size, isCharged: boolean) => void
 napi_value ForgoMemory(Call& call);    // () => void
 
-}  // namespace dmabuf
+}  // namespace dmabuf::js

@@ -9,7 +9,7 @@
 #include "os/sync_file.h"
 #include "os/unix_socket.h"
 
-namespace dmabuf {
+namespace dmabuf::js {
 namespace {
 
 // What a check that failed leaves open. Only a number that is closed is surely not ours; of the others the
@@ -17,7 +17,7 @@ namespace {
 bool IsStranger(const Handle& handle, const SystemError& error) {
   if (error.number == EBADF) return true;
   if (!handle.identified) return false;
-  const Result<ForeignStatus> status = StatusWithoutServer(handle.fd.get());
+  const Result<os::ForeignStatus> status = os::StatusWithoutServer(handle.fd.get());
   return status && !(status->file.identity == handle.identity);
 }
 
@@ -25,11 +25,11 @@ void CloseChannel(Handle& handle) {
   const Connection& connection = *handle.connection;
   if (connection.discarding) {
     (void)handle.fd.release();
-    CloseAfter(connection.discarding);
+    os::CloseAfter(connection.discarding);
     return;
   }
   const bool alone = !handle.lent && connection.marked;
-  CloseConnection(std::move(handle.fd), {connection.marked, alone, connection.ended}, connection.sender);
+  os::CloseConnection(std::move(handle.fd), {connection.marked, alone, connection.ended}, connection.sender);
 }
 
 // Whether copies of its descriptor stay open here, so that to close it is not the last close(2) of the file:
@@ -52,26 +52,26 @@ void CloseOwned(Handle& handle) {
   }
   if (handle.kind == HandleKind::kMessage || handle.kind == HandleKind::kLock) {
     // Nobody ever learned its number.
-    (void)CloseForeignFiles({{handle.fd.release(), handle.sender}}, Wait::kAMoment);
+    (void)os::CloseForeignFiles({{handle.fd.release(), handle.sender}}, os::Wait::kAMoment);
     return;
   }
   const bool is_copied = LeaveCopies(handle);
   const auto identity = handle.identified ? std::make_optional(handle.identity) : std::nullopt;
   if (handle.shared && !is_copied && identity && handle.kind == HandleKind::kDmaBuf) {
-    CloseSharedFile(std::move(handle.fd), identity, handle.lent, handle.sender);
+    os::CloseSharedFile(std::move(handle.fd), identity, handle.lent, handle.sender);
     return;
   }
   // Of a buffer whose number nobody was told, the cheaper look suffices.
   const bool told = handle.kind != HandleKind::kDmaBuf || handle.lent;
-  const Result<bool> ours = told ? CheckIdentity(handle) : IsDmaBuf(handle.fd.get());
+  const Result<bool> ours = told ? CheckIdentity(handle) : os::IsDmaBuf(handle.fd.get());
   if (ours ? !*ours : IsStranger(handle, ours.error())) {
     (void)handle.fd.release();
   } else if (handle.kind == HandleKind::kServer) {
-    CloseListener(std::move(handle.fd), !handle.lent);
+    os::CloseListener(std::move(handle.fd), !handle.lent);
   } else if (handle.connection) {
     CloseChannel(handle);
   } else if (handle.shared && !is_copied) {
-    CloseSharedFile(std::move(handle.fd), identity, handle.lent, handle.sender);
+    os::CloseSharedFile(std::move(handle.fd), identity, handle.lent, handle.sender);
   } else {
     handle.fd.Reset();
   }
@@ -121,7 +121,7 @@ Handle& Handles::Take(HandleKind kind, UniqueFd fd, uint32_t* slot) {
   return handle;
 }
 
-uint32_t Handles::Add(HandleKind kind, UniqueFd fd, const FileStatus& status) {
+uint32_t Handles::Add(HandleKind kind, UniqueFd fd, const os::FileStatus& status) {
   uint32_t slot = 0;
   Handle& handle = Take(kind, std::move(fd), &slot);
   handle.identified = true;
@@ -138,7 +138,7 @@ void Handles::Join(uint32_t original, uint32_t copy) {
   handles_[copy].copies = known.copies;
 }
 
-std::optional<uint32_t> Handles::FindBuffer(int fd, const FileIdentity& identity) const {
+std::optional<uint32_t> Handles::FindBuffer(int fd, const os::FileIdentity& identity) const {
   const auto found = std::find_if(handles_.begin(), handles_.end(), [&](const Handle& handle) {
     return handle.fd.get() == fd && handle.kind == HandleKind::kDmaBuf && handle.identified &&
            handle.identity == identity;
@@ -159,7 +159,7 @@ void Unclaimed::Drop(size_t index) {
   entries_[index] = 0;
   if (entry < 0) {
     const auto fd = static_cast<int>(-entry - 1);
-    (void)CloseForeignFiles({{fd, Redeem(fd, StatusWithoutServer(fd))}});
+    (void)os::CloseForeignFiles({{fd, os::Redeem(fd, os::StatusWithoutServer(fd))}});
     return;
   }
   const auto slot = static_cast<uint32_t>(entry - 1);
@@ -171,7 +171,7 @@ void Unclaimed::Drop(size_t index) {
   }
 }
 
-void Share(Handle& handle, const std::shared_ptr<Sender>& peer) {
+void Share(Handle& handle, const std::shared_ptr<os::Sender>& peer) {
   handle.shared = true;
   if (!handle.sender) handle.sender = peer;
   if (!handle.copies) return;
@@ -184,20 +184,20 @@ void Lend(Handle& handle) {
   if (handle.copies) handle.copies->lent = true;
   if (!handle.connection || !handle.connection->marked) return;
   handle.connection->marked = false;
-  (void)MarkMessages(handle.fd.get(), false);
+  (void)os::MarkMessages(handle.fd.get(), false);
 }
 
 Result<bool> CheckIdentity(Handle& handle) {
   if (!handle.identified) {
-    const Result<bool> is_dma_buf = IsDmaBuf(handle.fd.get());
+    const Result<bool> is_dma_buf = os::IsDmaBuf(handle.fd.get());
     if (!is_dma_buf || !*is_dma_buf) return is_dma_buf;
   }
-  const Result<FileStatus> status = StatusOf(handle.fd.get());
+  const Result<os::FileStatus> status = os::StatusOf(handle.fd.get());
   if (!status) return status.error();
   if (handle.identified) {
     if (!(status->identity == handle.identity)) return false;
     // All anonymous inodes are one: eventfds, epolls and sync_files differ only in what they answer.
-    if (handle.kind == HandleKind::kSyncFile) return IsSyncFile(handle.fd.get());
+    if (handle.kind == HandleKind::kSyncFile) return os::IsSyncFile(handle.fd.get());
     return true;
   }
   handle.identified = true;
@@ -226,7 +226,7 @@ void Handles::Abandon(uint32_t slot) {
 
 Result<int> Handles::Release(uint32_t slot) {
   const Connection* connection = handles_[slot].connection.get();
-  if (connection != nullptr && connection->discarding && !StopDiscarding(connection->discarding))
+  if (connection != nullptr && connection->discarding && !os::StopDiscarding(connection->discarding))
     return SystemError{EBUSY, "recv"};
   const Result<void> let_go = LetGoOfAll(handles_[slot]);
   if (!let_go) return let_go.error();
@@ -273,4 +273,4 @@ Result<void> ReleaseMapping(SharedMapping& mapping) {
   return {};
 }
 
-}  // namespace dmabuf
+}  // namespace dmabuf::js

@@ -17,7 +17,7 @@
 #include "os/socket_file.h"
 #include "os/unique_fd.h"
 
-namespace dmabuf {
+namespace dmabuf::js {
 
 // The type tag of a handle: a number given for one kind of object is never taken for another.
 enum class HandleKind : uint8_t {
@@ -36,28 +36,28 @@ enum class HandleKind : uint8_t {
 // A mapping and the ArrayBuffer that shows it, if any. Shared by the handle and the ArrayBuffer's finalizer,
 // which may run in any order, the finalizer even after the environment's data is gone.
 struct SharedMapping {
-  explicit SharedMapping(Mapping mapping) : mapping(std::move(mapping)) {}
+  explicit SharedMapping(os::Mapping mapping) : mapping(std::move(mapping)) {}
 
-  std::optional<Mapping> mapping;  // empty once unmapped
-  bool exposed = false;            // an ArrayBuffer shows it; only its finalizer may unmap
+  std::optional<os::Mapping> mapping;  // empty once unmapped
+  bool exposed = false;                // an ArrayBuffer shows it; only its finalizer may unmap
 };
 
 // What is known of an end of a connection.
 struct Connection {
   bool marked = false;  // MarkMessages() is on
   bool ended = false;   // the peer is gone, and everything was received
-  std::shared_ptr<Sender> sender = std::make_shared<Sender>();
-  std::shared_ptr<Discarding> discarding;  // a message that is being thrown away
-  int64_t discarding_since = 0;            // milliseconds
-  size_t delivered = 0;                    // how many of its descriptors could have been received
+  std::shared_ptr<os::Sender> sender = std::make_shared<os::Sender>();
+  std::shared_ptr<os::Discarding> discarding;  // a message that is being thrown away
+  int64_t discarding_since = 0;                // milliseconds
+  size_t delivered = 0;                        // how many of its descriptors could have been received
 };
 
 // What a path led to.
 struct AtPath {
-  std::string path;                    // as the user gave it
-  std::shared_ptr<PathLookup> lookup;  // of kLookup, and what it will have made
+  std::string path;                        // as the user gave it
+  std::shared_ptr<os::PathLookup> lookup;  // of kLookup, and what it will have made
   std::shared_ptr<std::optional<Result<UniqueFd>>> made;
-  std::optional<SocketFile> file;  // of a server
+  std::optional<os::SocketFile> file;  // of a server
 };
 
 // What handles of one environment have in common whose descriptors are copies of one another.
@@ -65,7 +65,7 @@ struct Copies {
   size_t open = 1;      // handles
   bool shared = false;  // as of a handle, of any of them
   bool lent = false;
-  std::shared_ptr<Sender> sender;
+  std::shared_ptr<os::Sender> sender;
 };
 
 // An open file that belongs to one JavaScript object.
@@ -80,10 +80,10 @@ struct Handle {
   bool lost = false;
   // Whether strangers hold or held the file; see Share(). IsShared() also knows of its copies.
   bool shared = false;
-  std::shared_ptr<Sender> sender;  // who sent it, or was sent it first
-  std::shared_ptr<Copies> copies;  // none: no copy was made here
+  std::shared_ptr<os::Sender> sender;  // who sent it, or was sent it first
+  std::shared_ptr<Copies> copies;      // none: no copy was made here
   UniqueFd fd;
-  FileIdentity identity;
+  os::FileIdentity identity;
   uint64_t size = 0;                     // bytes, of a dma-buf
   std::shared_ptr<SharedMapping> whole;  // of the whole buffer, from the first CPU access until close
   std::unordered_map<uint64_t, std::shared_ptr<SharedMapping>> mappings;  // made by map(), by id
@@ -95,7 +95,7 @@ struct Handle {
 // Used on the environment's own thread only.
 class Handles {
  public:
-  uint32_t Add(HandleKind kind, UniqueFd fd, const FileStatus& status);
+  uint32_t Add(HandleKind kind, UniqueFd fd, const os::FileStatus& status);
   // A dma-buf that the kernel has just made, not looked at yet.
   uint32_t AddNewBuffer(UniqueFd fd);
   // nullptr when the number is no open handle of that kind. Valid until the next Add().
@@ -112,7 +112,7 @@ class Handles {
   // The one has a copy of the other's descriptor.
   void Join(uint32_t original, uint32_t copy);
   // Whose number this is, if it is that of an open dma-buf.
-  [[nodiscard]] std::optional<uint32_t> FindBuffer(int fd, const FileIdentity& identity) const;
+  [[nodiscard]] std::optional<uint32_t> FindBuffer(int fd, const os::FileIdentity& identity) const;
   // Lets go of the mappings and closes the descriptor, unless it has become a stranger's. When the kernel
   // does not let a mapping go, the handle stays open, with what is left of them.
   Result<void> Close(uint32_t slot);
@@ -182,7 +182,7 @@ class Unclaimed {
 };
 // Strangers hold the file, too, or did: it was received, sent, imported or taken over. From now on only the
 // closer closes it. `peer`: whoever was at the other end, if that is known.
-void Share(Handle& handle, const std::shared_ptr<Sender>& peer);
+void Share(Handle& handle, const std::shared_ptr<os::Sender>& peer);
 
 // JavaScript is told the descriptor's number: from now on others may hold the file.
 void Lend(Handle& handle);
@@ -192,9 +192,9 @@ inline bool IsShared(const Handle& handle) {
 }
 
 // Who may add fences to the buffer.
-inline Fences FencesOf(const Handle& handle) {
+inline os::Fences FencesOf(const Handle& handle) {
   const bool lent = handle.lent || (handle.copies && handle.copies->lent);
-  return lent || IsShared(handle) ? Fences::kOfOthers : Fences::kOurs;
+  return lent || IsShared(handle) ? os::Fences::kOfOthers : os::Fences::kOurs;
 }
 
 // Whether the descriptor still refers to the file that it was taken for; false for a stranger's. Looks at a
@@ -204,7 +204,7 @@ Result<bool> CheckIdentity(Handle& handle);
 // Whether an access to a mapping of the handle was answered with SIGBUS: it is over with the buffer, as far
 // as this object can tell.
 inline bool IsLost(const Handle& handle) {
-  if (lost_ranges.load(std::memory_order_relaxed) == 0) return false;
+  if (os::lost_ranges.load(std::memory_order_relaxed) == 0) return false;
   const auto lost = [](const SharedMapping& shared) { return shared.mapping && shared.mapping->lost(); };
   if (handle.lost || (handle.whole && lost(*handle.whole))) return true;
   return std::any_of(handle.mappings.begin(), handle.mappings.end(),
@@ -217,4 +217,4 @@ inline bool IsLost(const Handle& handle) {
 // shrinks. Unmaps at once what no ArrayBuffer ever showed. When the kernel refuses, nothing has changed.
 Result<void> ReleaseMapping(SharedMapping& mapping);
 
-}  // namespace dmabuf
+}  // namespace dmabuf::js

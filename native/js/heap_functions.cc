@@ -8,13 +8,13 @@
 #include "os/dma_heap.h"
 #include "os/file.h"
 
-namespace dmabuf {
+namespace dmabuf::js {
 napi_value OpenHeap(Call& call) {
   char path[PATH_MAX];
   if (!call.Read(0, path, sizeof path)) return nullptr;
-  Result<UniqueFd> fd = OpenDevice(path, DeviceKind::kHeap);
+  Result<UniqueFd> fd = os::OpenDevice(path, os::DeviceKind::kHeap);
   if (!fd) return call.Fail(fd.error(), path), nullptr;
-  const Result<FileStatus> status = StatusOf(fd->get());
+  const Result<os::FileStatus> status = os::StatusOf(fd->get());
   if (!status) return call.Fail(status.error(), path), nullptr;
   return call.Yield(call.addon().handles->Add(HandleKind::kHeap, std::move(*fd), *status));
 }
@@ -30,7 +30,7 @@ napi_value AllocateSync(Call& call) {
   // A look at the heap's descriptor costs a twelfth of a small allocation; who never got its number can
   // hardly have closed it.
   if (heap->lent && !call.CheckIdentity(*heap)) return nullptr;
-  Result<UniqueFd> buffer = AllocateFromHeap(heap->fd.get(), size, access_mode);
+  Result<UniqueFd> buffer = os::AllocateFromHeap(heap->fd.get(), size, access_mode);
   if (!buffer) return call.FailFor(*heap, buffer.error());
   return call.Yield(call.addon().handles->AddNewBuffer(std::move(*buffer)));
 }
@@ -45,15 +45,15 @@ napi_value AllocateAsync(Call& call) {
     return nullptr;
   }
   // A copy for the job, since the heap may be closed meanwhile.
-  Result<UniqueFd> copy = Duplicate(heap->fd.get());
+  Result<UniqueFd> copy = os::Duplicate(heap->fd.get());
   if (!copy) return call.Fail(copy.error()), nullptr;
   QueueJob(
       call, "dmabuf.allocate", std::move(*copy),
       [size, access_mode, reservation = std::move(reservation)](int file) {
-        return AllocateFromHeap(file, size, access_mode);
+        return os::AllocateFromHeap(file, size, access_mode);
       },
       call.argument(3));
   return nullptr;
 }
 
-}  // namespace dmabuf
+}  // namespace dmabuf::js

@@ -4,7 +4,7 @@
 #include <optional>
 #include <utility>
 
-namespace dmabuf {
+namespace dmabuf::js {
 namespace {
 
 class DescriptorJob : public Job {
@@ -87,4 +87,4 @@ bool QueueJob(Call& call, const char* name, UniqueFd file, JobWork work, napi_va
   return QueueJob(call, name, std::move(job), done);
 }
 
-}  // namespace dmabuf
+}  // namespace dmabuf::js

@@ -7,7 +7,7 @@
 #include "os/result.h"
 #include "os/unique_fd.h"
 
-namespace dmabuf {
+namespace dmabuf::js {
 
 // Work for the thread pool, and what JavaScript gets of it.
 class Job {
@@ -51,4 +51,4 @@ using JobWork = std::function<Result<UniqueFd>(int file)>;
 // start.
 bool QueueJob(Call& call, const char* name, UniqueFd file, JobWork work, napi_value done);
 
-}  // namespace dmabuf
+}  // namespace dmabuf::js

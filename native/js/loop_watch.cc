@@ -14,7 +14,7 @@
 #pragma weak uv_backend_fd
 #pragma weak uv_close
 
-namespace dmabuf {
+namespace dmabuf::js {
 namespace {
 
 // uv_poll_init() makes a file non-blocking, for everybody who holds it.
@@ -105,4 +105,4 @@ void LoopWatch::Close() {
   number_.Reset();
 }
 
-}  // namespace dmabuf
+}  // namespace dmabuf::js

@@ -6,7 +6,7 @@
 #include "os/result.h"
 #include "os/unique_fd.h"
 
-namespace dmabuf {
+namespace dmabuf::js {
 
 // One descriptor that the event loop of Node.js watches. Used on the environment's thread only.
 //
@@ -52,4 +52,4 @@ class LoopWatch {
   bool closing_ = false;
 };
 
-}  // namespace dmabuf
+}  // namespace dmabuf::js

@@ -9,7 +9,7 @@
 #include "os/mapping.h"
 #include "os/mapping_room.h"
 
-namespace dmabuf {
+namespace dmabuf::js {
 namespace {
 
 // What an ArrayBuffer's finalizer needs. It runs on the environment's thread, possibly after AddonData is
@@ -69,10 +69,10 @@ napi_value Expose(Call& call, const std::shared_ptr<SharedMapping>& mapping, uin
 SharedMapping* WholeMapping(Call& call, Handle& handle) {
   if (IsLost(handle)) return call.Fail("ERR_DMABUF_LOST"), nullptr;
   if (handle.whole && handle.whole->mapping) return handle.whole.get();
-  const Result<int> mode = AccessModeOf(handle.fd.get());
+  const Result<int> mode = os::AccessModeOf(handle.fd.get());
   if (!mode) return call.Fail(mode.error()), nullptr;
   const int protection = *mode == O_RDONLY ? PROT_READ : PROT_READ | PROT_WRITE;
-  Result<Mapping> mapping = Mapping::Create(handle.fd.get(), protection, 0, handle.size);
+  Result<os::Mapping> mapping = os::Mapping::Create(handle.fd.get(), protection, 0, handle.size);
   if (!mapping) return call.Fail(mapping.error()), nullptr;
   handle.whole = std::make_shared<SharedMapping>(std::move(*mapping));
   return handle.whole.get();
@@ -81,12 +81,12 @@ SharedMapping* WholeMapping(Call& call, Handle& handle) {
 // Copies between the buffer and memory of ours, between START and END of the one direction. Who waits for
 // fences without blocking comes back when they have signalled.
 template <typename Copy>
-napi_value CopyUnderAccess(Call& call, const Handle& handle, CpuAccess access, Copy copy) {
-  const Result<bool> begun = TryBeginCpuAccess(handle.fd.get(), access, FencesOf(handle));
+napi_value CopyUnderAccess(Call& call, const Handle& handle, os::CpuAccess access, Copy copy) {
+  const Result<bool> begun = os::TryBeginCpuAccess(handle.fd.get(), access, FencesOf(handle));
   if (!begun) return call.Fail(begun.error()), nullptr;
   if (!*begun) return call.Fail(SystemError{EAGAIN, "poll"}), nullptr;
   copy();
-  const Result<void> ended = EndCpuAccess(handle.fd.get(), access);
+  const Result<void> ended = os::EndCpuAccess(handle.fd.get(), access);
   if (!ended) return call.Fail(ended.error()), nullptr;
   if (IsLost(handle)) call.Fail("ERR_DMABUF_LOST");
   return nullptr;
@@ -110,7 +110,7 @@ napi_value MapRange(Call& call) {
   }
   if (IsLost(*handle)) return call.Fail("ERR_DMABUF_LOST"), nullptr;
   const int protection = writable ? PROT_READ | PROT_WRITE : PROT_READ;
-  Result<Mapping> mapping = Mapping::Create(handle->fd.get(), protection, offset, length);
+  Result<os::Mapping> mapping = os::Mapping::Create(handle->fd.get(), protection, offset, length);
   if (!mapping) return call.Fail(mapping.error()), nullptr;
   const auto shared = std::make_shared<SharedMapping>(std::move(*mapping));
   const uint64_t id = call.addon().handles->NextMappingId();
@@ -140,7 +140,7 @@ napi_value IsMappedRange(Call& call) {
 }
 
 napi_value DescribeMappingLimits(Call& call) {
-  const MappingLimits limits = LimitsOfMappings();
+  const os::MappingLimits limits = os::LimitsOfMappings();
   double* registers = call.addon().registers;
   registers[0] = static_cast<double>(limits.mappings);
   registers[1] = static_cast<double>(limits.most_mappings);
@@ -186,7 +186,7 @@ napi_value ReadBytes(Call& call) {
   if (mapping == nullptr) return nullptr;
   if (length == 0) target = mapping->mapping->address();  // an empty array has no address
   const uint8_t* source = mapping->mapping->address() + position;
-  return CopyUnderAccess(call, *handle, CpuAccess::kRead, [=] { std::memmove(target, source, length); });
+  return CopyUnderAccess(call, *handle, os::CpuAccess::kRead, [=] { std::memmove(target, source, length); });
 }
 
 napi_value WriteBytes(Call& call) {
@@ -204,7 +204,7 @@ napi_value WriteBytes(Call& call) {
   if (!mapping->mapping->writable()) return call.Fail(SystemError{EACCES, "mmap"}), nullptr;
   if (length == 0) source = mapping->mapping->address();  // an empty array has no address
   uint8_t* target = mapping->mapping->address() + position;
-  return CopyUnderAccess(call, *handle, CpuAccess::kWrite, [=] { std::memmove(target, source, length); });
+  return CopyUnderAccess(call, *handle, os::CpuAccess::kWrite, [=] { std::memmove(target, source, length); });
 }
 
-}  // namespace dmabuf
+}  // namespace dmabuf::js

@@ -2,16 +2,16 @@
 #include "os/memory.h"
 #include "os/memory_ledger.h"
 
-namespace dmabuf {
+namespace dmabuf::js {
 
 napi_value FreeMemory(Call& call) {
-  const MachineMemory memory = ReadMachineMemory();
+  const os::MachineMemory memory = os::ReadMachineMemory();
   call.addon().registers[0] = static_cast<double>(memory.total);
   return call.Number(static_cast<double>(memory.free));
 }
 
 napi_value AvailableMemory(Call& call) {
-  const Result<MemoryInfo> memory = ReadMemoryInfo();
+  const Result<os::MemoryInfo> memory = os::ReadMemoryInfo();
   if (!memory) return call.Fail(memory.error(), "/proc/meminfo"), nullptr;
   double* registers = call.addon().registers;
   registers[0] = static_cast<double>(memory->available);
@@ -23,23 +23,23 @@ napi_value AvailableMemory(Call& call) {
 
 namespace {
 
-bool ReadStore(Call& call, MemoryStore* store) {
+bool ReadStore(Call& call, os::MemoryStore* store) {
   bool is_groups = false;
   if (!call.Read(0, &is_groups)) return false;
-  *store = is_groups ? MemoryStore::kGroups : MemoryStore::kMachine;
+  *store = is_groups ? os::MemoryStore::kGroups : os::MemoryStore::kMachine;
   return true;
 }
 
 }  // namespace
 
 napi_value SettledMemory(Call& call) {
-  MemoryStore store{};
+  os::MemoryStore store{};
   if (!ReadStore(call, &store)) return nullptr;
-  return call.Number(AccountOf(store).settled);
+  return call.Number(os::AccountOf(store).settled);
 }
 
 napi_value AdmitMemory(Call& call) {
-  MemoryStore store{};
+  os::MemoryStore store{};
   uint64_t size = 0;
   uint64_t available = 0;
   uint64_t settled = 0;
@@ -47,13 +47,13 @@ napi_value AdmitMemory(Call& call) {
       !call.Read(3, &settled)) {
     return nullptr;
   }
-  MemoryReservation& reservation = call.addon().NextReservation();
+  os::MemoryReservation& reservation = call.addon().NextReservation();
   const bool admitted = reservation.Admit(store, static_cast<double>(size), static_cast<double>(available),
                                           static_cast<double>(settled));
   if (!admitted) {
-    const MemoryAccount account = AccountOf(store);
+    const os::MemoryAccount account = os::AccountOf(store);
     double* registers = call.addon().registers;
-    registers[0] = LeftOf(account, static_cast<double>(available));
+    registers[0] = os::LeftOf(account, static_cast<double>(available));
     registers[1] = account.reserved;
     registers[2] = account.settled;
   }
@@ -64,9 +64,9 @@ napi_value ReserveMemory(Call& call) {
   uint64_t size = 0;
   bool is_charged = false;
   if (!call.Read(0, &size) || !call.Read(1, &is_charged)) return nullptr;
-  MemoryReservation& reservation = call.addon().NextReservation();
-  reservation.Set(MemoryStore::kMachine, static_cast<double>(size));
-  reservation.Set(MemoryStore::kGroups, is_charged ? static_cast<double>(size) : 0);
+  os::MemoryReservation& reservation = call.addon().NextReservation();
+  reservation.Set(os::MemoryStore::kMachine, static_cast<double>(size));
+  reservation.Set(os::MemoryStore::kGroups, is_charged ? static_cast<double>(size) : 0);
   return nullptr;
 }
 
@@ -75,4 +75,4 @@ napi_value ForgoMemory(Call& call) {
   return nullptr;
 }
 
-}  // namespace dmabuf
+}  // namespace dmabuf::js

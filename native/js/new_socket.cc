@@ -6,10 +6,10 @@
 
 #include "os/unix_socket.h"
 
-namespace dmabuf {
+namespace dmabuf::js {
 
 Result<uint32_t> AddSocket(Call& call, HandleKind kind, UniqueFd socket) {
-  const Result<FileStatus> status = StatusOf(socket.get());
+  const Result<os::FileStatus> status = os::StatusOf(socket.get());
   if (!status) return status.error();
   Handles& handles = *call.addon().handles;
   const uint32_t slot = handles.Add(kind, std::move(socket), *status);
@@ -17,7 +17,7 @@ Result<uint32_t> AddSocket(Call& call, HandleKind kind, UniqueFd socket) {
   Handle& channel = *handles.Find(slot);
   channel.connection = std::make_unique<Connection>();
   // Nobody else has it: the marks are seen by nobody else.
-  channel.connection->marked = static_cast<bool>(MarkMessages(channel.fd.get(), true));
+  channel.connection->marked = static_cast<bool>(os::MarkMessages(channel.fd.get(), true));
   return slot;
 }
 
@@ -37,4 +37,4 @@ bool ReadAddress(Call& call, size_t index, std::string_view* address) {
   return true;
 }
 
-}  // namespace dmabuf
+}  // namespace dmabuf::js

@@ -4,7 +4,7 @@
 #include "os/result.h"
 #include "os/unique_fd.h"
 
-namespace dmabuf {
+namespace dmabuf::js {
 
 // A handle for a socket that is ours alone.
 Result<uint32_t> AddSocket(Call& call, HandleKind kind, UniqueFd socket);
@@ -13,4 +13,4 @@ napi_value ReturnSocket(Call& call, HandleKind kind, Result<UniqueFd> socket);
 // A path's bytes, or a NUL and an abstract name.
 bool ReadAddress(Call& call, size_t index, std::string_view* address);
 
-}  // namespace dmabuf
+}  // namespace dmabuf::js

@@ -14,7 +14,7 @@
 #include "os/socket_file.h"
 #include "os/unix_socket.h"
 
-namespace dmabuf {
+namespace dmabuf::js {
 namespace {
 
 // Has `work` done by a thread, and waits for it for so many milliseconds.
@@ -22,8 +22,8 @@ template <typename Work>
 auto LookUp(const std::string& path, uint32_t patience, Work work) -> decltype(work()) {
   using Outcome = decltype(work());
   const auto outcome = std::make_shared<std::optional<Outcome>>();
-  const Result<std::shared_ptr<PathLookup>> lookup =
-      PathLookup::Begin(path, [outcome, work = std::move(work)] { outcome->emplace(work()); });
+  const Result<std::shared_ptr<os::PathLookup>> lookup =
+      os::PathLookup::Begin(path, [outcome, work = std::move(work)] { outcome->emplace(work()); });
   if (!lookup) return lookup.error();
   if (!(*lookup)->Wait(std::chrono::milliseconds(patience))) return SystemError{ETIMEDOUT, "open"};
   return std::move(**outcome);
@@ -31,7 +31,7 @@ auto LookUp(const std::string& path, uint32_t patience, Work work) -> decltype(w
 
 // A copy of a place's descriptor, for a thread that may need it longer than the place is there.
 Result<std::shared_ptr<const UniqueFd>> CopyOf(const Handle& place) {
-  Result<UniqueFd> copy = Duplicate(place.fd.get());
+  Result<UniqueFd> copy = os::Duplicate(place.fd.get());
   if (!copy) return copy.error();
   return std::make_shared<const UniqueFd>(std::move(*copy));
 }
@@ -53,13 +53,13 @@ bool ReadText(Call& call, size_t index, std::string* text) {
 }
 
 // A handle for a name that was opened, whose mode and user are in the registers.
-napi_value YieldPlace(Call& call, const std::string& path, Result<NamedFile> file) {
+napi_value YieldPlace(Call& call, const std::string& path, Result<os::NamedFile> file) {
   if (!file) return call.Fail(file.error()), nullptr;
   call.addon().registers[0] = file->mode;
   call.addon().registers[1] = file->user;
   Handles& handles = *call.addon().handles;
   const uint32_t slot =
-      handles.Add(HandleKind::kPlace, std::move(file->fd), FileStatus{file->identity, 0, false, 0});
+      handles.Add(HandleKind::kPlace, std::move(file->fd), os::FileStatus{file->identity, 0, false, 0});
   handles.Find(slot)->at_path = std::make_unique<AtPath>();
   handles.Find(slot)->at_path->path = path;
   return call.Yield(slot);
@@ -72,9 +72,9 @@ napi_value ReturnNothing(Call& call, const Result<void>& done) {
 
 // What the thread does: the first lookup is not this process's own.
 Result<UniqueFd> ConnectToPath(const std::string& path) {
-  const Result<void> found = LookUpApart(kOwnFolder, path, 0);
+  const Result<void> found = os::LookUpApart(os::kOwnFolder, path, 0);
   if (!found) return SystemError{found.error().number, "connect"};
-  return ConnectTo(path);
+  return os::ConnectTo(path);
 }
 
 }  // namespace
@@ -84,19 +84,19 @@ napi_value ConnectChannel(Call& call) {
   if (!ReadAddress(call, 0, &address)) return nullptr;
   call.addon().registers[0] = 0;
   if (!address.empty() && address[0] == '\0') {
-    return ReturnSocket(call, HandleKind::kChannel, ConnectTo(address));
+    return ReturnSocket(call, HandleKind::kChannel, os::ConnectTo(address));
   }
   AtPath at_path;
   at_path.path = std::string(address);
   at_path.made = std::make_shared<std::optional<Result<UniqueFd>>>();
-  const Result<std::shared_ptr<PathLookup>> lookup = PathLookup::Begin(
+  const Result<std::shared_ptr<os::PathLookup>> lookup = os::PathLookup::Begin(
       at_path.path, [made = at_path.made, path = at_path.path] { made->emplace(ConnectToPath(path)); });
   if (!lookup) return call.Fail(lookup.error()), nullptr;
   at_path.lookup = *lookup;
   if (at_path.lookup->WaitAMoment())
     return ReturnSocket(call, HandleKind::kChannel, std::move(**at_path.made));
   Result<UniqueFd> watch = at_path.lookup->Watch();
-  const Result<FileStatus> status = watch ? StatusOf(watch->get()) : watch.error();
+  const Result<os::FileStatus> status = watch ? os::StatusOf(watch->get()) : watch.error();
   if (!status) {
     at_path.lookup->GiveUp();
     return call.Fail(status.error()), nullptr;
@@ -120,7 +120,7 @@ napi_value FinishConnecting(Call& call) {
 napi_value ConnectingState(Call& call) {
   Handle* handle = nullptr;
   if (!call.Read(0, HandleKind::kLookup, &handle)) return nullptr;
-  PathLookup& lookup = *handle->at_path->lookup;
+  os::PathLookup& lookup = *handle->at_path->lookup;
   return call.Number(lookup.is_over() ? 2 : int32_t{lookup.IsKeptOut()});
 }
 
@@ -128,7 +128,7 @@ napi_value OpenPlace(Call& call) {
   std::string path;
   uint32_t patience = 0;
   if (!ReadText(call, 0, &path) || !call.Read(1, &patience)) return nullptr;
-  return YieldPlace(call, path, LookUp(path, patience, [path] { return OpenFolder(path); }));
+  return YieldPlace(call, path, LookUp(path, patience, [path] { return os::OpenFolder(path); }));
 }
 
 napi_value OpenInPlace(Call& call) {
@@ -140,7 +140,7 @@ napi_value OpenInPlace(Call& call) {
   }
   const std::string path = folder->at_path->path;
   return YieldPlace(call, path,
-                    LookUpAt(*folder, patience, [name](int fd) { return OpenInFolder(fd, name); }));
+                    LookUpAt(*folder, patience, [name](int fd) { return os::OpenInFolder(fd, name); }));
 }
 
 napi_value RemoveInPlace(Call& call) {
@@ -151,7 +151,7 @@ napi_value RemoveInPlace(Call& call) {
     return nullptr;
   }
   return ReturnNothing(call,
-                       LookUpAt(*folder, patience, [name](int fd) { return RemoveInFolder(fd, name); }));
+                       LookUpAt(*folder, patience, [name](int fd) { return os::RemoveInFolder(fd, name); }));
 }
 
 napi_value ChangeModeAt(Call& call) {
@@ -161,14 +161,14 @@ napi_value ChangeModeAt(Call& call) {
   if (!call.Read(0, HandleKind::kPlace, &file) || !call.Read(1, &mode) || !call.Read(2, &patience)) {
     return nullptr;
   }
-  return ReturnNothing(call, LookUpAt(*file, patience, [mode](int fd) { return ChangeMode(fd, mode); }));
+  return ReturnNothing(call, LookUpAt(*file, patience, [mode](int fd) { return os::ChangeMode(fd, mode); }));
 }
 
 napi_value IsSocketAliveAt(Call& call) {
   Handle* file = nullptr;
   uint32_t patience = 0;
   if (!call.Read(0, HandleKind::kPlace, &file) || !call.Read(1, &patience)) return nullptr;
-  const Result<bool> alive = LookUpAt(*file, patience, IsFileAlive);
+  const Result<bool> alive = LookUpAt(*file, patience, os::IsFileAlive);
   return alive ? call.Boolean(*alive) : (call.Fail(alive.error()), nullptr);
 }
 
@@ -176,19 +176,19 @@ napi_value LockPlace(Call& call) {
   Handle* folder = nullptr;
   uint32_t patience = 0;
   if (!call.Read(0, HandleKind::kPlace, &folder) || !call.Read(1, &patience)) return nullptr;
-  Result<UniqueFd> lock = LookUpAt(*folder, patience, LockFolder);
+  Result<UniqueFd> lock = LookUpAt(*folder, patience, os::LockFolder);
   if (!lock && lock.error().number == EWOULDBLOCK && lock.error().call == std::string_view("flock")) {
     return call.Number(int32_t{-EAGAIN});
   }
   if (!lock) return call.Fail(lock.error()), nullptr;
-  return call.Yield(call.addon().handles->Add(HandleKind::kLock, std::move(*lock), FileStatus{}));
+  return call.Yield(call.addon().handles->Add(HandleKind::kLock, std::move(*lock), os::FileStatus{}));
 }
 
 napi_value ListenAtName(Call& call) {
   std::string_view address;
   uint32_t mode = 0;
   if (!ReadAddress(call, 0, &address) || !call.Read(1, &mode)) return nullptr;
-  return ReturnSocket(call, HandleKind::kServer, ListenOn(address, mode));
+  return ReturnSocket(call, HandleKind::kServer, os::ListenOn(address, mode));
 }
 
 napi_value ListenInPlace(Call& call) {
@@ -200,7 +200,7 @@ napi_value ListenInPlace(Call& call) {
       !call.Read(3, &patience)) {
     return nullptr;
   }
-  const auto listen = [path = std::string(address), mode] { return ListenOn(path, mode); };
+  const auto listen = [path = std::string(address), mode] { return os::ListenOn(path, mode); };
   Result<UniqueFd> socket = LookUp(folder->at_path->path, patience, listen);
   // Nothing of this is worth waiting for.
   if (!socket) return call.Fail(socket.error()), nullptr;
@@ -212,7 +212,7 @@ napi_value KeepPlace(Call& call) {
   Handle* file = nullptr;
   Handle* folder = nullptr;
   auto at_path = std::make_unique<AtPath>();
-  SocketFile kept;
+  os::SocketFile kept;
   if (!call.Read(0, HandleKind::kServer, &server) || !call.Read(1, HandleKind::kPlace, &folder) ||
       !call.Read(2, HandleKind::kPlace, &file) || !ReadText(call, 3, &kept.folder)) {
     return nullptr;
@@ -233,9 +233,9 @@ napi_value RemoveSocket(Call& call) {
   uint32_t patience = 0;
   if (!call.Read(0, HandleKind::kServer, &server) || !call.Read(1, &patience)) return nullptr;
   if (!server->at_path) return nullptr;
-  const auto remove = [file = *server->at_path->file] { return RemoveSocketFile(file); };
+  const auto remove = [file = *server->at_path->file] { return os::RemoveSocketFile(file); };
   (void)LookUp(server->at_path->path, patience, remove);
   return nullptr;
 }
 
-}  // namespace dmabuf
+}  // namespace dmabuf::js

@@ -6,7 +6,7 @@
 
 #include "os/file.h"
 
-namespace dmabuf {
+namespace dmabuf::js {
 
 Polls::~Polls() {
   if (waker_ != nullptr) waker_->Orphan();
@@ -14,7 +14,7 @@ Polls::~Polls() {
 
 Result<void> Polls::PrepareThread() {
   if (waker_ != nullptr) return {};
-  Result<ReadySet> set = ReadySet::Create();
+  Result<os::ReadySet> set = os::ReadySet::Create();
   if (!set) return set.error();
   const Result<Waker*> waker = Waker::OnThread(env_, set->fd(), {OnReady, OnEnded, this});
   if (!waker) return waker.error();
@@ -28,7 +28,7 @@ Result<void> Polls::AddToSet(uint32_t id, int fd, short event, Watch* watch) {
   if (!prepared) return prepared;
   // Without a copy whoever closes the file behind its owner's back leaves the set watching it. Still better
   // than not to wait at all for want of a descriptor.
-  Result<UniqueFd> copy = Duplicate(fd);
+  Result<UniqueFd> copy = os::Duplicate(fd);
   if (!copy && copy.error().number != EMFILE && copy.error().number != ENFILE) return copy.error();
   if (copy) watch->copy = std::move(*copy);
   if (watch->copy.valid()) watch->fd = watch->copy.get();
@@ -104,7 +104,7 @@ void Polls::OnLoopReady(void* data, uint32_t watch, int error) {
   static_cast<Polls*>(data)->Settle({watch, error});
 }
 
-void Polls::Settle(const ReadySet::Event& event) {
+void Polls::Settle(const os::ReadySet::Event& event) {
   const auto watch = watches_.find(event.id);
   if (watch == watches_.end()) return;  // what was settled before it has ended it
   // Those that begin meanwhile are not meant.
@@ -139,8 +139,8 @@ void Polls::Settle(uint32_t id, int error) {
 
 void Polls::OnReady(void* data) {
   auto* self = static_cast<Polls*>(data);
-  ReadySet::Event events[ReadySet::kMostTaken];
-  const size_t count = self->set_->Take(events, ReadySet::kMostTaken);
+  os::ReadySet::Event events[os::ReadySet::kMostTaken];
+  const size_t count = self->set_->Take(events, os::ReadySet::kMostTaken);
   self->settling_ = true;
   for (size_t index = 0; index < count && !self->ending_; index++) self->Settle(events[index]);
   self->settling_ = false;
@@ -156,4 +156,4 @@ void Polls::OnEnded(void* data) {
   while (!self->waits_.empty()) self->End(self->waits_.begin());
 }
 
-}  // namespace dmabuf
+}  // namespace dmabuf::js

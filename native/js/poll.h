@@ -11,7 +11,7 @@
 #include "os/result.h"
 #include "os/unique_fd.h"
 
-namespace dmabuf {
+namespace dmabuf::js {
 
 // Waits of one environment for descriptors to become ready. A pending wait keeps the event loop alive. The
 // event loop watches, or a thread, with a set of its own; these stay. Used on the environment's thread only.
@@ -53,7 +53,7 @@ class Polls {
   Result<void> PrepareThread();
   Result<uint32_t> WatchFor(uint32_t owner, int fd, short event);
   Result<void> AddToSet(uint32_t id, int fd, short event, Watch* watch);
-  void Settle(const ReadySet::Event& event);
+  void Settle(const os::ReadySet::Event& event);
   void Settle(uint32_t id, int error);
   void End(std::unordered_map<uint32_t, Wait>::iterator entry);
   void RestIfIdle();
@@ -63,7 +63,7 @@ class Polls {
   bool ending_ = false;
   bool settling_ = false;  // whoever is called may wait again at once
   bool fired_ = false;     // the waker has called, and waits to be told to go on
-  std::optional<ReadySet> set_;
+  std::optional<os::ReadySet> set_;
   Waker* waker_ = nullptr;
   std::unordered_map<uint32_t, Watch> watches_;
   std::unordered_map<uint64_t, uint32_t> watch_by_key_;
@@ -71,4 +71,4 @@ class Polls {
   uint32_t last_id_ = 0;  // of watches and waits
 };
 
-}  // namespace dmabuf
+}  // namespace dmabuf::js

@@ -14,11 +14,11 @@
 #include "os/process.h"
 #include "os/unix_socket.h"
 
-namespace dmabuf {
+namespace dmabuf::js {
 namespace {
 
-static_assert(Unclaimed::kRoom >= kMaxHandles, "a message's handles may all be unclaimed");
-static_assert(kRegisterCount >= 2 + 2 * kMaxHandles, "a message's handles go through the registers");
+static_assert(Unclaimed::kRoom >= os::kMaxHandles, "a message's handles may all be unclaimed");
+static_assert(kRegisterCount >= 2 + 2 * os::kMaxHandles, "a message's handles go through the registers");
 
 // Who was never told the number of a channel's descriptor can hardly have closed it; the look costs a fifth
 // of a message.
@@ -44,16 +44,16 @@ bool ReadSendable(Call& call, double is_handle, double value, const Connection& 
 // Hands a descriptor that a message brought to JavaScript: as a handle where it is one of our kinds.
 void AddArrival(Call& call, UniqueFd fd, const Connection& connection, double* registers) {
   Handles& handles = *call.addon().handles;
-  const Result<FileDescription> file = DescribeForeignFile(fd.get());
-  const FileKind kind = file ? file->kind : FileKind::kOther;
-  if (kind == FileKind::kOther) {
-    if (file) Entrust(fd.get(), file->status.identity, connection.sender, call.addon().worker());
+  const Result<os::FileDescription> file = os::DescribeForeignFile(fd.get());
+  const os::FileKind kind = file ? file->kind : os::FileKind::kOther;
+  if (kind == os::FileKind::kOther) {
+    if (file) os::Entrust(fd.get(), file->status.identity, connection.sender, call.addon().worker());
     call.addon().unclaimed->AddFd(fd.get());
     registers[0] = 0;
     registers[1] = fd.release();
     return;
   }
-  const bool is_buffer = kind == FileKind::kDmaBuf;
+  const bool is_buffer = kind == os::FileKind::kDmaBuf;
   registers[0] = is_buffer ? 1 : 2;
   const uint32_t slot =
       handles.Add(is_buffer ? HandleKind::kDmaBuf : HandleKind::kSyncFile, std::move(fd), file->status);
@@ -69,7 +69,7 @@ int64_t Milliseconds() {
 }
 
 constexpr int64_t kLookEvery = 10;  // milliseconds
-constexpr size_t kMostNumbers = kMaxHandles + 1;
+constexpr size_t kMostNumbers = os::kMaxHandles + 1;
 
 // Whether there are numbers for the descriptors of the largest message. Looked at every now and then, and
 // received against an eighth of what was free: the rest is for whatever else opens files meanwhile.
@@ -77,7 +77,7 @@ bool HasRoom(DescriptorRoom& room) {
   const int64_t now = Milliseconds();
   if (now - room.looked >= kLookEvery || (room.ample && room.left < kMostNumbers)) {
     room.looked = now;
-    room.left = FreeDescriptors() / 8;
+    room.left = os::FreeDescriptors() / 8;
     room.ample = room.left >= kMostNumbers;
   }
   return room.left >= kMostNumbers;
@@ -99,7 +99,7 @@ int32_t Discarded(AddonData& addon, Connection& connection) {
   if (!connection.discarding->done) {
     // What takes longer to throw away brought what cannot be closed.
     const int64_t since = Milliseconds() - connection.discarding_since;
-    if (since > kMostStandstill / 1'000'000) connection.sender->dropped = true;
+    if (since > os::kMostStandstill / 1'000'000) connection.sender->dropped = true;
     return connection.sender->dropped ? kDropped : kLater;
   }
   connection.discarding.reset();
@@ -107,13 +107,13 @@ int32_t Discarded(AddonData& addon, Connection& connection) {
   return kHandlesCut;
 }
 
-int32_t OutcomeOf(const Received& received) {
+int32_t OutcomeOf(const os::Received& received) {
   switch (received.kind) {
-    case Received::Kind::kNothing:
+    case os::Received::Kind::kNothing:
       return kNothing;
-    case Received::Kind::kEnd:
+    case os::Received::Kind::kEnd:
       return kEnd;
-    case Received::Kind::kDataTruncated:
+    case os::Received::Kind::kDataTruncated:
       return kDataCut;
     default:
       return kHandlesCut;
@@ -123,7 +123,7 @@ int32_t OutcomeOf(const Received& received) {
 }  // namespace
 
 napi_value CreateChannelPair(Call& call) {
-  Result<std::pair<UniqueFd, UniqueFd>> ends = CreateSocketPair();
+  Result<std::pair<UniqueFd, UniqueFd>> ends = os::CreateSocketPair();
   if (!ends) return call.Fail(ends.error()), nullptr;
   const Result<uint32_t> first = AddSocket(call, HandleKind::kChannel, std::move(ends->first));
   if (!first) return call.Fail(first.error()), nullptr;
@@ -143,22 +143,22 @@ napi_value CreateChannelPair(Call& call) {
 napi_value AdoptChannel(Call& call) {
   int32_t fd = -1;
   if (!call.Read(0, &fd)) return nullptr;
-  const Result<void> connected = CheckConnection(fd);
+  const Result<void> connected = os::CheckConnection(fd);
   if (!connected) return call.Fail(connected.error()), nullptr;
-  const Result<FileStatus> status = StatusOf(fd);
+  const Result<os::FileStatus> status = os::StatusOf(fd);
   if (!status) return call.Fail(status.error()), nullptr;
   const uint32_t slot = call.addon().handles->Add(HandleKind::kChannel, UniqueFd(fd), *status);
   Handle& channel = *call.addon().handles->Find(slot);
   channel.connection = std::make_unique<Connection>();
   // Whoever named the number knows it, and so may others.
-  Redeem(fd);
+  os::Redeem(fd);
   return call.YieldTaken(slot);
 }
 
 napi_value MarkCloseOnExec(Call& call) {
   Handle* channel = nullptr;
   if (!FindChannel(call, &channel)) return nullptr;
-  const Result<void> marked = SetCloseOnExec(channel->fd.get());
+  const Result<void> marked = os::SetCloseOnExec(channel->fd.get());
   if (!marked) call.Fail(marked.error());
   return nullptr;
 }
@@ -166,13 +166,13 @@ napi_value MarkCloseOnExec(Call& call) {
 napi_value AcceptChannel(Call& call) {
   Handle* server = nullptr;
   if (!call.Read(0, HandleKind::kServer, &server) || !call.CheckIdentity(*server)) return nullptr;
-  return ReturnSocket(call, HandleKind::kChannel, Accept(server->fd.get()));
+  return ReturnSocket(call, HandleKind::kChannel, os::Accept(server->fd.get()));
 }
 
 napi_value DescribePeer(Call& call) {
   Handle* channel = nullptr;
   if (!FindChannel(call, &channel)) return nullptr;
-  const Result<PeerCredentials> peer = PeerOf(channel->fd.get());
+  const Result<os::PeerCredentials> peer = os::PeerOf(channel->fd.get());
   if (!peer) return call.Fail(peer.error()), nullptr;
   channel->connection->sender->user = peer->uid;
   double* registers = call.addon().registers;
@@ -187,10 +187,10 @@ napi_value LimitMessages(Call& call) {
   uint64_t wanted = 0;
   if (!FindChannel(call, &channel) || !call.Read(1, &wanted)) return nullptr;
   if (wanted > 0) {
-    const Result<void> set = SetMessageLimit(channel->fd.get(), wanted);
+    const Result<void> set = os::SetMessageLimit(channel->fd.get(), wanted);
     if (!set) return call.Fail(set.error()), nullptr;
   }
-  const Result<size_t> limit = MessageLimitOf(channel->fd.get());
+  const Result<size_t> limit = os::MessageLimitOf(channel->fd.get());
   if (!limit) return call.Fail(limit.error()), nullptr;
   return call.Number(static_cast<double>(*limit));
 }
@@ -201,15 +201,15 @@ napi_value SendOnChannel(Call& call) {
   size_t length = 0;
   uint32_t count = 0;
   if (!FindChannel(call, &channel) || !call.Read(1, &data, &length) || !call.Read(2, &count)) return nullptr;
-  if (count > kMaxHandles) return call.Fail(SystemError{EINVAL, "sendmsg"}), nullptr;
-  int fds[kMaxHandles];
+  if (count > os::kMaxHandles) return call.Fail(SystemError{EINVAL, "sendmsg"}), nullptr;
+  int fds[os::kMaxHandles];
   const double* registers = call.addon().registers;
   for (size_t index = 0; index < count; index++) {
     if (!ReadSendable(call, registers[2 * index], registers[2 * index + 1], *channel->connection,
                       &fds[index]))
       return nullptr;
   }
-  const Result<void> sent = SendMessage(channel->fd.get(), data, length, fds, count);
+  const Result<void> sent = os::SendMessage(channel->fd.get(), data, length, fds, count);
   if (sent) return call.Number(int32_t{0});
   if (sent.error().number == EAGAIN) return call.Number(int32_t{-EAGAIN});
   return call.FailFor(*channel, sent.error());
@@ -223,10 +223,10 @@ napi_value HoldForSending(Call& call) {
   const Connection& connection = *channel->connection;
   int fd = -1;
   if (!ReadSendable(call, is_handle ? 1 : 0, value, connection, &fd)) return nullptr;
-  Result<UniqueFd> copy = Duplicate(fd);
+  Result<UniqueFd> copy = os::Duplicate(fd);
   if (!copy) return call.Fail(copy.error()), nullptr;
-  const std::shared_ptr<Sender> peer = connection.sender;
-  const uint32_t slot = call.addon().handles->Add(HandleKind::kMessage, std::move(*copy), FileStatus{});
+  const std::shared_ptr<os::Sender> peer = connection.sender;
+  const uint32_t slot = call.addon().handles->Add(HandleKind::kMessage, std::move(*copy), os::FileStatus{});
   Share(*call.addon().handles->Find(slot), peer);
   return call.Yield(slot);
 }
@@ -248,26 +248,26 @@ napi_value ReceiveOnChannel(Call& call) {
   AddonData& addon = call.addon();
   if (capacity > addon.arrivals.size()) addon.arrivals.resize(capacity);
   Connection& connection = *channel->connection;
-  const Reception reception = ReceptionOf(*connection.sender);
-  if (reception == Reception::kNever) ::shutdown(channel->fd.get(), SHUT_RD);
-  if (reception != Reception::kNow)
-    return call.Number(int32_t{reception == Reception::kLater ? kLater : kDropped});
+  const os::Reception reception = os::ReceptionOf(*connection.sender);
+  if (reception == os::Reception::kNever) ::shutdown(channel->fd.get(), SHUT_RD);
+  if (reception != os::Reception::kNow)
+    return call.Number(int32_t{reception == os::Reception::kLater ? kLater : kDropped});
   if (const int32_t outcome = Discarded(addon, connection); outcome != 0) return call.Number(outcome);
-  Descriptors fds(connection.sender);
-  const ReceiveMode mode{connection.marked, HasRoom(addon.room)};
-  const Result<Received> received =
-      ReceiveMessage(channel->fd.get(), mode, addon.arrivals.data(), capacity, &fds);
+  os::Descriptors fds(connection.sender);
+  const os::ReceiveMode mode{connection.marked, HasRoom(addon.room)};
+  const Result<os::Received> received =
+      os::ReceiveMessage(channel->fd.get(), mode, addon.arrivals.data(), capacity, &fds);
   if (!received) return call.FailFor(*channel, received.error());
-  if (received->kind == Received::Kind::kNoRoom) {
+  if (received->kind == os::Received::Kind::kNoRoom) {
     connection.delivered = received->delivered;
     connection.discarding_since = Milliseconds();
-    connection.discarding = DiscardMessage(channel->fd.get(), connection.sender);
+    connection.discarding = os::DiscardMessage(channel->fd.get(), connection.sender);
     return call.Number(int32_t{kLater});
   }
   addon.registers[0] = static_cast<double>(received->delivered);
   addon.registers[1] = static_cast<double>(received->length);
-  if (received->kind != Received::Kind::kMessage) {
-    if (received->kind == Received::Kind::kEnd) connection.ended = true;
+  if (received->kind != os::Received::Kind::kMessage) {
+    if (received->kind == os::Received::Kind::kEnd) connection.ended = true;
     return call.Number(OutcomeOf(*received));
   }
   // A kernel that marks nothing shows it by a message that must have been.
@@ -286,13 +286,13 @@ napi_value CloseNumbers(Call& call) {
   uint32_t count = 0;
   if (!call.Read(0, &numbers, &room) || !call.Read(1, &count)) return nullptr;
   if (count > room) return call.Fail(SystemError{EINVAL, "close"}), nullptr;
-  std::vector<ForeignFile> files;
+  std::vector<os::ForeignFile> files;
   for (size_t index = 0; index < count; index++) {
     const int fd = static_cast<int>(numbers[index]);
-    const Result<ForeignStatus> status = StatusWithoutServer(fd);
-    files.push_back({fd, Redeem(fd, status), status});
+    const Result<os::ForeignStatus> status = os::StatusWithoutServer(fd);
+    files.push_back({fd, os::Redeem(fd, status), status});
   }
-  const Result<void> closed = CloseForeignFiles(files, Wait::kAMoment);
+  const Result<void> closed = os::CloseForeignFiles(files, os::Wait::kAMoment);
   if (!closed) call.Fail(closed.error());
   return nullptr;
 }
@@ -301,15 +301,15 @@ napi_value ImportFromProcess(Call& call) {
   int32_t pid = 0;
   int32_t fd = -1;
   if (!call.Read(0, &pid) || !call.Read(1, &fd)) return nullptr;
-  Result<UniqueFd> copy = CopyFromProcess(pid, fd);
+  Result<UniqueFd> copy = os::CopyFromProcess(pid, fd);
   if (!copy) return call.Fail(copy.error()), nullptr;
-  const Result<FileDescription> file = DescribeForeignFile(copy->get());
-  if (!file || file->kind != FileKind::kDmaBuf) (void)CloseForeignFiles({{copy->release(), nullptr}});
+  const Result<os::FileDescription> file = os::DescribeForeignFile(copy->get());
+  if (!file || file->kind != os::FileKind::kDmaBuf) (void)os::CloseForeignFiles({{copy->release(), nullptr}});
   if (!file) return call.Fail(file.error()), nullptr;
-  if (file->kind != FileKind::kDmaBuf) return call.Fail("ERR_DMABUF_NOT_DMABUF"), nullptr;
+  if (file->kind != os::FileKind::kDmaBuf) return call.Fail("ERR_DMABUF_NOT_DMABUF"), nullptr;
   const uint32_t slot = call.addon().handles->Add(HandleKind::kDmaBuf, std::move(*copy), file->status);
   Share(*call.addon().handles->Find(slot), nullptr);
   return call.Yield(slot);
 }
 
-}  // namespace dmabuf
+}  // namespace dmabuf::js

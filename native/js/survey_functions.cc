@@ -14,7 +14,7 @@
 #include "os/process_scan.h"
 #include "os/survey.h"
 
-namespace dmabuf {
+namespace dmabuf::js {
 namespace {
 
 napi_value ToJs(napi_env env, std::string_view text) {
@@ -60,14 +60,14 @@ napi_value ToJs(napi_env env, const std::vector<std::string>& texts) {
 }
 
 // See RawSurvey in lib/native.ts.
-napi_value ToJs(napi_env env, const Survey& survey) {
+napi_value ToJs(napi_env env, const os::Survey& survey) {
   napi_value result = nullptr;
   napi_create_object(env, &result);
   const auto set = [&](const char* name, napi_value value) {
     napi_set_named_property(env, result, name, value);
   };
   set("buffers", Table<5>(env, survey.buffers.size(), [&](size_t index, double* row) {
-        const Survey::Buffer& buffer = survey.buffers[index];
+        const os::Survey::Buffer& buffer = survey.buffers[index];
         row[0] = static_cast<double>(buffer.inode);
         row[1] = static_cast<double>(buffer.size);
         row[2] = static_cast<double>(buffer.references);
@@ -75,7 +75,7 @@ napi_value ToJs(napi_env env, const Survey& survey) {
         row[4] = (buffer.size_is_lower_bound ? 1 : 0) + (buffer.is_gone ? 2 : 0);
       }));
   set("names", Strings(env, survey.buffers.size(), [&](size_t index) -> std::optional<std::string_view> {
-        const Survey::Buffer& buffer = survey.buffers[index];
+        const os::Survey::Buffer& buffer = survey.buffers[index];
         if (buffer.name_length < 0) return std::nullopt;
         return survey.NameOf(buffer);
       }));
@@ -83,7 +83,7 @@ napi_value ToJs(napi_env env, const Survey& survey) {
       Strings(env, survey.exporters.size(),
               [&](size_t index) -> std::optional<std::string_view> { return survey.exporters[index]; }));
   set("holdings", Table<4>(env, survey.holdings.size(), [&](size_t index, double* row) {
-        const Survey::Holding& holding = survey.holdings[index];
+        const os::Survey::Holding& holding = survey.holdings[index];
         row[0] = holding.buffer;
         row[1] = holding.process;
         row[2] = holding.fds;
@@ -95,7 +95,7 @@ napi_value ToJs(napi_env env, const Survey& survey) {
         return survey.processes[index].command;
       }));
   set("refusals", Table<3>(env, survey.refusals.size(), [&](size_t index, double* row) {
-        const Survey::Refusal& refusal = survey.refusals[index];
+        const os::Survey::Refusal& refusal = survey.refusals[index];
         row[0] = refusal.pid;
         row[1] = -refusal.error;
         row[2] = static_cast<double>(refusal.what);
@@ -104,7 +104,7 @@ napi_value ToJs(napi_env env, const Survey& survey) {
 }
 
 // A look at the system, which sets the path that is to blame when it fails.
-using SurveyWork = std::function<Result<Survey>(std::string* where)>;
+using SurveyWork = std::function<Result<os::Survey>(std::string* where)>;
 
 class SurveyJob : public Job {
  public:
@@ -126,7 +126,7 @@ class SurveyJob : public Job {
  private:
   SurveyWork work_;
   std::string where_;
-  std::optional<Result<Survey>> outcome_;
+  std::optional<Result<os::Survey>> outcome_;
 };
 
 // A file of the kernel's that may be long, and takes as long to make.
@@ -134,7 +134,7 @@ class ReadJob : public Job {
  public:
   explicit ReadJob(std::string path) : path_(std::move(path)) {}
 
-  void Run() override { outcome_.emplace(ReadWholeFile(path_.c_str())); }
+  void Run() override { outcome_.emplace(os::ReadWholeFile(path_.c_str())); }
 
   void Finish(napi_env env, napi_value* first, napi_value* second) override {
     if (!*outcome_) return FinishWith(env, outcome_->error(), first, second);
@@ -155,19 +155,19 @@ napi_value Queue(Call& call, SurveyWork work, napi_value done) {
 }  // namespace
 
 napi_value ScanProcfs(Call& call) {
-  return Queue(call, [](std::string*) { return ScanProcesses(); }, call.argument(0));
+  return Queue(call, [](std::string*) { return os::ScanProcesses(); }, call.argument(0));
 }
 
 napi_value SurveyBpf(Call& call) {
   char folder[PATH_MAX];
-  BpfSurveyOptions options;
+  os::BpfSurveyOptions options;
   if (!call.Read(0, folder, sizeof folder) || !call.Read(1, &options.buffers) ||
       !call.Read(2, &options.holders)) {
     return nullptr;
   }
   options.folder = folder;
   const auto work = [options = std::move(options)](std::string* where) {
-    return SurveyByBpf(options, where);
+    return os::SurveyByBpf(options, where);
   };
   return Queue(call, work, call.argument(3));
 }
@@ -181,13 +181,13 @@ napi_value ReadWhole(Call& call) {
 
 napi_value PinIterators(Call& call) {
   char folder[PATH_MAX];
-  PinOptions options;
+  os::PinOptions options;
   if (!call.Read(0, folder, sizeof folder) || !call.Read(1, &options.holders) ||
       !call.Read(2, &options.mode) || !call.Read(3, &options.group)) {
     return nullptr;
   }
   std::string where;
-  const Result<std::vector<std::string>> paths = PinIterators(folder, options, &where);
+  const Result<std::vector<std::string>> paths = os::PinIterators(folder, options, &where);
   if (!paths) return call.Fail(paths.error(), where.empty() ? nullptr : where.c_str()), nullptr;
   return ToJs(call.env(), *paths);
 }
@@ -196,9 +196,9 @@ napi_value UnpinIterators(Call& call) {
   char folder[PATH_MAX];
   if (!call.Read(0, folder, sizeof folder)) return nullptr;
   std::string where;
-  const Result<std::vector<std::string>> left = UnpinIterators(folder, &where);
+  const Result<std::vector<std::string>> left = os::UnpinIterators(folder, &where);
   if (!left) return call.Fail(left.error(), where.c_str()), nullptr;
   return ToJs(call.env(), *left);
 }
 
-}  // namespace dmabuf
+}  // namespace dmabuf::js

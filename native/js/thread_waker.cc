@@ -9,7 +9,7 @@
 #include "js/waker.h"
 #include "os/unique_fd.h"
 
-namespace dmabuf {
+namespace dmabuf::js {
 namespace {
 
 // A thread that sleeps in poll(2). When the descriptor is readable it says so once, and looks at it again
@@ -124,4 +124,4 @@ Result<Waker*> Waker::OnThread(napi_env env, int fd, const Callbacks& callbacks)
   return (new ThreadWaker(env, fd, callbacks))->Start();
 }
 
-}  // namespace dmabuf
+}  // namespace dmabuf::js

@@ -8,7 +8,7 @@
 #include "os/entrusted.h"
 #include "os/file.h"
 
-namespace dmabuf {
+namespace dmabuf::js {
 namespace {
 
 constexpr const char* kDevice = "/dev/udmabuf";
@@ -16,9 +16,9 @@ constexpr const char* kMemfdName = "dmabuf";
 
 // A dma-buf over a memfd of its own, which only the dma-buf keeps alive.
 Result<UniqueFd> AllocateUdmabuf(int device, uint64_t size) {
-  const Result<UniqueFd> memfd = CreateMemfd(kMemfdName, size, 0);
+  const Result<UniqueFd> memfd = os::CreateMemfd(kMemfdName, size, 0);
   if (!memfd) return memfd.error();
-  return CreateUdmabuf(device, {{memfd->get(), 0, size}});
+  return os::CreateUdmabuf(device, {{memfd->get(), 0, size}});
 }
 
 }  // namespace
@@ -30,11 +30,11 @@ napi_value CreateSealedMemfd(Call& call) {
   if (!call.Read(0, name, sizeof name) || !call.Read(1, &size) || !call.Read(2, &huge_page_size)) {
     return nullptr;
   }
-  Result<UniqueFd> memfd = CreateMemfd(name, size, huge_page_size);
+  Result<UniqueFd> memfd = os::CreateMemfd(name, size, huge_page_size);
   if (!memfd) return call.Fail(memfd.error()), nullptr;
-  const Result<FileStatus> status = StatusOf(memfd->get());
+  const Result<os::FileStatus> status = os::StatusOf(memfd->get());
   if (!status) return call.Fail(status.error()), nullptr;
-  Entrust(memfd->get(), status->identity, nullptr, call.addon().worker());
+  os::Entrust(memfd->get(), status->identity, nullptr, call.addon().worker());
   return call.Number(memfd->release());
 }
 
@@ -42,9 +42,9 @@ napi_value SealsOfFd(Call& call) {
   int32_t fd = -1;
   if (!call.Read(0, &fd)) return nullptr;
   // The kernel knows by itself what no memfd is; a stranger's file may not even be looked at.
-  const Result<int> seals = SealsOf(fd);
+  const Result<int> seals = os::SealsOf(fd);
   if (!seals) return call.Fail(seals.error()), nullptr;
-  const Result<FileStatus> status = StatusOf(fd);
+  const Result<os::FileStatus> status = os::StatusOf(fd);
   if (!status) return call.Fail(status.error()), nullptr;
   call.addon().registers[0] = static_cast<double>(status->size);
   return call.Number(*seals);
@@ -55,14 +55,14 @@ napi_value UdmabufFromPieces(Call& call) {
   double* numbers = nullptr;
   size_t length = 0;
   if (!call.Read(0, &numbers, &length)) return nullptr;
-  std::vector<MemfdPiece> pieces;
+  std::vector<os::MemfdPiece> pieces;
   for (size_t index = 0; index + 2 < length; index += 3) {
     pieces.push_back({static_cast<int>(numbers[index]), static_cast<uint64_t>(numbers[index + 1]),
                       static_cast<uint64_t>(numbers[index + 2])});
   }
-  const Result<UniqueFd> device = OpenDevice(kDevice, DeviceKind::kUdmabuf);
+  const Result<UniqueFd> device = os::OpenDevice(kDevice, os::DeviceKind::kUdmabuf);
   if (!device) return call.Fail(device.error(), kDevice), nullptr;
-  Result<UniqueFd> buffer = CreateUdmabuf(device->get(), pieces);
+  Result<UniqueFd> buffer = os::CreateUdmabuf(device->get(), pieces);
   if (!buffer) return call.Fail(buffer.error()), nullptr;
   return call.Yield(call.addon().handles->AddNewBuffer(std::move(*buffer)));
 }
@@ -71,7 +71,7 @@ napi_value AllocateUdmabufSync(Call& call) {
   const auto reservation = call.addon().TakeReservation();
   uint64_t size = 0;
   if (!call.Read(0, &size)) return nullptr;
-  const Result<UniqueFd> device = OpenDevice(kDevice, DeviceKind::kUdmabuf);
+  const Result<UniqueFd> device = os::OpenDevice(kDevice, os::DeviceKind::kUdmabuf);
   if (!device) return call.Fail(device.error(), kDevice), nullptr;
   Result<UniqueFd> buffer = AllocateUdmabuf(device->get(), size);
   if (!buffer) return call.Fail(buffer.error()), nullptr;
@@ -82,7 +82,7 @@ napi_value AllocateUdmabufAsync(Call& call) {
   auto reservation = call.addon().TakeReservation();
   uint64_t size = 0;
   if (!call.Read(0, &size)) return nullptr;
-  Result<UniqueFd> device = OpenDevice(kDevice, DeviceKind::kUdmabuf);
+  Result<UniqueFd> device = os::OpenDevice(kDevice, os::DeviceKind::kUdmabuf);
   if (!device) return call.Fail(device.error(), kDevice), nullptr;
   QueueJob(
       call, "dmabuf.allocate", std::move(*device),
@@ -91,4 +91,4 @@ napi_value AllocateUdmabufAsync(Call& call) {
   return nullptr;
 }
 
-}  // namespace dmabuf
+}  // namespace dmabuf::js

@@ -3,7 +3,7 @@
 #include "js/napi_setup.h"
 #include "os/result.h"
 
-namespace dmabuf {
+namespace dmabuf::js {
 
 // A thread that calls `wake` in JavaScript's thread whenever a descriptor is readable, for runtimes whose
 // event loop polls nothing; and `ended`, once, when the environment ends: the waker is gone then. Used on the
@@ -37,4 +37,4 @@ class Waker {
   virtual ~Waker() = default;
 };
 
-}  // namespace dmabuf
+}  // namespace dmabuf::js

@@ -17,7 +17,7 @@
 
 #include "os/uapi.h"
 
-namespace dmabuf {
+namespace dmabuf::os {
 namespace {
 
 // Of this process's processes, by their ids. Never destroyed, as one may go on for ever.
@@ -99,4 +99,4 @@ Result<void> RunApart(int folder, const std::function<void(int folder)>& work) {
 
 bool IsApart(int pid) { return Registry::All().Has(pid); }
 
-}  // namespace dmabuf
+}  // namespace dmabuf::os

@@ -4,7 +4,7 @@
 
 #include "os/result.h"
 
-namespace dmabuf {
+namespace dmabuf::os {
 
 // Has `work` done by a process of its own, and waits for its end. It has this one's memory, and none of its
 // descriptors: what the kernel has it wait for, even where SIGKILL ends no such wait, keeps neither this
@@ -20,4 +20,4 @@ Result<void> RunApart(int folder, const std::function<void(int folder)>& work);
 // Whether a process is one of those, of this process: its memory is seen as that of another, too.
 bool IsApart(int pid);
 
-}  // namespace dmabuf
+}  // namespace dmabuf::os

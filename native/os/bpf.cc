@@ -6,7 +6,7 @@
 #include <cerrno>
 #include <cstring>
 
-namespace dmabuf {
+namespace dmabuf::os {
 namespace {
 
 // Kernels look at as many bytes as they know, and want the rest to be zero.
@@ -88,4 +88,4 @@ Result<void> PinLink(int link, int folder, const char* name) {
   return {};
 }
 
-}  // namespace dmabuf
+}  // namespace dmabuf::os

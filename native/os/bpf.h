@@ -8,7 +8,7 @@
 #include "os/result.h"
 #include "os/unique_fd.h"
 
-namespace dmabuf {
+namespace dmabuf::os {
 
 // A BPF program, written instruction by instruction (Documentation/bpf/standardization/instruction-set.rst).
 // Registers: r1 to r5 hold arguments, r0 results, r6 to r9 survive calls, r10 is the end of the stack.
@@ -70,4 +70,4 @@ Result<UniqueFd> OpenIterator(int link);
 // folder of a BPF file system, for its owner alone, that is read afresh each time it is opened.
 Result<void> PinLink(int link, int folder, const char* name);
 
-}  // namespace dmabuf
+}  // namespace dmabuf::os

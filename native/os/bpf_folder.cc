@@ -10,7 +10,7 @@
 #include <string_view>
 #include <utility>
 
-namespace dmabuf {
+namespace dmabuf::os {
 namespace {
 
 // <linux/magic.h>.
@@ -137,4 +137,4 @@ Result<UniqueFd> OpenPinned(int folder, const char* name) {
   return file;
 }
 
-}  // namespace dmabuf
+}  // namespace dmabuf::os

@@ -5,7 +5,7 @@
 #include "os/result.h"
 #include "os/unique_fd.h"
 
-namespace dmabuf {
+namespace dmabuf::os {
 
 // A folder of a BPF file system that nobody but root and this user can have put anything into, reached
 // without following what anybody else could replace. Its files are used relative to its descriptor alone.
@@ -30,4 +30,4 @@ Result<void> MakeBpfFolder(BpfFolder* folder);
 // be pinned and cannot be read (a program, a map) and for what is no file.
 Result<UniqueFd> OpenPinned(int folder, const char* name);
 
-}  // namespace dmabuf
+}  // namespace dmabuf::os

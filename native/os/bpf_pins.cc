@@ -16,7 +16,7 @@
 #include "os/bpf_folder.h"
 #include "os/bpf_survey.h"
 
-namespace dmabuf {
+namespace dmabuf::os {
 namespace {
 
 constexpr std::array kIterators = {BpfIterator::kBuffers, BpfIterator::kDescriptors, BpfIterator::kMappings};
@@ -241,4 +241,4 @@ Result<std::vector<std::string>> UnpinIterators(const std::string& path, std::st
   return left;
 }
 
-}  // namespace dmabuf
+}  // namespace dmabuf::os

@@ -7,7 +7,7 @@
 
 #include "os/result.h"
 
-namespace dmabuf {
+namespace dmabuf::os {
 
 struct PinOptions {
   bool holders = false;
@@ -27,4 +27,4 @@ Result<std::vector<std::string>> PinIterators(const std::string& path, const Pin
 // pinned by PinIterators(). Fails as OpenBpfFolder() does.
 Result<std::vector<std::string>> UnpinIterators(const std::string& path, std::string* where);
 
-}  // namespace dmabuf
+}  // namespace dmabuf::os

@@ -22,7 +22,7 @@
 #include "os/uapi.h"
 #include "os/watched.h"
 
-namespace dmabuf {
+namespace dmabuf::os {
 namespace {
 
 // What the programs write. Binary, since names hold any byte.
@@ -503,4 +503,4 @@ Result<Survey> SurveyByBpf(const BpfSurveyOptions& options, std::string* where) 
   return SystemError{ETIMEDOUT, "read"};
 }
 
-}  // namespace dmabuf
+}  // namespace dmabuf::os

@@ -6,7 +6,7 @@
 #include "os/survey.h"
 #include "os/unique_fd.h"
 
-namespace dmabuf {
+namespace dmabuf::os {
 
 // The kernel's iterators that a survey is read from.
 enum class BpfIterator : uint8_t {
@@ -42,4 +42,4 @@ struct BpfSurveyOptions {
 // comes, EFBIG when they do not end. `where` is the path that is to blame, or empty.
 Result<Survey> SurveyByBpf(const BpfSurveyOptions& options, std::string* where);
 
-}  // namespace dmabuf
+}  // namespace dmabuf::os

@@ -7,7 +7,7 @@
 
 #include "os/file.h"
 
-namespace dmabuf {
+namespace dmabuf::os {
 namespace {
 
 // Linux 7.2 has widened both fields; the bits were unused before.
@@ -228,4 +228,4 @@ std::optional<uint32_t> Btf::FindMember(uint32_t structure,
   return offset;
 }
 
-}  // namespace dmabuf
+}  // namespace dmabuf::os

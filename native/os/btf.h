@@ -9,7 +9,7 @@
 
 #include "os/result.h"
 
-namespace dmabuf {
+namespace dmabuf::os {
 
 // The types of the running kernel, as /sys/kernel/btf/vmlinux describes them
 // (Documentation/bpf/btf.rst; Linux 5.4). Type numbers are the file's own; 0 is void.
@@ -58,4 +58,4 @@ class Btf {
   std::vector<uint32_t> offsets_;  // of every type in `types_`
 };
 
-}  // namespace dmabuf
+}  // namespace dmabuf::os

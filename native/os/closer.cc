@@ -19,7 +19,7 @@
 #include "os/file.h"
 #include "os/thread.h"
 
-namespace dmabuf {
+namespace dmabuf::os {
 namespace {
 
 // How long the calling thread may wait for the closer, in all, in every second.
@@ -370,4 +370,4 @@ bool StopDiscarding(const std::shared_ptr<Discarding>& discarding) {
 
 void CloseAfter(const std::shared_ptr<Discarding>& discarding) { Closer::Get().CloseAfter(discarding); }
 
-}  // namespace dmabuf
+}  // namespace dmabuf::os

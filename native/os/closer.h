@@ -12,7 +12,7 @@
 #include "os/result.h"
 #include "os/unique_fd.h"
 
-namespace dmabuf {
+namespace dmabuf::os {
 
 // Who sent descriptors, or was sent some: the other end of a channel.
 struct Sender {
@@ -104,4 +104,4 @@ bool StopDiscarding(const std::shared_ptr<Discarding>& discarding);
 // Closes the socket that a message is being thrown away of, when that is over.
 void CloseAfter(const std::shared_ptr<Discarding>& discarding);
 
-}  // namespace dmabuf
+}  // namespace dmabuf::os

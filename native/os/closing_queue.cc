@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <utility>
 
-namespace dmabuf {
+namespace dmabuf::os {
 
 // Whether the sender has its share of the threads yet.
 bool ClosingQueue::MayRun(const std::shared_ptr<Sender>& sender) const {
@@ -114,4 +114,4 @@ void ClosingQueue::Finish(const ClosingTask& task) {
   running_.erase(std::find_if(running_.begin(), running_.end(), same));
 }
 
-}  // namespace dmabuf
+}  // namespace dmabuf::os

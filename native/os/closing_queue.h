@@ -13,7 +13,7 @@
 #include "os/closer.h"
 #include "os/file.h"
 
-namespace dmabuf {
+namespace dmabuf::os {
 
 // Of files that could not be looked at.
 constexpr dev_t kUnknownDevice = ~dev_t{0};
@@ -78,4 +78,4 @@ class ClosingQueue {
   std::vector<Running> running_;
 };
 
-}  // namespace dmabuf
+}  // namespace dmabuf::os

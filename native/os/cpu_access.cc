@@ -8,7 +8,7 @@
 #include "os/thread.h"
 #include "os/unique_fd.h"
 
-namespace dmabuf {
+namespace dmabuf::os {
 namespace {
 
 // START takes some microseconds where it does not sleep.
@@ -103,4 +103,4 @@ Result<bool> TryBeginCpuAccess(int fd, CpuAccess access, Fences fences) {
   return true;
 }
 
-}  // namespace dmabuf
+}  // namespace dmabuf::os

@@ -3,7 +3,7 @@
 #include "os/dma_buf.h"
 #include "os/result.h"
 
-namespace dmabuf {
+namespace dmabuf::os {
 
 // Who may add fences to a buffer: only the calling thread, or anybody at any time.
 enum class Fences : bool { kOurs, kOfOthers };
@@ -16,4 +16,4 @@ enum class Fences : bool { kOurs, kOfOthers };
 // fence that came in that moment, for as long as the fence takes.
 Result<bool> TryBeginCpuAccess(int fd, CpuAccess access, Fences fences);
 
-}  // namespace dmabuf
+}  // namespace dmabuf::os

@@ -14,7 +14,7 @@
 #include "os/hung_processes.h"
 #include "os/watched.h"
 
-namespace dmabuf {
+namespace dmabuf::os {
 namespace {
 
 void LookAt(int process, DescriptorLook* look) {
@@ -115,4 +115,4 @@ Result<std::string> ReadFdInfoOf(int pid, int fd) {
   return std::string(*text);
 }
 
-}  // namespace dmabuf
+}  // namespace dmabuf::os

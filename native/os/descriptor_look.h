@@ -8,7 +8,7 @@
 
 #include "os/result.h"
 
-namespace dmabuf {
+namespace dmabuf::os {
 
 // What /proc tells of a process's descriptor that had a dma-buf's name. Between the look at the name and this
 // one the process may have made it another file: one whose lock it keeps (epoll(7)), or of a file system that
@@ -29,4 +29,4 @@ Result<void> LookAtDescriptors(int process, int pid, std::vector<DescriptorLook>
 // process. ETIMEDOUT when another process keeps it from being read.
 Result<std::string> ReadFdInfoOf(int pid, int fd);
 
-}  // namespace dmabuf
+}  // namespace dmabuf::os

@@ -11,7 +11,7 @@
 
 #include "os/file.h"
 
-namespace dmabuf {
+namespace dmabuf::os {
 namespace {
 
 // By sysfs: heaps have a class of their own, udmabuf is one of the miscellaneous devices and known by its
@@ -50,4 +50,4 @@ Result<UniqueFd> OpenDevice(const char* path, DeviceKind kind) {
   return fd;
 }
 
-}  // namespace dmabuf
+}  // namespace dmabuf::os

@@ -3,7 +3,7 @@
 #include "os/result.h"
 #include "os/unique_fd.h"
 
-namespace dmabuf {
+namespace dmabuf::os {
 
 // The devices that make dma-bufs for users.
 enum class DeviceKind { kHeap, kUdmabuf };
@@ -14,4 +14,4 @@ enum class DeviceKind { kHeap, kUdmabuf };
 // kernel answers ENOTTY at the first allocation.
 Result<UniqueFd> OpenDevice(const char* path, DeviceKind kind);
 
-}  // namespace dmabuf
+}  // namespace dmabuf::os

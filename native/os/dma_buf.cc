@@ -9,7 +9,7 @@
 #include "os/ioctl.h"
 #include "os/uapi.h"
 
-namespace dmabuf {
+namespace dmabuf::os {
 namespace {
 
 Result<void> Sync(int fd, uint64_t flags) {
@@ -62,4 +62,4 @@ Result<void> SetBufferName(int fd, const char* name) {
   return {};
 }
 
-}  // namespace dmabuf
+}  // namespace dmabuf::os

@@ -4,7 +4,7 @@
 
 #include "os/result.h"
 
-namespace dmabuf {
+namespace dmabuf::os {
 
 // The direction of a CPU access, in the kernel's bits (DMA_BUF_SYNC_READ, _WRITE, _RW).
 enum class CpuAccess : uint32_t { kRead = 1, kWrite = 2, kReadWrite = 3 };
@@ -27,4 +27,4 @@ Result<void> EndCpuAccess(int fd, CpuAccess access);
 // DMA_BUF_SET_NAME: at most kMaxNameBytes bytes before the NUL, else EINVAL.
 Result<void> SetBufferName(int fd, const char* name);
 
-}  // namespace dmabuf
+}  // namespace dmabuf::os

@@ -7,7 +7,7 @@
 #include "os/ioctl.h"
 #include "os/uapi.h"
 
-namespace dmabuf {
+namespace dmabuf::os {
 
 Result<UniqueFd> AllocateFromHeap(int heap, uint64_t size, int access_mode) {
   dma_heap_allocation_data request{};
@@ -19,4 +19,4 @@ Result<UniqueFd> AllocateFromHeap(int heap, uint64_t size, int access_mode) {
   return UniqueFd(static_cast<int>(request.fd));
 }
 
-}  // namespace dmabuf
+}  // namespace dmabuf::os

@@ -5,7 +5,7 @@
 #include <unordered_map>
 #include <vector>
 
-namespace dmabuf {
+namespace dmabuf::os {
 namespace {
 
 struct Entry {
@@ -74,4 +74,4 @@ void CloseEntrusted(const void* environment) {
   (void)CloseForeignFiles(files);
 }
 
-}  // namespace dmabuf
+}  // namespace dmabuf::os

@@ -6,7 +6,7 @@
 #include "os/file.h"
 #include "os/file_kind.h"
 
-namespace dmabuf {
+namespace dmabuf::os {
 
 // The numbers of descriptors that JavaScript was given to close, by receive() and createMemfd(): who sent
 // them, and which environment closes them when it ends before JavaScript did. One table for the process, like
@@ -23,4 +23,4 @@ std::shared_ptr<Sender> Redeem(int fd, const Result<ForeignStatus>& status);
 // file's since. Files that share one inode (eventfds, timerfds, ...) cannot be told apart, and stay open.
 void CloseEntrusted(const void* environment);
 
-}  // namespace dmabuf
+}  // namespace dmabuf::os

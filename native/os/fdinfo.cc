@@ -8,7 +8,7 @@
 
 #include "os/file.h"
 
-namespace dmabuf {
+namespace dmabuf::os {
 namespace {
 
 bool ParseNumber(std::string_view text, unsigned base, uint64_t* value) {
@@ -134,4 +134,4 @@ Result<std::string_view> ReadFdInfo(const FdInfoPath& path, FdInfoText* text) {
   return ReadFdInfo(file->get(), text);
 }
 
-}  // namespace dmabuf
+}  // namespace dmabuf::os

@@ -7,7 +7,7 @@
 
 #include "os/result.h"
 
-namespace dmabuf {
+namespace dmabuf::os {
 
 // What /proc/<pid>/fdinfo/<fd> says of a dma-buf (Documentation/filesystems/proc.rst). The views point into
 // the text that was parsed.
@@ -51,4 +51,4 @@ Result<bool> MayBeDmaBuf(int pid, int fd);
 Result<std::string_view> ReadFdInfo(int file, FdInfoText* text);
 Result<std::string_view> ReadFdInfo(const FdInfoPath& path, FdInfoText* text);
 
-}  // namespace dmabuf
+}  // namespace dmabuf::os

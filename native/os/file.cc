@@ -9,7 +9,7 @@
 
 #include <cerrno>
 
-namespace dmabuf {
+namespace dmabuf::os {
 
 Result<UniqueFd> OpenForReading(const char* path) {
   int fd;
@@ -113,4 +113,4 @@ Result<std::string> ReadWholeFile(const char* path) {
   return text;
 }
 
-}  // namespace dmabuf
+}  // namespace dmabuf::os

@@ -10,7 +10,7 @@
 #include "os/result.h"
 #include "os/unique_fd.h"
 
-namespace dmabuf {
+namespace dmabuf::os {
 
 // Which file a descriptor refers to. Two descriptors with equal identity share one file's inode: for a
 // dma-buf that is one buffer.
@@ -54,4 +54,4 @@ Result<size_t> ReadSmallFile(const char* path, char* buffer, size_t capacity);
 // Reads the file at `path` (debugfs, sysfs) from its start to its end.
 Result<std::string> ReadWholeFile(const char* path);
 
-}  // namespace dmabuf
+}  // namespace dmabuf::os

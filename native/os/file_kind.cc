@@ -12,7 +12,7 @@
 #include "os/sync_file.h"
 #include "os/uapi.h"
 
-namespace dmabuf {
+namespace dmabuf::os {
 namespace {
 
 #ifndef ANON_INODE_FS_MAGIC
@@ -72,4 +72,4 @@ Result<FileDescription> DescribeForeignFile(int fd) {
   return FileDescription{*kind, status->file};
 }
 
-}  // namespace dmabuf
+}  // namespace dmabuf::os

@@ -5,7 +5,7 @@
 #include "os/file.h"
 #include "os/result.h"
 
-namespace dmabuf {
+namespace dmabuf::os {
 
 // What statx(2) says without asking the file's server, which may be a stranger's (FUSE, CUSE, NFS) and never
 // answer (AT_STATX_DONT_SYNC, Linux 4.11).
@@ -30,4 +30,4 @@ Result<FileDescription> DescribeForeignFile(int fd);
 // The same of one that was looked at already.
 Result<FileKind> KindOfForeignFile(int fd, const ForeignStatus& status);
 
-}  // namespace dmabuf
+}  // namespace dmabuf::os

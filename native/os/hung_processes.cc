@@ -8,7 +8,7 @@
 
 #include "os/file.h"
 
-namespace dmabuf {
+namespace dmabuf::os {
 namespace {
 
 struct Reads {
@@ -79,4 +79,4 @@ uid_t UserOf(int process) {
   return user;
 }
 
-}  // namespace dmabuf
+}  // namespace dmabuf::os

@@ -6,7 +6,7 @@
 
 #include "os/survey.h"
 
-namespace dmabuf {
+namespace dmabuf::os {
 
 // The processes of which a read has not come back. Each such read costs a thread, however often somebody
 // looks: so there is one list for all of this process.
@@ -26,4 +26,4 @@ bool HasHungTooMany(int process);
 // Whose process it is.
 uid_t UserOf(int process);
 
-}  // namespace dmabuf
+}  // namespace dmabuf::os

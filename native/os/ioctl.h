@@ -4,7 +4,7 @@
 
 #include <cerrno>
 
-namespace dmabuf {
+namespace dmabuf::os {
 
 // ioctl(2), repeated while a signal interrupts it. Returns the call's value or -1 with errno set.
 inline int RetryIoctl(int fd, unsigned long request, void* argument) {
@@ -15,4 +15,4 @@ inline int RetryIoctl(int fd, unsigned long request, void* argument) {
   return result;
 }
 
-}  // namespace dmabuf
+}  // namespace dmabuf::os

@@ -11,7 +11,7 @@
 
 #include "os/mapping_room.h"
 
-namespace dmabuf {
+namespace dmabuf::os {
 
 std::atomic<uint32_t> lost_ranges{0};
 
@@ -180,4 +180,4 @@ bool ReplaceByZeros(void* start, size_t length) {
   return errno == ENOMEM && replace(MAP_SHARED);
 }
 
-}  // namespace dmabuf
+}  // namespace dmabuf::os

@@ -4,7 +4,7 @@
 #include <cstddef>
 #include <cstdint>
 
-namespace dmabuf {
+namespace dmabuf::os {
 
 // Addresses at which a dma-buf is mapped, or was: a place in a table of the process.
 //
@@ -32,4 +32,4 @@ extern std::atomic<uint32_t> lost_ranges;
 // false with errno set. Safe in a signal handler.
 bool ReplaceByZeros(void* start, size_t length);
 
-}  // namespace dmabuf
+}  // namespace dmabuf::os

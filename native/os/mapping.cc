@@ -8,7 +8,7 @@
 
 #include "os/mapping_room.h"
 
-namespace dmabuf {
+namespace dmabuf::os {
 namespace {
 
 void Unmap(void* address, size_t length) {
@@ -65,4 +65,4 @@ size_t PageSize() {
   return size;
 }
 
-}  // namespace dmabuf
+}  // namespace dmabuf::os

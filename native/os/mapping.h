@@ -6,7 +6,7 @@
 #include "os/mapped_ranges.h"
 #include "os/result.h"
 
-namespace dmabuf {
+namespace dmabuf::os {
 
 // A shared mapping of a dma-buf. The object owns the address range; Retire() and the destructor differ in
 // what is left behind there.
@@ -48,4 +48,4 @@ class Mapping {
 // Bytes; offsets of mappings are multiples of it.
 size_t PageSize();
 
-}  // namespace dmabuf
+}  // namespace dmabuf::os

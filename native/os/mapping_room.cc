@@ -13,7 +13,7 @@
 #include "os/mapping.h"
 #include "os/unique_fd.h"
 
-namespace dmabuf {
+namespace dmabuf::os {
 namespace {
 
 // The state is the process's, since the limit is.
@@ -131,4 +131,4 @@ MappingLimits LimitsOfMappings() {
   return limits;
 }
 
-}  // namespace dmabuf
+}  // namespace dmabuf::os

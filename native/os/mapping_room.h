@@ -5,7 +5,7 @@
 
 #include "os/result.h"
 
-namespace dmabuf {
+namespace dmabuf::os {
 
 // The kernel limits how many mappings a process has (vm.max_map_count, 65530 by default). At the limit it
 // refuses every mmap(2), even one that only replaces pages, and then V8 ends the process, since it maps
@@ -30,4 +30,4 @@ struct MappingLimits {
 };
 MappingLimits LimitsOfMappings();
 
-}  // namespace dmabuf
+}  // namespace dmabuf::os

@@ -8,7 +8,7 @@
 
 #include "os/file.h"
 
-namespace dmabuf {
+namespace dmabuf::os {
 namespace {
 
 // The value of "<key>:   <number> kB" in bytes.
@@ -47,4 +47,4 @@ Result<MemoryInfo> ReadMemoryInfo() {
   return MemoryInfo{*available, file_cache, ValueOf(view, "CmaTotal:"), ValueOf(view, "CmaFree:")};
 }
 
-}  // namespace dmabuf
+}  // namespace dmabuf::os

@@ -5,7 +5,7 @@
 
 #include "os/result.h"
 
-namespace dmabuf {
+namespace dmabuf::os {
 
 struct MachineMemory {
   uint64_t free = 0;   // bytes, those of contiguous memory (CMA) that nobody uses included
@@ -27,4 +27,4 @@ struct MemoryInfo {
 // /proc/meminfo (proc_meminfo(5)).
 Result<MemoryInfo> ReadMemoryInfo();
 
-}  // namespace dmabuf
+}  // namespace dmabuf::os

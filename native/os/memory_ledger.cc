@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <mutex>
 
-namespace dmabuf {
+namespace dmabuf::os {
 namespace {
 
 std::mutex mutex;
@@ -61,4 +61,4 @@ MemoryAccount AccountOf(MemoryStore store) {
   return Account(store);
 }
 
-}  // namespace dmabuf
+}  // namespace dmabuf::os

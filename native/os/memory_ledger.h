@@ -4,7 +4,7 @@
 #include <cstddef>
 #include <cstdint>
 
-namespace dmabuf {
+namespace dmabuf::os {
 
 // What is kept account of: the memory of the machine, and what is charged to this process's control groups.
 enum class MemoryStore : size_t { kMachine, kGroups };
@@ -41,4 +41,4 @@ MemoryAccount AccountOf(MemoryStore store);
 // What is left of so many bytes, of which requests on their way may have taken some already.
 double LeftOf(const MemoryAccount& account, double available);
 
-}  // namespace dmabuf
+}  // namespace dmabuf::os

@@ -14,7 +14,7 @@
 #include "os/apart.h"
 #include "os/watched.h"
 
-namespace dmabuf {
+namespace dmabuf::os {
 namespace {
 
 using std::chrono::milliseconds;
@@ -196,4 +196,4 @@ Result<void> LookUpApart(int folder, const std::string& name, int flags) {
   return apart ? found : apart;
 }
 
-}  // namespace dmabuf
+}  // namespace dmabuf::os

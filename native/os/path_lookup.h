@@ -13,7 +13,7 @@
 #include "os/thread.h"
 #include "os/unique_fd.h"
 
-namespace dmabuf {
+namespace dmabuf::os {
 
 // Work for which the kernel looks a path up. That waits for as long as a file system on the way does not
 // answer (FUSE, NFS), and whoever may put a symbolic link there can lead it to one that he serves. So a
@@ -70,4 +70,4 @@ constexpr size_t kMostLookupsOfOne = 2;
 // this process, finds out by itself where the name leads. `folder`: kOwnFolder, or a descriptor.
 Result<void> LookUpApart(int folder, const std::string& name, int flags);
 
-}  // namespace dmabuf
+}  // namespace dmabuf::os

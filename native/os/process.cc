@@ -13,7 +13,7 @@
 #define SYS_pidfd_getfd 438
 #endif
 
-namespace dmabuf {
+namespace dmabuf::os {
 
 Result<UniqueFd> CopyFromProcess(int pid, int fd) {
   const UniqueFd process(static_cast<int>(::syscall(SYS_pidfd_open, pid, 0)));
@@ -23,4 +23,4 @@ Result<UniqueFd> CopyFromProcess(int pid, int fd) {
   return UniqueFd(copy);
 }
 
-}  // namespace dmabuf
+}  // namespace dmabuf::os

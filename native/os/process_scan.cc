@@ -29,7 +29,7 @@
 #include "os/unique_fd.h"
 #include "os/watched.h"
 
-namespace dmabuf {
+namespace dmabuf::os {
 namespace {
 
 // Then nothing that this process sees is to be trusted.
@@ -648,4 +648,4 @@ void ReadCommands(Survey* survey) {
   }
 }
 
-}  // namespace dmabuf
+}  // namespace dmabuf::os

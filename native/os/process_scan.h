@@ -3,7 +3,7 @@
 #include "os/result.h"
 #include "os/survey.h"
 
-namespace dmabuf {
+namespace dmabuf::os {
 
 // Looks for dma-bufs among the descriptors and mappings of all processes (proc(5)). A process or descriptor
 // that goes meanwhile is no error; what cannot be read for any other reason is in `refusals`. Nothing is
@@ -16,4 +16,4 @@ Result<Survey> ScanProcesses();
 // process.
 void ReadCommands(Survey* survey);
 
-}  // namespace dmabuf
+}  // namespace dmabuf::os

@@ -6,7 +6,7 @@
 #include <algorithm>
 #include <cerrno>
 
-namespace dmabuf {
+namespace dmabuf::os {
 
 Result<ReadySet> ReadySet::Create() {
   UniqueFd set(::epoll_create1(EPOLL_CLOEXEC));
@@ -39,4 +39,4 @@ size_t ReadySet::Take(Event* events, size_t capacity) {
   return count < 0 ? 0 : static_cast<size_t>(count);
 }
 
-}  // namespace dmabuf
+}  // namespace dmabuf::os

@@ -6,7 +6,7 @@
 #include "os/result.h"
 #include "os/unique_fd.h"
 
-namespace dmabuf {
+namespace dmabuf::os {
 
 // Descriptors that somebody waits for: epoll(7). The set's own descriptor is readable while one of them is
 // ready. The files themselves are left as they are: a flag such as O_NONBLOCK belongs to everybody who holds
@@ -35,4 +35,4 @@ class ReadySet {
   UniqueFd set_;
 };
 
-}  // namespace dmabuf
+}  // namespace dmabuf::os

@@ -3,7 +3,7 @@
 #include <optional>
 #include <utility>
 
-namespace dmabuf {
+namespace dmabuf::os {
 
 // Why a system call failed: errno, and the call's name as the manual page or the kernel header has it.
 struct SystemError {
@@ -43,4 +43,4 @@ class [[nodiscard]] Result<void> {
   SystemError error_{0, nullptr};
 };
 
-}  // namespace dmabuf
+}  // namespace dmabuf::os

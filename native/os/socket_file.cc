@@ -13,7 +13,7 @@
 #include "os/path_lookup.h"
 #include "os/unix_socket.h"
 
-namespace dmabuf {
+namespace dmabuf::os {
 namespace {
 
 // By which calls that take no descriptor of O_PATH reach what it stands for.
@@ -89,4 +89,4 @@ Result<void> RemoveSocketFile(const SocketFile& file) {
   return apart ? removed : apart;
 }
 
-}  // namespace dmabuf
+}  // namespace dmabuf::os

@@ -12,7 +12,7 @@
 // may wait for the file system: for threads of PathLookup. What they can, they do in a process apart
 // (os/apart.h).
 
-namespace dmabuf {
+namespace dmabuf::os {
 
 struct NamedFile {
   UniqueFd fd;  // O_PATH
@@ -42,4 +42,4 @@ struct SocketFile {
 // Removes it, unless the path leads to another by now.
 Result<void> RemoveSocketFile(const SocketFile& file);
 
-}  // namespace dmabuf
+}  // namespace dmabuf::os

@@ -1,6 +1,6 @@
 #include "os/survey.h"
 
-namespace dmabuf {
+namespace dmabuf::os {
 
 uint32_t Survey::BufferOf(uint64_t inode, bool* is_new) {
   const auto [entry, inserted] = buffer_by_inode_.try_emplace(inode, static_cast<uint32_t>(buffers.size()));
@@ -54,4 +54,4 @@ int32_t Survey::ExporterOf(std::string_view name) {
   return static_cast<int32_t>(exporters.size() - 1);
 }
 
-}  // namespace dmabuf
+}  // namespace dmabuf::os

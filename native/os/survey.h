@@ -6,7 +6,7 @@
 #include <unordered_map>
 #include <vector>
 
-namespace dmabuf {
+namespace dmabuf::os {
 
 // What one look at the system has found: its dma-bufs, and the processes that hold them.
 struct Survey {
@@ -63,4 +63,4 @@ struct Survey {
   uint32_t last_process_ = 0;
 };
 
-}  // namespace dmabuf
+}  // namespace dmabuf::os

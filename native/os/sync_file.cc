@@ -11,7 +11,7 @@
 #include "os/ioctl.h"
 #include "os/uapi.h"
 
-namespace dmabuf {
+namespace dmabuf::os {
 
 Result<UniqueFd> ExportSyncFile(int buffer, CpuAccess access) {
   dma_buf_export_sync_file request{};
@@ -121,4 +121,4 @@ Result<void> SetSyncFileDeadline(int sync_file, uint64_t deadline) {
   return {};
 }
 
-}  // namespace dmabuf
+}  // namespace dmabuf::os

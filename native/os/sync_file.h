@@ -8,7 +8,7 @@
 #include "os/result.h"
 #include "os/unique_fd.h"
 
-namespace dmabuf {
+namespace dmabuf::os {
 
 // DMA_BUF_IOCTL_EXPORT_SYNC_FILE (Linux 6.0): a snapshot of the fences that an access of that direction would
 // have to wait for.
@@ -39,4 +39,4 @@ Result<int32_t> ErrorOfSyncFile(int sync_file);
 // SYNC_IOC_SET_DEADLINE (Linux 6.4): CLOCK_MONOTONIC nanoseconds, a hint to the drivers.
 Result<void> SetSyncFileDeadline(int sync_file, uint64_t deadline);
 
-}  // namespace dmabuf
+}  // namespace dmabuf::os

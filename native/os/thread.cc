@@ -3,7 +3,7 @@
 #include <csignal>
 #include <ctime>
 
-namespace dmabuf {
+namespace dmabuf::os {
 namespace {
 
 // glibc takes the thread-local storage of the whole program out of it.
@@ -37,4 +37,4 @@ Result<void> StartDetached(const char* name, void* (*run)(void*), void* argument
   return {};
 }
 
-}  // namespace dmabuf
+}  // namespace dmabuf::os

@@ -4,7 +4,7 @@
 
 #include "os/result.h"
 
-namespace dmabuf {
+namespace dmabuf::os {
 
 // Holds a mutex for as long as it lives.
 class Lock {
@@ -27,4 +27,4 @@ void MakeCondition(pthread_cond_t* condition);
 // before it ends: it is named here, so that it never goes by another name, and must still be there.
 Result<void> StartDetached(const char* name, void* (*run)(void*), void* argument);
 
-}  // namespace dmabuf
+}  // namespace dmabuf::os

@@ -20,7 +20,7 @@
 #define SYS_close_range 436
 #endif
 
-namespace dmabuf {
+namespace dmabuf::os {
 
 // CLOSE_RANGE_UNSHARE, from include/uapi/linux/close_range.h since 5.9.
 constexpr unsigned kCloseRangeUnshare = 1U << 1;
@@ -35,4 +35,4 @@ struct SyncDeadline {
 };
 constexpr unsigned long kSetDeadline = _IOW(SYNC_IOC_MAGIC, 5, SyncDeadline);
 
-}  // namespace dmabuf
+}  // namespace dmabuf::os

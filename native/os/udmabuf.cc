@@ -11,7 +11,7 @@
 #include "os/ioctl.h"
 #include "os/uapi.h"
 
-namespace dmabuf {
+namespace dmabuf::os {
 
 Result<UniqueFd> CreateMemfd(const char* name, uint64_t size, uint64_t huge_page_size) {
   unsigned flags = MFD_CLOEXEC | MFD_ALLOW_SEALING;
@@ -65,4 +65,4 @@ Result<UniqueFd> CreateUdmabuf(int device, const std::vector<MemfdPiece>& pieces
   return UniqueFd(fd);
 }
 
-}  // namespace dmabuf
+}  // namespace dmabuf::os

@@ -6,7 +6,7 @@
 #include "os/result.h"
 #include "os/unique_fd.h"
 
-namespace dmabuf {
+namespace dmabuf::os {
 
 // memfd_create(2), sized and sealed as udmabuf demands (F_SEAL_SHRINK). `huge_page_size` in bytes, a power of
 // two that the kernel has (MFD_HUGETLB), or 0 for ordinary pages. `size` is a multiple of the page size.
@@ -25,4 +25,4 @@ struct MemfdPiece {
 // result is close-on-exec, readable and writable.
 Result<UniqueFd> CreateUdmabuf(int device, const std::vector<MemfdPiece>& pieces);
 
-}  // namespace dmabuf
+}  // namespace dmabuf::os

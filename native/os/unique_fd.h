@@ -4,7 +4,7 @@
 
 #include <utility>
 
-namespace dmabuf {
+namespace dmabuf::os {
 
 // The one owner of a file descriptor. Closed once and never retried: after close(2) the number is free even
 // when the call reports EINTR, and a second close could hit a stranger's file.
@@ -34,4 +34,4 @@ class UniqueFd {
   int fd_ = -1;
 };
 
-}  // namespace dmabuf
+}  // namespace dmabuf::os

@@ -14,7 +14,7 @@
 #include "os/closer.h"
 #include "os/file.h"
 
-namespace dmabuf {
+namespace dmabuf::os {
 namespace {
 
 struct Address {
@@ -416,4 +416,4 @@ void CloseListener(UniqueFd socket, bool alone) {
   (void)CloseForeignFiles(files, Wait::kAMoment);
 }
 
-}  // namespace dmabuf
+}  // namespace dmabuf::os

@@ -15,7 +15,7 @@
 // Unix sockets that keep messages apart (SOCK_SEQPACKET, unix(7)). All are close-on-exec. Connections stay
 // blocking, since the file status flags belong to everybody who holds that end; the calls here never block.
 
-namespace dmabuf {
+namespace dmabuf::os {
 
 // SCM_MAX_FD of the kernel.
 constexpr size_t kMaxHandles = 253;
@@ -114,4 +114,4 @@ struct Closing {
 void CloseConnection(UniqueFd socket, const Closing& how, const std::shared_ptr<Sender>& sender);
 void CloseListener(UniqueFd socket, bool alone);
 
-}  // namespace dmabuf
+}  // namespace dmabuf::os

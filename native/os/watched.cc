@@ -5,7 +5,7 @@
 #include <atomic>
 #include <utility>
 
-namespace dmabuf {
+namespace dmabuf::os {
 namespace {
 
 std::atomic<int> left_count{0};
@@ -98,4 +98,4 @@ Watched RunWatched(std::chrono::milliseconds patience, std::function<void(Watch*
   return thread->Wait(patience) ? Watched::kEnded : Watched::kLeft;
 }
 
-}  // namespace dmabuf
+}  // namespace dmabuf::os

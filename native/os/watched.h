@@ -10,7 +10,7 @@
 #include <mutex>
 #include <optional>
 
-namespace dmabuf {
+namespace dmabuf::os {
 
 // Follows a thread through calls that may never return and that only SIGKILL ends: what reads another
 // process's memory map waits for locks, which that process may hold for as long as a file system that it uses
@@ -69,4 +69,4 @@ constexpr int kMostLeftByItself = kMostLeft + 4;
 Watched RunWatched(std::chrono::milliseconds patience, std::function<void(Watch*)> work,
                    int most = kMostLeft);
 
-}  // namespace dmabuf
+}  // namespace dmabuf::os
