@@ -24,7 +24,7 @@ export interface RawSurvey {
 type SurveyDone = (surveyOrErrno: RawSurvey | number, syscall: string | undefined) => void;
 
 /**
- * What the addon exports (native/addon.cc, native/js/functions.h). Functions throw DmaBufError. Further
+ * What the addon exports (native/addon.cc, the tables in native/js). Functions throw DmaBufError. Further
  * results are left in `registers`, valid until the next call.
  */
 export interface Native {

@@ -1,4 +1,4 @@
-// The one list of everything that JavaScript sees of the addon.
+// Joins what JavaScript sees of the addon.
 
 #include "js/functions.h"
 #include "os/closer.h"
@@ -6,96 +6,6 @@
 
 namespace dmabuf::js {
 namespace {
-
-struct Export {
-  const char* name;
-  napi_callback callback;
-};
-
-constexpr Export kExports[] = {
-    {"openHeap", Entry<OpenHeap, 1>},
-    {"allocateSync", Entry<AllocateSync, 3>},
-    {"allocateAsync", Entry<AllocateAsync, 4>},
-    {"importFd", Entry<ImportFd, 2>},
-    {"isDmaBuf", Entry<IsDmaBufFd, 1>},
-    {"describe", Entry<DescribeHandle, 1>},
-    {"measure", Entry<MeasureBuffer, 1>},
-    {"verify", Entry<VerifyHandle, 1>},
-    {"close", Entry<CloseHandle, 1>},
-    {"isLost", Entry<IsLostHandle, 1>},
-    {"abandon", Entry<AbandonHandle, 1>},
-    {"release", Entry<ReleaseHandle, 1>},
-    {"duplicate", Entry<DuplicateHandle, 1>},
-    {"listHandles", Entry<ListHandles, 1>},
-    {"setName", Entry<SetName, 2>},
-    {"beginCpuAccess", Entry<BeginAccess, 2>},
-    {"tryBeginCpuAccess", Entry<TryBeginAccess, 2>},
-    {"endCpuAccess", Entry<EndAccess, 2>},
-    {"map", Entry<MapRange, 4>},
-    {"unmap", Entry<UnmapRange, 2>},
-    {"isMapped", Entry<IsMappedRange, 2>},
-    {"mappingLimits", Entry<DescribeMappingLimits, 0>},
-    {"mapWhole", Entry<MapWhole, 1>},
-    {"read", Entry<ReadBytes, 4>},
-    {"write", Entry<WriteBytes, 3>},
-    {"info", Entry<InfoOf, 1>},
-    {"isReady", Entry<IsReadyFor, 2>},
-    {"poll", Entry<StartPoll, 3>},
-    {"waitOnThread", Entry<WaitOnThread, 0>},
-    {"cancelPoll", Entry<CancelPoll, 1>},
-    {"importSyncFileFd", Entry<ImportSyncFileFd, 2>},
-    {"exportSyncFile", Entry<ExportFences, 2>},
-    {"importSyncFile", Entry<ImportFences, 3>},
-    {"syncFileStatus", Entry<StatusOfSyncFile, 1>},
-    {"syncFileInfo", Entry<InfoOfSyncFile, 1>},
-    {"syncFileInfoOfMany", Entry<ManyFencesOfSyncFile, 2>},
-    {"mergeSyncFiles", Entry<MergeFences, 2>},
-    {"mergeSyncFilesAsync", Entry<MergeFencesAsync, 3>},
-    {"setDeadline", Entry<SetFenceDeadline, 2>},
-    {"createChannelPair", Entry<CreateChannelPair, 0>},
-    {"connect", Entry<ConnectChannel, 1>},
-    {"finishConnecting", Entry<FinishConnecting, 1>},
-    {"connectingState", Entry<ConnectingState, 1>},
-    {"openPlace", Entry<OpenPlace, 2>},
-    {"openInPlace", Entry<OpenInPlace, 3>},
-    {"removeInPlace", Entry<RemoveInPlace, 3>},
-    {"changeMode", Entry<ChangeModeAt, 3>},
-    {"isSocketAlive", Entry<IsSocketAliveAt, 2>},
-    {"lockPlace", Entry<LockPlace, 2>},
-    {"listen", Entry<ListenAtName, 2>},
-    {"listenInPlace", Entry<ListenInPlace, 4>},
-    {"keepPlace", Entry<KeepPlace, 4>},
-    {"removeSocket", Entry<RemoveSocket, 2>},
-    {"adoptChannel", Entry<AdoptChannel, 1>},
-    {"markCloseOnExec", Entry<MarkCloseOnExec, 1>},
-    {"accept", Entry<AcceptChannel, 1>},
-    {"describePeer", Entry<DescribePeer, 1>},
-    {"limitMessages", Entry<LimitMessages, 2>},
-    {"send", Entry<SendOnChannel, 3>},
-    {"closeNumbers", Entry<CloseNumbers, 2>},
-    {"hold", Entry<HoldForSending, 3>},
-    {"takeMessage", Entry<TakeMessage, 1>},
-    {"receive", Entry<ReceiveOnChannel, 2>},
-    {"importFromProcess", Entry<ImportFromProcess, 2>},
-    {"createMemfd", Entry<CreateSealedMemfd, 3>},
-    {"seals", Entry<SealsOfFd, 1>},
-    {"createUdmabuf", Entry<UdmabufFromPieces, 1>},
-    {"allocateUdmabufSync", Entry<AllocateUdmabufSync, 1>},
-    {"allocateUdmabufAsync", Entry<AllocateUdmabufAsync, 2>},
-    {"parseFdInfo", Entry<ParseFdInfoText, 1>},
-    {"readFdInfo", Entry<ReadFdInfoOf, 2>},
-    {"scanProcesses", Entry<ScanProcfs, 1>},
-    {"surveyBpf", Entry<SurveyBpf, 4>},
-    {"readWhole", Entry<ReadWhole, 2>},
-    {"pinIterators", Entry<PinIterators, 4>},
-    {"unpinIterators", Entry<UnpinIterators, 1>},
-    {"freeMemory", Entry<FreeMemory, 0>},
-    {"availableMemory", Entry<AvailableMemory, 0>},
-    {"settledMemory", Entry<SettledMemory, 1>},
-    {"admitMemory", Entry<AdmitMemory, 4>},
-    {"reserveMemory", Entry<ReserveMemory, 2>},
-    {"forgoMemory", Entry<ForgoMemory, 0>},
-};
 
 // (createError: (code: string | number, call?: string, path?: string) => Error) => void
 napi_value SetErrorFactory(Call& call) {
@@ -114,7 +24,7 @@ napi_value SetClosersTimer(Call& call) {
 }
 
 // () => boolean
-napi_value StartMissingClosers(Call& call) {
+napi_value StartClosers(Call& call) {
   call.addon().awaits_closers = os::StartClosers();
   return call.Boolean(call.addon().awaits_closers);
 }
@@ -124,6 +34,13 @@ napi_value SetWorker(Call& call) {
   call.addon().is_worker = true;
   return nullptr;
 }
+
+const Exports kAddonFunctions = {
+    {"setErrorFactory", Entry<SetErrorFactory, 1>},
+    {"setClosersTimer", Entry<SetClosersTimer, 1>},
+    {"startClosers", Entry<StartClosers, 0>},
+    {"setWorker", Entry<SetWorker, 0>},
+};
 
 void DeleteAddonData(napi_env env, void* data, void* /*hint*/) {
   auto* addon = static_cast<AddonData*>(data);
@@ -167,11 +84,11 @@ Napi::Object Init(Napi::Env env, Napi::Object exports) {
   exports.Set("unclaimed", unclaimed);
   exports.Set("pageSize", Napi::Number::New(env, static_cast<double>(os::PageSize())));
 
-  Define(env, exports, "setErrorFactory", Entry<SetErrorFactory, 1>, addon);
-  Define(env, exports, "setClosersTimer", Entry<SetClosersTimer, 1>, addon);
-  Define(env, exports, "startClosers", Entry<StartMissingClosers, 0>, addon);
-  Define(env, exports, "setWorker", Entry<SetWorker, 0>, addon);
-  for (const Export& function : kExports) Define(env, exports, function.name, function.callback, addon);
+  for (const Exports* table : {&kAddonFunctions, &kBufferFunctions, &kFdinfoFunctions, &kFenceFunctions,
+                               &kHeapFunctions, &kMappingFunctions, &kMemoryFunctions, &kPlaceFunctions,
+                               &kSocketFunctions, &kSurveyFunctions, &kUdmabufFunctions}) {
+    for (const Export& function : *table) Define(env, exports, function.name, function.callback, addon);
+  }
   return exports;
 }
 

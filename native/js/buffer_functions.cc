@@ -16,12 +16,10 @@ uint32_t AddShared(Call& call, UniqueFd fd, const os::FileStatus& status) {
 }
 
 // Leaves what JavaScript shows of a file in the registers, its number apart.
-void Describe(AddonData& addon, const Handle& handle) {
+void ShowFile(AddonData& addon, const Handle& handle) {
   addon.registers[1] = static_cast<double>(handle.identity.inode);
   addon.registers[2] = static_cast<double>(handle.size);
 }
-
-}  // namespace
 
 napi_value ImportFd(Call& call) {
   int32_t fd = -1;
@@ -46,7 +44,7 @@ napi_value ImportFd(Call& call) {
   return call.Yield(slot);
 }
 
-napi_value IsDmaBufFd(Call& call) {
+napi_value IsDmaBuf(Call& call) {
   int32_t fd = -1;
   if (!call.Read(0, &fd)) return nullptr;
   const Result<os::FileDescription> file = os::DescribeForeignFile(fd);
@@ -54,7 +52,7 @@ napi_value IsDmaBufFd(Call& call) {
   return call.Boolean(file->kind == os::FileKind::kDmaBuf);
 }
 
-napi_value DescribeHandle(Call& call) {
+napi_value Describe(Call& call) {
   Handle* handle = nullptr;
   uint32_t slot = 0;
   if (!call.ReadAny(0, &slot, &handle)) return nullptr;
@@ -62,26 +60,26 @@ napi_value DescribeHandle(Call& call) {
   // The number is told even where nothing else of the file can be.
   call.addon().registers[0] = handle->fd.get();
   if (!handle->identified && !call.CheckIdentity(*handle)) return nullptr;
-  Describe(call.addon(), *handle);
+  ShowFile(call.addon(), *handle);
   return nullptr;
 }
 
-napi_value MeasureBuffer(Call& call) {
+napi_value Measure(Call& call) {
   Handle* handle = nullptr;
   if (!call.Read(0, HandleKind::kDmaBuf, &handle)) return nullptr;
   if (!handle->identified && !call.CheckIdentity(*handle)) return nullptr;
-  Describe(call.addon(), *handle);
+  ShowFile(call.addon(), *handle);
   return nullptr;
 }
 
-napi_value VerifyHandle(Call& call) {
+napi_value Verify(Call& call) {
   Handle* handle = nullptr;
   uint32_t slot = 0;
   if (call.ReadAny(0, &slot, &handle)) call.CheckIdentity(*handle);
   return nullptr;
 }
 
-napi_value CloseHandle(Call& call) {
+napi_value Close(Call& call) {
   uint32_t slot = 0;
   if (!call.Read(0, &slot)) return nullptr;
   const Handle* handle = call.addon().handles->Find(slot);
@@ -93,20 +91,20 @@ napi_value CloseHandle(Call& call) {
   return lost ? call.Boolean(true) : nullptr;
 }
 
-napi_value IsLostHandle(Call& call) {
+napi_value IsLost(Call& call) {
   Handle* handle = nullptr;
   if (!call.Read(0, HandleKind::kDmaBuf, &handle)) return nullptr;
   return call.Boolean(IsLost(*handle));
 }
 
-napi_value AbandonHandle(Call& call) {
+napi_value Abandon(Call& call) {
   uint32_t slot = 0;
   if (!call.Read(0, &slot)) return nullptr;
   if (call.addon().handles->Find(slot) != nullptr) call.addon().handles->Abandon(slot);
   return nullptr;
 }
 
-napi_value ReleaseHandle(Call& call) {
+napi_value Release(Call& call) {
   Handle* handle = nullptr;
   uint32_t slot = 0;
   if (!call.ReadAny(0, &slot, &handle) || !call.CheckIdentity(*handle)) return nullptr;
@@ -119,7 +117,7 @@ napi_value ReleaseHandle(Call& call) {
   return call.Number(*fd);
 }
 
-napi_value DuplicateHandle(Call& call) {
+napi_value Duplicate(Call& call) {
   Handle* handle = nullptr;
   uint32_t slot = 0;
   if (!call.ReadAny(0, &slot, &handle) || !call.CheckIdentity(*handle)) return nullptr;
@@ -163,7 +161,7 @@ napi_value SetName(Call& call) {
   return nullptr;
 }
 
-napi_value BeginAccess(Call& call) {
+napi_value BeginCpuAccess(Call& call) {
   Handle* handle = nullptr;
   uint32_t access = 0;
   if (!call.Read(0, HandleKind::kDmaBuf, &handle) || !call.Read(1, &access)) return nullptr;
@@ -172,7 +170,7 @@ napi_value BeginAccess(Call& call) {
   return begun ? nullptr : call.FailFor(*handle, begun.error());
 }
 
-napi_value TryBeginAccess(Call& call) {
+napi_value TryBeginCpuAccess(Call& call) {
   Handle* handle = nullptr;
   uint32_t access = 0;
   if (!call.Read(0, HandleKind::kDmaBuf, &handle) || !call.Read(1, &access)) return nullptr;
@@ -182,7 +180,7 @@ napi_value TryBeginAccess(Call& call) {
   return begun ? call.Boolean(*begun) : call.FailFor(*handle, begun.error());
 }
 
-napi_value EndAccess(Call& call) {
+napi_value EndCpuAccess(Call& call) {
   Handle* handle = nullptr;
   uint32_t access = 0;
   if (!call.Read(0, HandleKind::kDmaBuf, &handle) || !call.Read(1, &access)) return nullptr;
@@ -191,5 +189,25 @@ napi_value EndAccess(Call& call) {
   if (IsLost(*handle)) call.Fail("ERR_DMABUF_LOST");
   return nullptr;
 }
+
+}  // namespace
+
+const Exports kBufferFunctions = {
+    {"importFd", Entry<ImportFd, 2>},
+    {"isDmaBuf", Entry<IsDmaBuf, 1>},
+    {"describe", Entry<Describe, 1>},
+    {"measure", Entry<Measure, 1>},
+    {"verify", Entry<Verify, 1>},
+    {"close", Entry<Close, 1>},
+    {"isLost", Entry<IsLost, 1>},
+    {"abandon", Entry<Abandon, 1>},
+    {"release", Entry<Release, 1>},
+    {"duplicate", Entry<Duplicate, 1>},
+    {"listHandles", Entry<ListHandles, 1>},
+    {"setName", Entry<SetName, 2>},
+    {"beginCpuAccess", Entry<BeginCpuAccess, 2>},
+    {"tryBeginCpuAccess", Entry<TryBeginCpuAccess, 2>},
+    {"endCpuAccess", Entry<EndCpuAccess, 2>},
+};
 
 }  // namespace dmabuf::js

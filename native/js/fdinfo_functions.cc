@@ -19,9 +19,7 @@ napi_value ToJs(Call& call, const os::FdInfo& info) {
   return strings;
 }
 
-}  // namespace
-
-napi_value InfoOf(Call& call) {
+napi_value Info(Call& call) {
   Handle* handle = nullptr;
   if (!call.Read(0, HandleKind::kDmaBuf, &handle)) return nullptr;
   os::FdInfoText buffer;
@@ -40,7 +38,7 @@ napi_value InfoOf(Call& call) {
   return ToJs(call, *info);
 }
 
-napi_value ParseFdInfoText(Call& call) {
+napi_value ParseFdInfo(Call& call) {
   uint8_t* text = nullptr;
   size_t length = 0;
   if (!call.Read(0, &text, &length)) return nullptr;
@@ -48,7 +46,7 @@ napi_value ParseFdInfoText(Call& call) {
   return info ? ToJs(call, *info) : nullptr;
 }
 
-napi_value ReadFdInfoOf(Call& call) {
+napi_value ReadFdInfo(Call& call) {
   int32_t pid = 0;
   int32_t fd = 0;
   if (!call.Read(0, &pid) || !call.Read(1, &fd)) return nullptr;
@@ -57,5 +55,13 @@ napi_value ReadFdInfoOf(Call& call) {
   const std::optional<os::FdInfo> info = os::ParseFdInfo(*text);
   return info ? ToJs(call, *info) : nullptr;
 }
+
+}  // namespace
+
+const Exports kFdinfoFunctions = {
+    {"info", Entry<Info, 1>},
+    {"parseFdInfo", Entry<ParseFdInfo, 1>},
+    {"readFdInfo", Entry<ReadFdInfo, 2>},
+};
 
 }  // namespace dmabuf::js

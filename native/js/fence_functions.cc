@@ -23,9 +23,7 @@ napi_value AddSyncFile(Call& call, UniqueFd fd) {
   return call.Yield(call.addon().handles->Add(HandleKind::kSyncFile, std::move(fd), *status));
 }
 
-}  // namespace
-
-napi_value IsReadyFor(Call& call) {
+napi_value IsReady(Call& call) {
   Handle* handle = nullptr;
   uint32_t access = 0;
   if (!call.Read(0, HandleKind::kDmaBuf, &handle) || !call.Read(1, &access)) return nullptr;
@@ -33,7 +31,7 @@ napi_value IsReadyFor(Call& call) {
   return ready ? call.Boolean(*ready) : call.FailFor(*handle, ready.error());
 }
 
-napi_value StartPoll(Call& call) {
+napi_value Poll(Call& call) {
   Handle* handle = nullptr;
   uint32_t slot = 0;
   uint32_t access = 0;
@@ -90,7 +88,7 @@ napi_value ImportSyncFileFd(Call& call) {
   return call.Yield(made);
 }
 
-napi_value ExportFences(Call& call) {
+napi_value ExportSyncFile(Call& call) {
   Handle* handle = nullptr;
   uint32_t access = 0;
   if (!call.Read(0, HandleKind::kDmaBuf, &handle) || !call.Read(1, &access) || !call.CheckIdentity(*handle)) {
@@ -101,7 +99,7 @@ napi_value ExportFences(Call& call) {
   return AddSyncFile(call, std::move(*file));
 }
 
-napi_value ImportFences(Call& call) {
+napi_value ImportSyncFile(Call& call) {
   Handle* buffer = nullptr;
   Handle* file = nullptr;
   uint32_t access = 0;
@@ -115,14 +113,12 @@ napi_value ImportFences(Call& call) {
   return nullptr;
 }
 
-napi_value StatusOfSyncFile(Call& call) {
+napi_value SyncFileStatus(Call& call) {
   Handle* handle = nullptr;
   if (!call.Read(0, HandleKind::kSyncFile, &handle)) return nullptr;
   const Result<int32_t> status = os::SyncFileStatus(handle->fd.get());
   return status ? call.Number(*status) : call.FailFor(*handle, status.error());
 }
-
-namespace {
 
 // Lays out what JavaScript is to know of `count` fences: numbers as pairs of status and timestamp bits, names
 // in one string, separated by NUL, which no name holds. (As an array of single values, info() of one fence
@@ -149,9 +145,7 @@ size_t Flatten(const sync_file_info& info, const sync_fence_info* fences, size_t
 
 constexpr size_t NameBytes(size_t fences) { return 32 + fences * 66; }
 
-}  // namespace
-
-napi_value InfoOfSyncFile(Call& call) {
+napi_value SyncFileInfo(Call& call) {
   Handle* handle = nullptr;
   if (!call.Read(0, HandleKind::kSyncFile, &handle)) return nullptr;
   sync_fence_info fences[kFewFences];
@@ -166,7 +160,7 @@ napi_value InfoOfSyncFile(Call& call) {
   return call.Text({names, Flatten(info, fences, count, registers + 2, names)});
 }
 
-napi_value ManyFencesOfSyncFile(Call& call) {
+napi_value SyncFileInfoOfMany(Call& call) {
   Handle* handle = nullptr;
   double* numbers = nullptr;
   size_t length = 0;
@@ -184,8 +178,6 @@ napi_value ManyFencesOfSyncFile(Call& call) {
   return call.Text({names.data(), Flatten(info, fences.data(), count, numbers, names.data())});
 }
 
-namespace {
-
 // The errno of a fence that has ended in error, negative, else 0. The kernel leaves out of a merge what has
 // signalled, in error too. To be asked after merging, so that what ended meanwhile counts.
 Result<int32_t> FirstError(const std::vector<int>& files) {
@@ -196,9 +188,7 @@ Result<int32_t> FirstError(const std::vector<int>& files) {
   return 0;
 }
 
-}  // namespace
-
-napi_value MergeFences(Call& call) {
+napi_value MergeSyncFiles(Call& call) {
   char name[256];
   double* handles = nullptr;
   size_t count = 0;
@@ -224,8 +214,6 @@ napi_value MergeFences(Call& call) {
   call.addon().registers[0] = *failure;
   return handle;
 }
-
-namespace {
 
 // Merges copies of descriptors, since the files may be closed meanwhile.
 class MergeJob : public Job {
@@ -272,9 +260,7 @@ class MergeJob : public Job {
   std::optional<Result<Merged>> outcome_;
 };
 
-}  // namespace
-
-napi_value MergeFencesAsync(Call& call) {
+napi_value MergeSyncFilesAsync(Call& call) {
   char name[256];
   double* handles = nullptr;
   size_t count = 0;
@@ -294,7 +280,7 @@ napi_value MergeFencesAsync(Call& call) {
   return nullptr;
 }
 
-napi_value SetFenceDeadline(Call& call) {
+napi_value SetDeadline(Call& call) {
   Handle* handle = nullptr;
   uint64_t deadline = 0;
   if (!call.Read(0, HandleKind::kSyncFile, &handle) || !call.ReadBigInt(1, &deadline) ||
@@ -305,5 +291,23 @@ napi_value SetFenceDeadline(Call& call) {
   if (!set) call.Fail(set.error());
   return nullptr;
 }
+
+}  // namespace
+
+const Exports kFenceFunctions = {
+    {"isReady", Entry<IsReady, 2>},
+    {"poll", Entry<Poll, 3>},
+    {"waitOnThread", Entry<WaitOnThread, 0>},
+    {"cancelPoll", Entry<CancelPoll, 1>},
+    {"importSyncFileFd", Entry<ImportSyncFileFd, 2>},
+    {"exportSyncFile", Entry<ExportSyncFile, 2>},
+    {"importSyncFile", Entry<ImportSyncFile, 3>},
+    {"syncFileStatus", Entry<SyncFileStatus, 1>},
+    {"syncFileInfo", Entry<SyncFileInfo, 1>},
+    {"syncFileInfoOfMany", Entry<SyncFileInfoOfMany, 2>},
+    {"mergeSyncFiles", Entry<MergeSyncFiles, 2>},
+    {"mergeSyncFilesAsync", Entry<MergeSyncFilesAsync, 3>},
+    {"setDeadline", Entry<SetDeadline, 2>},
+};
 
 }  // namespace dmabuf::js

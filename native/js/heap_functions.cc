@@ -9,6 +9,7 @@
 #include "os/file.h"
 
 namespace dmabuf::js {
+namespace {
 napi_value OpenHeap(Call& call) {
   char path[PATH_MAX];
   if (!call.Read(0, path, sizeof path)) return nullptr;
@@ -55,5 +56,13 @@ napi_value AllocateAsync(Call& call) {
       call.argument(3));
   return nullptr;
 }
+
+}  // namespace
+
+const Exports kHeapFunctions = {
+    {"openHeap", Entry<OpenHeap, 1>},
+    {"allocateSync", Entry<AllocateSync, 3>},
+    {"allocateAsync", Entry<AllocateAsync, 4>},
+};
 
 }  // namespace dmabuf::js

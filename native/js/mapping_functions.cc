@@ -96,9 +96,7 @@ bool InRange(const Handle& handle, uint64_t position, uint64_t length) {
   return length <= handle.size && position <= handle.size - length;
 }
 
-}  // namespace
-
-napi_value MapRange(Call& call) {
+napi_value Map(Call& call) {
   Handle* handle = nullptr;
   uint32_t slot = 0;
   bool writable = false;
@@ -121,7 +119,7 @@ napi_value MapRange(Call& call) {
   return buffer;
 }
 
-napi_value UnmapRange(Call& call) {
+napi_value Unmap(Call& call) {
   Handle* handle = nullptr;
   uint32_t slot = 0;
   uint64_t id = 0;
@@ -132,14 +130,14 @@ napi_value UnmapRange(Call& call) {
   return nullptr;
 }
 
-napi_value IsMappedRange(Call& call) {
+napi_value IsMapped(Call& call) {
   Handle* handle = nullptr;
   uint64_t id = 0;
   if (!call.Read(0, HandleKind::kDmaBuf, &handle) || !call.Read(1, &id)) return nullptr;
   return call.Boolean(handle->mappings.count(id) > 0);
 }
 
-napi_value DescribeMappingLimits(Call& call) {
+napi_value MappingLimits(Call& call) {
   const os::MappingLimits limits = os::LimitsOfMappings();
   double* registers = call.addon().registers;
   registers[0] = static_cast<double>(limits.mappings);
@@ -170,7 +168,7 @@ napi_value MapWhole(Call& call) {
   return Expose(call, handle->whole, slot, 0);
 }
 
-napi_value ReadBytes(Call& call) {
+napi_value Read(Call& call) {
   Handle* handle = nullptr;
   uint8_t* target = nullptr;
   size_t capacity = 0;
@@ -189,7 +187,7 @@ napi_value ReadBytes(Call& call) {
   return CopyUnderAccess(call, *handle, os::CpuAccess::kRead, [=] { std::memmove(target, source, length); });
 }
 
-napi_value WriteBytes(Call& call) {
+napi_value Write(Call& call) {
   Handle* handle = nullptr;
   uint8_t* source = nullptr;
   size_t length = 0;
@@ -206,5 +204,14 @@ napi_value WriteBytes(Call& call) {
   uint8_t* target = mapping->mapping->address() + position;
   return CopyUnderAccess(call, *handle, os::CpuAccess::kWrite, [=] { std::memmove(target, source, length); });
 }
+
+}  // namespace
+
+const Exports kMappingFunctions = {
+    {"map", Entry<Map, 4>},           {"unmap", Entry<Unmap, 2>},
+    {"isMapped", Entry<IsMapped, 2>}, {"mappingLimits", Entry<MappingLimits, 0>},
+    {"mapWhole", Entry<MapWhole, 1>}, {"read", Entry<Read, 4>},
+    {"write", Entry<Write, 3>},
+};
 
 }  // namespace dmabuf::js

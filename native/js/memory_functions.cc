@@ -3,6 +3,7 @@
 #include "os/memory_ledger.h"
 
 namespace dmabuf::js {
+namespace {
 
 napi_value FreeMemory(Call& call) {
   const os::MachineMemory memory = os::ReadMachineMemory();
@@ -21,16 +22,12 @@ napi_value AvailableMemory(Call& call) {
   return nullptr;
 }
 
-namespace {
-
 bool ReadStore(Call& call, os::MemoryStore* store) {
   bool is_groups = false;
   if (!call.Read(0, &is_groups)) return false;
   *store = is_groups ? os::MemoryStore::kGroups : os::MemoryStore::kMachine;
   return true;
 }
-
-}  // namespace
 
 napi_value SettledMemory(Call& call) {
   os::MemoryStore store{};
@@ -74,5 +71,13 @@ napi_value ForgoMemory(Call& call) {
   call.addon().TakeReservation();
   return nullptr;
 }
+
+}  // namespace
+
+const Exports kMemoryFunctions = {
+    {"freeMemory", Entry<FreeMemory, 0>},       {"availableMemory", Entry<AvailableMemory, 0>},
+    {"settledMemory", Entry<SettledMemory, 1>}, {"admitMemory", Entry<AdmitMemory, 4>},
+    {"reserveMemory", Entry<ReserveMemory, 2>}, {"forgoMemory", Entry<ForgoMemory, 0>},
+};
 
 }  // namespace dmabuf::js

@@ -77,9 +77,7 @@ Result<UniqueFd> ConnectToPath(const std::string& path) {
   return os::ConnectTo(path);
 }
 
-}  // namespace
-
-napi_value ConnectChannel(Call& call) {
+napi_value Connect(Call& call) {
   std::string_view address;
   if (!ReadAddress(call, 0, &address)) return nullptr;
   call.addon().registers[0] = 0;
@@ -154,7 +152,7 @@ napi_value RemoveInPlace(Call& call) {
                        LookUpAt(*folder, patience, [name](int fd) { return os::RemoveInFolder(fd, name); }));
 }
 
-napi_value ChangeModeAt(Call& call) {
+napi_value ChangeMode(Call& call) {
   Handle* file = nullptr;
   uint32_t mode = 0;
   uint32_t patience = 0;
@@ -164,7 +162,7 @@ napi_value ChangeModeAt(Call& call) {
   return ReturnNothing(call, LookUpAt(*file, patience, [mode](int fd) { return os::ChangeMode(fd, mode); }));
 }
 
-napi_value IsSocketAliveAt(Call& call) {
+napi_value IsSocketAlive(Call& call) {
   Handle* file = nullptr;
   uint32_t patience = 0;
   if (!call.Read(0, HandleKind::kPlace, &file) || !call.Read(1, &patience)) return nullptr;
@@ -184,7 +182,7 @@ napi_value LockPlace(Call& call) {
   return call.Yield(call.addon().handles->Add(HandleKind::kLock, std::move(*lock), os::FileStatus{}));
 }
 
-napi_value ListenAtName(Call& call) {
+napi_value Listen(Call& call) {
   std::string_view address;
   uint32_t mode = 0;
   if (!ReadAddress(call, 0, &address) || !call.Read(1, &mode)) return nullptr;
@@ -237,5 +235,23 @@ napi_value RemoveSocket(Call& call) {
   (void)LookUp(server->at_path->path, patience, remove);
   return nullptr;
 }
+
+}  // namespace
+
+const Exports kPlaceFunctions = {
+    {"connect", Entry<Connect, 1>},
+    {"finishConnecting", Entry<FinishConnecting, 1>},
+    {"connectingState", Entry<ConnectingState, 1>},
+    {"openPlace", Entry<OpenPlace, 2>},
+    {"openInPlace", Entry<OpenInPlace, 3>},
+    {"removeInPlace", Entry<RemoveInPlace, 3>},
+    {"changeMode", Entry<ChangeMode, 3>},
+    {"isSocketAlive", Entry<IsSocketAlive, 2>},
+    {"lockPlace", Entry<LockPlace, 2>},
+    {"listen", Entry<Listen, 2>},
+    {"listenInPlace", Entry<ListenInPlace, 4>},
+    {"keepPlace", Entry<KeepPlace, 4>},
+    {"removeSocket", Entry<RemoveSocket, 2>},
+};
 
 }  // namespace dmabuf::js

@@ -120,8 +120,6 @@ int32_t OutcomeOf(const os::Received& received) {
   }
 }
 
-}  // namespace
-
 napi_value CreateChannelPair(Call& call) {
   Result<std::pair<UniqueFd, UniqueFd>> ends = os::CreateSocketPair();
   if (!ends) return call.Fail(ends.error()), nullptr;
@@ -163,7 +161,7 @@ napi_value MarkCloseOnExec(Call& call) {
   return nullptr;
 }
 
-napi_value AcceptChannel(Call& call) {
+napi_value Accept(Call& call) {
   Handle* server = nullptr;
   if (!call.Read(0, HandleKind::kServer, &server) || !call.CheckIdentity(*server)) return nullptr;
   return ReturnSocket(call, HandleKind::kChannel, os::Accept(server->fd.get()));
@@ -195,7 +193,7 @@ napi_value LimitMessages(Call& call) {
   return call.Number(static_cast<double>(*limit));
 }
 
-napi_value SendOnChannel(Call& call) {
+napi_value Send(Call& call) {
   Handle* channel = nullptr;
   uint8_t* data = nullptr;
   size_t length = 0;
@@ -215,7 +213,7 @@ napi_value SendOnChannel(Call& call) {
   return call.FailFor(*channel, sent.error());
 }
 
-napi_value HoldForSending(Call& call) {
+napi_value Hold(Call& call) {
   Handle* channel = nullptr;
   bool is_handle = false;
   uint32_t value = 0;
@@ -241,7 +239,7 @@ napi_value TakeMessage(Call& call) {
   return nullptr;
 }
 
-napi_value ReceiveOnChannel(Call& call) {
+napi_value Receive(Call& call) {
   Handle* channel = nullptr;
   uint32_t capacity = 0;
   if (!FindChannel(call, &channel) || !call.Read(1, &capacity)) return nullptr;
@@ -311,5 +309,22 @@ napi_value ImportFromProcess(Call& call) {
   Share(*call.addon().handles->Find(slot), nullptr);
   return call.Yield(slot);
 }
+
+}  // namespace
+
+const Exports kSocketFunctions = {
+    {"createChannelPair", Entry<CreateChannelPair, 0>},
+    {"adoptChannel", Entry<AdoptChannel, 1>},
+    {"markCloseOnExec", Entry<MarkCloseOnExec, 1>},
+    {"accept", Entry<Accept, 1>},
+    {"describePeer", Entry<DescribePeer, 1>},
+    {"limitMessages", Entry<LimitMessages, 2>},
+    {"send", Entry<Send, 3>},
+    {"hold", Entry<Hold, 3>},
+    {"takeMessage", Entry<TakeMessage, 1>},
+    {"receive", Entry<Receive, 2>},
+    {"closeNumbers", Entry<CloseNumbers, 2>},
+    {"importFromProcess", Entry<ImportFromProcess, 2>},
+};
 
 }  // namespace dmabuf::js

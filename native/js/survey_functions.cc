@@ -152,9 +152,7 @@ napi_value Queue(Call& call, SurveyWork work, napi_value done) {
   return nullptr;
 }
 
-}  // namespace
-
-napi_value ScanProcfs(Call& call) {
+napi_value ScanProcesses(Call& call) {
   return Queue(call, [](std::string*) { return os::ScanProcesses(); }, call.argument(0));
 }
 
@@ -200,5 +198,13 @@ napi_value UnpinIterators(Call& call) {
   if (!left) return call.Fail(left.error(), where.c_str()), nullptr;
   return ToJs(call.env(), *left);
 }
+
+}  // namespace
+
+const Exports kSurveyFunctions = {
+    {"scanProcesses", Entry<ScanProcesses, 1>},   {"surveyBpf", Entry<SurveyBpf, 4>},
+    {"readWhole", Entry<ReadWhole, 2>},           {"pinIterators", Entry<PinIterators, 4>},
+    {"unpinIterators", Entry<UnpinIterators, 1>},
+};
 
 }  // namespace dmabuf::js

@@ -21,9 +21,7 @@ Result<UniqueFd> AllocateUdmabuf(int device, uint64_t size) {
   return os::CreateUdmabuf(device, {{memfd->get(), 0, size}});
 }
 
-}  // namespace
-
-napi_value CreateSealedMemfd(Call& call) {
+napi_value CreateMemfd(Call& call) {
   char name[256];
   uint64_t size = 0;
   uint64_t huge_page_size = 0;
@@ -38,7 +36,7 @@ napi_value CreateSealedMemfd(Call& call) {
   return call.Number(memfd->release());
 }
 
-napi_value SealsOfFd(Call& call) {
+napi_value Seals(Call& call) {
   int32_t fd = -1;
   if (!call.Read(0, &fd)) return nullptr;
   // The kernel knows by itself what no memfd is; a stranger's file may not even be looked at.
@@ -50,7 +48,7 @@ napi_value SealsOfFd(Call& call) {
   return call.Number(*seals);
 }
 
-napi_value UdmabufFromPieces(Call& call) {
+napi_value CreateUdmabuf(Call& call) {
   const auto reservation = call.addon().TakeReservation();
   double* numbers = nullptr;
   size_t length = 0;
@@ -90,5 +88,15 @@ napi_value AllocateUdmabufAsync(Call& call) {
       call.argument(1));
   return nullptr;
 }
+
+}  // namespace
+
+const Exports kUdmabufFunctions = {
+    {"createMemfd", Entry<CreateMemfd, 3>},
+    {"seals", Entry<Seals, 1>},
+    {"createUdmabuf", Entry<CreateUdmabuf, 1>},
+    {"allocateUdmabufSync", Entry<AllocateUdmabufSync, 1>},
+    {"allocateUdmabufAsync", Entry<AllocateUdmabufAsync, 2>},
+};
 
 }  // namespace dmabuf::js
