@@ -7,6 +7,7 @@ import { availableParallelism, homedir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { npmPackage } from './cached.mjs';
 import { report } from './english.mjs';
+import { wrongNamesOf } from './native-names.mjs';
 import { pack } from './pack.mjs';
 import { root, setup } from './setup.mjs';
 import { filesTooLong } from './sizes.mjs';
@@ -41,6 +42,10 @@ process.stderr.write('check: no file is too long\n');
 failed.push(...filesTooLong(root));
 check('every exported declaration has its type', bin('tsc'), ['-p', 'tsconfig.lib.json']);
 check('every export is documented (typedoc)', process.execPath, ['scripts/docs.mjs', '--check']);
+for (const wrong of wrongNamesOf(root)) {
+  process.stderr.write(`${wrong}\n`);
+  failed.push("the addon's names are those of lib/native.ts");
+}
 const native = sources('native', 'native/js', 'native/os');
 const otherC = sources('bench', 'kernel-modules');
 check('C and C++: format', bin('clang-format'), ['--dry-run', '-Werror', ...native, ...otherC]);

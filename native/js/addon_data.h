@@ -33,7 +33,7 @@ struct AddonData {
   std::unique_ptr<Unclaimed> unclaimed;
   napi_ref unclaimed_reference = nullptr;
   // Into which messages are received, until JavaScript takes a copy: as large as the largest so far may be.
-  std::vector<uint8_t> arrivals;
+  std::vector<uint8_t> receive_buffer;
   DescriptorRoom room;
   // Whether this is a worker's environment: what JavaScript was given there to close goes with it.
   bool is_worker = false;

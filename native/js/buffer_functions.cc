@@ -29,7 +29,7 @@ napi_value ImportFd(Call& call) {
   if (!file) return call.Fail(file.error()), nullptr;
   if (file->kind != os::FileKind::kDmaBuf) return call.Fail("ERR_DMABUF_NOT_DMABUF"), nullptr;
   if (take) {
-    const Result<void> marked = os::SetCloseOnExec(fd);
+    const Result<void> marked = os::MarkCloseOnExec(fd);
     if (!marked) return call.Fail(marked.error()), nullptr;
     os::Redeem(fd);
     return call.YieldTaken(AddShared(call, UniqueFd(fd), file->status));
@@ -156,7 +156,7 @@ napi_value SetName(Call& call) {
       !call.CheckIdentity(*handle)) {
     return nullptr;
   }
-  const Result<void> named = os::SetBufferName(handle->fd.get(), name);
+  const Result<void> named = os::SetName(handle->fd.get(), name);
   if (!named) call.Fail(named.error());
   return nullptr;
 }

@@ -77,7 +77,7 @@ class Call {
   bool Fail(const char* code);
 
   // For calls that go without the identity check: when the kernel refuses one, the reason may be that the
-  // descriptor has become a stranger's. Returns nullptr.
+  // descriptor has become another file's. Returns nullptr.
   napi_value FailFor(Handle& handle, const SystemError& error);
 
   // The descriptor must still refer to the file that it was taken for: else EBADF or ERR_DMABUF_STALE_FD.
@@ -86,7 +86,7 @@ class Call {
   // A new handle: its number, for JavaScript to make an object of.
   napi_value Yield(uint32_t slot) {
     addon_->unclaimed->Reclaim();
-    addon_->unclaimed->AddHandle(slot);
+    addon_->unclaimed->AddSlot(slot);
     return Number(slot);
   }
   // The same for a descriptor that was the caller's before.

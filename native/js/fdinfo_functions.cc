@@ -50,7 +50,7 @@ napi_value ReadFdInfo(Call& call) {
   int32_t pid = 0;
   int32_t fd = 0;
   if (!call.Read(0, &pid) || !call.Read(1, &fd)) return nullptr;
-  const Result<std::string> text = os::ReadFdInfoOf(pid, fd);
+  const Result<std::string> text = os::ReadFdInfo(pid, fd);
   if (!text) return call.Fail(text.error(), os::PathOfFdInfo(pid, fd).text), nullptr;
   const std::optional<os::FdInfo> info = os::ParseFdInfo(*text);
   return info ? ToJs(call, *info) : nullptr;

@@ -72,7 +72,7 @@ napi_value ImportSyncFileFd(Call& call) {
   if (take) {
     const Result<os::FileStatus> status = os::StatusOf(fd);
     if (!status) return call.Fail(status.error()), nullptr;
-    const Result<void> marked = os::SetCloseOnExec(fd);
+    const Result<void> marked = os::MarkCloseOnExec(fd);
     if (!marked) return call.Fail(marked.error()), nullptr;
     os::Redeem(fd);
     const uint32_t taken = call.addon().handles->Add(HandleKind::kSyncFile, UniqueFd(fd), *status);
@@ -150,7 +150,7 @@ napi_value SyncFileInfo(Call& call) {
   if (!call.Read(0, HandleKind::kSyncFile, &handle)) return nullptr;
   sync_fence_info fences[kFewFences];
   sync_file_info info;
-  const Result<void> described = os::DescribeSyncFile(handle->fd.get(), kFewFences, fences, &info);
+  const Result<void> described = os::SyncFileInfo(handle->fd.get(), kFewFences, fences, &info);
   if (!described) return call.FailFor(*handle, described.error());
   double* registers = call.addon().registers;
   registers[0] = info.status;
@@ -169,7 +169,7 @@ napi_value SyncFileInfoOfMany(Call& call) {
   std::vector<sync_fence_info> fences(capacity);
   sync_file_info info;
   const Result<void> described =
-      os::DescribeSyncFile(handle->fd.get(), static_cast<uint32_t>(capacity), fences.data(), &info);
+      os::SyncFileInfo(handle->fd.get(), static_cast<uint32_t>(capacity), fences.data(), &info);
   if (!described) return call.FailFor(*handle, described.error());
   call.addon().registers[0] = info.status;
   call.addon().registers[1] = info.num_fences;
@@ -226,12 +226,11 @@ class MergeJob : public Job {
   void Finish(napi_env env, napi_value* first, napi_value* second) override {
     if (!*outcome_) return FinishWith(env, outcome_->error(), first, second);
     Merged& merged = **outcome_;
-    const uint32_t handle =
-        addon_->handles->Add(HandleKind::kSyncFile, std::move(merged.file), merged.status);
+    const uint32_t slot = addon_->handles->Add(HandleKind::kSyncFile, std::move(merged.file), merged.status);
     addon_->unclaimed->Reclaim();
-    addon_->unclaimed->AddHandle(handle);
+    addon_->unclaimed->AddSlot(slot);
     addon_->registers[0] = merged.failure;
-    napi_create_uint32(env, handle, first);
+    napi_create_uint32(env, slot, first);
     napi_get_undefined(env, second);
   }
 
@@ -287,7 +286,7 @@ napi_value SetDeadline(Call& call) {
       !call.CheckIdentity(*handle)) {
     return nullptr;
   }
-  const Result<void> set = os::SetSyncFileDeadline(handle->fd.get(), deadline);
+  const Result<void> set = os::SetDeadline(handle->fd.get(), deadline);
   if (!set) call.Fail(set.error());
   return nullptr;
 }

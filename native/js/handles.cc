@@ -13,8 +13,8 @@ namespace dmabuf::js {
 namespace {
 
 // What a check that failed leaves open. Only a number that is closed is surely not ours; of the others the
-// kernel's own memory is asked, for a stranger's file system may be what failed.
-bool IsStranger(const Handle& handle, const SystemError& error) {
+// kernel's own memory is asked, for another process's file system may be what failed.
+bool IsAnother(const Handle& handle, const SystemError& error) {
   if (error.number == EBADF) return true;
   if (!handle.identified) return false;
   const Result<os::ForeignStatus> status = os::StatusWithoutServer(handle.fd.get());
@@ -64,7 +64,7 @@ void CloseOwned(Handle& handle) {
   // Of a buffer whose number nobody was told, the cheaper look suffices.
   const bool told = handle.kind != HandleKind::kDmaBuf || handle.lent;
   const Result<bool> ours = told ? CheckIdentity(handle) : os::IsDmaBuf(handle.fd.get());
-  if (ours ? !*ours : IsStranger(handle, ours.error())) {
+  if (ours ? !*ours : IsAnother(handle, ours.error())) {
     (void)handle.fd.release();
   } else if (handle.kind == HandleKind::kServer) {
     os::CloseListener(std::move(handle.fd), !handle.lent);

@@ -78,7 +78,7 @@ struct Handle {
   bool lent = false;
   // Whether a mapping that is gone had been lost; see IsLost().
   bool lost = false;
-  // Whether strangers hold or held the file; see Share(). IsShared() also knows of its copies.
+  // Whether other processes hold or held the file; see Share(). IsShared() also knows of its copies.
   bool shared = false;
   std::shared_ptr<os::Sender> sender;  // who sent it, or was sent it first
   std::shared_ptr<Copies> copies;      // none: no copy was made here
@@ -113,7 +113,7 @@ class Handles {
   void Join(uint32_t original, uint32_t copy);
   // Whose number this is, if it is that of an open dma-buf.
   [[nodiscard]] std::optional<uint32_t> FindBuffer(int fd, const os::FileIdentity& identity) const;
-  // Lets go of the mappings and closes the descriptor, unless it has become a stranger's. When the kernel
+  // Lets go of the mappings and closes the descriptor, unless it has become another file's. When the kernel
   // does not let a mapping go, the handle stays open, with what is left of them.
   Result<void> Close(uint32_t slot);
   // Closes the descriptor, but leaves what an ArrayBuffer shows to that ArrayBuffer.
@@ -161,7 +161,7 @@ class Unclaimed {
     taken_ = false;
   }
   // The places are 0, 1, ... after Reclaim().
-  void AddHandle(uint32_t slot) { entries_[count_++] = static_cast<double>(slot) + 1; }
+  void AddSlot(uint32_t slot) { entries_[count_++] = static_cast<double>(slot) + 1; }
   void AddFd(int fd) { entries_[count_++] = -static_cast<double>(fd) - 1; }
   // What was yielded is a descriptor that the caller keeps where it cannot be taken over.
   void MarkTaken() { taken_ = true; }
@@ -180,8 +180,8 @@ class Unclaimed {
   size_t count_ = 0;
   bool taken_ = false;
 };
-// Strangers hold the file, too, or did: it was received, sent, imported or taken over. From now on only the
-// closer closes it. `peer`: whoever was at the other end, if that is known.
+// Other processes hold the file, too, or did: it was received, sent, imported or taken over. From now on only
+// the closer closes it. `peer`: whoever was at the other end, if that is known.
 void Share(Handle& handle, const std::shared_ptr<os::Sender>& peer);
 
 // JavaScript is told the descriptor's number: from now on others may hold the file.
@@ -197,7 +197,7 @@ inline os::Fences FencesOf(const Handle& handle) {
   return lent || IsShared(handle) ? os::Fences::kOfOthers : os::Fences::kOurs;
 }
 
-// Whether the descriptor still refers to the file that it was taken for; false for a stranger's. Looks at a
+// Whether the descriptor still refers to the file that it was taken for; false for another. Looks at a
 // new buffer for the first time.
 Result<bool> CheckIdentity(Handle& handle);
 

@@ -20,13 +20,13 @@ class DescriptorJob : public Job {
   void Finish(napi_env env, napi_value* first, napi_value* second) override {
     if (!*outcome_) return FinishWith(env, outcome_->error(), first, second);
     UniqueFd& made = **outcome_;
-    uint32_t handle = 0;
+    uint32_t slot = 0;
     if (made.valid()) {
-      handle = addon_->handles->AddNewBuffer(std::move(made));
+      slot = addon_->handles->AddNewBuffer(std::move(made));
       addon_->unclaimed->Reclaim();
-      addon_->unclaimed->AddHandle(handle);
+      addon_->unclaimed->AddSlot(slot);
     }
-    napi_create_uint32(env, handle, first);
+    napi_create_uint32(env, slot, first);
     napi_get_undefined(env, second);
   }
 

@@ -25,8 +25,8 @@ napi_value ReturnSocket(Call& call, HandleKind kind, Result<UniqueFd> socket) {
   // Not an error: JavaScript waits.
   if (!socket && socket.error().number == EAGAIN) return call.Number(int32_t{-EAGAIN});
   if (!socket) return call.Fail(socket.error()), nullptr;
-  const Result<uint32_t> handle = AddSocket(call, kind, std::move(*socket));
-  return handle ? call.Yield(*handle) : (call.Fail(handle.error()), nullptr);
+  const Result<uint32_t> slot = AddSocket(call, kind, std::move(*socket));
+  return slot ? call.Yield(*slot) : (call.Fail(slot.error()), nullptr);
 }
 
 bool ReadAddress(Call& call, size_t index, std::string_view* address) {

@@ -74,7 +74,7 @@ napi_value ReturnNothing(Call& call, const Result<void>& done) {
 Result<UniqueFd> ConnectToPath(const std::string& path) {
   const Result<void> found = os::LookUpApart(os::kOwnFolder, path, 0);
   if (!found) return SystemError{found.error().number, "connect"};
-  return os::ConnectTo(path);
+  return os::Connect(path);
 }
 
 napi_value Connect(Call& call) {
@@ -82,7 +82,7 @@ napi_value Connect(Call& call) {
   if (!ReadAddress(call, 0, &address)) return nullptr;
   call.addon().registers[0] = 0;
   if (!address.empty() && address[0] == '\0') {
-    return ReturnSocket(call, HandleKind::kChannel, os::ConnectTo(address));
+    return ReturnSocket(call, HandleKind::kChannel, os::Connect(address));
   }
   AtPath at_path;
   at_path.path = std::string(address);
@@ -126,7 +126,7 @@ napi_value OpenPlace(Call& call) {
   std::string path;
   uint32_t patience = 0;
   if (!ReadText(call, 0, &path) || !call.Read(1, &patience)) return nullptr;
-  return YieldPlace(call, path, LookUp(path, patience, [path] { return os::OpenFolder(path); }));
+  return YieldPlace(call, path, LookUp(path, patience, [path] { return os::OpenPlace(path); }));
 }
 
 napi_value OpenInPlace(Call& call) {
@@ -138,7 +138,7 @@ napi_value OpenInPlace(Call& call) {
   }
   const std::string path = folder->at_path->path;
   return YieldPlace(call, path,
-                    LookUpAt(*folder, patience, [name](int fd) { return os::OpenInFolder(fd, name); }));
+                    LookUpAt(*folder, patience, [name](int fd) { return os::OpenInPlace(fd, name); }));
 }
 
 napi_value RemoveInPlace(Call& call) {
@@ -149,7 +149,7 @@ napi_value RemoveInPlace(Call& call) {
     return nullptr;
   }
   return ReturnNothing(call,
-                       LookUpAt(*folder, patience, [name](int fd) { return os::RemoveInFolder(fd, name); }));
+                       LookUpAt(*folder, patience, [name](int fd) { return os::RemoveInPlace(fd, name); }));
 }
 
 napi_value ChangeMode(Call& call) {
@@ -166,7 +166,7 @@ napi_value IsSocketAlive(Call& call) {
   Handle* file = nullptr;
   uint32_t patience = 0;
   if (!call.Read(0, HandleKind::kPlace, &file) || !call.Read(1, &patience)) return nullptr;
-  const Result<bool> alive = LookUpAt(*file, patience, os::IsFileAlive);
+  const Result<bool> alive = LookUpAt(*file, patience, os::IsSocketAlive);
   return alive ? call.Boolean(*alive) : (call.Fail(alive.error()), nullptr);
 }
 
@@ -174,7 +174,7 @@ napi_value LockPlace(Call& call) {
   Handle* folder = nullptr;
   uint32_t patience = 0;
   if (!call.Read(0, HandleKind::kPlace, &folder) || !call.Read(1, &patience)) return nullptr;
-  Result<UniqueFd> lock = LookUpAt(*folder, patience, os::LockFolder);
+  Result<UniqueFd> lock = LookUpAt(*folder, patience, os::LockPlace);
   if (!lock && lock.error().number == EWOULDBLOCK && lock.error().call == std::string_view("flock")) {
     return call.Number(int32_t{-EAGAIN});
   }
@@ -186,7 +186,7 @@ napi_value Listen(Call& call) {
   std::string_view address;
   uint32_t mode = 0;
   if (!ReadAddress(call, 0, &address) || !call.Read(1, &mode)) return nullptr;
-  return ReturnSocket(call, HandleKind::kServer, os::ListenOn(address, mode));
+  return ReturnSocket(call, HandleKind::kServer, os::Listen(address, mode));
 }
 
 napi_value ListenInPlace(Call& call) {
@@ -198,7 +198,7 @@ napi_value ListenInPlace(Call& call) {
       !call.Read(3, &patience)) {
     return nullptr;
   }
-  const auto listen = [path = std::string(address), mode] { return os::ListenOn(path, mode); };
+  const auto listen = [path = std::string(address), mode] { return os::Listen(path, mode); };
   Result<UniqueFd> socket = LookUp(folder->at_path->path, patience, listen);
   // Nothing of this is worth waiting for.
   if (!socket) return call.Fail(socket.error()), nullptr;
@@ -231,7 +231,7 @@ napi_value RemoveSocket(Call& call) {
   uint32_t patience = 0;
   if (!call.Read(0, HandleKind::kServer, &server) || !call.Read(1, &patience)) return nullptr;
   if (!server->at_path) return nullptr;
-  const auto remove = [file = *server->at_path->file] { return os::RemoveSocketFile(file); };
+  const auto remove = [file = *server->at_path->file] { return os::RemoveSocket(file); };
   (void)LookUp(server->at_path->path, patience, remove);
   return nullptr;
 }

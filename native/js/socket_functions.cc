@@ -58,7 +58,7 @@ void AddArrival(Call& call, UniqueFd fd, const Connection& connection, double* r
   const uint32_t slot =
       handles.Add(is_buffer ? HandleKind::kDmaBuf : HandleKind::kSyncFile, std::move(fd), file->status);
   Share(*handles.Find(slot), connection.sender);
-  call.addon().unclaimed->AddHandle(slot);
+  call.addon().unclaimed->AddSlot(slot);
   registers[1] = slot;
 }
 
@@ -131,8 +131,8 @@ napi_value CreateChannelPair(Call& call) {
     return call.Fail(second.error()), nullptr;
   }
   call.addon().unclaimed->Reclaim();
-  call.addon().unclaimed->AddHandle(*first);
-  call.addon().unclaimed->AddHandle(*second);
+  call.addon().unclaimed->AddSlot(*first);
+  call.addon().unclaimed->AddSlot(*second);
   call.addon().registers[0] = *first;
   call.addon().registers[1] = *second;
   return nullptr;
@@ -156,7 +156,7 @@ napi_value AdoptChannel(Call& call) {
 napi_value MarkCloseOnExec(Call& call) {
   Handle* channel = nullptr;
   if (!FindChannel(call, &channel)) return nullptr;
-  const Result<void> marked = os::SetCloseOnExec(channel->fd.get());
+  const Result<void> marked = os::MarkCloseOnExec(channel->fd.get());
   if (!marked) call.Fail(marked.error());
   return nullptr;
 }
@@ -170,7 +170,7 @@ napi_value Accept(Call& call) {
 napi_value DescribePeer(Call& call) {
   Handle* channel = nullptr;
   if (!FindChannel(call, &channel)) return nullptr;
-  const Result<os::PeerCredentials> peer = os::PeerOf(channel->fd.get());
+  const Result<os::PeerCredentials> peer = os::DescribePeer(channel->fd.get());
   if (!peer) return call.Fail(peer.error()), nullptr;
   channel->connection->sender->user = peer->uid;
   double* registers = call.addon().registers;
@@ -207,7 +207,7 @@ napi_value Send(Call& call) {
                       &fds[index]))
       return nullptr;
   }
-  const Result<void> sent = os::SendMessage(channel->fd.get(), data, length, fds, count);
+  const Result<void> sent = os::Send(channel->fd.get(), data, length, fds, count);
   if (sent) return call.Number(int32_t{0});
   if (sent.error().number == EAGAIN) return call.Number(int32_t{-EAGAIN});
   return call.FailFor(*channel, sent.error());
@@ -233,9 +233,9 @@ napi_value TakeMessage(Call& call) {
   uint8_t* data = nullptr;
   size_t room = 0;
   if (!call.Read(0, &data, &room)) return nullptr;
-  const std::vector<uint8_t>& arrivals = call.addon().arrivals;
-  const size_t length = std::min(room, arrivals.size());
-  if (length > 0) std::memcpy(data, arrivals.data(), length);
+  const std::vector<uint8_t>& receive_buffer = call.addon().receive_buffer;
+  const size_t length = std::min(room, receive_buffer.size());
+  if (length > 0) std::memcpy(data, receive_buffer.data(), length);
   return nullptr;
 }
 
@@ -244,7 +244,7 @@ napi_value Receive(Call& call) {
   uint32_t capacity = 0;
   if (!FindChannel(call, &channel) || !call.Read(1, &capacity)) return nullptr;
   AddonData& addon = call.addon();
-  if (capacity > addon.arrivals.size()) addon.arrivals.resize(capacity);
+  if (capacity > addon.receive_buffer.size()) addon.receive_buffer.resize(capacity);
   Connection& connection = *channel->connection;
   const os::Reception reception = os::ReceptionOf(*connection.sender);
   if (reception == os::Reception::kNever) ::shutdown(channel->fd.get(), SHUT_RD);
@@ -254,7 +254,7 @@ napi_value Receive(Call& call) {
   os::Descriptors fds(connection.sender);
   const os::ReceiveMode mode{connection.marked, HasRoom(addon.room)};
   const Result<os::Received> received =
-      os::ReceiveMessage(channel->fd.get(), mode, addon.arrivals.data(), capacity, &fds);
+      os::Receive(channel->fd.get(), mode, addon.receive_buffer.data(), capacity, &fds);
   if (!received) return call.FailFor(*channel, received.error());
   if (received->kind == os::Received::Kind::kNoRoom) {
     connection.delivered = received->delivered;

@@ -134,7 +134,7 @@ class ReadJob : public Job {
  public:
   explicit ReadJob(std::string path) : path_(std::move(path)) {}
 
-  void Run() override { outcome_.emplace(os::ReadWholeFile(path_.c_str())); }
+  void Run() override { outcome_.emplace(os::ReadWhole(path_.c_str())); }
 
   void Finish(napi_env env, napi_value* first, napi_value* second) override {
     if (!*outcome_) return FinishWith(env, outcome_->error(), first, second);
@@ -165,7 +165,7 @@ napi_value SurveyBpf(Call& call) {
   }
   options.folder = folder;
   const auto work = [options = std::move(options)](std::string* where) {
-    return os::SurveyByBpf(options, where);
+    return os::SurveyBpf(options, where);
   };
   return Queue(call, work, call.argument(3));
 }

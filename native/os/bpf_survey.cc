@@ -474,7 +474,7 @@ Result<Survey> SurveyHere(const BpfSurveyOptions& options, std::string* where) {
 
 }  // namespace
 
-Result<Survey> SurveyByBpf(const BpfSurveyOptions& options, std::string* where) {
+Result<Survey> SurveyBpf(const BpfSurveyOptions& options, std::string* where) {
   // The iterator over mappings waits for the memory map of each process, which one of them may hold for ever.
   // Then it is in vain to try again, and every try would cost a thread.
   static std::atomic<int> hanging{0};

@@ -40,6 +40,6 @@ struct BpfSurveyOptions {
 // any other. Of what is pinned nothing is believed that another user could have put there: fails as
 // OpenBpfFolder() and OpenPinned() do, with EPROTO and "read" when a record makes no sense, EAGAIN when none
 // comes, EFBIG when they do not end. `where` is the path that is to blame, or empty.
-Result<Survey> SurveyByBpf(const BpfSurveyOptions& options, std::string* where);
+Result<Survey> SurveyBpf(const BpfSurveyOptions& options, std::string* where);
 
 }  // namespace dmabuf::os

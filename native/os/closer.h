@@ -41,11 +41,11 @@ struct Discarding {
   bool close_after = false;  // under the closer's lock
 };
 
-// close(2) of a file that strangers hold or held may sleep for as long as one of them likes: a file system in
-// user space that does not answer (FUSE, CUSE, NFS), a TCP socket that lingers, a pipe or a Unix socket whose
-// lock or queue depends on such a file, and, for the last of those who close it, an epoll instance that
-// watches the file and whose lock somebody holds (which goes for dma-bufs and sync_files, too). So a few
-// threads of this process close them, and no other ever does.
+// close(2) of a file that other processes hold or held may sleep for as long as one of them likes: a file
+// system in user space that does not answer (FUSE, CUSE, NFS), a TCP socket that lingers, a pipe or a Unix
+// socket whose lock or queue depends on such a file, and, for the last of those who close it, an epoll
+// instance that watches the file and whose lock somebody holds (which goes for dma-bufs and sync_files, too).
+// So a few threads of this process close them, and no other ever does.
 //
 // One for the whole process, since descriptors and threads are the process's own. A thread may be lost for
 // ever to who serves a file system that never answers, so each has a share: of at most kMostClosers threads
@@ -75,13 +75,13 @@ struct ForeignFile {
   std::optional<Result<ForeignStatus>> status = std::nullopt;  // a look at it that has been taken
 };
 
-// Closes strangers' descriptors: at once what certainly does not sleep, the others by the closer's threads.
-// With kAMoment it waits for these, for some milliseconds and not always: who waits too often waits no more.
-// EBADF, after all the others were closed, for one that is not open or waits already.
+// Closes descriptors that other processes own: at once what certainly does not sleep, the others by the
+// closer's threads. With kAMoment it waits for these, for some milliseconds and not always: who waits too
+// often waits no more. EBADF, after all the others were closed, for one that is not open or waits already.
 Result<void> CloseForeignFiles(const std::vector<ForeignFile>& files, Wait wait = Wait::kNo);
 
-// Has one of the closer's threads close a dma-buf or a sync_file that strangers hold or held, and waits for
-// it as with kAMoment. `identity`: what it was taken for, where it was looked at; a stranger's file by now is
+// Has one of the closer's threads close a dma-buf or a sync_file that other processes hold or held, and waits
+// for it as with kAMoment. `identity`: what it was taken for, where it was looked at; another file by now is
 // left alone. `known`: others were told the number. `sender`: who is to blame when it takes long.
 void CloseSharedFile(UniqueFd file, const std::optional<FileIdentity>& identity, bool known,
                      const std::shared_ptr<Sender>& sender);

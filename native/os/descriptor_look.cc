@@ -95,7 +95,7 @@ Result<void> LookAtDescriptors(int process, int pid, std::vector<DescriptorLook>
   return {};
 }
 
-Result<std::string> ReadFdInfoOf(int pid, int fd) {
+Result<std::string> ReadFdInfo(int pid, int fd) {
   const FdInfoPath path = PathOfFdInfo(pid, fd);
   const Result<UniqueFd> file = OpenForReading(path.text);
   if (!file) return file.error();

@@ -27,6 +27,6 @@ Result<void> LookAtDescriptors(int process, int pid, std::vector<DescriptorLook>
 
 // The text of a descriptor's fdinfo; empty when it is no dma-buf's by its name. `pid` 0 is the calling
 // process. ETIMEDOUT when another process keeps it from being read.
-Result<std::string> ReadFdInfoOf(int pid, int fd);
+Result<std::string> ReadFdInfo(int pid, int fd);
 
 }  // namespace dmabuf::os

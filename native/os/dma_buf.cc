@@ -54,7 +54,7 @@ Result<void> EndCpuAccess(int fd, CpuAccess access) {
   return Sync(fd, static_cast<uint64_t>(access) | DMA_BUF_SYNC_END);
 }
 
-Result<void> SetBufferName(int fd, const char* name) {
+Result<void> SetName(int fd, const char* name) {
   // The header has two encodings of this request, for 32-bit and 64-bit callers; the kernel takes both.
   if (RetryIoctl(fd, DMA_BUF_SET_NAME_B, const_cast<char*>(name)) < 0) {
     return SystemError{errno, "DMA_BUF_SET_NAME"};

@@ -25,6 +25,6 @@ Result<void> BeginCpuAccess(int fd, CpuAccess access);
 Result<void> EndCpuAccess(int fd, CpuAccess access);
 
 // DMA_BUF_SET_NAME: at most kMaxNameBytes bytes before the NUL, else EINVAL.
-Result<void> SetBufferName(int fd, const char* name);
+Result<void> SetName(int fd, const char* name);
 
 }  // namespace dmabuf::os

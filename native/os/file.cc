@@ -54,7 +54,7 @@ Result<UniqueFd> Duplicate(int fd) {
   return UniqueFd(copy);
 }
 
-Result<void> SetCloseOnExec(int fd) {
+Result<void> MarkCloseOnExec(int fd) {
   if (::fcntl(fd, F_SETFD, FD_CLOEXEC) < 0) return SystemError{errno, "fcntl"};
   return {};
 }
@@ -98,7 +98,7 @@ Result<size_t> ReadSmallFile(const char* path, char* buffer, size_t capacity) {
   return ReadAll(file->get(), buffer, capacity);
 }
 
-Result<std::string> ReadWholeFile(const char* path) {
+Result<std::string> ReadWhole(const char* path) {
   const Result<UniqueFd> file = OpenForReading(path);
   if (!file) return file.error();
   std::string text;

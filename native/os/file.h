@@ -39,7 +39,7 @@ int Statx(int folder, const char* path, int flags, unsigned mask, struct statx* 
 // fcntl(2) F_DUPFD_CLOEXEC.
 Result<UniqueFd> Duplicate(int fd);
 // fcntl(2) F_SETFD, FD_CLOEXEC.
-Result<void> SetCloseOnExec(int fd);
+Result<void> MarkCloseOnExec(int fd);
 // fcntl(2) F_GETFL: the access mode, one of O_RDONLY, O_WRONLY, O_RDWR.
 Result<int> AccessModeOf(int fd);
 // fcntl(2) F_GETFL: whether it was opened with O_PATH, and so is a file's name alone.
@@ -52,6 +52,6 @@ Result<size_t> ReadAll(int fd, char* buffer, size_t capacity);
 // Reads at most `capacity` bytes of the small file at `path` (procfs, sysfs) from its start.
 Result<size_t> ReadSmallFile(const char* path, char* buffer, size_t capacity);
 // Reads the file at `path` (debugfs, sysfs) from its start to its end.
-Result<std::string> ReadWholeFile(const char* path);
+Result<std::string> ReadWhole(const char* path);
 
 }  // namespace dmabuf::os

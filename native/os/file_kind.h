@@ -7,8 +7,8 @@
 
 namespace dmabuf::os {
 
-// What statx(2) says without asking the file's server, which may be a stranger's (FUSE, CUSE, NFS) and never
-// answer (AT_STATX_DONT_SYNC, Linux 4.11).
+// What statx(2) says without asking the file's server, which may be another process (FUSE, CUSE, NFS) and
+// never answer (AT_STATX_DONT_SYNC, Linux 4.11).
 struct ForeignStatus {
   FileStatus file;
   unsigned type;    // S_IFMT's part of the mode; 0 for files of the kernel's own that have none

@@ -57,13 +57,13 @@ Result<NamedFile> OpenAfterLook(int folder, const std::string& name, int flags) 
 
 }  // namespace
 
-Result<NamedFile> OpenFolder(const std::string& path) { return OpenAfterLook(kOwnFolder, path, kFolder); }
+Result<NamedFile> OpenPlace(const std::string& path) { return OpenAfterLook(kOwnFolder, path, kFolder); }
 
-Result<NamedFile> OpenInFolder(int folder, const std::string& name) {
+Result<NamedFile> OpenInPlace(int folder, const std::string& name) {
   return OpenAfterLook(folder, name, kFile);
 }
 
-Result<void> RemoveInFolder(int folder, const std::string& name) {
+Result<void> RemoveInPlace(int folder, const std::string& name) {
   Result<void> removed;
   const Result<void> apart = RunApart(folder, [&](int where) { removed = Remove(where, name); });
   return apart ? removed : apart;
@@ -74,16 +74,16 @@ Result<void> ChangeMode(int file, mode_t mode) {
   return {};
 }
 
-Result<bool> IsFileAlive(int file) { return IsSocketAlive(OwnPath(file).text); }
+Result<bool> IsSocketAlive(int file) { return IsSocketBound(OwnPath(file).text); }
 
-Result<UniqueFd> LockFolder(int folder) {
+Result<UniqueFd> LockPlace(int folder) {
   Result<UniqueFd> opened = OpenAt(folder, ".", O_RDONLY | O_DIRECTORY);
   if (!opened) return SystemError{opened.error().number, "open"};
   if (::flock(opened->get(), LOCK_EX | LOCK_NB) < 0) return SystemError{errno, "flock"};
   return opened;
 }
 
-Result<void> RemoveSocketFile(const SocketFile& file) {
+Result<void> RemoveSocket(const SocketFile& file) {
   Result<void> removed;
   const Result<void> apart = RunApart(kOwnFolder, [&](int where) { removed = RemoveFrom(where, file); });
   return apart ? removed : apart;

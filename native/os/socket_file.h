@@ -21,16 +21,16 @@ struct NamedFile {
   uid_t user;
 };
 // open(2) and openat(2) with O_PATH, and fstat(2). That of a file follows no link.
-Result<NamedFile> OpenFolder(const std::string& path);
-Result<NamedFile> OpenInFolder(int folder, const std::string& name);
+Result<NamedFile> OpenPlace(const std::string& path);
+Result<NamedFile> OpenInPlace(int folder, const std::string& name);
 // unlinkat(2).
-Result<void> RemoveInFolder(int folder, const std::string& name);
+Result<void> RemoveInPlace(int folder, const std::string& name);
 // chmod(2) of what the descriptor stands for.
 Result<void> ChangeMode(int file, mode_t mode);
 // Whether a socket, of whatever type, is bound to the file.
-Result<bool> IsFileAlive(int file);
+Result<bool> IsSocketAlive(int file);
 // flock(2) of a folder, until the result is closed: EAGAIN where somebody else has kept it for 200 ms.
-Result<UniqueFd> LockFolder(int folder);
+Result<UniqueFd> LockPlace(int folder);
 
 // Where a listening socket's file is.
 struct SocketFile {
@@ -40,6 +40,6 @@ struct SocketFile {
   FileIdentity identity;
 };
 // Removes it, unless the path leads to another by now.
-Result<void> RemoveSocketFile(const SocketFile& file);
+Result<void> RemoveSocket(const SocketFile& file);
 
 }  // namespace dmabuf::os

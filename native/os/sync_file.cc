@@ -53,8 +53,7 @@ Result<int32_t> SyncFileStatus(int sync_file) {
   return info.status;
 }
 
-Result<void> DescribeSyncFile(int sync_file, uint32_t capacity, sync_fence_info* fences,
-                              sync_file_info* info) {
+Result<void> SyncFileInfo(int sync_file, uint32_t capacity, sync_fence_info* fences, sync_file_info* info) {
   *info = {};
   info->num_fences = capacity;
   info->sync_fence_info = reinterpret_cast<uintptr_t>(fences);
@@ -102,7 +101,7 @@ Result<int32_t> ErrorOfSyncFile(int sync_file) {
   for (;;) {
     sync_file_info info;
     const Result<void> described =
-        DescribeSyncFile(sync_file, static_cast<uint32_t>(fences.size()), fences.data(), &info);
+        SyncFileInfo(sync_file, static_cast<uint32_t>(fences.size()), fences.data(), &info);
     if (!described) return described.error();
     if (info.num_fences > fences.size()) {
       fences.resize(info.num_fences);
@@ -115,7 +114,7 @@ Result<int32_t> ErrorOfSyncFile(int sync_file) {
   }
 }
 
-Result<void> SetSyncFileDeadline(int sync_file, uint64_t deadline) {
+Result<void> SetDeadline(int sync_file, uint64_t deadline) {
   SyncDeadline request{deadline, 0};
   if (RetryIoctl(sync_file, kSetDeadline, &request) < 0) return SystemError{errno, "SYNC_IOC_SET_DEADLINE"};
   return {};

@@ -27,8 +27,7 @@ Result<int32_t> SyncFileStatus(int sync_file);
 
 // SYNC_IOC_FILE_INFO with every fence. Where `capacity` is too small for them, `info` has their number and no
 // fence is described.
-Result<void> DescribeSyncFile(int sync_file, uint32_t capacity, sync_fence_info* fences,
-                              sync_file_info* info);
+Result<void> SyncFileInfo(int sync_file, uint32_t capacity, sync_fence_info* fences, sync_file_info* info);
 
 // SYNC_IOC_MERGE: a new sync_file that signals when all of two or more have. `name`: at most kMaxNameBytes
 // bytes. Merged in halves: the kernel walks the fences of both files each time, so that one after the other
@@ -37,6 +36,6 @@ Result<UniqueFd> MergeSyncFiles(const char* name, const int* sync_files, size_t 
 // SYNC_IOC_FILE_INFO: the negative errno of a fence that has ended in error, else 0.
 Result<int32_t> ErrorOfSyncFile(int sync_file);
 // SYNC_IOC_SET_DEADLINE (Linux 6.4): CLOCK_MONOTONIC nanoseconds, a hint to the drivers.
-Result<void> SetSyncFileDeadline(int sync_file, uint64_t deadline);
+Result<void> SetDeadline(int sync_file, uint64_t deadline);
 
 }  // namespace dmabuf::os

@@ -29,7 +29,7 @@ Result<UniqueFd> CreateMemfd(const char* name, uint64_t size, uint64_t huge_page
   return memfd;
 }
 
-Result<int> SealsOf(int fd) {
+Result<int> Seals(int fd) {
   const int seals = ::fcntl(fd, F_GET_SEALS);
   if (seals < 0) return SystemError{errno, "fcntl"};
   return seals;

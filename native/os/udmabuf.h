@@ -13,7 +13,7 @@ namespace dmabuf::os {
 Result<UniqueFd> CreateMemfd(const char* name, uint64_t size, uint64_t huge_page_size);
 
 // fcntl(2) F_GET_SEALS: the seals, or EINVAL for a file that cannot have any.
-Result<int> SealsOf(int fd);
+Result<int> Seals(int fd);
 
 struct MemfdPiece {
   int memfd;

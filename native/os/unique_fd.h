@@ -7,7 +7,7 @@
 namespace dmabuf::os {
 
 // The one owner of a file descriptor. Closed once and never retried: after close(2) the number is free even
-// when the call reports EINTR, and a second close could hit a stranger's file.
+// when the call reports EINTR, and a second close could hit another file.
 class UniqueFd {
  public:
   UniqueFd() = default;

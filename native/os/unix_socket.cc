@@ -40,7 +40,7 @@ Result<UniqueFd> CreateSocket(int type) {
   return socket;
 }
 
-Result<void> Connect(int socket, const Address& address) {
+Result<void> ConnectSocket(int socket, const Address& address) {
   int result;
   do {
     result = ::connect(socket, reinterpret_cast<const sockaddr*>(&address.name), address.length);
@@ -91,7 +91,7 @@ void TakeControl(msghdr* message, Descriptors* fds, Arrival* arrival) {
 }
 
 // recvmsg(2) that never waits. Without `fds` it asks for no control messages.
-Result<Arrival> Receive(int socket, int flags, uint8_t* data, size_t capacity, Descriptors* fds) {
+Result<Arrival> ReceiveNow(int socket, int flags, uint8_t* data, size_t capacity, Descriptors* fds) {
   alignas(cmsghdr) char control[CMSG_SPACE(kMaxHandles * sizeof(int)) + kOtherControl];
   iovec bytes{data, capacity};
   msghdr message;
@@ -144,7 +144,7 @@ Result<bool> IsQueueEmpty(int socket) {
     if (::setsockopt(socket, SOL_SOCKET, SO_PASSCRED, &on, sizeof on) < 0) {
       return SystemError{errno, "setsockopt"};
     }
-    const Result<Arrival> arrival = Receive(socket, MSG_PEEK, nullptr, 0, nullptr);
+    const Result<Arrival> arrival = ReceiveNow(socket, MSG_PEEK, nullptr, 0, nullptr);
     // Somebody else who holds this end may do the same and have turned it off.
     const Result<int> after = IntegerOption(socket, SO_PASSCRED);
     if (*before == 0) ::setsockopt(socket, SOL_SOCKET, SO_PASSCRED, &off, sizeof off);
@@ -161,7 +161,7 @@ Result<bool> IsEnd(int socket) {
 
 // Receives what is there for certain, or, where messages are marked, may be.
 Result<Received> Take(int socket, uint8_t* data, size_t capacity, Descriptors* fds, bool is_message) {
-  const Result<Arrival> arrival = Receive(socket, 0, data, capacity, fds);
+  const Result<Arrival> arrival = ReceiveNow(socket, 0, data, capacity, fds);
   if (!arrival) return arrival.error();
   if (arrival->length < 0) return Received{Received::Kind::kNothing, 0, 0, false};
   Received received{Received::Kind::kMessage, static_cast<size_t>(arrival->length), fds->count(),
@@ -179,7 +179,7 @@ Result<Received> Take(int socket, uint8_t* data, size_t capacity, Descriptors* f
 // long as there are these, nothing is released when the message goes. (close(2) of a copy asks a file system
 // as well: flush.)
 Result<Received> TakeCopies(int socket, uint8_t* data, size_t capacity, Descriptors* fds) {
-  const Result<Arrival> arrival = Receive(socket, MSG_PEEK, data, capacity, fds);
+  const Result<Arrival> arrival = ReceiveNow(socket, MSG_PEEK, data, capacity, fds);
   if (!arrival) return arrival.error();
   if (arrival->length < 0) return Received{Received::Kind::kNothing, 0, 0, false};
   Received received{Received::Kind::kMessage, static_cast<size_t>(arrival->length), fds->count(),
@@ -189,7 +189,7 @@ Result<Received> TakeCopies(int socket, uint8_t* data, size_t capacity, Descript
     received.kind = Received::Kind::kNoRoom;
     return received;
   }
-  const Result<Arrival> gone = Receive(socket, 0, nullptr, 0, nullptr);
+  const Result<Arrival> gone = ReceiveNow(socket, 0, nullptr, 0, nullptr);
   if (!gone) return gone.error();
   if (arrival->data_cut) {
     fds->Clear();
@@ -217,30 +217,30 @@ Result<std::pair<UniqueFd, UniqueFd>> CreateSocketPair() {
   return std::make_pair(UniqueFd(ends[0]), UniqueFd(ends[1]));
 }
 
-Result<UniqueFd> ConnectTo(std::string_view text) {
+Result<UniqueFd> Connect(std::string_view text) {
   const Result<Address> address = AddressOf(text, "connect");
   if (!address) return address.error();
   Result<UniqueFd> socket = CreateSocket(SOCK_SEQPACKET);
   if (!socket) return socket;
-  const Result<void> connected = Connect(socket->get(), *address);
+  const Result<void> connected = ConnectSocket(socket->get(), *address);
   if (!connected) return connected.error();
   if (::fcntl(socket->get(), F_SETFL, 0) < 0) return SystemError{errno, "fcntl"};
   return socket;
 }
 
-Result<bool> IsSocketAlive(std::string_view path) {
+Result<bool> IsSocketBound(std::string_view path) {
   const Result<Address> address = AddressOf(path, "connect");
   if (!address) return address.error();
   const Result<UniqueFd> socket = CreateSocket(SOCK_DGRAM);
   if (!socket) return socket.error();
-  const Result<void> connected = Connect(socket->get(), *address);
+  const Result<void> connected = ConnectSocket(socket->get(), *address);
   // EPERM: a datagram socket that talks to another one alone.
   if (connected || connected.error().number == EPROTOTYPE || connected.error().number == EPERM) return true;
   if (connected.error().number == ECONNREFUSED) return false;
   return connected.error();
 }
 
-Result<UniqueFd> ListenOn(std::string_view text, mode_t mode) {
+Result<UniqueFd> Listen(std::string_view text, mode_t mode) {
   const Result<Address> address = AddressOf(text, "bind");
   if (!address) return address.error();
   Result<UniqueFd> socket = CreateSocket(SOCK_SEQPACKET);
@@ -278,7 +278,7 @@ Result<void> CheckConnection(int socket) {
   return {};
 }
 
-Result<PeerCredentials> PeerOf(int socket) {
+Result<PeerCredentials> DescribePeer(int socket) {
   ucred credentials{};
   socklen_t length = sizeof credentials;
   if (::getsockopt(socket, SOL_SOCKET, SO_PEERCRED, &credentials, &length) < 0) {
@@ -300,7 +300,7 @@ Result<void> SetMessageLimit(int socket, size_t bytes) {
   return SystemError{errno, "setsockopt"};
 }
 
-Result<void> SendMessage(int socket, const uint8_t* data, size_t length, const int* fds, size_t count) {
+Result<void> Send(int socket, const uint8_t* data, size_t length, const int* fds, size_t count) {
   alignas(cmsghdr) char control[CMSG_SPACE(kMaxHandles * sizeof(int)) + sizeof(size_t)];
   iovec bytes{const_cast<uint8_t*>(data), length};
   msghdr message{};
@@ -336,10 +336,10 @@ Result<void> MarkMessages(int socket, bool on) {
   return SystemError{errno, "setsockopt"};
 }
 
-Result<Received> ReceiveMessage(int socket, const ReceiveMode& mode, uint8_t* data, size_t capacity,
-                                Descriptors* fds) {
+Result<Received> Receive(int socket, const ReceiveMode& mode, uint8_t* data, size_t capacity,
+                         Descriptors* fds) {
   if (mode.room && mode.marked) return Take(socket, data, capacity, fds, false);
-  const Result<Arrival> next = Receive(socket, MSG_PEEK, nullptr, 0, nullptr);
+  const Result<Arrival> next = ReceiveNow(socket, MSG_PEEK, nullptr, 0, nullptr);
   if (!next) return next.error();
   if (next->length < 0) {
     // Who else holds this end may have had looks at it begin beyond what is there: then they tell nothing.
@@ -366,7 +366,7 @@ bool Drain(int socket, bool marked, const std::shared_ptr<Sender>& sender) {
   while (ReceptionOf(*sender) == Reception::kNow && FreeDescriptors() > kMaxHandles) {
     if (!MayLookAt(1)) return false;
     Descriptors fds(sender);
-    const Result<Arrival> arrival = Receive(socket, 0, nullptr, 0, &fds);
+    const Result<Arrival> arrival = ReceiveNow(socket, 0, nullptr, 0, &fds);
     if (!arrival) return false;
     if (arrival->length <= 0 && fds.count() == 0 && !arrival->marked) {
       if (marked || arrival->length < 0) return true;
@@ -389,7 +389,7 @@ void CloseConnection(UniqueFd socket, const Closing& how, const std::shared_ptr<
     return;
   }
   ::shutdown(socket.get(), SHUT_RD);
-  const Result<Arrival> next = Receive(socket.get(), MSG_PEEK, nullptr, 0, nullptr);
+  const Result<Arrival> next = ReceiveNow(socket.get(), MSG_PEEK, nullptr, 0, nullptr);
   bool empty = next && next->length < 0;
   if (next && next->length == 0 && !next->control_cut) {
     const Result<bool> end = how.marked ? Result<bool>(true) : IsQueueEmpty(socket.get());

@@ -24,12 +24,12 @@ Result<std::pair<UniqueFd, UniqueFd>> CreateSocketPair();
 
 // `address`: a path, or a NUL and an abstract name; EINVAL when it does not fit into sun_path. EAGAIN while
 // the listener's queue is full.
-Result<UniqueFd> ConnectTo(std::string_view address);
+Result<UniqueFd> Connect(std::string_view address);
 // Whether a socket, of whatever type, is bound to the file at `path`. It does not notice: a datagram socket
 // that connects to one of another type gets EPROTOTYPE, and ECONNREFUSED where there is none any more.
-Result<bool> IsSocketAlive(std::string_view path);
+Result<bool> IsSocketBound(std::string_view path);
 // A file gets the permissions `mode` less the umask, from its first moment on.
-Result<UniqueFd> ListenOn(std::string_view address, mode_t mode);
+Result<UniqueFd> Listen(std::string_view address, mode_t mode);
 // accept4(2). EAGAIN when nobody waits.
 Result<UniqueFd> Accept(int listener);
 
@@ -42,7 +42,7 @@ struct PeerCredentials {
   gid_t gid;
 };
 // SO_PEERCRED: who made the connection, as it was then.
-Result<PeerCredentials> PeerOf(int socket);
+Result<PeerCredentials> DescribePeer(int socket);
 
 // The largest message that the socket sends, in bytes: SO_SNDBUF, less what the kernel keeps for itself.
 Result<size_t> MessageLimitOf(int socket);
@@ -51,7 +51,7 @@ Result<void> SetMessageLimit(int socket, size_t bytes);
 
 // sendmsg(2) with SCM_RIGHTS: a whole message or nothing. EAGAIN when the socket is full; EPIPE when the peer
 // is gone.
-Result<void> SendMessage(int socket, const uint8_t* data, size_t length, const int* fds, size_t count);
+Result<void> Send(int socket, const uint8_t* data, size_t length, const int* fds, size_t count);
 
 // The descriptors of a message, until each has found its owner.
 class Descriptors {
@@ -100,8 +100,8 @@ struct Received {
 // are closed. kNothing when there is none yet, kEnd when the peer is gone and has left none. kNoRoom when too
 // few numbers are free for its descriptors: it is still there, and DiscardMessage() throws it away. (What the
 // kernel has no number for, it closes while it receives.)
-Result<Received> ReceiveMessage(int socket, const ReceiveMode& mode, uint8_t* data, size_t capacity,
-                                Descriptors* fds);
+Result<Received> Receive(int socket, const ReceiveMode& mode, uint8_t* data, size_t capacity,
+                         Descriptors* fds);
 
 // Close an end, or a socket that listens, and leave it to the closer unless its queue is certainly empty:
 // the kernel closes the descriptors in there. `alone`: nobody else holds it, so that what a peer may still
