@@ -15,6 +15,7 @@
 #include <mutex>
 #include <unordered_set>
 
+#include "os/retry.h"
 #include "os/uapi.h"
 
 namespace dmabuf::os {
@@ -92,7 +93,7 @@ Result<void> RunApart(int folder, const std::function<void(int folder)>& work) {
     work(folder == kOwnFolder ? AT_FDCWD : folder);
     return {};
   }
-  while (::waitpid(pid, nullptr, __WALL) < 0 && errno == EINTR) continue;
+  (void)Retry([=] { return ::waitpid(pid, nullptr, __WALL); });
   Registry::All().Remove(pid);
   return errand.error.number == 0 ? Result<void>() : errand.error;
 }

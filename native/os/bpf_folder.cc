@@ -10,6 +10,9 @@
 #include <string_view>
 #include <utility>
 
+#include "os/file.h"
+#include "os/retry.h"
+
 namespace dmabuf::os {
 namespace {
 
@@ -17,15 +20,6 @@ namespace {
 constexpr uint32_t kBpfFileSystem = 0xcafe4a11;
 
 constexpr int kAnyFolder = O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC;
-
-Result<UniqueFd> OpenAt(int folder, const char* name, int flags) {
-  int fd;
-  do {
-    fd = ::openat(folder, name, flags);
-  } while (fd < 0 && errno == EINTR);
-  if (fd < 0) return SystemError{errno, "openat"};
-  return UniqueFd(fd);
-}
 
 bool BelongsToUs(const struct stat& status) { return status.st_uid == 0 || status.st_uid == ::geteuid(); }
 
@@ -43,10 +37,7 @@ Result<void> CheckOwner(int fd, Sticky sticky) {
 
 Result<void> CheckFileSystem(int fd) {
   struct statfs status;
-  int result;
-  do {
-    result = ::fstatfs(fd, &status);
-  } while (result < 0 && errno == EINTR);
+  const int result = Retry([&] { return ::fstatfs(fd, &status); });
   if (result < 0) return SystemError{errno, "fstatfs"};
   if (static_cast<uint32_t>(status.f_type) != kBpfFileSystem) return SystemError{EINVAL, "fstatfs"};
   return {};

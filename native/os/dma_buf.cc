@@ -6,7 +6,7 @@
 
 #include <cerrno>
 
-#include "os/ioctl.h"
+#include "os/retry.h"
 #include "os/uapi.h"
 
 namespace dmabuf::os {
@@ -25,10 +25,7 @@ Result<void> Sync(int fd, uint64_t flags) {
 
 Result<bool> IsDmaBuf(int fd) {
   struct statfs status;
-  int result;
-  do {
-    result = ::fstatfs(fd, &status);
-  } while (result < 0 && errno == EINTR);
+  const int result = Retry([&] { return ::fstatfs(fd, &status); });
   if (result < 0) return SystemError{errno, "fstatfs"};
   return static_cast<uint32_t>(status.f_type) == DMA_BUF_MAGIC;
 }
@@ -37,10 +34,7 @@ short PollEvent(CpuAccess access) { return access == CpuAccess::kRead ? POLLIN :
 
 Result<bool> IsReady(int fd, CpuAccess access) {
   pollfd request{fd, PollEvent(access), 0};
-  int count;
-  do {
-    count = ::poll(&request, 1, 0);
-  } while (count < 0 && errno == EINTR);
+  const int count = Retry([&] { return ::poll(&request, 1, 0); });
   if (count < 0) return SystemError{errno, "poll"};
   if ((request.revents & POLLNVAL) != 0) return SystemError{EBADF, "poll"};
   return (request.revents & request.events) != 0;

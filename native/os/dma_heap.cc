@@ -4,7 +4,7 @@
 
 #include <cerrno>
 
-#include "os/ioctl.h"
+#include "os/retry.h"
 #include "os/uapi.h"
 
 namespace dmabuf::os {

@@ -9,22 +9,18 @@
 
 #include <cerrno>
 
+#include "os/retry.h"
+
 namespace dmabuf::os {
 
 Result<UniqueFd> OpenForReading(const char* path) {
-  int fd;
-  do {
-    fd = ::open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
-  } while (fd < 0 && errno == EINTR);
+  const int fd = Retry([&] { return ::open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY); });
   if (fd < 0) return SystemError{errno, "open"};
   return UniqueFd(fd);
 }
 
 Result<UniqueFd> OpenAt(int folder, const char* path, int flags) {
-  int fd;
-  do {
-    fd = ::openat(folder, path, flags | O_CLOEXEC | O_NOCTTY);
-  } while (fd < 0 && errno == EINTR);
+  const int fd = Retry([&] { return ::openat(folder, path, flags | O_CLOEXEC | O_NOCTTY); });
   if (fd < 0) return SystemError{errno, "openat"};
   return UniqueFd(fd);
 }
@@ -83,8 +79,7 @@ size_t FreeDescriptors() {
 Result<size_t> ReadAll(int fd, char* buffer, size_t capacity) {
   size_t length = 0;
   while (length < capacity) {
-    const ssize_t count = ::read(fd, buffer + length, capacity - length);
-    if (count < 0 && errno == EINTR) continue;
+    const ssize_t count = Retry([&] { return ::read(fd, buffer + length, capacity - length); });
     if (count < 0) return SystemError{errno, "read"};
     if (count == 0) break;
     length += static_cast<size_t>(count);

@@ -11,6 +11,7 @@
 #include <cstdlib>
 
 #include "os/mapping.h"
+#include "os/retry.h"
 #include "os/unique_fd.h"
 
 namespace dmabuf::os {
@@ -36,11 +37,7 @@ int64_t LeftToOthers(int64_t limit) { return std::min(kLeftToOthers, limit / 8);
 UniqueFd OpenProc(const char* path) { return UniqueFd(::open(path, O_RDONLY | O_CLOEXEC)); }
 
 ssize_t ReadSome(const UniqueFd& file, char* text, size_t capacity) {
-  ssize_t count = 0;
-  do {
-    count = ::read(file.get(), text, capacity);
-  } while (count < 0 && errno == EINTR);
-  return count;
+  return Retry([&] { return ::read(file.get(), text, capacity); });
 }
 
 // The first number in a file of /proc.

@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "os/apart.h"
+#include "os/retry.h"
 #include "os/watched.h"
 
 namespace dmabuf::os {
@@ -135,7 +136,7 @@ class PathLookups {
 
   static void Tell(const PathLookup& lookup) {
     const uint64_t one = 1;
-    while (lookup.watch_ >= 0 && ::write(lookup.watch_, &one, sizeof one) < 0 && errno == EINTR) continue;
+    if (lookup.watch_ >= 0) (void)Retry([&] { return ::write(lookup.watch_, &one, sizeof one); });
   }
 
   static void* Run(void* argument) {

@@ -26,6 +26,7 @@
 #include "os/fdinfo.h"
 #include "os/file.h"
 #include "os/hung_processes.h"
+#include "os/retry.h"
 #include "os/unique_fd.h"
 #include "os/watched.h"
 
@@ -149,11 +150,9 @@ class Scanner {
 template <typename Visit>
 Result<void> Scanner::ForEachNumber(int folder, Visit visit) {
   for (;;) {
-    const long length = ::syscall(SYS_getdents64, folder, entries_.get(), kEntriesSize);
-    if (length < 0) {
-      if (errno == EINTR) continue;
-      return SystemError{errno, "getdents64"};
-    }
+    const long length =
+        Retry([&] { return ::syscall(SYS_getdents64, folder, entries_.get(), kEntriesSize); });
+    if (length < 0) return SystemError{errno, "getdents64"};
     if (length == 0) return {};
     for (long at = 0; at < length;) {
       const auto* entry = reinterpret_cast<const DirectoryEntry*>(entries_.get() + at);
@@ -603,10 +602,7 @@ Result<Survey> ScanProcesses() {
   Result<UniqueFd> proc = OpenAt(AT_FDCWD, "/proc", O_RDONLY | O_DIRECTORY);
   if (!proc) return proc.error();
   struct statfs system;
-  int result;
-  do {
-    result = ::fstatfs(proc->get(), &system);
-  } while (result < 0 && errno == EINTR);
+  const int result = Retry([&] { return ::fstatfs(proc->get(), &system); });
   if (result < 0) return SystemError{errno, "fstatfs"};
   if (system.f_type != PROC_SUPER_MAGIC) return SystemError{ENODEV, "/proc"};
   const auto scanner = std::make_shared<Scanner>(std::move(*proc));

@@ -8,7 +8,7 @@
 #include <utility>
 #include <vector>
 
-#include "os/ioctl.h"
+#include "os/retry.h"
 #include "os/uapi.h"
 
 namespace dmabuf::os {

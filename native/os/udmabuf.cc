@@ -8,7 +8,7 @@
 #include <cerrno>
 #include <cstring>
 
-#include "os/ioctl.h"
+#include "os/retry.h"
 #include "os/uapi.h"
 
 namespace dmabuf::os {
@@ -20,10 +20,7 @@ Result<UniqueFd> CreateMemfd(const char* name, uint64_t size, uint64_t huge_page
   }
   UniqueFd memfd(::memfd_create(name, flags));
   if (!memfd.valid()) return SystemError{errno, "memfd_create"};
-  int result;
-  do {
-    result = ::ftruncate(memfd.get(), static_cast<off_t>(size));
-  } while (result < 0 && errno == EINTR);
+  const int result = Retry([&] { return ::ftruncate(memfd.get(), static_cast<off_t>(size)); });
   if (result < 0) return SystemError{errno, "ftruncate"};
   if (::fcntl(memfd.get(), F_ADD_SEALS, F_SEAL_SHRINK) < 0) return SystemError{errno, "fcntl"};
   return memfd;

@@ -13,6 +13,7 @@
 
 #include "os/closer.h"
 #include "os/file.h"
+#include "os/retry.h"
 
 namespace dmabuf::os {
 namespace {
@@ -41,10 +42,8 @@ Result<UniqueFd> CreateSocket(int type) {
 }
 
 Result<void> ConnectSocket(int socket, const Address& address) {
-  int result;
-  do {
-    result = ::connect(socket, reinterpret_cast<const sockaddr*>(&address.name), address.length);
-  } while (result < 0 && errno == EINTR);
+  const int result = Retry(
+      [&] { return ::connect(socket, reinterpret_cast<const sockaddr*>(&address.name), address.length); });
   if (result < 0) return SystemError{errno, "connect"};
   return {};
 }
@@ -124,10 +123,7 @@ Result<Arrival> ReceiveNow(int socket, int flags, uint8_t* data, size_t capacity
 // Whether the peer is gone, or sends no more.
 Result<bool> IsPeerGone(int socket) {
   pollfd request{socket, POLLRDHUP, 0};
-  int count;
-  do {
-    count = ::poll(&request, 1, 0);
-  } while (count < 0 && errno == EINTR);
+  const int count = Retry([&] { return ::poll(&request, 1, 0); });
   if (count < 0) return SystemError{errno, "poll"};
   return (request.revents & (POLLRDHUP | POLLHUP)) != 0;
 }
