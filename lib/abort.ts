@@ -53,3 +53,21 @@ export function onAbort(signal: AbortSignal, abort: (reason: unknown) => void): 
     unlisten(signal, listener);
   };
 }
+
+/** A signal of this realm's own that aborts as the first of several does, and with its reason, until it is let go of. */
+export function joinSignals(...signals: (AbortSignal | undefined)[]): { signal: AbortSignal; leave(): void } {
+  const controller = new AbortController();
+  const stops: (() => void)[] = [];
+  const leave = (): void => {
+    for (const stop of stops.splice(0)) stop();
+  };
+  try {
+    for (const signal of signals) {
+      if (signal !== undefined) stops.push(onAbort(signal, (reason) => controller.abort(reason)));
+    }
+  } catch (error) {
+    leave();
+    throw error;
+  }
+  return { signal: controller.signal, leave };
+}

@@ -98,7 +98,7 @@ export class DmaBufError extends Error {
     const advice = sentencesOf(details.hint);
     const hint = advice.length === 0 ? undefined : advice.join(' ');
     super(
-      hint === undefined ? message : `${message}. ${hint}`,
+      hint === undefined ? message : `${message}${message.includes('\n') ? '\n' : '. '}${hint}`,
       details.cause === undefined ? undefined : { cause: details.cause },
     );
     this.#parts = { what: message, advice };

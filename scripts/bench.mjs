@@ -81,7 +81,7 @@ async function measure(script, program, ...args) {
     command: [process.execPath, join(root, 'dist/bench', script), buildProgram(program), ...args],
     kernel: options.kernel,
     icount: true,
-    timeout: 1200,
+    timeout: 1_200_000,
     stdout,
     progress: (text) => process.stderr.write(`bench: ${text}\n`),
   });

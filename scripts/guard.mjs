@@ -72,7 +72,7 @@ try {
     modules: ['cma_heap'],
     kernelArguments: [`cma=${memory / 4}M`],
     memory,
-    timeout: 3 * 3600,
+    timeout: 3 * 3_600_000,
     stdout,
     progress: (text) => process.stderr.write(`guard: ${text}\n`),
   });

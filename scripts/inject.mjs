@@ -46,7 +46,7 @@ const { exitCode, splats } = await runInVm({
   env: testVariables(),
   kernel: options.kernel,
   modules: ['vgem'],
-  timeout: 6 * 3600,
+  timeout: 6 * 3_600_000,
   progress: (text) => process.stderr.write(`inject: ${text}\n`),
 });
 process.exitCode = exitCode;

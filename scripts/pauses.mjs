@@ -53,7 +53,7 @@ const { exitCode } = await runInVm({
   kernel: options.kernel,
   modules: ['fuse', 'vgem'],
   icount: true,
-  timeout: 3 * 3600,
+  timeout: 3 * 3_600_000,
   stdout,
   progress: (text) => process.stderr.write(`pauses: ${text}\n`),
 });

@@ -90,7 +90,7 @@ async function inGuest(arch, kernel) {
     kernel,
     // Debian's other kernels have them built in.
     modules: arch === 'arm64' ? ['system_heap'] : [],
-    timeout: 1200,
+    timeout: 1_200_000,
     stdout,
     progress: say,
   });

@@ -65,7 +65,7 @@ async function inGuest(all, installed) {
   const { exitCode } = await runInVm({
     command: ['sh', '-c', `cd '${installed}' || exit 1\n${steps.join('\n')}`],
     kernel,
-    timeout: 600,
+    timeout: 600_000,
     stdout,
     stderr: stdout,
   });

@@ -168,7 +168,7 @@ async function runDemos(installed, kernel) {
   const { exitCode } = await runInVm({
     command: ['sh', '-c', steps.join('\n')],
     kernel,
-    timeout: 900,
+    timeout: 900_000,
     progress: (text) => say(`the demo on Linux ${kernel}: ${text}`),
   });
   if (exitCode !== 0) throw new Error(`the demo on Linux ${kernel} ended with ${exitCode}`);

@@ -220,7 +220,7 @@ function onKernel(title, { name: kernel }, list, { node = process.execPath, ...m
         memory: options.asan ? 8000 : 4096,
         ...machine,
         kernelArguments: [...checks, ...(machine.kernelArguments ?? []), ...asked],
-        timeout: options.checked || isForeign ? 4 * 3600 : 4200,
+        timeout: options.checked || isForeign ? 4 * 3_600_000 : 4_200_000,
         stdout: output,
         stderr: errors,
         kernelLog: log,

@@ -6,5 +6,5 @@ export const EXIT_RUNNER_FAILED = 125;
 
 /** The status of a run: the command's, or that of the failure. */
 export function statusOf({ exitCode, error }: Pick<KernelRun, 'exitCode' | 'error'>): number {
-  return exitCode ?? (error?.code === 'ERR_DMABUF_VM_TIMEOUT' ? EXIT_TIMEOUT : EXIT_RUNNER_FAILED);
+  return exitCode ?? (error?.code === 'ETIMEDOUT' ? EXIT_TIMEOUT : EXIT_RUNNER_FAILED);
 }

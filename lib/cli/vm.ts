@@ -3,6 +3,7 @@ import { constants } from 'node:os';
 import { resolve } from 'node:path';
 import type { Writable } from 'node:stream';
 import { Command, CommanderError, InvalidArgumentError, Option } from 'commander';
+import { maxDuration } from '../check.js';
 import { ARCHS, type Arch } from '../vm/arch.js';
 import { parseVariable } from '../vm/environment.js';
 import { type KernelRun, runInVm, VmError, type VmOptions, type VmResult } from '../vm/index.js';
@@ -86,7 +87,7 @@ export function vmCommand(): Command {
     )
     .option('--cpus <n>', 'virtual CPUs (2)', number)
     .option('--memory <MiB>', 'memory of the guest in MiB (4096)', number)
-    .option('--timeout <seconds>', 'time limit (600)', number)
+    .option('--timeout <seconds>', 'time limit in seconds (600)', milliseconds)
     .option('--cwd <folder>', 'the folder in which the command starts (the current one)', (folder) =>
       resolve(folder),
     )
@@ -136,7 +137,9 @@ async function runCommand(words: string[], flags: Flags, self: Command): Promise
   let received: NodeJS.Signals | undefined;
   const onSignal = (signal: NodeJS.Signals): void => {
     received ??= signal;
-    controller.abort();
+    controller.abort(
+      new VmError('ERR_DMABUF_VM_ABORTED', 'the run was aborted, and no guest is left behind'),
+    );
   };
   for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.on(signal, onSignal);
   try {
@@ -192,7 +195,7 @@ async function runCommand(words: string[], flags: Flags, self: Command): Promise
     saySplats(result, kernelLog ?? options.output);
     process.exitCode = statusFor({ ...result, error: undefined });
   } catch (error) {
-    if (!(error instanceof VmError)) throw error;
+    if (!isForUser(error)) throw error;
     // `dmabuf vm … | head` is no mistake
     if (!isClosedPipe(error)) say(error.message);
     if (shell && received === 'SIGHUP') endBySignal(received);
@@ -237,10 +240,10 @@ function logFile(path: string): Writable {
   }
 }
 
-function exitStatus(error: VmError, received: NodeJS.Signals | undefined): number {
+function exitStatus(error: Error, received: NodeJS.Signals | undefined): number {
   if (received !== undefined) return 128 + constants.signals[received];
   if (isClosedPipe(error)) return 128 + constants.signals.SIGPIPE;
-  return statusOf({ exitCode: undefined, error });
+  return statusOf({ exitCode: undefined, error: error as VmError });
 }
 
 /** Adds a word to those that were given before it. */
@@ -254,9 +257,8 @@ function variable(word: string, before: Flags['env'] = {}): Flags['env'] {
     const [name, value] = parseVariable(word);
     if (value === undefined) say(`--env ${name}: it is not set here, and so not in the guest`);
     return { ...before, [name]: value };
-  } catch (error) {
-    if (error instanceof VmError) throw new InvalidArgumentError('It must be NAME or NAME=VALUE.');
-    throw error;
+  } catch {
+    throw new InvalidArgumentError('It must be NAME or NAME=VALUE.');
   }
 }
 
@@ -266,7 +268,18 @@ function number(text: string): number {
   return value;
 }
 
-function isClosedPipe({ cause }: VmError): boolean {
+function milliseconds(text: string): number {
+  const value = 1000 * number(text);
+  if (value >= 1 && value <= maxDuration) return value;
+  throw new InvalidArgumentError(`It must be a number of seconds from 0.001 to ${maxDuration / 1000}.`);
+}
+
+/** A failure of the runner, or an option that it refuses. */
+function isForUser(error: unknown): error is Error {
+  return error instanceof VmError || String((error as NodeJS.ErrnoException).code).startsWith('ERR_');
+}
+
+function isClosedPipe({ cause }: Error): boolean {
   return cause instanceof Error && 'code' in cause && cause.code === 'EPIPE';
 }
 

@@ -12,8 +12,8 @@ import { join } from 'node:path';
 import { VmError, type VmErrorCode } from './errors.js';
 import type { VmSettings } from './options.js';
 
-/** Long enough for a slow host, short enough to be waited for once per kernel and boot. */
-export const TRIAL_SECONDS = 30;
+/** Long enough for a slow host, short enough to be waited for once per kernel and boot; milliseconds. */
+export const TRIAL_DURATION = 30_000;
 
 /**
  * Chooses how the guest's instructions are executed.
@@ -48,7 +48,7 @@ const ENDS_OF_KVM: readonly VmErrorCode[] = [
   'ERR_DMABUF_VM_BOOT',
   'ERR_DMABUF_VM_PANIC',
   'ERR_DMABUF_VM_DIED',
-  'ERR_DMABUF_VM_TIMEOUT',
+  'ETIMEDOUT',
 ];
 
 /** Whether a guest that ended so might not have done so without KVM. */

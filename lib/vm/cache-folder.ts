@@ -36,12 +36,10 @@ function makeOne(folder: string): void {
 
 /** The cache cannot be read or written. */
 export function cacheError(reason: string, cause?: unknown): VmError {
-  return new VmError(
-    'ERR_DMABUF_VM_STORAGE',
-    `the cache folder ${cacheFolder()} cannot be used: ${reason}. Set XDG_CACHE_HOME to a folder that can be written and ` +
-      'has 500 MB free',
-    { cause },
-  );
+  return new VmError('ERR_DMABUF_VM_STORAGE', `the cache folder ${cacheFolder()} cannot be used: ${reason}`, {
+    hint: 'Set XDG_CACHE_HOME to a folder that can be written and has 500 MB free',
+    cause,
+  });
 }
 
 /** Runs `work`, which uses the cache and nothing else: a system call that fails there is the cache's fault. */

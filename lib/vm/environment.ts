@@ -1,4 +1,4 @@
-import { VmError } from './errors.js';
+import { invalidValue } from '../check.js';
 
 /** What a command needs to find programs and files, and to write as its reader reads: taken from the caller's. */
 const INHERITED =
@@ -23,7 +23,7 @@ export function guestEnvironment(
     // NODE_CHANNEL_*: names a descriptor to the parent that the guest's process does not have
     if (value === undefined || name.startsWith('NODE_CHANNEL_')) continue;
     if (name === '' || /[=\0]/.test(name) || typeof value !== 'string' || value.includes('\0')) {
-      throw new VmError('ERR_DMABUF_VM_OPTION', `env: cannot pass on variable '${name}'`);
+      throw invalidValue(`env: cannot pass on variable '${name}'`);
     }
     result[name] = value;
   }
@@ -40,7 +40,7 @@ export function parseVariable(
 ): [name: string, value: string | undefined] {
   const [, name, value] = /^([^=-][^=]*)(?:=(.*))?$/s.exec(word) ?? [];
   if (name === undefined) {
-    throw new VmError('ERR_DMABUF_VM_OPTION', `'${word}' is neither NAME nor NAME=VALUE`);
+    throw invalidValue(`'${word}' is neither NAME nor NAME=VALUE`);
   }
   return [name, word.includes('=') ? (value ?? '') : own[name]];
 }

@@ -1,7 +1,9 @@
+import { DmaBufError } from '../errors.js';
+
 /**
  * What went wrong in the runner:
  *
- * - `ERR_DMABUF_VM_OPTION`: an option is wrong; nothing was started.
+ * - `ERR_DMABUF_VM_OPTION`: this machine does not have what an option asks for, or QEMU refuses it.
  * - `ERR_DMABUF_VM_UNSUPPORTED`: this machine cannot run the guest at all.
  * - `ERR_DMABUF_VM_TOOL`: a program is missing and could not be installed.
  * - `ERR_DMABUF_VM_KERNEL`: no such kernel, or it could not be downloaded.
@@ -13,8 +15,8 @@
  * - `ERR_DMABUF_VM_BOOT`: the guest did not get as far as starting the command.
  * - `ERR_DMABUF_VM_PANIC`: the guest's kernel panicked.
  * - `ERR_DMABUF_VM_DIED`: the guest ended without reporting an exit status.
- * - `ERR_DMABUF_VM_TIMEOUT`: the time limit was reached; the guest was ended.
- * - `ERR_DMABUF_VM_ABORTED`: the caller's `AbortSignal` fired; the guest was ended.
+ * - `ETIMEDOUT`: the time limit was reached; the guest was ended.
+ * - `ERR_DMABUF_VM_ABORTED`: the user has ended the guest from its terminal.
  * - `ERR_DMABUF_VM_OUTPUT`: the caller's stdout or stderr sink failed; the guest was ended.
  * - `ERR_DMABUF_VM_INPUT`: the caller's stdin failed, or its terminal cannot be taken over; the guest was ended.
  */
@@ -30,36 +32,28 @@ export type VmErrorCode =
   | 'ERR_DMABUF_VM_BOOT'
   | 'ERR_DMABUF_VM_PANIC'
   | 'ERR_DMABUF_VM_DIED'
-  | 'ERR_DMABUF_VM_TIMEOUT'
+  | 'ETIMEDOUT'
   | 'ERR_DMABUF_VM_ABORTED'
   | 'ERR_DMABUF_VM_OUTPUT'
   | 'ERR_DMABUF_VM_INPUT';
 
 /** A failure of the runner itself, as opposed to a command that ran and returned a status. */
-export class VmError extends Error {
-  /** `'VmError'`. */
-  override readonly name = 'VmError';
+export class VmError extends DmaBufError {
   /** Which failure it is. */
-  readonly code: VmErrorCode;
-  /** The last lines of the guest's kernel, or those that explain the failure; empty when no guest was started. */
+  declare readonly code: VmErrorCode;
+  /** The last lines of the guest's kernel, or those that explain it; empty when no guest had been started. */
   readonly consoleTail: string;
 
   /** The runner makes these itself. */
   constructor(
     code: VmErrorCode,
     message: string,
-    details: { consoleTail?: string; hint?: string | undefined; cause?: unknown } = {},
+    details: { consoleTail?: string | undefined; hint?: string | undefined; cause?: unknown } = {},
   ) {
     const tail = details.consoleTail?.trimEnd() ?? '';
-    const hint = details.hint === undefined ? '' : `\n${details.hint}`;
-    const shown = tail === '' ? '' : `\nThe guest's kernel said:\n${tail.replace(/^/gm, '  | ')}${hint}`;
-    super(`${code}: ${message}${shown}`, details.cause === undefined ? undefined : { cause: details.cause });
-    this.code = code;
+    const shown = tail === '' ? '' : `\nThe guest's kernel said:\n${tail.replace(/^/gm, '  | ')}`;
+    super(`${code}: ${message}${shown}`, { code, hint: details.hint, cause: details.cause });
     this.consoleTail = tail;
   }
-
-  /** The message and the properties, for logs and JSON; without this, JSON would have no message. */
-  toJSON(): object {
-    return { message: this.message, ...(this as object) };
-  }
 }
+Object.defineProperty(VmError.prototype, 'name', { value: 'VmError', configurable: true, writable: true });

@@ -38,7 +38,7 @@ export interface GuestOptions {
   initramfs: Uint8Array;
   /** What the guest writes to each of its outputs last. */
   endMark: string;
-  /** seconds */
+  /** Milliseconds. */
   timeout: number;
   stdout: Writable;
   stderr: Writable;
@@ -89,11 +89,11 @@ export interface GuestResult {
 export function runGuest(options: GuestOptions): Promise<GuestResult> {
   return new Promise((resolve, reject) => {
     if (options.signal?.aborted) {
-      reject(abortedError());
+      reject(options.signal.reason as Error);
       return;
     }
     const child = start(options);
-    let failure: VmError | undefined;
+    let failure: Error | undefined;
     let exitCode: number | undefined;
     let isComplete = false;
     let phase: Phase = 'starting';
@@ -103,7 +103,7 @@ export function runGuest(options: GuestOptions): Promise<GuestResult> {
     let logged = Promise.resolve();
     let qemuErrors = '';
 
-    const end = (reason: VmError): void => {
+    const end = (reason: Error): void => {
       failure ??= reason;
       child.kill('SIGKILL');
     };
@@ -113,16 +113,16 @@ export function runGuest(options: GuestOptions): Promise<GuestResult> {
     const timer = setTimeout(() => {
       const where = WAS_DOING[phase];
       fail(
-        'ERR_DMABUF_VM_TIMEOUT',
-        `${where} after ${options.timeout} s, its time limit (timeout, --timeout); the guest was ended`,
+        'ETIMEDOUT',
+        `${where} after ${options.timeout / 1000} s, its time limit (timeout, --timeout); the guest was ended`,
       );
-    }, options.timeout * 1000);
+    }, options.timeout);
     const bootTimer = setTimeout(() => {
       const silence = log.text.trim() === '' ? `. ${SILENT}` : '';
       const message = `the guest had not booted after ${BOOT_SECONDS} s${silence}`;
       end(new HungAtBoot('ERR_DMABUF_VM_BOOT', message, lastWords(log, phase, options)));
     }, BOOT_SECONDS * 1000);
-    const onAbort = (): void => end(abortedError());
+    const onAbort = (): void => end(options.signal?.reason as Error);
     options.signal?.addEventListener('abort', onAbort, { once: true });
 
     const stream = (fd: number): Duplex => (child.stdio as (Duplex | null)[])[fd] as Duplex;
@@ -253,18 +253,12 @@ function unnamedFile(content: Uint8Array): number {
   } catch (cause) {
     throw new VmError(
       'ERR_DMABUF_VM_STORAGE',
-      `the initramfs cannot be written to ${tmpdir()}: ${(cause as Error).message}. Set TMPDIR to a folder that can be ` +
-        'written and has 50 MB free',
-      { cause },
+      `the initramfs cannot be written to ${tmpdir()}: ${(cause as Error).message}`,
+      { hint: 'Set TMPDIR to a folder that can be written and has 50 MB free', cause },
     );
   } finally {
     if (folder !== undefined) rmSync(folder, { recursive: true, force: true });
   }
-}
-
-/** What a run that the caller has aborted is rejected with. */
-export function abortedError(): VmError {
-  return new VmError('ERR_DMABUF_VM_ABORTED', 'the run was aborted, and no guest is left behind');
 }
 
 function unexpectedEnd(
@@ -314,7 +308,8 @@ function lastWords(
   const consoleTail = isBooting || from !== undefined ? log.tail({ from }) : log.seriousTail();
   return {
     consoleTail,
-    hint: kernelLog === undefined ? 'All of it: --kernel-log FILE (kernelLog).' : undefined,
+    hint:
+      consoleTail !== '' && kernelLog === undefined ? 'All of it: --kernel-log FILE (kernelLog)' : undefined,
   };
 }
 

@@ -5,11 +5,11 @@ import { resolve } from 'node:path';
 import { Writable } from 'node:stream';
 import type { TestContext } from 'node:test';
 import { fileURLToPath } from 'node:url';
-import { inspect } from 'node:util';
 import { deserialize } from 'node:v8';
-import { readOptions } from '../check.js';
+import { joinSignals } from '../abort.js';
+import { checkSignal, invalidType, outOfRange, readOptions } from '../check.js';
 import { quote } from './guest.js';
-import { resolveOptions, VM_OPTIONS, type VmOptions, wrong } from './options.js';
+import { resolveOptions, VM_OPTIONS, type VmOptions } from './options.js';
 import { begunMark } from './output.js';
 import { runWith } from './run.js';
 import { FileReplay } from './test-replay.js';
@@ -20,9 +20,9 @@ export interface GuestTestsOptions extends Omit<VmOptions, 'command' | 'stdin' |
   /** The test files, absolute or relative to `cwd`. Each runs in its own process, one after the other. */
   files: readonly string[];
   /** Node.js's options for each of the files, such as `['--import=tsx']` or `['--test-name-pattern=heap']`. */
-  nodeOptions?: readonly string[];
+  nodeOptions?: readonly string[] | undefined;
   /** The path of the Node.js that runs the files; by default the one that runs this process. */
-  node?: string;
+  node?: string | undefined;
 }
 
 /**
@@ -34,7 +34,7 @@ export interface GuestTestsOptions extends Omit<VmOptions, 'command' | 'stdin' |
  * the files goes to `stdout` and `stderr`. The guest ends with the outer test, also at its `timeout`.
  *
  * @throws VmError when the runner or the guest fails, as `runInVm()` does
- * @throws TypeError `ERR_INVALID_ARG_VALUE` for an option that does not exist
+ * @throws TypeError and RangeError as `runInVm()` does; RangeError `ERR_OUT_OF_RANGE` for a file that is not there
  *
  * ```js
  * test('on a real kernel', (t) => testInVm(t, { files: ['test/kernel/heap.test.js'], modules: ['vgem'] }));
@@ -43,11 +43,10 @@ export interface GuestTestsOptions extends Omit<VmOptions, 'command' | 'stdin' |
 export async function testInVm(t: TestContext, options: GuestTestsOptions): Promise<void> {
   const { files, nodeOptions = [], node = process.execPath, signal, ...common } = readTestOptions(t, options);
   const command = ['/bin/sh', '-c', 'placeholder'];
-  const signals = signal === undefined ? [t.signal] : [t.signal, signal];
-  const settings = resolveOptions({ ...common, command, signal: AbortSignal.any(signals) });
+  const settings = resolveOptions({ ...common, command });
   for (const file of files) {
     if (!existsSync(resolve(settings.cwd, file)))
-      throw wrong(`files: there is no ${file} in ${settings.cwd}`);
+      throw outOfRange('option files', `files that exist (in ${settings.cwd})`, file);
   }
   const mark = `\x1edmabuf-vm ${randomUUID()}`;
   const run = [node, ...nodeOptions, `--test-reporter=${REPORTER}`, '--test-reporter-destination=stdout'];
@@ -77,9 +76,11 @@ export async function testInVm(t: TestContext, options: GuestTestsOptions): Prom
   };
 
   let failure: unknown;
+  const joined = joinSignals(t.signal, checkSignal(signal));
   try {
     const { exitCode, outOfMemory, splats } = await runWith({
       ...settings,
+      signal: joined.signal,
       command: ['/bin/sh', '-c', scriptOf(files, run, mark)],
       stdout: outputs[0].stream,
       stderr: outputs[1].stream,
@@ -94,6 +95,7 @@ export async function testInVm(t: TestContext, options: GuestTestsOptions): Prom
   } catch (error) {
     failure = error;
   }
+  joined.leave();
   for (const output of outputs) output.end();
   await Promise.all(ends);
   if (failure === undefined) return;
@@ -132,18 +134,16 @@ function readTestOptions(t: TestContext, given: GuestTestsOptions): GuestTestsOp
   ];
   const options = readOptions(given, names) as GuestTestsOptions;
   if (typeof (t as TestContext | undefined)?.test !== 'function') {
-    throw wrong(
-      `the first argument must be the context of a test of node:test, not ${inspect(t, { depth: 0 })}`,
-    );
+    throw invalidType('first argument', 'the context of a test of node:test', t);
   }
   const isTexts = (value: unknown): boolean =>
     Array.isArray(value) &&
     value.every((one) => typeof one === 'string' && one !== '' && !one.includes('\0'));
   const { files, nodeOptions = [], node = '/' } = options;
   if (!isTexts(files) || files.length === 0)
-    throw wrong('files must be an array of paths, with at least one in it');
-  if (!isTexts(nodeOptions)) throw wrong('nodeOptions must be an array of strings');
-  if (!isTexts([node])) throw wrong('node must be the path of a Node.js');
+    throw invalidType('option files', 'an array of paths, with at least one in it', files);
+  if (!isTexts(nodeOptions)) throw invalidType('option nodeOptions', 'an array of strings', nodeOptions);
+  if (!isTexts([node])) throw invalidType('option node', 'the path of a Node.js', node);
   return options;
 }
 

@@ -2,11 +2,12 @@ import { availableParallelism } from 'node:os';
 import { join } from 'node:path';
 import type { Writable } from 'node:stream';
 import { finished } from 'node:stream/promises';
-import { readOptions } from '../check.js';
+import { joinSignals, throwIfAborted } from '../abort.js';
+import { checkInteger, invalidType, outOfRange, readOptions } from '../check.js';
 import { VmError } from './errors.js';
-import { abortedError, type Killed } from './guest-process.js';
+import type { Killed } from './guest-process.js';
 import type { Splat } from './kernel-log.js';
-import { resolveOptions, VM_OPTIONS, type VmOptions, type VmSettings, whole, wrong } from './options.js';
+import { resolveOptions, VM_OPTIONS, type VmOptions, type VmSettings } from './options.js';
 import { prefixedLines } from './prefixed.js';
 import { runWith } from './run.js';
 
@@ -19,7 +20,7 @@ export interface KernelsOptions
   /** The kernels, named as in `kernel` of `VmOptions`; each once. */
   kernels: readonly string[];
   /** How many guests run at a time; by default as many as this machine has CPUs. */
-  jobs?: number;
+  jobs?: number | undefined;
 }
 
 /** The result of the command on one of the kernels. */
@@ -47,9 +48,8 @@ export interface KernelRun {
  *
  * If a kernel is not available, or a guest fails, its row has an `error`, and the others continue.
  *
- * @throws VmError `ERR_DMABUF_VM_OPTION` for a wrong option, before anything is started; `ERR_DMABUF_VM_ABORTED` and
- * `ERR_DMABUF_VM_OUTPUT` when all guests were ended for that reason
- * @throws TypeError `ERR_INVALID_ARG_VALUE` for an option that does not exist
+ * @throws VmError `ERR_DMABUF_VM_OUTPUT`, or the signal's reason, when all guests were ended for that reason
+ * @throws TypeError and RangeError as `runInVm()` does, before anything is started
  *
  * ```js
  * const runs = await runOnKernels({ command: ['node', '--test'], kernels: ['stable', 'newest'] });
@@ -62,9 +62,7 @@ export async function runOnKernels(options: KernelsOptions): Promise<KernelRun[]
   const all = kernels.map((kernel) => resolveOptions({ ...common, kernel }));
   const [first] = all as [VmSettings];
   const ending = new AbortController();
-  const onAbort = (): void => ending.abort();
-  first.signal?.addEventListener('abort', onAbort, { once: true });
-  if (first.signal?.aborted) onAbort();
+  const { signal, leave } = joinSignals(first.signal, ending.signal);
   // Each run learns of an error through its own write.
   const ignore = (): void => {};
   for (const stream of [first.stdout, first.stderr]) stream.on('error', ignore);
@@ -79,7 +77,7 @@ export async function runOnKernels(options: KernelsOptions): Promise<KernelRun[]
       // A folder of modules that the environment names belongs to one kernel.
       const modulesDir = all.length === 1 ? settings.modulesDir : undefined;
       const output = settings.output && { ...settings.output, target: folderOf(settings) };
-      const run = runOne({ ...settings, modulesDir, output, signal: ending.signal }, width);
+      const run = runOne({ ...settings, modulesDir, output, signal }, width);
       runs[index] = await run.catch((error: unknown) => {
         failure ??= error;
         ending.abort();
@@ -90,8 +88,8 @@ export async function runOnKernels(options: KernelsOptions): Promise<KernelRun[]
   };
   await Promise.all(Array.from({ length: Math.min(jobs, all.length) }, worker));
   for (const stream of [first.stdout, first.stderr]) stream.off('error', ignore);
-  first.signal?.removeEventListener('abort', onAbort);
-  if (first.signal?.aborted) throw abortedError();
+  leave();
+  throwIfAborted(first.signal);
   if (failure !== undefined) throw failure;
   return runs;
 }
@@ -147,14 +145,18 @@ function readKernelsOptions(given: KernelsOptions): Omit<KernelsOptions, 'jobs'>
   const { kernels, jobs, ...common } = readOptions(given, names) as KernelsOptions;
   const isList = Array.isArray(kernels) && kernels.length > 0;
   if (!isList || !kernels.every((kernel) => typeof kernel === 'string' && kernel !== '')) {
-    throw wrong('kernels must be an array of names, with at least one in it and none of them empty');
+    throw invalidType(
+      'option kernels',
+      'an array of names, with at least one in it and none of them empty',
+      kernels,
+    );
   }
   const twice = kernels.find((kernel, index) => kernels.indexOf(kernel) !== index);
-  if (twice !== undefined) throw wrong(`kernels names '${twice}' twice`);
+  if (twice !== undefined) throw outOfRange('option kernels', 'such that each is named once', twice);
   return {
     ...common,
     kernels,
-    jobs: whole('jobs', jobs ?? availableParallelism(), 1, 1024),
+    jobs: checkInteger(jobs ?? availableParallelism(), 'option jobs', 1, 1024),
   };
 }
 

@@ -24,7 +24,7 @@ export async function withLock<T>(
 ): Promise<T> {
   const flock = findProgram('flock');
   if (flock === undefined) {
-    throw new VmError('ERR_DMABUF_VM_TOOL', "the program 'flock' is missing; install util-linux");
+    throw new VmError('ERR_DMABUF_VM_TOOL', "the program 'flock' is missing", { hint: 'Install util-linux' });
   }
   makeFolder(dirname(path));
   signal?.throwIfAborted();

@@ -113,7 +113,9 @@ async function unpack(
   argument: string,
 ): Promise<Buffer> {
   if (program === undefined) {
-    throw new VmError('ERR_DMABUF_VM_TOOL', `unpacking ${path} needs zstd; run: sudo apt-get install zstd`);
+    throw new VmError('ERR_DMABUF_VM_TOOL', `unpacking ${path} needs zstd`, {
+      hint: 'Run: sudo apt-get install zstd',
+    });
   }
   const result = await run(program, [argument], { input: raw });
   if (result.status === 0) return result.stdout;

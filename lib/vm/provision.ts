@@ -157,7 +157,9 @@ async function fetchBusybox(
       .map((name) => join(unpacked, name))
       .find((path) => existsSync(path));
     if (program === undefined) {
-      throw new VmError('ERR_DMABUF_VM_TOOL', `${archive} holds no busybox; install a static busybox`);
+      throw new VmError('ERR_DMABUF_VM_TOOL', `${archive} holds no busybox`, {
+        hint: 'Install a static busybox',
+      });
     }
     const unfinished = join(work, 'busybox');
     copyFileSync(program, unfinished);

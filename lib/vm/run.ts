@@ -1,13 +1,14 @@
 import { randomUUID } from 'node:crypto';
 import { dirname, join } from 'node:path';
 import { Writable } from 'node:stream';
-import { chooseAccelerator, mayBeOfKvm, TRIAL_SECONDS, trialMemory } from './accel.js';
+import { joinSignals } from '../abort.js';
+import { chooseAccelerator, mayBeOfKvm, TRIAL_DURATION, trialMemory } from './accel.js';
 import { withBuiltModules } from './built-modules.js';
 import { cacheFolder, usingCache } from './cache-folder.js';
 import { VmError, type VmErrorCode } from './errors.js';
 import { provideForeign } from './foreign.js';
 import { BOOT_MODULES } from './guest.js';
-import { abortedError, type GuestResult, HungAtBoot, type Killed, runGuest } from './guest-process.js';
+import { type GuestResult, HungAtBoot, type Killed, runGuest } from './guest-process.js';
 import { makeInitramfs } from './initramfs.js';
 import { type InputSource, pipedInput } from './input.js';
 import { findConfig } from './kernel-config.js';
@@ -48,7 +49,9 @@ export interface VmResult {
  * limit.
  *
  * @throws VmError when the runner or the guest fails, as opposed to the command; its `code` names the failure
- * @throws TypeError `ERR_INVALID_ARG_VALUE` for an option that does not exist
+ * @throws TypeError `ERR_INVALID_ARG_TYPE`; `ERR_INVALID_ARG_VALUE` for an option that does not exist, and for options that do
+ *   not go together
+ * @throws RangeError `ERR_OUT_OF_RANGE`
  *
  * ```js
  * const { exitCode } = await runInVm({ command: ['node', '--test'], modules: ['vgem'] });
@@ -60,17 +63,21 @@ export async function runInVm(options: VmOptions): Promise<VmResult> {
 
 /** The same with checked options; `onKernel` is called with the kernel just before it boots. */
 export async function runWith(
-  settings: VmSettings,
+  asked: VmSettings,
   onKernel: (release: string) => void = () => {},
 ): Promise<VmResult> {
+  const { signal, leave } = joinSignals(asked.signal);
+  const settings = { ...asked, signal };
   try {
     return await withOutput(settings, ({ share, kernelLog }) =>
       provideAndRun({ ...settings, kernelLog }, onKernel, share),
     );
   } catch (error) {
     // The step that was active when the caller aborted has failed for that reason.
-    if (settings.signal?.aborted) throw abortedError();
+    signal.throwIfAborted();
     throw error;
+  } finally {
+    leave();
   }
 }
 
@@ -183,7 +190,8 @@ function findScript({ terminal, arch }: VmSettings): string {
   if (program !== undefined) return program;
   throw new VmError(
     'ERR_DMABUF_VM_TOOL',
-    "the program 'script' of util-linux, which a terminal needs, is missing; run: sudo apt-get install bsdutils",
+    "the program 'script' of util-linux, which a terminal needs, is missing",
+    { hint: 'Run: sudo apt-get install bsdutils' },
   );
 }
 
@@ -202,5 +210,5 @@ function trialJob(settings: VmSettings): VmSettings {
     stdout: nowhere,
     stderr: nowhere,
   };
-  return { ...settings, ...nothing, command: ['true'], timeout: TRIAL_SECONDS };
+  return { ...settings, ...nothing, command: ['true'], timeout: TRIAL_DURATION };
 }

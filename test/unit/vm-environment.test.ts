@@ -63,7 +63,7 @@ describe("a guest's environment", () => {
   ] as const) {
     it(`refuses ${what}`, () => {
       assert.throws(() => guestEnvironment(env, '/x', {}), {
-        code: 'ERR_DMABUF_VM_OPTION',
+        code: 'ERR_INVALID_ARG_VALUE',
         message: /env: /,
       });
     });

@@ -4,68 +4,110 @@ import { resolveOptions, type VmOptions } from '../../lib/vm/options.js';
 import { type Machine, qemuArguments } from '../../lib/vm/qemu.js';
 import { runInVm } from '../../lib/vm/run.js';
 
-const wrong: [string, Partial<VmOptions>, RegExp][] = [
-  ['no command', { command: undefined as never }, /command must be an array of strings, not undefined/],
-  ['a command that is a string', { command: 'ls' as never }, /command must be an array of strings, not 'ls'/],
-  ['modules that are a string', { modules: 'vgem' as never }, /modules must be an array of strings/],
-  ['a kernel that is a number', { kernel: 7.3 as never }, /kernel must be a string, not 7.3/],
-  ['a signal that is none', { signal: {} as never }, /signal must be an AbortSignal/],
-  ['an input that is a text', { stdin: 'text' as never }, /stdin must be a readable stream, not 'text'/],
-  ['a terminal that is a text', { terminal: 'yes' as never }, /terminal must be true or false, not 'yes'/],
+const [type, value, range] = ['ERR_INVALID_ARG_TYPE', 'ERR_INVALID_ARG_VALUE', 'ERR_OUT_OF_RANGE'];
+const absent = 'ERR_DMABUF_VM_OPTION';
+
+const wrong: [string, Partial<VmOptions>, string | undefined, RegExp][] = [
+  [
+    'no command',
+    { command: undefined as never },
+    type,
+    /command must be an array of strings\. Received undefined/,
+  ],
+  [
+    'a command that is a string',
+    { command: 'ls' as never },
+    type,
+    /command must be an array of strings\. Received 'ls'/,
+  ],
+  ['modules that are a string', { modules: 'vgem' as never }, type, /modules must be an array of strings/],
+  ['a kernel that is a number', { kernel: 7.3 as never }, type, /kernel must be a string\. Received 7\.3/],
+  ['a signal that is none', { signal: {} as never }, type, /signal must be an AbortSignal/],
+  [
+    'an input that is a text',
+    { stdin: 'text' as never },
+    type,
+    /stdin must be a readable stream\. Received 'text'/,
+  ],
+  [
+    'a terminal that is a text',
+    { terminal: 'yes' as never },
+    type,
+    /terminal must be true or false\. Received 'yes'/,
+  ],
   [
     'a terminal with an input',
     { terminal: true, stdin: process.stdin },
+    value,
     /terminal joins .* stdin and stdout cannot be given/,
   ],
-  ['an empty command', { command: [] }, /command is empty/],
-  ['a NUL character in an argument', { command: ['a', 'b\0c'] }, /NUL/],
-  ['no CPU', { cpus: 0 }, /cpus must be a whole number/],
-  ['half a CPU', { cpus: 1.5 }, /cpus must be a whole number/],
-  ['too little memory', { memory: 16 }, /memory must be a whole number/],
-  ['a time limit of 0', { timeout: 0 }, /timeout must be/],
-  ['a time limit that is no number', { timeout: Number.NaN }, /timeout must be/],
-  ['a relative folder', { cwd: 'here' }, /cwd must be an absolute path/],
-  ['icount with several CPUs', { icount: true, cpus: 2 }, /one CPU/],
-  ['icount with KVM', { icount: true, accel: 'kvm' }, /KVM/],
-  ['an accelerator nobody knows', { accel: 'hvf' as 'kvm' }, /auto, tcg or kvm/],
-  ['a processor nobody knows', { arch: 'riscv64' as 'arm64' }, /arch must be x64 or arm64, not 'riscv64'/],
-  ['another processor with KVM', { arch: 'arm64', accel: 'kvm' }, /kvm runs this machine's processor only/],
+  ['an empty command', { command: [] }, value, /command is empty/],
+  ['a NUL character in an argument', { command: ['a', 'b\0c'] }, value, /NUL/],
+  ['no CPU', { cpus: 0 }, range, /cpus must be from 1 to 255/],
+  ['half a CPU', { cpus: 1.5 }, range, /cpus must be a whole number/],
+  ['too little memory', { memory: 16 }, range, /memory must be from 128 to/],
+  ['a time limit of less than a millisecond', { timeout: 0.5 }, range, /timeout must be/],
+  ['a time limit that is no number', { timeout: Number.NaN }, range, /timeout must be/],
+  ['a relative folder', { cwd: 'here' }, range, /cwd must be an absolute path/],
+  ['icount with several CPUs', { icount: true, cpus: 2 }, value, /one CPU/],
+  ['icount with KVM', { icount: true, accel: 'kvm' }, value, /KVM/],
+  ['an accelerator nobody knows', { accel: 'hvf' as 'kvm' }, range, /'auto', 'tcg' or 'kvm'/],
+  [
+    'a processor nobody knows',
+    { arch: 'riscv64' as 'arm64' },
+    range,
+    /arch must be x64 or arm64\. Received 'riscv64'/,
+  ],
+  [
+    'another processor with KVM',
+    { arch: 'arm64', accel: 'kvm' },
+    value,
+    /kvm runs this machine's processor only/,
+  ],
   [
     "another processor with this machine's kernel",
     { arch: 'arm64', kernel: 'host' },
+    value,
     /host is this machine's kernel, and arch is arm64/,
   ],
   [
     "the help of another processor's QEMU",
     { arch: 'arm64', devices: ['help'] },
+    value,
     /run: qemu-system-aarch64 -device help/,
   ],
-  ['an empty device', { devices: [''] }, /device \(--device\) is empty/],
-  ['a device that is a string', { devices: 'VGA' as never }, /devices must be an array of strings/],
-  ["QEMU's help", { machine: ['help'] }, /for QEMU's help, run: qemu-system-x86_64 -machine help/],
+  ['an empty device', { devices: [''] }, value, /device \(--device\) is empty/],
+  ['a device that is a string', { devices: 'VGA' as never }, type, /devices must be an array of strings/],
+  ["QEMU's help", { machine: ['help'] }, value, /for QEMU's help, run: qemu-system-x86_64 -machine help/],
   [
     'a picture in no folder',
     { screendump: '/nowhere/x.png' },
+    absent,
     /screendump \(--screendump\): \/nowhere\/x.png/,
   ],
   [
     'a picture of no display',
     { screendump: 'x.png' },
+    absent,
     /screendump \(--screendump\): there is no display to take a picture of: .*--device VGA/,
   ],
   [
     'a picture that is a folder',
     { screendump: '/' },
+    absent,
     /screendump \(--screendump\): \/ cannot be written: it is a/,
   ],
-  ['a line break in a kernel argument', { kernelArguments: ['a\nb'] }, /line break/],
+  ['a line break in a kernel argument', { kernelArguments: ['a\nb'] }, value, /line break/],
 ];
 
+/** What a signal has to have beside `aborted`. */
+const foreign = { addEventListener: () => {}, removeEventListener: () => {} };
+
 describe('options of runInVm', () => {
-  for (const [what, options, message] of wrong) {
+  for (const [what, options, code, message] of wrong) {
     it(`refuse ${what}`, async () => {
       await assert.rejects(runInVm({ command: ['true'], ...options }), {
-        code: 'ERR_DMABUF_VM_OPTION',
+        code,
         message,
       });
     });
@@ -75,7 +117,7 @@ describe('options of runInVm', () => {
     const { cpus, memory, timeout, cwd, accel } = resolveOptions({ command: ['true'] });
     assert.deepEqual(
       { cpus, memory, timeout, cwd, accel },
-      { cpus: 2, memory: 4096, timeout: 600, cwd: process.cwd(), accel: 'auto' },
+      { cpus: 2, memory: 4096, timeout: 600_000, cwd: process.cwd(), accel: 'auto' },
     );
   });
 
@@ -86,16 +128,22 @@ describe('options of runInVm', () => {
 
   it('keep what is no string out of the environment', async () => {
     await assert.rejects(runInVm({ command: ['true'], env: { A: 1 as never } }), {
-      code: 'ERR_DMABUF_VM_OPTION',
+      code: value,
       message: /env: cannot pass on variable 'A'/,
     });
   });
 
-  it('reject with the code for an abort that came first', async () => {
-    await assert.rejects(runInVm({ command: ['true'], signal: AbortSignal.abort() }), {
-      code: 'ERR_DMABUF_VM_ABORTED',
+  for (const [whose, signal] of [
+    ['of this realm', AbortSignal.abort('no longer needed')],
+    ['of another realm', { ...foreign, aborted: true, reason: 'no longer needed' }],
+  ] as const) {
+    it(`reject with the reason of a signal ${whose} that aborted before`, async () => {
+      await assert.rejects(
+        runInVm({ command: ['true'], signal: signal as AbortSignal }),
+        (error) => error === 'no longer needed',
+      );
     });
-  });
+  }
 });
 
 describe('qemuArguments', () => {

@@ -11,21 +11,25 @@ import type { GuestEvent } from '../../lib/vm/test-reporter.js';
 const wrong: [string, Partial<GuestTestsOptions>, RegExp][] = [
   ['no files', { files: [] }, /files must be an array of paths, with at least one/],
   ['files that are a text', { files: 'a.js' as never }, /files must be an array of paths/],
-  ['a file that does not exist', { files: ['no-such.js'] }, /files: there is no no-such\.js in \//],
+  [
+    'a file that does not exist',
+    { files: ['no-such.js'] },
+    /files must be files that exist \(in \/.*\)\. Received 'no-such\.js'/,
+  ],
   [
     'options of Node.js that are a text',
     { nodeOptions: '--import=x' as never },
     /nodeOptions must be an array/,
   ],
   ['a Node.js that is a number', { node: 22 as never }, /node must be the path of a Node\.js/],
-  ['what runInVm refuses', { memory: 1 }, /memory must be a whole number/],
+  ['what runInVm refuses', { memory: 1 }, /memory must be from 128/],
 ];
 
 describe('options of testInVm', () => {
   for (const [what, options, message] of wrong) {
     it(`refuse ${what}`, async (t) => {
       await assert.rejects(testInVm(t, { files: [process.execPath], ...options }), {
-        code: 'ERR_DMABUF_VM_OPTION',
+        code: /^ERR_(INVALID_ARG_TYPE|OUT_OF_RANGE)$/,
         message,
       });
     });
@@ -33,16 +37,14 @@ describe('options of testInVm', () => {
 
   it('refuse what is not the context of a test', async () => {
     await assert.rejects(testInVm({} as never, { files: [process.execPath] }), {
-      code: 'ERR_DMABUF_VM_OPTION',
-      message: /first argument must be the context of a test of node:test, not \{\}/,
+      code: 'ERR_INVALID_ARG_TYPE',
+      message: /first argument must be the context of a test of node:test\. Received an instance of Object/,
     });
   });
 
   it('end a run whose outer test is over already', async (t) => {
-    const over = { test: t.test, signal: AbortSignal.abort() };
-    await assert.rejects(testInVm(over as never, { files: [process.execPath] }), {
-      code: 'ERR_DMABUF_VM_ABORTED',
-    });
+    const over = { test: t.test, signal: AbortSignal.abort('over') };
+    await assert.rejects(testInVm(over as never, { files: [process.execPath] }), (error) => error === 'over');
   });
 
   it('refuse a command', async (t) => {

@@ -160,8 +160,8 @@ describe('a guest that goes wrong', { concurrency: 2 }, () => {
   });
 
   it('says so when the time limit is reached', async () => {
-    await assert.rejects(capture({ ...quiet, command: ['sleep', '1000'], timeout: 1 }), {
-      code: 'ERR_DMABUF_VM_TIMEOUT',
+    await assert.rejects(capture({ ...quiet, command: ['sleep', '1000'], timeout: 1000 }), {
+      code: 'ETIMEDOUT',
       message: /after 1 s/,
     });
   });
@@ -210,11 +210,12 @@ describe('a guest that goes wrong', { concurrency: 2 }, () => {
   it('ends when the caller aborts', async () => {
     const controller = new AbortController();
     const progress = (message: string): void => {
-      if (message.startsWith('booting')) setImmediate(() => controller.abort());
+      if (message.startsWith('booting')) setImmediate(() => controller.abort(progress));
     };
-    await assert.rejects(capture({ ...quiet, signal: controller.signal, progress }), {
-      code: 'ERR_DMABUF_VM_ABORTED',
-    });
+    await assert.rejects(
+      capture({ ...quiet, signal: controller.signal, progress }),
+      (error) => error === progress,
+    );
   });
 });
 

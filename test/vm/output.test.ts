@@ -84,12 +84,12 @@ describe('what a command writes into the output folder', { concurrency: 2 }, () 
         timeout,
       });
     // On a busy machine, the limit may come before the command.
-    for (let timeout = 8; ; timeout *= 2) {
+    for (let timeout = 8000; ; timeout *= 2) {
       const error = await run(timeout).then(
         () => assert.fail('it has ended'),
         (reason: VmError) => reason,
       );
-      assert.equal(error.code, 'ERR_DMABUF_VM_TIMEOUT');
+      assert.equal(error.code, 'ETIMEDOUT');
       if (existsSync(join(output, 'file'))) break;
     }
     assert.deepEqual(readdirSync(output).sort(), ['file', 'kernel.log']);

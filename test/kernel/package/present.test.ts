@@ -119,7 +119,7 @@ const objects: Record<string, Make> = {
 /** Errors, which are values: their clones say what happened. */
 const errors: Record<string, () => Error> = {
   DmaBufError: () => new DmaBufError('EINVAL: invalid argument, ioctl', { code: 'EINVAL', errno: -22 }),
-  VmError: () => new vm.VmError('ERR_DMABUF_VM_TIMEOUT', 'it took too long'),
+  VmError: () => new vm.VmError('ETIMEDOUT', 'it took too long'),
 };
 
 const isClass = (value: unknown): value is { name: string } =>
