@@ -143,11 +143,18 @@ export interface Native {
   changeMode(file: NativeHandle, mode: number, patience: number): void;
   /** Whether a socket is bound to the file; it does not notice. */
   isSocketAlive(file: NativeHandle, patience: number): boolean;
-  /** A handle that keeps a folder locked until it is closed, or -EAGAIN where somebody else has kept it locked for 200 ms. */
+  /** A handle that keeps a folder locked until it is closed, or -EAGAIN while somebody else keeps it locked. */
   lockPlace(folder: NativeHandle, patience: number): NativeHandle;
   listenInPlace(folder: NativeHandle, address: Uint8Array, mode: number, patience: number): NativeHandle;
-  /** Remembers where the server's file is: its absolute path, and what that led to. */
-  keepPlace(server: NativeHandle, folder: NativeHandle, file: NativeHandle, path: string): void;
+  /** The same by a socket that does not keep messages apart. */
+  listenToStreamsInPlace(
+    folder: NativeHandle,
+    address: Uint8Array,
+    mode: number,
+    patience: number,
+  ): NativeHandle;
+  /** Remembers where the server's file is, by a copy of its folder's descriptor. */
+  keepPlace(server: NativeHandle, folder: NativeHandle, file: NativeHandle, name: string): void;
   /** Removes that file, and no other. What is not over after so many milliseconds goes on without anybody. */
   removeSocket(server: NativeHandle, patience: number): void;
   /** At an abstract name, which is no path. */

@@ -29,4 +29,5 @@ provideAdvice({
   'sendmsg ETOOMANYREFS':
     'Too many descriptors of this user are on their way: let the receivers take what was sent, or raise the limit ' +
     '(ulimit -n)',
+  'unlink EBUSY': 'Something is mounted on the file: unmount it',
 });

@@ -49,5 +49,7 @@ export function listenAt<Server>(
   if (address[0] === 0) return serve(bindName(address, mode, path));
   // From down there, the stack would not reach the caller.
   const site = placeOfCall();
-  return bindPath(address, mode, path, (handle, finish) => askedForAt(site, () => serve(handle, finish)));
+  return bindPath({ address, path, isStream: false, mode }, (handle, finish) =>
+    askedForAt(site, () => serve(handle, finish)),
+  );
 }

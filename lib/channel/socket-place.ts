@@ -1,6 +1,6 @@
 import { constants as fileConstants } from 'node:fs';
 import { constants } from 'node:os';
-import { basename, dirname, isAbsolute } from 'node:path';
+import { basename, dirname } from 'node:path';
 import { invalidType, outOfRange } from '../check.js';
 import { createError, DmaBufError } from '../errors.js';
 import { ceil, max, min } from '../intrinsics.js';
@@ -87,12 +87,6 @@ interface PlacedFile {
   user: number;
 }
 
-/** As the kernel reads the path: `resolve()` takes `link/..` for nothing. */
-function absolute(path: string): string {
-  const folder = dirname(path);
-  return `${isAbsolute(folder) ? folder : `${process.cwd()}/${folder}`}/${basename(path)}`;
-}
-
 function withPlace<T>(path: string, use: (place: Place) => T): T {
   const left = limitedPatience();
   return withOpen(native.openPlace(dirname(path), left()), (folder) =>
@@ -138,6 +132,12 @@ function checkStale(place: Place, path: string): void {
   });
 }
 
+/**
+ * Removes a dead server's file, if it was this user's and nobody listens there, and calls `bind` before another server can
+ * begin there.
+ *
+ * @throws DmaBufError `EADDRINUSE` when there is anything else; nothing was touched then
+ */
 function replaceIn<T>(place: Place, path: string, bind: () => T): T {
   checkStale(place, path);
   const lock = lockFolder(place.folder, place.patience);
@@ -147,20 +147,6 @@ function replaceIn<T>(place: Place, path: string, bind: () => T): T {
     return bind();
   } finally {
     if (lock !== undefined) native.close(lock);
-  }
-}
-
-/**
- * Removes a dead server's file, if it was this user's and nobody listens there, and calls `bind` before another server can
- * begin there.
- *
- * @throws DmaBufError `EADDRINUSE` when there is anything else; nothing was touched then
- */
-export function replaceStale<T>(path: string, bind: () => T): T {
-  try {
-    return withPlace(path, (place) => replaceIn(place, path, bind));
-  } catch (error) {
-    throw inPlace(error, path);
   }
 }
 
@@ -178,25 +164,37 @@ function exists(place: Place): boolean {
   }
 }
 
-function bindAt(place: Place, address: Uint8Array, mode: number, path: string): NativeHandle {
+/** A socket that shall listen at a path. */
+export interface Wanted {
+  address: Uint8Array;
+  path: string;
+  isStream: boolean;
+  /** The permissions of its file; undefined: what the umask leaves of all. */
+  mode: number | undefined;
+}
+
+function bindAt(place: Place, { address, path, isStream, mode = 0o777 }: Wanted): NativeHandle {
   try {
-    return native.listenInPlace(place.folder, address, mode, place.patience());
+    const listen = isStream ? native.listenToStreamsInPlace : native.listenInPlace;
+    return listen(place.folder, address, mode, place.patience());
   } catch (error) {
     throw atPath(error, path);
   }
 }
 
 /** Binds in the place, over what a dead server left behind if need be. */
-function bindIn(place: Place, address: Uint8Array, mode: number, path: string): NativeHandle {
+function bindIn(place: Place, wanted: Wanted): NativeHandle {
+  // A folder's name, which no socket can have: what is there by the same name without the slash is another matter.
+  if (wanted.path.endsWith('/')) return bindAt(place, wanted);
   for (let tries = 3; ; tries--) {
     try {
       // What is there already is never taken for what was bound, wherever the path leads by then.
-      if (!exists(place)) return bindAt(place, address, mode, path);
+      if (!exists(place)) return bindAt(place, wanted);
     } catch (error) {
       if (!isCode(error, 'EADDRINUSE') || tries === 0) throw error;
     }
     try {
-      return replaceIn(place, path, () => bindAt(place, address, mode, path));
+      return replaceIn(place, wanted.path, () => bindAt(place, wanted));
     } catch (error) {
       // ENOENT: somebody else has taken it away.
       if (!isCode(error, 'ENOENT') || tries === 0) throw error;
@@ -214,19 +212,20 @@ export function bindName(address: Uint8Array, mode: number, path: string): Nativ
 }
 
 /** Gives the socket's file the permissions that the umask took, and remembers which file it is. */
-function finishFile(place: Place, server: NativeHandle, path: string, wanted: number): void {
+function finishFile(place: Place, server: NativeHandle, { path, mode: wanted }: Wanted): void {
   withFile(place, ({ file, mode }) => {
     if (!isSocket(mode)) throw inUse(path, 'Somebody replaced the socket');
-    if ((mode & 0o777) !== wanted) native.changeMode(file, wanted, place.patience());
-    native.keepPlace(server, place.folder, file, absolute(path));
+    if (wanted !== undefined && (mode & 0o777) !== wanted) native.changeMode(file, wanted, place.patience());
+    native.keepPlace(server, place.folder, file, place.name);
   });
 }
 
 /** What a folder that cannot be looked at keeps bind(2) from. */
 const folderErrors: readonly string[] = ['ENOENT', 'EACCES', 'ENOTDIR', 'ELOOP', 'ENAMETOOLONG'];
 
-/** What comes of a lookup that does not end. */
-const lookupErrors: readonly string[] = ['ETIMEDOUT', 'EBUSY'];
+/** Whether a lookup did not end, or could not begin for others that do not. */
+const isOfLookup = ({ code, syscall }: DmaBufError): boolean =>
+  code === 'ETIMEDOUT' || (code === 'EBUSY' && syscall === 'pthread_create');
 
 /** Calls `use` with the place where a server shall listen. */
 function withPlaceToBind<T>(path: string, use: (place: Place) => T): T {
@@ -239,7 +238,7 @@ function withPlaceToBind<T>(path: string, use: (place: Place) => T): T {
   } catch (error) {
     if (!(error instanceof DmaBufError) || error.errno === undefined) throw error;
     const isOfFolder = !isOpen && folderErrors.includes(error.code);
-    if (isOfFolder || lookupErrors.includes(error.code)) throw createError(error.errno, 'bind', path);
+    if (isOfFolder || isOfLookup(error)) throw createError(error.errno, 'bind', path);
     throw inPlace(error, path);
   }
 }
@@ -257,18 +256,13 @@ function removeDead(place: Place, path: string): void {
  * Binds at a path, and calls `serve` with the handle, and with what finishes its file. Where that throws, the file is
  * removed.
  */
-export function bindPath<T>(
-  address: Uint8Array,
-  mode: number,
-  path: string,
-  serve: (handle: NativeHandle, finish: () => void) => T,
-): T {
-  return withPlaceToBind(path, (place) => {
-    const handle = bindIn(place, address, mode, path);
+export function bindPath<T>(wanted: Wanted, serve: (handle: NativeHandle, finish: () => void) => T): T {
+  return withPlaceToBind(wanted.path, (place) => {
+    const handle = bindIn(place, wanted);
     try {
-      return serve(handle, () => finishFile(place, handle, path, mode));
+      return serve(handle, () => finishFile(place, handle, wanted));
     } catch (error) {
-      removeDead(place, path);
+      removeDead(place, wanted.path);
       throw error;
     }
   });

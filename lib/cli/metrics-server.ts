@@ -2,7 +2,7 @@ import { createServer, type IncomingMessage, type Server, type ServerResponse } 
 import { type AddressInfo, isIPv4, isIPv6, type Socket } from 'node:net';
 import { InvalidArgumentError } from 'commander';
 import type { Registry } from 'prom-client';
-import { replaceStale } from '../channel/socket-place.js';
+import { listenForStreams, type StreamSocket } from '../channel/stream-socket.js';
 import { DmaBufError } from '../errors.js';
 
 /** Where to listen: a TCP port of this machine, or a Unix socket. */
@@ -36,7 +36,7 @@ const limits = {
 export function parseListen(text: string): ListenAddress {
   if (text.startsWith('unix:')) {
     const path = text.slice('unix:'.length);
-    // Node takes what begins with NUL for an abstract name, and the kernel cuts off what is too long.
+    // The kernel takes what begins with NUL for an abstract name.
     if (path === '' || path.includes('\0') || Buffer.byteLength(path) > 107) {
       throw new InvalidArgumentError('A path of 1 to 107 bytes must follow unix:');
     }
@@ -229,6 +229,7 @@ export class MetricsServer {
   /** In the order in which they began or last got an answer. */
   readonly #connections = new Map<Socket, Connection>();
   readonly #server: Server;
+  #socket: StreamSocket | undefined;
 
   /** `hosts`: the names, besides those of loopback and of the address that it listens on, by which clients may call it. */
   constructor(registry: Registry, hosts: readonly string[]) {
@@ -300,30 +301,25 @@ export class MetricsServer {
    * @throws DmaBufError with the errno's name, or Node.js's code, and what to do where one cure is likely
    */
   async listen(address: ListenAddress): Promise<string> {
-    const server = this.#server;
     try {
-      await this.#bindAnew(address);
+      await this.#bind('path' in address ? this.#openSocket(address.path) : address);
     } catch (error) {
       throw cannotListen(error, address);
     }
     if ('path' in address) return `unix:${address.path}`;
     const named = hostOf(isIPv6(address.host) ? `[${address.host}]` : address.host);
     if (named !== undefined) this.#service.allowedHosts.add(named);
-    const { address: host, port, family } = server.address() as AddressInfo;
+    const { address: host, port, family } = this.#server.address() as AddressInfo;
     return `http://${family === 'IPv6' ? `[${host}]` : host}:${port}/metrics`;
   }
 
-  async #bindAnew(address: ListenAddress): Promise<void> {
-    try {
-      await this.#bind(address);
-    } catch (error) {
-      if (!('path' in address) || (error as NodeJS.ErrnoException).code !== 'EADDRINUSE') throw error;
-      // Node.js binds before it returns.
-      await replaceStale(address.path, () => this.#bind(address));
-    }
+  /** Node.js would look the path up on this thread, for as long as a file system on the way does not answer. */
+  #openSocket(path: string): { fd: number } {
+    this.#socket = listenForStreams(path);
+    return { fd: this.#socket.fd };
   }
 
-  #bind(address: ListenAddress): Promise<void> {
+  #bind(address: { host: string; port: number } | { fd: number }): Promise<void> {
     const server = this.#server;
     return new Promise<void>((resolve, reject) => {
       server.once('error', reject);
@@ -337,6 +333,7 @@ export class MetricsServer {
   /** Lets answers on their way arrive, if they take no longer than a second, and resolves when all is closed. */
   async close(): Promise<void> {
     const ended = new Promise((resolve) => this.#server.close(resolve));
+    this.#socket?.close();
     for (const connection of this.#connections.values()) if (connection.isIdle) connection.end();
     const timer = setTimeout(() => {
       for (const connection of this.#connections.values()) connection.end();
@@ -349,7 +346,7 @@ export class MetricsServer {
 function cannotListen(cause: unknown, address: ListenAddress): DmaBufError {
   const where = 'path' in address ? `unix:${address.path}` : `${address.host}:${address.port}`;
   const { code, errno, syscall, message } = cause as NodeJS.ErrnoException;
-  const hint = cause instanceof DmaBufError ? cause.hint : adviceFor(code, address);
+  const hint = cause instanceof DmaBufError ? cause.hint : adviceFor(code);
   return new DmaBufError(`cannot listen on ${where}: ${code ?? message}`, {
     code: code ?? 'EINVAL',
     errno,
@@ -359,14 +356,13 @@ function cannotListen(cause: unknown, address: ListenAddress): DmaBufError {
   });
 }
 
-function adviceFor(code: string | undefined, address: ListenAddress): string | undefined {
-  const isPath = 'path' in address;
+/** Of a TCP port: what is wrong with a path, its error says. */
+function adviceFor(code: string | undefined): string | undefined {
   switch (code) {
     case 'EADDRINUSE':
-      return isPath ? undefined : 'Another program listens there; choose another port with --listen';
+      return 'Another program listens there; choose another port with --listen';
     case 'EACCES':
-      // libuv says so too of a folder that does not exist.
-      return isPath ? 'The folder does not exist or may not be written' : 'Ports below 1024 are for root';
+      return 'Ports below 1024 are for root';
     case 'EADDRNOTAVAIL':
       return 'This machine does not have that address';
     case 'ENOTFOUND':

@@ -1,3 +1,5 @@
+#include <sys/socket.h>
+
 #include <cerrno>
 #include <chrono>
 #include <climits>
@@ -77,6 +79,22 @@ Result<UniqueFd> ConnectToPath(const std::string& path) {
   return os::Connect(path);
 }
 
+napi_value ListenInPlaceTo(Call& call, int type) {
+  Handle* folder = nullptr;
+  std::string_view address;
+  uint32_t mode = 0;
+  uint32_t patience = 0;
+  if (!call.Read(0, HandleKind::kPlace, &folder) || !ReadAddress(call, 1, &address) || !call.Read(2, &mode) ||
+      !call.Read(3, &patience)) {
+    return nullptr;
+  }
+  const auto listen = [path = std::string(address), type, mode] { return os::Listen(path, type, mode); };
+  Result<UniqueFd> socket = LookUp(folder->at_path->path, patience, listen);
+  // Nothing of this is worth waiting for.
+  if (!socket) return call.Fail(socket.error()), nullptr;
+  return ReturnSocket(call, HandleKind::kServer, std::move(socket));
+}
+
 napi_value Connect(Call& call) {
   std::string_view address;
   if (!ReadAddress(call, 0, &address)) return nullptr;
@@ -89,7 +107,10 @@ napi_value Connect(Call& call) {
   at_path.made = std::make_shared<std::optional<Result<UniqueFd>>>();
   const Result<std::shared_ptr<os::PathLookup>> lookup = os::PathLookup::Begin(
       at_path.path, [made = at_path.made, path = at_path.path] { made->emplace(ConnectToPath(path)); });
-  if (!lookup) return call.Fail(lookup.error()), nullptr;
+  if (!lookup) {
+    const SystemError& error = lookup.error();
+    return call.Fail(error.number == EBUSY ? SystemError{EBUSY, "connect"} : error), nullptr;
+  }
   at_path.lookup = *lookup;
   if (at_path.lookup->WaitAMoment())
     return ReturnSocket(call, HandleKind::kChannel, std::move(**at_path.made));
@@ -186,24 +207,12 @@ napi_value Listen(Call& call) {
   std::string_view address;
   uint32_t mode = 0;
   if (!ReadAddress(call, 0, &address) || !call.Read(1, &mode)) return nullptr;
-  return ReturnSocket(call, HandleKind::kServer, os::Listen(address, mode));
+  return ReturnSocket(call, HandleKind::kServer, os::Listen(address, SOCK_SEQPACKET, mode));
 }
 
-napi_value ListenInPlace(Call& call) {
-  Handle* folder = nullptr;
-  std::string_view address;
-  uint32_t mode = 0;
-  uint32_t patience = 0;
-  if (!call.Read(0, HandleKind::kPlace, &folder) || !ReadAddress(call, 1, &address) || !call.Read(2, &mode) ||
-      !call.Read(3, &patience)) {
-    return nullptr;
-  }
-  const auto listen = [path = std::string(address), mode] { return os::Listen(path, mode); };
-  Result<UniqueFd> socket = LookUp(folder->at_path->path, patience, listen);
-  // Nothing of this is worth waiting for.
-  if (!socket) return call.Fail(socket.error()), nullptr;
-  return ReturnSocket(call, HandleKind::kServer, std::move(socket));
-}
+napi_value ListenInPlace(Call& call) { return ListenInPlaceTo(call, SOCK_SEQPACKET); }
+
+napi_value ListenToStreamsInPlace(Call& call) { return ListenInPlaceTo(call, SOCK_STREAM); }
 
 napi_value KeepPlace(Call& call) {
   Handle* server = nullptr;
@@ -212,13 +221,12 @@ napi_value KeepPlace(Call& call) {
   auto at_path = std::make_unique<AtPath>();
   os::SocketFile kept;
   if (!call.Read(0, HandleKind::kServer, &server) || !call.Read(1, HandleKind::kPlace, &folder) ||
-      !call.Read(2, HandleKind::kPlace, &file) || !ReadText(call, 3, &kept.folder)) {
+      !call.Read(2, HandleKind::kPlace, &file) || !ReadText(call, 3, &kept.name)) {
     return nullptr;
   }
-  const size_t slash = kept.folder.rfind('/');
-  kept.name = kept.folder.substr(slash + 1);
-  kept.folder.resize(slash + 1);
-  kept.folder_identity = folder->identity;
+  Result<std::shared_ptr<const UniqueFd>> copy = CopyOf(*folder);
+  if (!copy) return call.Fail(copy.error()), nullptr;
+  kept.folder = std::move(*copy);
   kept.identity = file->identity;
   at_path->path = folder->at_path->path;
   at_path->file = std::move(kept);
@@ -250,6 +258,7 @@ const Exports kPlaceFunctions = {
     {"lockPlace", Entry<LockPlace, 2>},
     {"listen", Entry<Listen, 2>},
     {"listenInPlace", Entry<ListenInPlace, 4>},
+    {"listenToStreamsInPlace", Entry<ListenToStreamsInPlace, 4>},
     {"keepPlace", Entry<KeepPlace, 4>},
     {"removeSocket", Entry<RemoveSocket, 2>},
 };

@@ -39,14 +39,11 @@ Result<void> Remove(int folder, const std::string& name) {
   return {};
 }
 
-Result<void> RemoveFrom(int where, const SocketFile& file) {
-  const Result<NamedFile> folder = Open(where, file.folder, kFolder);
-  if (!folder) return folder.error();
-  if (!(folder->identity == file.folder_identity)) return {};
-  const Result<NamedFile> found = Open(folder->fd.get(), file.name, kFile);
+Result<void> RemoveFrom(int folder, const SocketFile& file) {
+  const Result<NamedFile> found = Open(folder, file.name, kFile);
   if (!found) return found.error();
   if (!(found->identity == file.identity)) return {};
-  return Remove(folder->fd.get(), file.name);
+  return Remove(folder, file.name);
 }
 
 Result<NamedFile> OpenAfterLook(int folder, const std::string& name, int flags) {
@@ -85,7 +82,8 @@ Result<UniqueFd> LockPlace(int folder) {
 
 Result<void> RemoveSocket(const SocketFile& file) {
   Result<void> removed;
-  const Result<void> apart = RunApart(kOwnFolder, [&](int where) { removed = RemoveFrom(where, file); });
+  const Result<void> apart =
+      RunApart(file.folder->get(), [&](int folder) { removed = RemoveFrom(folder, file); });
   return apart ? removed : apart;
 }
 

@@ -2,6 +2,7 @@
 
 #include <sys/types.h>
 
+#include <memory>
 #include <string>
 
 #include "os/file.h"
@@ -29,17 +30,16 @@ Result<void> RemoveInPlace(int folder, const std::string& name);
 Result<void> ChangeMode(int file, mode_t mode);
 // Whether a socket, of whatever type, is bound to the file.
 Result<bool> IsSocketAlive(int file);
-// flock(2) of a folder, until the result is closed: EAGAIN where somebody else has kept it for 200 ms.
+// flock(2) of a folder, until the result is closed: EAGAIN while somebody else keeps it.
 Result<UniqueFd> LockPlace(int folder);
 
 // Where a listening socket's file is.
 struct SocketFile {
-  std::string folder;
+  std::shared_ptr<const UniqueFd> folder;
   std::string name;
-  FileIdentity folder_identity;
   FileIdentity identity;
 };
-// Removes it, unless the path leads to another by now.
+// Removes it, unless another has its name by now.
 Result<void> RemoveSocket(const SocketFile& file);
 
 }  // namespace dmabuf::os

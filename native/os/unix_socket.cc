@@ -236,10 +236,10 @@ Result<bool> IsSocketBound(std::string_view path) {
   return connected.error();
 }
 
-Result<UniqueFd> Listen(std::string_view text, mode_t mode) {
+Result<UniqueFd> Listen(std::string_view text, int type, mode_t mode) {
   const Result<Address> address = AddressOf(text, "bind");
   if (!address) return address.error();
-  Result<UniqueFd> socket = CreateSocket(SOCK_SEQPACKET);
+  Result<UniqueFd> socket = CreateSocket(type);
   if (!socket) return socket;
   // The file inherits the permissions of the socket's own inode.
   if (::fchmod(socket->get(), mode) < 0) return SystemError{errno, "fchmod"};

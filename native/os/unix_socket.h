@@ -28,8 +28,9 @@ Result<UniqueFd> Connect(std::string_view address);
 // Whether a socket, of whatever type, is bound to the file at `path`. It does not notice: a datagram socket
 // that connects to one of another type gets EPROTOTYPE, and ECONNREFUSED where there is none any more.
 Result<bool> IsSocketBound(std::string_view path);
-// A file gets the permissions `mode` less the umask, from its first moment on.
-Result<UniqueFd> Listen(std::string_view address, mode_t mode);
+// `type`: SOCK_SEQPACKET or SOCK_STREAM. A file gets the permissions `mode` less the umask, from its first
+// moment on.
+Result<UniqueFd> Listen(std::string_view address, int type, mode_t mode);
 // accept4(2). EAGAIN when nobody waits.
 Result<UniqueFd> Accept(int listener);
 

@@ -2,7 +2,7 @@
 
 import assert from 'node:assert/strict';
 import { once } from 'node:events';
-import { existsSync, readFileSync, writeFileSync } from 'node:fs';
+import { existsSync, lstatSync, readFileSync, writeFileSync } from 'node:fs';
 import { type IncomingMessage, request } from 'node:http';
 import { connect, type Socket } from 'node:net';
 import { text } from 'node:stream/consumers';
@@ -43,6 +43,7 @@ test('dmabuf metrics listens on a Unix socket, and removes it at the end', async
   const socketPath = folder.file();
   await using service = metricsCommand(['--listen', `unix:${socketPath}`]);
   assert.equal(await service.says(/serving (.+)/), `unix:${socketPath}`);
+  assert.equal(lstatSync(socketPath).mode & 0o777, 0o777 & ~process.umask());
   const asked = request({ socketPath, path: '/metrics' }).end();
   const [response] = (await once(asked, 'response')) as [IncomingMessage];
   assert.equal(sampled(parseExposition(await text(response)), 'dmabuf_scrape_success'), 1);
@@ -55,7 +56,7 @@ test('why it cannot listen on a Unix socket is said in one line', async () => {
   writeFileSync(folder.file('file'), '');
   for (const [name, code, advice] of [
     ['file', 'EADDRINUSE', 'There is a file that is no socket; it was not touched.'],
-    ['none/socket', 'EACCES', 'The folder does not exist or may not be written.'],
+    ['none/socket', 'ENOENT', 'The folder does not exist.'],
   ] as const) {
     await using service = metricsCommand(['--listen', `unix:${folder.file(name)}`]);
     assert.equal(await service.ended, 2);

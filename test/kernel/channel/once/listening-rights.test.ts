@@ -1,8 +1,11 @@
 import assert from 'node:assert/strict';
+import { execFileSync } from 'node:child_process';
 import { chmodSync } from 'node:fs';
 import { join } from 'node:path';
+import { DmaBufChannel } from 'dmabuf';
 import { channelTest } from '../../../support/channel-test.js';
 import { Folder } from '../../../support/channels.js';
+import { throwsCode } from '../../../support/expect.js';
 import { notRoot } from '../../../support/needs.js';
 import type { UnprivilegedServerReport } from '../../../support/programs/unprivileged-server.js';
 import { runProgram } from '../../../support/programs.js';
@@ -86,5 +89,21 @@ channelTest(
 channelTest(
   'a daemon that was root once gives its socket the mode that it was asked for',
   () => assert.equal(runProgram<number>('drops-root'), 0o660),
+  notRoot,
+);
+
+channelTest(
+  'a file that something is mounted on is not taken for a path that waits',
+  () => {
+    using folder = new Folder();
+    for (const name of ['one', 'other']) ForeignSocket.leaveStale(folder.file(name));
+    execFileSync('mount', ['--bind', folder.file('one'), folder.file('other')]);
+    try {
+      const { hint, syscall } = throwsCode(() => DmaBufChannel.listen(folder.file('other')), 'EBUSY');
+      assert.deepEqual([syscall, hint], ['unlink', 'Something is mounted on the file: unmount it.']);
+    } finally {
+      execFileSync('umount', [folder.file('other')]);
+    }
+  },
   notRoot,
 );

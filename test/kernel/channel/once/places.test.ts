@@ -1,7 +1,18 @@
 // Where a server's socket lies: whoever may write to a folder above can lead the path elsewhere between any two calls.
 
 import assert from 'node:assert/strict';
-import { chmodSync, chownSync, lstatSync, mkdirSync, renameSync, symlinkSync, writeFileSync } from 'node:fs';
+import {
+  chmodSync,
+  chownSync,
+  existsSync,
+  lstatSync,
+  mkdirSync,
+  readdirSync,
+  renameSync,
+  rmdirSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs';
 import { DmaBufChannel } from 'dmabuf';
 import { DmaBufChannel as OwnChannel } from '../../../../lib/channel/channel.js';
 import { native } from '../../../../lib/native.js';
@@ -102,3 +113,75 @@ channelTest(
   },
   notRoot,
 );
+
+channelTest("a path with a slash at its end leaves a dead server's file alone", () => {
+  using folder = new Folder();
+  ForeignSocket.leaveStale(folder.file());
+  const { ino } = lstatSync(folder.file());
+  assert.throws(() => DmaBufChannel.listen(`${folder.file()}/`), { syscall: 'bind' });
+  assert.equal(lstatSync(folder.file()).ino, ino);
+});
+
+// ---- a server's file is removed, whatever the path says by then
+
+channelTest('a server whose folder was moved removes its file', () => {
+  using folder = new Folder();
+  mkdirSync(folder.file('before'));
+  const server = DmaBufChannel.listen(folder.file('before/socket'));
+  renameSync(folder.file('before'), folder.file('after'));
+  assert.ok(existsSync(folder.file('after/socket')));
+  server.close();
+  assert.deepEqual(readdirSync(folder.file('after')), []);
+});
+
+/** Calls `fn` in a folder, by whatever way it has become the working directory. */
+function inFolder(path: string, fn: () => void): void {
+  const before = process.cwd();
+  process.chdir(path);
+  try {
+    fn();
+  } finally {
+    process.chdir(before);
+  }
+}
+
+function listensHere(): void {
+  const server = DmaBufChannel.listen('socket');
+  assert.ok(lstatSync('socket').isSocket());
+  server.close();
+  assert.deepEqual(readdirSync('.'), []);
+}
+
+channelTest('a server in a working directory whose name is no UTF-8 removes its file', () => {
+  using folder = new Folder();
+  const odd = Buffer.concat([Buffer.from(`${folder.path}/`), Buffer.from([0xff])]);
+  mkdirSync(folder.file('plain'));
+  inFolder(folder.file('plain'), () => {
+    renameSync(folder.file('plain'), odd);
+    try {
+      listensHere();
+    } finally {
+      renameSync(odd, folder.file('plain'));
+    }
+  });
+});
+
+channelTest('a server listens in a working directory that lies too deep for a path', () => {
+  using folder = new Folder();
+  const name = 'x'.repeat(200);
+  const depth = 25; // 5 000 bytes: PATH_MAX is 4 096
+  inFolder(folder.path, () => {
+    for (let level = 0; level < depth; level++) {
+      mkdirSync(name);
+      process.chdir(name);
+    }
+    try {
+      listensHere();
+    } finally {
+      for (let level = 0; level < depth; level++) {
+        process.chdir('..');
+        rmdirSync(name);
+      }
+    }
+  });
+});
