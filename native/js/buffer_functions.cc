@@ -55,7 +55,7 @@ napi_value IsDmaBuf(Call& call) {
 napi_value Describe(Call& call) {
   Handle* handle = nullptr;
   uint32_t slot = 0;
-  if (!call.ReadAny(0, &slot, &handle)) return nullptr;
+  if (!call.ReadAny(0, Identity::kUnasked, &slot, &handle)) return nullptr;
   Lend(*handle);
   // The number is told even where nothing else of the file can be.
   call.addon().registers[0] = handle->fd.get();
@@ -66,7 +66,7 @@ napi_value Describe(Call& call) {
 
 napi_value Measure(Call& call) {
   Handle* handle = nullptr;
-  if (!call.Read(0, HandleKind::kDmaBuf, &handle)) return nullptr;
+  if (!call.Read(0, HandleKind::kDmaBuf, Identity::kUnasked, &handle)) return nullptr;
   if (!handle->identified && !call.CheckIdentity(*handle)) return nullptr;
   ShowFile(call.addon(), *handle);
   return nullptr;
@@ -75,7 +75,7 @@ napi_value Measure(Call& call) {
 napi_value Verify(Call& call) {
   Handle* handle = nullptr;
   uint32_t slot = 0;
-  if (call.ReadAny(0, &slot, &handle)) call.CheckIdentity(*handle);
+  (void)call.ReadAny(0, Identity::kAsked, &slot, &handle);
   return nullptr;
 }
 
@@ -93,7 +93,7 @@ napi_value Close(Call& call) {
 
 napi_value IsLost(Call& call) {
   Handle* handle = nullptr;
-  if (!call.Read(0, HandleKind::kDmaBuf, &handle)) return nullptr;
+  if (!call.Read(0, HandleKind::kDmaBuf, Identity::kUnasked, &handle)) return nullptr;
   return call.Boolean(IsLost(*handle));
 }
 
@@ -107,7 +107,7 @@ napi_value Abandon(Call& call) {
 napi_value Release(Call& call) {
   Handle* handle = nullptr;
   uint32_t slot = 0;
-  if (!call.ReadAny(0, &slot, &handle) || !call.CheckIdentity(*handle)) return nullptr;
+  if (!call.ReadAny(0, Identity::kAsked, &slot, &handle)) return nullptr;
   const Result<int> fd = call.addon().handles->Release(slot);
   if (!fd) return call.Fail(fd.error()), nullptr;
   Unclaimed& unclaimed = *call.addon().unclaimed;
@@ -120,7 +120,7 @@ napi_value Release(Call& call) {
 napi_value Duplicate(Call& call) {
   Handle* handle = nullptr;
   uint32_t slot = 0;
-  if (!call.ReadAny(0, &slot, &handle) || !call.CheckIdentity(*handle)) return nullptr;
+  if (!call.ReadAny(0, Identity::kAsked, &slot, &handle)) return nullptr;
   Result<UniqueFd> copy = os::Duplicate(handle->fd.get());
   if (!copy) return call.Fail(copy.error()), nullptr;
   const os::FileStatus status{handle->identity, handle->size, false, 0};
@@ -152,8 +152,7 @@ napi_value ListHandles(Call& call) {
 napi_value SetName(Call& call) {
   Handle* handle = nullptr;
   char name[256];
-  if (!call.Read(0, HandleKind::kDmaBuf, &handle) || !call.Read(1, name, sizeof name) ||
-      !call.CheckIdentity(*handle)) {
+  if (!call.Read(0, HandleKind::kDmaBuf, Identity::kAsked, &handle) || !call.Read(1, name, sizeof name)) {
     return nullptr;
   }
   const Result<void> named = os::SetName(handle->fd.get(), name);
@@ -164,28 +163,32 @@ napi_value SetName(Call& call) {
 napi_value BeginCpuAccess(Call& call) {
   Handle* handle = nullptr;
   uint32_t access = 0;
-  if (!call.Read(0, HandleKind::kDmaBuf, &handle) || !call.Read(1, &access)) return nullptr;
+  if (!call.Read(0, HandleKind::kDmaBuf, Identity::kIfRefused, &handle) || !call.Read(1, &access))
+    return nullptr;
   if (IsLost(*handle)) return call.Fail("ERR_DMABUF_LOST"), nullptr;
   const Result<void> begun = os::BeginCpuAccess(handle->fd.get(), static_cast<os::CpuAccess>(access));
-  return begun ? nullptr : call.FailFor(*handle, begun.error());
+  if (!begun) call.Fail(begun.error());
+  return nullptr;
 }
 
 napi_value TryBeginCpuAccess(Call& call) {
   Handle* handle = nullptr;
   uint32_t access = 0;
-  if (!call.Read(0, HandleKind::kDmaBuf, &handle) || !call.Read(1, &access)) return nullptr;
+  if (!call.Read(0, HandleKind::kDmaBuf, Identity::kIfRefused, &handle) || !call.Read(1, &access))
+    return nullptr;
   if (IsLost(*handle)) return call.Fail("ERR_DMABUF_LOST"), nullptr;
   const Result<bool> begun =
       os::TryBeginCpuAccess(handle->fd.get(), static_cast<os::CpuAccess>(access), FencesOf(*handle));
-  return begun ? call.Boolean(*begun) : call.FailFor(*handle, begun.error());
+  return begun ? call.Boolean(*begun) : (call.Fail(begun.error()), nullptr);
 }
 
 napi_value EndCpuAccess(Call& call) {
   Handle* handle = nullptr;
   uint32_t access = 0;
-  if (!call.Read(0, HandleKind::kDmaBuf, &handle) || !call.Read(1, &access)) return nullptr;
+  if (!call.Read(0, HandleKind::kDmaBuf, Identity::kIfRefused, &handle) || !call.Read(1, &access))
+    return nullptr;
   const Result<void> ended = os::EndCpuAccess(handle->fd.get(), static_cast<os::CpuAccess>(access));
-  if (!ended) return call.FailFor(*handle, ended.error());
+  if (!ended) return call.Fail(ended.error()), nullptr;
   if (IsLost(*handle)) call.Fail("ERR_DMABUF_LOST");
   return nullptr;
 }

@@ -40,7 +40,12 @@ bool Call::ReadArray(size_t index, napi_typedarray_type wanted, void** data, siz
 }
 
 bool Call::Fail(const SystemError& error, const char* path) {
-  addon_->Throw(env_, error, path);
+  Handle* suspect = suspect_ == kNone ? nullptr : addon_->handles->Find(suspect_);
+  const Result<bool> ours = suspect == nullptr ? true : js::CheckIdentity(*suspect);
+  if (ours && !*ours) return Fail("ERR_DMABUF_STALE_FD");
+  // Whatever else keeps the check from telling, the call's own error is what the caller asked for.
+  const bool closed = !ours && ours.error().number == EBADF;
+  addon_->Throw(env_, closed ? ours.error() : error, closed ? nullptr : path);
   return false;
 }
 
@@ -51,16 +56,8 @@ bool Call::Fail(const char* code) {
 
 bool Call::CheckIdentity(Handle& handle) {
   const Result<bool> ours = js::CheckIdentity(handle);
-  if (!ours) return Fail(ours.error());
+  if (!ours) return addon_->Throw(env_, ours.error(), nullptr), false;
   return *ours || Fail("ERR_DMABUF_STALE_FD");
-}
-
-napi_value Call::FailFor(Handle& handle, const SystemError& error) {
-  const Result<bool> ours = js::CheckIdentity(handle);
-  if (ours && !*ours) return Fail("ERR_DMABUF_STALE_FD"), nullptr;
-  // Whatever else keeps the check from telling, the call's own error is what the caller asked for.
-  const bool closed = !ours && ours.error().number == EBADF;
-  return Fail(closed ? ours.error() : error), nullptr;
 }
 
 bool Call::WrongType(size_t index) {

@@ -10,6 +10,16 @@
 
 namespace dmabuf::js {
 
+// When it is looked at whether an argument's descriptor still refers to the file that it was taken for.
+enum class Identity : uint8_t {
+  kAsked,  // when it is read
+  // When it is read, of those whose number JavaScript was told: who never got it can hardly have closed it,
+  // and the look costs a fifth of a message and a twelfth of a small allocation. Of the others as kIfRefused.
+  kIfLent,
+  kIfRefused,  // when the call fails: the reason may be that the descriptor has become another file's
+  kUnasked,    // the function does without, or asks itself
+};
+
 // One call from JavaScript: its arguments, and the ways to end it. The raw Node-API is used here because
 // these few lines are on every hot path.
 //
@@ -58,27 +68,23 @@ class Call {
   // The numbers of a Float64Array.
   bool Read(size_t index, double** numbers, size_t* length);
   // An open dma-buf or heap by its number.
-  bool Read(size_t index, HandleKind kind, Handle** handle) {
+  bool Read(size_t index, HandleKind kind, Identity identity, Handle** handle) {
     uint32_t slot = 0;
     if (!Read(index, &slot)) return false;
     *handle = addon_->handles->Find(slot, kind);
-    return *handle != nullptr || Fail("ERR_DMABUF_CLOSED");
+    return *handle == nullptr ? Fail("ERR_DMABUF_CLOSED") : Identify(slot, identity, **handle);
   }
 
   // An open object of whatever kind.
-  bool ReadAny(size_t index, uint32_t* slot, Handle** handle) {
+  bool ReadAny(size_t index, Identity identity, uint32_t* slot, Handle** handle) {
     if (!Read(index, slot)) return false;
     *handle = addon_->handles->Find(*slot);
-    return *handle != nullptr || Fail("ERR_DMABUF_CLOSED");
+    return *handle == nullptr ? Fail("ERR_DMABUF_CLOSED") : Identify(*slot, identity, **handle);
   }
 
   // Throw, and return false, so that a caller can write `return call.Fail(...), nullptr`.
   bool Fail(const SystemError& error, const char* path = nullptr);
   bool Fail(const char* code);
-
-  // For calls that go without the identity check: when the kernel refuses one, the reason may be that the
-  // descriptor has become another file's. Returns nullptr.
-  napi_value FailFor(Handle& handle, const SystemError& error);
 
   // The descriptor must still refer to the file that it was taken for: else EBADF or ERR_DMABUF_STALE_FD.
   bool CheckIdentity(Handle& handle);
@@ -126,7 +132,14 @@ class Call {
  private:
   bool ReadArray(size_t index, napi_typedarray_type wanted, void** data, size_t* length);
   bool WrongType(size_t index);
+  bool Identify(uint32_t slot, Identity identity, Handle& handle) {
+    if (identity == Identity::kIfLent || identity == Identity::kIfRefused) suspect_ = slot;
+    const bool asks = identity == Identity::kAsked || (identity == Identity::kIfLent && handle.lent);
+    return !asks || CheckIdentity(handle);
+  }
 
+  static constexpr uint32_t kNone = UINT32_MAX;
+  uint32_t suspect_ = kNone;  // whose descriptor is looked at when the call fails
   napi_env env_;
   AddonData* addon_ = nullptr;
   napi_value arguments_[kMaxArguments];

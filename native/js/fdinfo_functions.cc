@@ -21,7 +21,7 @@ napi_value ToJs(Call& call, const os::FdInfo& info) {
 
 napi_value Info(Call& call) {
   Handle* handle = nullptr;
-  if (!call.Read(0, HandleKind::kDmaBuf, &handle)) return nullptr;
+  if (!call.Read(0, HandleKind::kDmaBuf, Identity::kUnasked, &handle)) return nullptr;
   os::FdInfoText buffer;
   const os::FdInfoPath path = os::PathOfFdInfo(0, handle->fd.get());
   const Result<std::string_view> text = os::ReadFdInfo(path, &buffer);

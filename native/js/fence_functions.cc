@@ -26,16 +26,17 @@ napi_value AddSyncFile(Call& call, UniqueFd fd) {
 napi_value IsReady(Call& call) {
   Handle* handle = nullptr;
   uint32_t access = 0;
-  if (!call.Read(0, HandleKind::kDmaBuf, &handle) || !call.Read(1, &access)) return nullptr;
+  if (!call.Read(0, HandleKind::kDmaBuf, Identity::kIfRefused, &handle) || !call.Read(1, &access))
+    return nullptr;
   const Result<bool> ready = os::IsReady(handle->fd.get(), static_cast<os::CpuAccess>(access));
-  return ready ? call.Boolean(*ready) : call.FailFor(*handle, ready.error());
+  return ready ? call.Boolean(*ready) : (call.Fail(ready.error()), nullptr);
 }
 
 napi_value Poll(Call& call) {
   Handle* handle = nullptr;
   uint32_t slot = 0;
   uint32_t access = 0;
-  if (!call.ReadAny(0, &slot, &handle) || !call.Read(1, &access) || !call.CheckIdentity(*handle)) {
+  if (!call.ReadAny(0, Identity::kAsked, &slot, &handle) || !call.Read(1, &access)) {
     return nullptr;
   }
   const short event = os::PollEvent(static_cast<os::CpuAccess>(access));
@@ -91,7 +92,7 @@ napi_value ImportSyncFileFd(Call& call) {
 napi_value ExportSyncFile(Call& call) {
   Handle* handle = nullptr;
   uint32_t access = 0;
-  if (!call.Read(0, HandleKind::kDmaBuf, &handle) || !call.Read(1, &access) || !call.CheckIdentity(*handle)) {
+  if (!call.Read(0, HandleKind::kDmaBuf, Identity::kAsked, &handle) || !call.Read(1, &access)) {
     return nullptr;
   }
   Result<UniqueFd> file = os::ExportSyncFile(handle->fd.get(), static_cast<os::CpuAccess>(access));
@@ -103,8 +104,8 @@ napi_value ImportSyncFile(Call& call) {
   Handle* buffer = nullptr;
   Handle* file = nullptr;
   uint32_t access = 0;
-  if (!call.Read(0, HandleKind::kDmaBuf, &buffer) || !call.Read(1, HandleKind::kSyncFile, &file) ||
-      !call.Read(2, &access) || !call.CheckIdentity(*buffer) || !call.CheckIdentity(*file)) {
+  if (!call.Read(0, HandleKind::kDmaBuf, Identity::kAsked, &buffer) ||
+      !call.Read(1, HandleKind::kSyncFile, Identity::kAsked, &file) || !call.Read(2, &access)) {
     return nullptr;
   }
   const Result<void> imported =
@@ -115,9 +116,9 @@ napi_value ImportSyncFile(Call& call) {
 
 napi_value SyncFileStatus(Call& call) {
   Handle* handle = nullptr;
-  if (!call.Read(0, HandleKind::kSyncFile, &handle)) return nullptr;
+  if (!call.Read(0, HandleKind::kSyncFile, Identity::kIfRefused, &handle)) return nullptr;
   const Result<int32_t> status = os::SyncFileStatus(handle->fd.get());
-  return status ? call.Number(*status) : call.FailFor(*handle, status.error());
+  return status ? call.Number(*status) : (call.Fail(status.error()), nullptr);
 }
 
 // Lays out what JavaScript is to know of `count` fences: numbers as pairs of status and timestamp bits, names
@@ -147,11 +148,11 @@ constexpr size_t NameBytes(size_t fences) { return 32 + fences * 66; }
 
 napi_value SyncFileInfo(Call& call) {
   Handle* handle = nullptr;
-  if (!call.Read(0, HandleKind::kSyncFile, &handle)) return nullptr;
+  if (!call.Read(0, HandleKind::kSyncFile, Identity::kIfRefused, &handle)) return nullptr;
   sync_fence_info fences[kFewFences];
   sync_file_info info;
   const Result<void> described = os::SyncFileInfo(handle->fd.get(), kFewFences, fences, &info);
-  if (!described) return call.FailFor(*handle, described.error());
+  if (!described) return call.Fail(described.error()), nullptr;
   double* registers = call.addon().registers;
   registers[0] = info.status;
   registers[1] = info.num_fences;
@@ -164,13 +165,14 @@ napi_value SyncFileInfoOfMany(Call& call) {
   Handle* handle = nullptr;
   double* numbers = nullptr;
   size_t length = 0;
-  if (!call.Read(0, HandleKind::kSyncFile, &handle) || !call.Read(1, &numbers, &length)) return nullptr;
+  if (!call.Read(0, HandleKind::kSyncFile, Identity::kIfRefused, &handle) || !call.Read(1, &numbers, &length))
+    return nullptr;
   const size_t capacity = length / 2;
   std::vector<sync_fence_info> fences(capacity);
   sync_file_info info;
   const Result<void> described =
       os::SyncFileInfo(handle->fd.get(), static_cast<uint32_t>(capacity), fences.data(), &info);
-  if (!described) return call.FailFor(*handle, described.error());
+  if (!described) return call.Fail(described.error()), nullptr;
   call.addon().registers[0] = info.status;
   call.addon().registers[1] = info.num_fences;
   const size_t count = info.num_fences <= capacity ? info.num_fences : 0;
@@ -282,8 +284,7 @@ napi_value MergeSyncFilesAsync(Call& call) {
 napi_value SetDeadline(Call& call) {
   Handle* handle = nullptr;
   uint64_t deadline = 0;
-  if (!call.Read(0, HandleKind::kSyncFile, &handle) || !call.ReadBigInt(1, &deadline) ||
-      !call.CheckIdentity(*handle)) {
+  if (!call.Read(0, HandleKind::kSyncFile, Identity::kAsked, &handle) || !call.ReadBigInt(1, &deadline)) {
     return nullptr;
   }
   const Result<void> set = os::SetDeadline(handle->fd.get(), deadline);

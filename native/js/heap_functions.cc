@@ -25,14 +25,12 @@ napi_value AllocateSync(Call& call) {
   Handle* heap = nullptr;
   uint64_t size = 0;
   int32_t access_mode = 0;
-  if (!call.Read(0, HandleKind::kHeap, &heap) || !call.Read(1, &size) || !call.Read(2, &access_mode)) {
+  if (!call.Read(0, HandleKind::kHeap, Identity::kIfLent, &heap) || !call.Read(1, &size) ||
+      !call.Read(2, &access_mode)) {
     return nullptr;
   }
-  // A look at the heap's descriptor costs a twelfth of a small allocation; who never got its number can
-  // hardly have closed it.
-  if (heap->lent && !call.CheckIdentity(*heap)) return nullptr;
   Result<UniqueFd> buffer = os::AllocateFromHeap(heap->fd.get(), size, access_mode);
-  if (!buffer) return call.FailFor(*heap, buffer.error());
+  if (!buffer) return call.Fail(buffer.error()), nullptr;
   return call.Yield(call.addon().handles->AddNewBuffer(std::move(*buffer)));
 }
 
@@ -41,8 +39,8 @@ napi_value AllocateAsync(Call& call) {
   Handle* heap = nullptr;
   uint64_t size = 0;
   int32_t access_mode = 0;
-  if (!call.Read(0, HandleKind::kHeap, &heap) || !call.Read(1, &size) || !call.Read(2, &access_mode) ||
-      !call.CheckIdentity(*heap)) {
+  if (!call.Read(0, HandleKind::kHeap, Identity::kAsked, &heap) || !call.Read(1, &size) ||
+      !call.Read(2, &access_mode)) {
     return nullptr;
   }
   // A copy for the job, since the heap may be closed meanwhile.

@@ -102,8 +102,8 @@ napi_value Map(Call& call) {
   bool writable = false;
   uint64_t offset = 0;
   uint64_t length = 0;
-  if (!call.Read(0, &slot) || !call.Read(0, HandleKind::kDmaBuf, &handle) || !call.Read(1, &writable) ||
-      !call.Read(2, &offset) || !call.Read(3, &length) || !call.CheckIdentity(*handle)) {
+  if (!call.Read(0, &slot) || !call.Read(0, HandleKind::kDmaBuf, Identity::kAsked, &handle) ||
+      !call.Read(1, &writable) || !call.Read(2, &offset) || !call.Read(3, &length)) {
     return nullptr;
   }
   if (IsLost(*handle)) return call.Fail("ERR_DMABUF_LOST"), nullptr;
@@ -123,7 +123,8 @@ napi_value Unmap(Call& call) {
   Handle* handle = nullptr;
   uint32_t slot = 0;
   uint64_t id = 0;
-  if (!call.Read(0, &slot) || !call.Read(0, HandleKind::kDmaBuf, &handle) || !call.Read(1, &id))
+  if (!call.Read(0, &slot) || !call.Read(0, HandleKind::kDmaBuf, Identity::kUnasked, &handle) ||
+      !call.Read(1, &id))
     return nullptr;
   const Result<void> unmapped = call.addon().handles->Unmap(slot, id);
   if (!unmapped) call.Fail(unmapped.error());
@@ -133,7 +134,7 @@ napi_value Unmap(Call& call) {
 napi_value IsMapped(Call& call) {
   Handle* handle = nullptr;
   uint64_t id = 0;
-  if (!call.Read(0, HandleKind::kDmaBuf, &handle) || !call.Read(1, &id)) return nullptr;
+  if (!call.Read(0, HandleKind::kDmaBuf, Identity::kUnasked, &handle) || !call.Read(1, &id)) return nullptr;
   return call.Boolean(handle->mappings.count(id) > 0);
 }
 
@@ -151,7 +152,7 @@ napi_value MappingLimits(Call& call) {
 napi_value MapWhole(Call& call) {
   Handle* handle = nullptr;
   uint32_t slot = 0;
-  if (!call.Read(0, &slot) || !call.Read(0, HandleKind::kDmaBuf, &handle) || !call.CheckIdentity(*handle)) {
+  if (!call.Read(0, &slot) || !call.Read(0, HandleKind::kDmaBuf, Identity::kAsked, &handle)) {
     return nullptr;
   }
   if (IsLost(*handle)) return call.Fail("ERR_DMABUF_LOST"), nullptr;
@@ -174,8 +175,8 @@ napi_value Read(Call& call) {
   size_t capacity = 0;
   uint64_t position = 0;
   uint64_t length = 0;
-  if (!call.Read(0, HandleKind::kDmaBuf, &handle) || !call.Read(1, &target, &capacity) ||
-      !call.Read(2, &position) || !call.Read(3, &length) || !call.CheckIdentity(*handle)) {
+  if (!call.Read(0, HandleKind::kDmaBuf, Identity::kAsked, &handle) || !call.Read(1, &target, &capacity) ||
+      !call.Read(2, &position) || !call.Read(3, &length)) {
     return nullptr;
   }
   if (length > capacity || !InRange(*handle, position, length))
@@ -192,8 +193,8 @@ napi_value Write(Call& call) {
   uint8_t* source = nullptr;
   size_t length = 0;
   uint64_t position = 0;
-  if (!call.Read(0, HandleKind::kDmaBuf, &handle) || !call.Read(1, &source, &length) ||
-      !call.Read(2, &position) || !call.CheckIdentity(*handle)) {
+  if (!call.Read(0, HandleKind::kDmaBuf, Identity::kAsked, &handle) || !call.Read(1, &source, &length) ||
+      !call.Read(2, &position)) {
     return nullptr;
   }
   if (!InRange(*handle, position, length)) return call.Fail(SystemError{ERANGE, "write"}), nullptr;

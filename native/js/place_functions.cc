@@ -84,8 +84,8 @@ napi_value ListenInPlaceTo(Call& call, int type) {
   std::string_view address;
   uint32_t mode = 0;
   uint32_t patience = 0;
-  if (!call.Read(0, HandleKind::kPlace, &folder) || !ReadAddress(call, 1, &address) || !call.Read(2, &mode) ||
-      !call.Read(3, &patience)) {
+  if (!call.Read(0, HandleKind::kPlace, Identity::kUnasked, &folder) || !ReadAddress(call, 1, &address) ||
+      !call.Read(2, &mode) || !call.Read(3, &patience)) {
     return nullptr;
   }
   const auto listen = [path = std::string(address), type, mode] { return os::Listen(path, type, mode); };
@@ -129,7 +129,7 @@ napi_value Connect(Call& call) {
 napi_value FinishConnecting(Call& call) {
   uint32_t slot = 0;
   Handle* handle = nullptr;
-  if (!call.Read(0, &slot) || !call.Read(0, HandleKind::kLookup, &handle)) return nullptr;
+  if (!call.Read(0, &slot) || !call.Read(0, HandleKind::kLookup, Identity::kUnasked, &handle)) return nullptr;
   Result<UniqueFd> made = SystemError{EAGAIN, "connect"};
   if (handle->at_path->lookup->is_over()) made = std::move(**handle->at_path->made);
   (void)call.addon().handles->Close(slot);  // it has no mappings
@@ -138,7 +138,7 @@ napi_value FinishConnecting(Call& call) {
 
 napi_value ConnectingState(Call& call) {
   Handle* handle = nullptr;
-  if (!call.Read(0, HandleKind::kLookup, &handle)) return nullptr;
+  if (!call.Read(0, HandleKind::kLookup, Identity::kUnasked, &handle)) return nullptr;
   os::PathLookup& lookup = *handle->at_path->lookup;
   return call.Number(lookup.is_over() ? 2 : int32_t{lookup.IsKeptOut()});
 }
@@ -154,7 +154,8 @@ napi_value OpenInPlace(Call& call) {
   Handle* folder = nullptr;
   std::string name;
   uint32_t patience = 0;
-  if (!call.Read(0, HandleKind::kPlace, &folder) || !ReadText(call, 1, &name) || !call.Read(2, &patience)) {
+  if (!call.Read(0, HandleKind::kPlace, Identity::kUnasked, &folder) || !ReadText(call, 1, &name) ||
+      !call.Read(2, &patience)) {
     return nullptr;
   }
   const std::string path = folder->at_path->path;
@@ -166,7 +167,8 @@ napi_value RemoveInPlace(Call& call) {
   Handle* folder = nullptr;
   std::string name;
   uint32_t patience = 0;
-  if (!call.Read(0, HandleKind::kPlace, &folder) || !ReadText(call, 1, &name) || !call.Read(2, &patience)) {
+  if (!call.Read(0, HandleKind::kPlace, Identity::kUnasked, &folder) || !ReadText(call, 1, &name) ||
+      !call.Read(2, &patience)) {
     return nullptr;
   }
   return ReturnNothing(call,
@@ -177,7 +179,8 @@ napi_value ChangeMode(Call& call) {
   Handle* file = nullptr;
   uint32_t mode = 0;
   uint32_t patience = 0;
-  if (!call.Read(0, HandleKind::kPlace, &file) || !call.Read(1, &mode) || !call.Read(2, &patience)) {
+  if (!call.Read(0, HandleKind::kPlace, Identity::kUnasked, &file) || !call.Read(1, &mode) ||
+      !call.Read(2, &patience)) {
     return nullptr;
   }
   return ReturnNothing(call, LookUpAt(*file, patience, [mode](int fd) { return os::ChangeMode(fd, mode); }));
@@ -186,7 +189,8 @@ napi_value ChangeMode(Call& call) {
 napi_value IsSocketAlive(Call& call) {
   Handle* file = nullptr;
   uint32_t patience = 0;
-  if (!call.Read(0, HandleKind::kPlace, &file) || !call.Read(1, &patience)) return nullptr;
+  if (!call.Read(0, HandleKind::kPlace, Identity::kUnasked, &file) || !call.Read(1, &patience))
+    return nullptr;
   const Result<bool> alive = LookUpAt(*file, patience, os::IsSocketAlive);
   return alive ? call.Boolean(*alive) : (call.Fail(alive.error()), nullptr);
 }
@@ -194,7 +198,8 @@ napi_value IsSocketAlive(Call& call) {
 napi_value LockPlace(Call& call) {
   Handle* folder = nullptr;
   uint32_t patience = 0;
-  if (!call.Read(0, HandleKind::kPlace, &folder) || !call.Read(1, &patience)) return nullptr;
+  if (!call.Read(0, HandleKind::kPlace, Identity::kUnasked, &folder) || !call.Read(1, &patience))
+    return nullptr;
   Result<UniqueFd> lock = LookUpAt(*folder, patience, os::LockPlace);
   if (!lock && lock.error().number == EWOULDBLOCK && lock.error().call == std::string_view("flock")) {
     return call.Number(int32_t{-EAGAIN});
@@ -220,8 +225,9 @@ napi_value KeepPlace(Call& call) {
   Handle* folder = nullptr;
   auto at_path = std::make_unique<AtPath>();
   os::SocketFile kept;
-  if (!call.Read(0, HandleKind::kServer, &server) || !call.Read(1, HandleKind::kPlace, &folder) ||
-      !call.Read(2, HandleKind::kPlace, &file) || !ReadText(call, 3, &kept.name)) {
+  if (!call.Read(0, HandleKind::kServer, Identity::kUnasked, &server) ||
+      !call.Read(1, HandleKind::kPlace, Identity::kUnasked, &folder) ||
+      !call.Read(2, HandleKind::kPlace, Identity::kUnasked, &file) || !ReadText(call, 3, &kept.name)) {
     return nullptr;
   }
   Result<std::shared_ptr<const UniqueFd>> copy = CopyOf(*folder);
@@ -237,7 +243,8 @@ napi_value KeepPlace(Call& call) {
 napi_value RemoveSocket(Call& call) {
   Handle* server = nullptr;
   uint32_t patience = 0;
-  if (!call.Read(0, HandleKind::kServer, &server) || !call.Read(1, &patience)) return nullptr;
+  if (!call.Read(0, HandleKind::kServer, Identity::kUnasked, &server) || !call.Read(1, &patience))
+    return nullptr;
   if (!server->at_path) return nullptr;
   const auto remove = [file = *server->at_path->file] { return os::RemoveSocket(file); };
   (void)LookUp(server->at_path->path, patience, remove);

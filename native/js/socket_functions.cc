@@ -20,10 +20,8 @@ namespace {
 static_assert(Unclaimed::kRoom >= os::kMaxHandles, "a message's handles may all be unclaimed");
 static_assert(kRegisterCount >= 2 + 2 * os::kMaxHandles, "a message's handles go through the registers");
 
-// Who was never told the number of a channel's descriptor can hardly have closed it; the look costs a fifth
-// of a message.
 bool FindChannel(Call& call, Handle** handle) {
-  return call.Read(0, HandleKind::kChannel, handle) && (!(*handle)->lent || call.CheckIdentity(**handle));
+  return call.Read(0, HandleKind::kChannel, Identity::kIfLent, handle);
 }
 
 // What JavaScript wants to send as pairs in the registers: whether it is a handle, and its number or that of
@@ -163,7 +161,7 @@ napi_value MarkCloseOnExec(Call& call) {
 
 napi_value Accept(Call& call) {
   Handle* server = nullptr;
-  if (!call.Read(0, HandleKind::kServer, &server) || !call.CheckIdentity(*server)) return nullptr;
+  if (!call.Read(0, HandleKind::kServer, Identity::kAsked, &server)) return nullptr;
   return ReturnSocket(call, HandleKind::kChannel, os::Accept(server->fd.get()));
 }
 
@@ -210,7 +208,7 @@ napi_value Send(Call& call) {
   const Result<void> sent = os::Send(channel->fd.get(), data, length, fds, count);
   if (sent) return call.Number(int32_t{0});
   if (sent.error().number == EAGAIN) return call.Number(int32_t{-EAGAIN});
-  return call.FailFor(*channel, sent.error());
+  return call.Fail(sent.error()), nullptr;
 }
 
 napi_value Hold(Call& call) {
@@ -255,7 +253,7 @@ napi_value Receive(Call& call) {
   const os::ReceiveMode mode{connection.marked, HasRoom(addon.room)};
   const Result<os::Received> received =
       os::Receive(channel->fd.get(), mode, addon.receive_buffer.data(), capacity, &fds);
-  if (!received) return call.FailFor(*channel, received.error());
+  if (!received) return call.Fail(received.error()), nullptr;
   if (received->kind == os::Received::Kind::kNoRoom) {
     connection.delivered = received->delivered;
     connection.discarding_since = Milliseconds();
