@@ -88,7 +88,7 @@ describe('kernels that cannot be had', () => {
 describe('dmabuf vm', () => {
   for (const [what, args, message] of [
     ['a kernel without a name', ['--kernel', 'stable,'], /--kernel names a kernel without a name: 'stable,'/],
-    ['a kernel twice', ['--kernel', '6.12,6.12'], /kernels names '6.12' twice/],
+    ['a kernel twice', ['--kernel', '6.12,6.12'], /each is named once\. Received '6.12'/],
     [
       'no jobs',
       ['--kernel', 'a,b', '--jobs', '0'],
