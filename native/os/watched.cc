@@ -16,6 +16,8 @@ void Watch::Begin() {
   const std::lock_guard<std::mutex> lock(mutex_);
   is_inside_ = true;
   calls_++;
+  clockid_t clock;
+  if (!clock_ && pthread_getcpuclockid(pthread_self(), &clock) == 0) clock_ = clock;
 }
 
 bool Watch::End() {
@@ -31,17 +33,29 @@ void Watch::Finish() {
   changed_.notify_all();
 }
 
+int64_t Watch::Spent() const {
+  timespec time{};
+  if (!clock_ || ::clock_gettime(*clock_, &time) != 0) return 0;
+  return int64_t{time.tv_sec} * 1'000'000'000 + time.tv_nsec;
+}
+
 bool Watch::Wait(std::chrono::milliseconds patience) {
   // A machine that stood still makes the clock jump, which may cost one of many parts but not all.
   constexpr int kParts = 20;
+  constexpr int kBusyParts = 12 * kParts;
   std::unique_lock<std::mutex> lock(mutex_);
-  int parts = 0;
+  int parts = 0;  // of one call
+  int idle = 0;   // of these, the last ones in which it used no processor
   unsigned seen = calls_;
-  for (;;) {
+  int64_t spent = 0;
+  while (idle < kParts && parts < kBusyParts) {
     if (changed_.wait_for(lock, patience / kParts, [&] { return is_over_; })) return true;
-    parts = is_inside_ && calls_ == seen ? parts + 1 : 0;
+    const int64_t now = Spent();
+    const bool is_same = is_inside_ && calls_ == seen;
+    parts = is_same ? parts + 1 : 0;
+    idle = is_same && now == spent ? idle + 1 : 0;
     seen = calls_;
-    if (parts == kParts) break;
+    spent = now;
   }
   is_left_ = true;
   left_count++;

@@ -1,10 +1,12 @@
 #pragma once
 
 #include <pthread.h>
+#include <time.h>
 
 #include <cerrno>
 #include <chrono>
 #include <condition_variable>
+#include <cstdint>
 #include <functional>
 #include <memory>
 #include <mutex>
@@ -27,12 +29,16 @@ class Watch {
   friend class WatchedThread;
   // Of the thread, at its end.
   void Finish();
-  // Of who waits: until the thread has ended (true), or one call has taken as long as that (false).
+  // Of who waits: until the thread has ended (true), or one call has waited as long as that, or run twelve
+  // times as long (false).
   bool Wait(std::chrono::milliseconds patience);
+  // The processor time of the thread, 0 before its first call.
+  [[nodiscard]] int64_t Spent() const;
 
   std::mutex mutex_;
   std::condition_variable changed_;
   unsigned calls_ = 0;
+  std::optional<clockid_t> clock_;  // of the thread
   bool is_inside_ = false;
   bool is_left_ = false;
   bool is_over_ = false;
@@ -59,8 +65,9 @@ enum class Watched {
   kNotStarted,  // too many hang already, or there can be no thread
 };
 
-// Runs `work` on a thread of its own and waits for its end, or until one of its calls has taken longer than
-// `patience`: then `work` goes on alone, if ever, and keeps what it owns until then.
+// Runs `work` on a thread of its own and waits for its end, or until one of its calls has waited longer than
+// `patience` without using the processor (a busy machine makes calls slow, and only one that hangs does
+// nothing): then `work` goes on alone, if ever, and keeps what it owns until then.
 //
 // Of threads that hang there are at most `most` in this process, whoever started them: they count for the
 // limits of the process, so that is one number for all. Some more are for looks at this process itself.
