@@ -23,13 +23,13 @@ export async function installPackages(
   if (apt === undefined) {
     return {
       reason: 'this machine has no apt-get to install it with',
-      cure: `install ${packages} by other means`,
+      cure: `Install ${packages} by other means`,
     };
   }
   const command = `sudo apt-get install --no-install-recommends ${packages}`;
   const root = await rootPrefix();
   if (root === undefined) {
-    return { reason: 'installing it takes root, or sudo without a password', cure: `run: ${command}` };
+    return { reason: 'installing it takes root, or sudo without a password', cure: `Run '${command}'` };
   }
   // The machine's own packages are not to be left half installed: apt ends what it has begun.
   const onAbort = (): void => progress('waiting for apt, which ends what it has begun');
@@ -49,7 +49,7 @@ export async function installPackages(
       result = await install();
     }
     if (await isThere()) return undefined;
-    return { reason: `apt-get could not install it:\n${result.stderr.trim()}`, cure: `try: ${command}` };
+    return { reason: `apt-get could not install it:\n${result.stderr.trim()}`, cure: `Try '${command}'` };
   } finally {
     signal?.removeEventListener('abort', onAbort);
     stop();

@@ -56,7 +56,8 @@ export function privateApt(
       if (path === undefined) {
         throw new VmError(
           'ERR_DMABUF_VM_UNSUPPORTED',
-          `packages are fetched with ${program}, which this machine does not have; bring your own kernel with --kernel PATH`,
+          `packages are fetched with ${program}, which this machine does not have`,
+          { hint: 'Bring your own kernel with --kernel PATH' },
         );
       }
       return run(path, [...args, ...more], { cwd: downloads, signal: options.signal });

@@ -132,8 +132,8 @@ function ownSources(): string {
   if (root !== undefined) return join(root, 'kernel-modules');
   throw new VmError(
     'ERR_DMABUF_VM_BUILD',
-    "kernel modules are built from the package's folder kernel-modules, which a bundle of its code does not find; install " +
-      'the package dmabuf and import it from there',
+    "kernel modules are built from the package's folder kernel-modules, which a bundle of its code does not find",
+    { hint: 'Install the package dmabuf, and import it from there' },
   );
 }
 

@@ -110,8 +110,8 @@ function findPrograms(names: readonly string[], prefix: string): Record<string, 
   if (missing.length === 0) return Object.fromEntries(found) as Record<string, string>;
   throw new VmError(
     'ERR_DMABUF_VM_TOOL',
-    `kernel modules are built with ${missing.join(' and ')}, which this machine does not have; ` +
-      `run: sudo apt-get install gcc${prefix && `-${prefix.slice(0, -1)}`} make xz-utils`,
+    `kernel modules are built with ${missing.join(' and ')}, which this machine does not have`,
+    { hint: `Run 'sudo apt-get install gcc${prefix && `-${prefix.slice(0, -1)}`} make xz-utils'` },
   );
 }
 

@@ -54,8 +54,10 @@ export function checkKernel(
     const source = config?.source ?? `${kernel.modulesDir}/modules.builtin and the modules beside it`;
     throw new VmError(
       'ERR_DMABUF_VM_KERNEL',
-      `the kernel ${kernel.image} lacks what a guest needs, by ${source}:\n${lacking.map((line) => `  ${line}\n`).join('')}` +
-        'Build it with these options, built in or as modules; --modules-dir names the folder of modules that are not beside it',
+      `the kernel ${kernel.image} lacks what a guest needs, by ${source}:\n${lacking.map((line) => `  ${line}`).join('\n')}`,
+      {
+        hint: 'Build it with these options, built in or as modules; --modules-dir names the folder of modules that are not beside it',
+      },
     );
   }
   const onSerialLine = [...CONSOLE, ...ARCHITECTURES[kernel.arch].console];

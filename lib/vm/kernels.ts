@@ -31,7 +31,8 @@ export async function findKernel(
   if (kernel.arch !== arch) {
     throw new VmError(
       'ERR_DMABUF_VM_KERNEL',
-      `the kernel ${kernel.image} is made for ${kernel.arch}, and the guest is to be ${arch}: see arch (--arch)`,
+      `the kernel ${kernel.image} is made for ${kernel.arch}, and the guest is to be ${arch}`,
+      { hint: 'The option arch (--arch) says what the guest is to be' },
     );
   }
   if (options.modulesDir === undefined) return kernel;
@@ -53,11 +54,11 @@ async function locate(name: string, arch: Arch, options: Parameters<typeof findK
       `the kernel ${path} does not exist: there is no such file or folder`,
     );
   }
-  throw new VmError(
-    'ERR_DMABUF_VM_KERNEL',
-    `there is no kernel '${name}': give ${KERNEL_NAMES.join(', ')} or a series such as 6.12 (Debian's, fetched when ` +
-      "needed), 'host', or the path of a kernel image or of a folder with 'vmlinuz' in it",
-  );
+  throw new VmError('ERR_DMABUF_VM_KERNEL', `there is no kernel '${name}'`, {
+    hint:
+      `Give ${KERNEL_NAMES.join(', ')} or a series such as 6.12 (Debian's, fetched when needed), 'host', ` +
+      "or the path of a kernel image or of a folder with 'vmlinuz' in it",
+  });
 }
 
 function hostKernel(): Kernel {

@@ -75,7 +75,7 @@ export async function resolveModules(
     const path = index.files.get(name);
     if (path === undefined) {
       if (index.builtIn.has(name) || options.optional === true) return;
-      throw new VmError('ERR_DMABUF_VM_MODULE', unknownModule(index, name, wantedBy));
+      throw unknownModule(index, name, wantedBy);
     }
     const data = await options.read(path);
     for (const dependency of moduleDependencies(data)) await visit(dependency, name);
@@ -85,16 +85,22 @@ export async function resolveModules(
   return [...loaded.values()];
 }
 
-function unknownModule(index: ModuleIndex, name: string, wantedBy: string | undefined): string {
-  if (wantedBy !== undefined) return `module ${wantedBy} depends on ${name}, which this kernel does not have`;
-  if (index.files.size === 0) {
-    return `module ${name} is asked for, but no modules were found for this kernel: name their folder with --modules-dir`;
+function unknownModule(index: ModuleIndex, name: string, wantedBy: string | undefined): VmError {
+  const error = (message: string, hint?: string): VmError =>
+    new VmError('ERR_DMABUF_VM_MODULE', message, { hint });
+  if (wantedBy !== undefined) {
+    return error(`module ${wantedBy} depends on ${name}, which this kernel does not have`);
   }
-  const alike = [...index.files.keys()].filter((known) => known.includes(name));
-  const hint = alike.length === 0 ? '' : ` (similar: ${alike.sort().slice(0, 8).join(', ')})`;
-  const { buildable = [] } = index;
-  const others = buildable.length === 0 ? '' : `; what can be built for it: ${buildable.join(', ')}`;
-  return `this kernel has no module ${name}${hint}${others}`;
+  if (index.files.size === 0) {
+    const why = `module ${name} is asked for, but no modules were found for this kernel`;
+    return error(why, 'Name their folder with --modules-dir');
+  }
+  const alike = [...index.files.keys()].filter((known) => known.includes(name)).sort();
+  const advice = [
+    ...(alike.length === 0 ? [] : [`Modules with similar names: ${alike.slice(0, 8).join(', ')}.`]),
+    ...(index.buildable?.length ? [`Modules that can be built for it: ${index.buildable.join(', ')}`] : []),
+  ];
+  return error(`this kernel has no module ${name}`, advice.length === 0 ? undefined : advice.join(' '));
 }
 
 /** Reads a module's file, unpacked; busybox knows xz, which Debian's modules are packed with. */
@@ -114,7 +120,7 @@ async function unpack(
 ): Promise<Buffer> {
   if (program === undefined) {
     throw new VmError('ERR_DMABUF_VM_TOOL', `unpacking ${path} needs zstd`, {
-      hint: 'Run: sudo apt-get install zstd',
+      hint: "Run 'sudo apt-get install zstd'",
     });
   }
   const result = await run(program, [argument], { input: raw });

@@ -198,10 +198,9 @@ function fromCache(
     `the suites that can be read offer ${offered.join(', ') || 'none'}`,
     `the cache has ${cached.join(', ') || 'none'}`,
   ];
-  throw new VmError(
-    'ERR_DMABUF_VM_KERNEL',
-    `${said.join('; ')}. Try again when the network is there, or bring a kernel: --kernel PATH, or --kernel host`,
-  );
+  throw new VmError('ERR_DMABUF_VM_KERNEL', said.join('; '), {
+    hint: 'Try again when the network is there, or bring a kernel: --kernel PATH, or --kernel host',
+  });
 }
 
 const nameOf = (name: string): string => (isLasting(name) ? `kernel for '${name}'` : `kernel ${name}`);

@@ -108,7 +108,8 @@ function refuseToHide(target: string, cwd: string): void {
   if (!place.startsWith(real === '/' ? real : `${real}/`)) return;
   throw new VmError(
     'ERR_DMABUF_VM_OPTION',
-    `output (--output): the command starts in ${cwd}, which an empty ${target} would hide from it; give a folder below`,
+    `output (--output): the command starts in ${cwd}, which an empty ${target} would hide from it`,
+    { hint: 'Give a folder below' },
   );
 }
 

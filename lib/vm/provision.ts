@@ -79,10 +79,9 @@ async function installQemu(arch: Arch, steps: Steps): Promise<string> {
   const problem = await installPackages([qemuPackage], () => findProgram(program) !== undefined, steps);
   const qemu = findProgram(program);
   if (qemu !== undefined) return qemu;
-  throw new VmError(
-    'ERR_DMABUF_VM_TOOL',
-    `QEMU (${program}) is missing, and ${problem?.reason}; ${problem?.cure}`,
-  );
+  throw new VmError('ERR_DMABUF_VM_TOOL', `QEMU (${program}) is missing, and ${problem?.reason}`, {
+    hint: problem?.cure,
+  });
 }
 
 /**
@@ -146,8 +145,8 @@ async function fetchBusybox(
       throw new VmError(
         'ERR_DMABUF_VM_TOOL',
         `a static busybox${architecture === undefined ? '' : ` for ${architecture}`} is missing and could not be fetched:\n` +
-          download.stderr.trim() +
-          (architecture === undefined ? `\nRun: sudo apt-get install ${BUSYBOX_PACKAGE}` : ''),
+          download.stderr.trim(),
+        { hint: architecture === undefined ? `Run 'sudo apt-get install ${BUSYBOX_PACKAGE}'` : undefined },
       );
     }
     const unpacked = join(work, 'unpacked');

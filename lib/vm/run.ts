@@ -191,7 +191,7 @@ function findScript({ terminal, arch }: VmSettings): string {
   throw new VmError(
     'ERR_DMABUF_VM_TOOL',
     "the program 'script' of util-linux, which a terminal needs, is missing",
-    { hint: 'Run: sudo apt-get install bsdutils' },
+    { hint: "Run 'sudo apt-get install bsdutils'" },
   );
 }
 

@@ -95,7 +95,7 @@ describe('findKernel', () => {
     assert.deepEqual({ arch, release }, { arch: 'arm64', release: version });
     await assert.rejects(find(image), {
       code: 'ERR_DMABUF_VM_KERNEL',
-      message: /Image is made for arm64, and the guest is to be x64: see arch \(--arch\)/,
+      message: /Image is made for arm64, and the guest is to be x64\. The option arch \(--arch\) says/,
     });
     writeFileSync(image, kernelImage(version).subarray(0, 4000));
     await assert.rejects(find(image), { message: /is corrupt: it has 4000 of its 4096 bytes/ });

@@ -61,7 +61,7 @@ describe('resolveModules', () => {
   it('names a module that does not exist, and similar ones that do', async () => {
     await assert.rejects(namesOf(['helper']), {
       code: 'ERR_DMABUF_VM_MODULE',
-      message: /no module helper \(similar: drm_kms_helper, drm_shmem_helper\)/,
+      message: /no module helper\. Modules with similar names: drm_kms_helper, drm_shmem_helper\./,
     });
   });
 

@@ -25,7 +25,8 @@ describe('modules that are built', () => {
   it('are named where a module does not exist', async () => {
     await assert.rejects(capture({ command: ['true'], modules: ['no_such_module'] }), {
       code: 'ERR_DMABUF_VM_MODULE',
-      message: /no module no_such_module; what can be built for it: .*sw_sync, vkms, .*dmabuf_test$/,
+      message:
+        /no module no_such_module\. Modules that can be built for it: .*sw_sync, vkms, .*dmabuf_test\.$/,
     });
   });
 });
