@@ -6,7 +6,7 @@ import { packageFolder } from './load-addon.js';
 import { type NativeHandle, native } from './native.js';
 
 /** The classes whose objects own a descriptor. */
-export type HandleType = 'DmaBuf' | 'DmaHeap' | 'SyncFile' | 'DmaBufChannel' | 'DmaBufServer';
+export type HandleType = 'DmaBuf' | 'DmaHeap' | 'SyncFile' | 'DmaBufChannel' | 'DmaBufServer' | 'Memfd';
 
 /** An open object of this thread, as {@link openHandles} lists it. */
 export interface OpenHandle {
@@ -247,6 +247,7 @@ const types: readonly (HandleType | undefined)[] = [
   'SyncFile',
   'DmaBufChannel',
   'DmaBufServer',
+  'Memfd',
 ];
 
 /**

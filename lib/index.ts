@@ -21,6 +21,7 @@ export { DmaBuf, importFrom } from './buffer/dma-buf.js';
 export type { DmaBufInfo } from './buffer/fdinfo.js';
 export type { MemfdRange } from './buffer/from-memfd.js';
 export { DmaBufMapping, type MapOptions } from './buffer/mapping.js';
+export { Memfd, type MemfdOptions } from './buffer/memfd.js';
 export { DmaBufChannel, DmaBufServer } from './channel/channel.js';
 export type { ServerOptions } from './channel/listening.js';
 export { type ChannelMessage, closeHandles, type Sendable } from './channel/message.js';
@@ -33,7 +34,7 @@ export { type HandleType, type OpenHandle, openHandles, setHandleTracking } from
 export { type AllocateOptions, allocate, allocateSync, type Source } from './memory/allocate.js';
 export { DmaHeap } from './memory/dma-heap.js';
 export type { HeapInfo, HeapKind } from './memory/heap-list.js';
-export { createMemfd, type MemfdOptions } from './memory/memfd.js';
+export { createMemfd } from './memory/memfd.js';
 export { DmaBufPool, type PoolStatistics } from './memory/pool.js';
 export type { PoolOptions } from './memory/pool-options.js';
 export { PooledBuffer } from './memory/pooled-buffer.js';

@@ -182,8 +182,8 @@ export interface Native {
   receive(channel: NativeHandle, capacity: number): number;
   importFromProcess(pid: number, fd: number): NativeHandle;
 
-  /** A sealed memfd's descriptor; `hugePageSize` 0 for ordinary pages */
-  createMemfd(name: string, size: number, hugePageSize: number): number;
+  /** A sealed memfd: its handle when it is to be `owned`, else its descriptor. `hugePageSize` 0 for ordinary pages */
+  createMemfd(name: string, size: number, hugePageSize: number, owned: boolean): NativeHandle | number;
   /** F_GET_SEALS; [0] = size in bytes */
   seals(fd: number): number;
   /** memfd, offset and size of every piece */

@@ -12,6 +12,7 @@ import { exportFences, importFences } from './fences.js';
 import { createFromMemfd, type MemfdRange } from './from-memfd.js';
 import { importFromProcess } from './import-from.js';
 import { type DmaBufMapping, type MapOptions, mapRange } from './mapping.js';
+import type { Memfd } from './memfd.js';
 import { OpenBuffer } from './open-buffer.js';
 
 /** Whether a value is a DmaBuf of this copy's: asks no proxy, unlike instanceof. */
@@ -98,13 +99,13 @@ export class DmaBuf implements Disposable {
    * other. The memfd stays yours, and may be closed. **Blocks** the thread while the kernel pins the pages, and while
    * another process changes the memfd's size or pages.
    *
-   * @param memfd Sealed with F_SEAL_SHRINK and not with F_SEAL_WRITE; see {@link createMemfd}.
+   * @param memfd A {@link Memfd}, or the descriptor of a memfd that is sealed with F_SEAL_SHRINK and not with F_SEAL_WRITE.
    * @param pieces One range or several, of this memfd or of others. Default: the whole memfd.
    * @throws DmaBufError `EINVAL` with the reason (seals, limits of the module), `ENOENT` without `/dev/udmabuf`,
    * `EACCES` with the rule that fixes it, `ERR_DMABUF_MEMORY_GUARD` (needs more pages than are available)
    * @throws RangeError `ERR_OUT_OF_RANGE` for a range that leaves its memfd or does not consist of pages
    */
-  static fromMemfd(memfd: number, pieces?: MemfdRange | readonly MemfdRange[]): DmaBuf {
+  static fromMemfd(memfd: number | Memfd, pieces?: MemfdRange | readonly MemfdRange[]): DmaBuf {
     return createDmaBuf(createFromMemfd(memfd, pieces), 'udmabuf');
   }
 

@@ -1,15 +1,8 @@
 import { fstatSync, statfsSync } from 'node:fs';
 import { constants } from 'node:os';
 import { type MemfdRange, provideFromMemfd } from '../buffer/from-memfd.js';
-import {
-  checkFd,
-  checkInteger,
-  checkName,
-  checkSize,
-  invalidType,
-  outOfRange,
-  readOptions,
-} from '../check.js';
+import { checkMemfd, fdOfMemfd, isMemfd, type Memfd, type MemfdOptions } from '../buffer/memfd.js';
+import { checkFd, checkInteger, invalidType, outOfRange, readOptions } from '../check.js';
 import { DmaBufError } from '../errors.js';
 import { isArray, itemsOf } from '../intrinsics.js';
 import { type NativeHandle, native } from '../native.js';
@@ -55,6 +48,11 @@ export function checkTotal(size: number): void {
   }
 }
 
+/** The descriptor of a memfd, given as one or as its owner. */
+function fdOf(memfd: unknown): number {
+  return isMemfd(memfd) ? fdOfMemfd(memfd) : checkFd(memfd, 'memfd');
+}
+
 /** A memfd's size in bytes; refuses a memfd that udmabuf would not accept. */
 function sizeOfMemfd(fd: number): number {
   let seals: number;
@@ -80,7 +78,7 @@ function sizeOfMemfd(fd: number): number {
 function checkPiece(piece: MemfdRange, first: number, sizes: Map<number, number>): [number, number, number] {
   if (typeof piece !== 'object' || piece === null) throw invalidType('pieces', 'MemfdRanges', piece);
   const range = readOptions(piece, memfdRange);
-  const fd = range.memfd === undefined ? first : checkFd(range.memfd, 'memfd');
+  const fd = range.memfd === undefined ? first : fdOf(range.memfd);
   const size = sizes.get(fd) ?? sizeOfMemfd(fd);
   sizes.set(fd, size);
   const offset = checkInteger(range.offset, 'offset', 0, Number.MAX_SAFE_INTEGER);
@@ -129,12 +127,12 @@ function isOfHugePages(memfd: number): boolean {
 
 /** The handle of a dma-buf over pieces of memfds. */
 function createFromMemfd(
-  memfd: number,
+  memfd: number | Memfd,
   pieces: MemfdRange | readonly MemfdRange[] | undefined,
 ): NativeHandle {
-  checkFd(memfd, 'memfd');
-  const whole = sizeOfMemfd(memfd);
-  const sizes = new Map([[memfd, whole]]);
+  const first = fdOf(memfd);
+  const whole = sizeOfMemfd(first);
+  const sizes = new Map([[first, whole]]);
   if (pieces === undefined && whole === 0) refuse('the memfd is empty');
   if (pieces === undefined && whole % native.pageSize !== 0) {
     refuse(`the memfd's size, ${whole}, is no multiple of the page size, ${native.pageSize}`);
@@ -146,7 +144,7 @@ function createFromMemfd(
         ? itemsOf(pieces as readonly MemfdRange[])
         : [pieces as MemfdRange];
   if (ranges.length === 0) throw outOfRange('pieces', 'a list of at least one range', ranges);
-  const checked = ranges.map((piece) => checkPiece(piece, memfd, sizes));
+  const checked = ranges.map((piece) => checkPiece(piece, first, sizes));
   const limit = udmabufLimit('list_limit');
   if (checked.length > limit) {
     refuse(`${checked.length} pieces exceed the module's limit of ${limit} (parameter list_limit)`);
@@ -160,33 +158,14 @@ function createFromMemfd(
 
 provideFromMemfd(createFromMemfd);
 
-/** The memfd that {@link createMemfd} makes. */
-export interface MemfdOptions {
-  /** For `/proc/<pid>/maps`: at most 31 bytes of UTF-8, without NUL. Default `'dmabuf'`. */
-  name?: string | undefined;
-  /**
-   * Use huge pages of this many bytes, a power of two of which the kernel has reserved some; `size` must be a multiple
-   * of it. Default 0: ordinary pages.
-   */
-  hugePageSize?: number | undefined;
-}
-
-const memfdOptions: readonly string[] = ['name', 'hugePageSize'];
-
 /**
  * Makes a memfd that {@link DmaBuf.fromMemfd} accepts: sized, and sealed against shrinking (memfd_create(2), Linux 3.17).
  *
  * @param size Bytes, a multiple of the page size.
- * @returns The descriptor, which is close-on-exec; you must close it.
+ * @returns The descriptor, which is close-on-exec; you must close it. {@link Memfd.create} returns an object that owns it.
  * @throws DmaBufError `EMFILE`, `ENOMEM`, `ENODEV` or `EINVAL` for a huge page size that the kernel does not have
  */
 export function createMemfd(size: number, options?: MemfdOptions): number {
-  checkSize(size);
-  const { name = 'dmabuf', hugePageSize = 0 } = readOptions(options, memfdOptions);
-  checkInteger(hugePageSize, 'hugePageSize', 0, 2 ** 40);
-  if (Math.log2(hugePageSize || 1) % 1 !== 0)
-    throw outOfRange('hugePageSize', 'a power of two', hugePageSize);
-  const page = hugePageSize || native.pageSize;
-  if (size % page !== 0) throw outOfRange('size', `a multiple of the page size, ${page}`, size);
-  return native.createMemfd(checkName(name), size, hugePageSize);
+  const { name, hugePageSize } = checkMemfd(size, options);
+  return native.createMemfd(name, size, hugePageSize, false);
 }

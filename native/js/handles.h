@@ -27,6 +27,7 @@ enum class HandleKind : uint8_t {
   kSyncFile,
   kChannel,
   kServer,
+  kMemfd,
   kMessage,  // a descriptor of any kind that waits to be sent
   kLock,     // a folder, locked for as long as it is open
   kPlace,    // a folder or a file in it, by O_PATH

@@ -25,13 +25,16 @@ napi_value CreateMemfd(Call& call) {
   char name[256];
   uint64_t size = 0;
   uint64_t huge_page_size = 0;
-  if (!call.Read(0, name, sizeof name) || !call.Read(1, &size) || !call.Read(2, &huge_page_size)) {
+  bool owned = false;
+  if (!call.Read(0, name, sizeof name) || !call.Read(1, &size) || !call.Read(2, &huge_page_size) ||
+      !call.Read(3, &owned)) {
     return nullptr;
   }
   Result<UniqueFd> memfd = os::CreateMemfd(name, size, huge_page_size);
   if (!memfd) return call.Fail(memfd.error()), nullptr;
   const Result<os::FileStatus> status = os::StatusOf(memfd->get());
   if (!status) return call.Fail(status.error()), nullptr;
+  if (owned) return call.Yield(call.addon().handles->Add(HandleKind::kMemfd, std::move(*memfd), *status));
   os::Entrust(memfd->get(), status->identity, nullptr, call.addon().worker());
   return call.Number(memfd->release());
 }
@@ -92,7 +95,7 @@ napi_value AllocateUdmabufAsync(Call& call) {
 }  // namespace
 
 const Exports kUdmabufFunctions = {
-    {"createMemfd", Entry<CreateMemfd, 3>},
+    {"createMemfd", Entry<CreateMemfd, 4>},
     {"seals", Entry<Seals, 1>},
     {"createUdmabuf", Entry<CreateUdmabuf, 1>},
     {"allocateUdmabufSync", Entry<AllocateUdmabufSync, 1>},

@@ -39,14 +39,14 @@ export const rules: readonly Rule[] = [
   {
     calls: /^readlink$/,
     scripts:
-      /^(DmaHeap\.open|allocate(Sync)? from (a heap|udmabuf|any)|allocate, large|DmaBuf\.fromMemfd( of pieces)?|DmaBufPool\.acquire)$/,
+      /^(DmaHeap\.open|allocate(Sync)? from (a heap|udmabuf|any)|allocate, large|DmaBuf\.fromMemfd( of (pieces|a Memfd))?|DmaBufPool\.acquire)$/,
     survives: true,
     why: 'without sysfs a device is taken for what its place says until it refuses',
   },
   {
     calls: /^statx$/,
     scripts:
-      /^(DmaHeap\.open|allocate(Sync)? from (a heap|udmabuf|any)|allocate, large|DmaBuf\.fromMemfd( of pieces)?|DmaBufPool\.acquire)$/,
+      /^(DmaHeap\.open|allocate(Sync)? from (a heap|udmabuf|any)|allocate, large|DmaBuf\.fromMemfd( of (pieces|a Memfd))?|DmaBufPool\.acquire)$/,
     survives: true,
     why: 'what cannot be looked at before it is opened is looked at then',
   },

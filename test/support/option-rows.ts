@@ -9,6 +9,7 @@ import {
   DmaBufChannel,
   DmaBufPool,
   DmaHeap,
+  Memfd,
   SyncFile,
 } from 'dmabuf';
 import { pinSync, snapshot, watch } from 'dmabuf/inspect';
@@ -42,6 +43,7 @@ export const optionRows: Readonly<Record<string, CallWith>> = {
   allocate: async (options) => (await allocate(4096, options)).close(),
   allocateSync: (options) => allocateSync(4096, options).close(),
   createMemfd: (options) => closeHandles([createMemfd(4096, options)]),
+  'Memfd.create': (options) => Memfd.create(4096, options).close(),
   'DmaBufPool.constructor': (options) => new DmaBufPool(4096, options).close(),
   'DmaBufPool.acquire': async (options) => {
     using pool = new DmaBufPool(4096);

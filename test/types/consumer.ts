@@ -29,6 +29,7 @@ import {
   type HeapKind,
   type importFrom,
   type MapOptions,
+  Memfd,
   type MemfdOptions,
   type MemfdRange,
   type OpenHandle,
@@ -101,7 +102,7 @@ same<ReturnType<typeof parseFdInfo>, DmaBufInfo | undefined>(true);
 same<ReturnType<typeof readFdInfo>, DmaBufInfo | undefined>(true);
 same<ReturnType<typeof importFrom>, DmaBuf>(true);
 same<ReturnType<typeof openHandles>, OpenHandle[]>(true);
-same<HandleType, 'DmaBuf' | 'DmaHeap' | 'SyncFile' | 'DmaBufChannel' | 'DmaBufServer'>(true);
+same<HandleType, 'DmaBuf' | 'DmaHeap' | 'SyncFile' | 'DmaBufChannel' | 'DmaBufServer' | 'Memfd'>(true);
 same<FenceStatus, 'active' | 'signaled' | 'error'>(true);
 same<SnapshotSource, 'procfs' | 'bpf' | 'debugfs' | 'sysfs'>(true);
 same<Accelerator, 'auto' | 'tcg' | 'kvm'>(true);
@@ -231,6 +232,8 @@ export async function wait(buffer: DmaBuf, options: WaitOptions): Promise<bigint
   const memfdOptions: MemfdOptions = { name: 'frames' };
   const range: MemfdRange = { offset: 0, size: 4096 };
   using pages = DmaBuf.fromMemfd(createMemfd(8192, memfdOptions), [range]);
+  using memfd = Memfd.create(8192, memfdOptions);
+  using _whole = DmaBuf.fromMemfd(memfd, { ...range, memfd });
   const fence: FenceInfo | undefined = info.fences[0];
   // @ts-expect-error A timeout is a number of milliseconds.
   await merged.wait({ timeout: '1s' });

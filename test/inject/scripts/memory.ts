@@ -244,6 +244,15 @@ export const memory: Scripts = {
     after(() => closeSync(memfd));
     return memfd > 0;
   },
+  'Memfd.create': ({ core, begin, own }) => {
+    begin();
+    return own(core.Memfd.create(8192, { name: 'scripted' })).size;
+  },
+  'DmaBuf.fromMemfd of a Memfd': ({ core, begin, own }) => {
+    const memfd = own(core.Memfd.create(8192));
+    begin();
+    return own(core.DmaBuf.fromMemfd(memfd)).size;
+  },
   'DmaBuf.fromMemfd': (tools) => {
     const memfd = aMemfd(tools, 8192);
     tools.begin();

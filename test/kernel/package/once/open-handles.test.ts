@@ -10,6 +10,7 @@ import {
   DmaBufPool,
   DmaHeap,
   importFrom,
+  Memfd,
   openHandles,
 } from 'dmabuf';
 import { abstractName } from '../../../support/abstract-name.js';
@@ -213,6 +214,7 @@ const makers: readonly [string, () => { readonly fd: number; close(): void }][] 
   ['DmaBuf', () => allocateSync(4096)],
   ['DmaHeap', () => DmaHeap.open('system')],
   ['SyncFile', makeSyncFile],
+  ['Memfd', () => Memfd.create(4096)],
   ['DmaBufServer', () => DmaBufChannel.listen(abstractName())],
 ];
 
