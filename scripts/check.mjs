@@ -7,12 +7,13 @@ import { availableParallelism, homedir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { npmPackage } from './cached.mjs';
 import { report } from './english.mjs';
-import { wrongNamesOf } from './native-names.mjs';
 import { pack } from './pack.mjs';
 import { root, setup } from './setup.mjs';
 import { filesTooLong } from './sizes.mjs';
 
 setup();
+// It imports a package, and a fresh clone has none before `setup()`.
+const { wrongNamesOf } = await import('./native-names.mjs');
 const failed = [];
 
 function check(title, command, args, options = {}) {
