@@ -110,6 +110,13 @@ export const documentedCodes: readonly Rule[] = [
     why: "a kernel thread's, which holds nothing",
   },
   {
+    calls: /^fchdir$/,
+    scripts: /^(snapshot by procfs|examine)$/,
+    errnos: /^ESRCH$/,
+    survives: true,
+    why: 'gone meanwhile, and it held nothing',
+  },
+  {
     calls: /^(BPF_PROG_LOAD|BPF_LINK_CREATE|BPF_ITER_CREATE|read|pthread_create)$/,
     scripts: /^(un)?pinSync/,
     survives: 'differently',

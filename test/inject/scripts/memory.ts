@@ -184,7 +184,7 @@ export const memory: Scripts = {
     const { fd, size, inode, closed, source, lost, attempts } = buffer;
     return [fd > 0, size, inode > 0, closed, source, lost, attempts.length];
   },
-  'DmaBuf, DmaHeap, DmaBufPool and what they lend, as JSON': async (tools) => {
+  'DmaBuf, DmaHeap, DmaBufPool and what they lend, Memfd, as JSON': async (tools) => {
     const { core, own, after } = tools;
     const buffer = aBuffer(tools);
     const access = buffer.cpuAccessSync('read');
@@ -192,7 +192,8 @@ export const memory: Scripts = {
     const pool = own(new core.DmaBufPool(4096, { from: 'system', max: 1 }));
     const loan = await pool.acquire();
     after(() => loan.release());
-    const all = [own(core.DmaHeap.open('system')), buffer, buffer.map(), access, pool, loan];
+    const memfd = own(core.Memfd.create(4096));
+    const all = [own(core.DmaHeap.open('system')), buffer, buffer.map(), access, pool, loan, memfd];
     tools.begin();
     return asJson(...all);
   },
@@ -246,7 +247,15 @@ export const memory: Scripts = {
   },
   'Memfd.create': ({ core, begin, own }) => {
     begin();
-    return own(core.Memfd.create(8192, { name: 'scripted' })).size;
+    const memfd = own(core.Memfd.create(8192, { name: 'scripted' }));
+    return [memfd.size, memfd.fd > 0, memfd.closed];
+  },
+  'Memfd.release': ({ core, begin, own, after }) => {
+    const memfd = own(core.Memfd.create(8192));
+    begin();
+    const fd = memfd.release();
+    after(() => closeSync(fd));
+    return memfd.closed;
   },
   'DmaBuf.fromMemfd of a Memfd': ({ core, begin, own }) => {
     const memfd = own(core.Memfd.create(8192));

@@ -13,6 +13,7 @@ import {
   type DmaBufServer,
   DmaHeap,
   importFrom,
+  Memfd,
   openHandles,
   type PooledBuffer,
   SyncFile,
@@ -33,7 +34,7 @@ interface World {
   heap: DmaHeap;
   pool: DmaBufPool;
   loan: PooledBuffer;
-  memfd: number;
+  memfd: Memfd;
   /** Two ends; a message with the buffer and its fences is on its way from the second to the first. */
   channel: DmaBufChannel;
   peer: DmaBufChannel;
@@ -55,7 +56,7 @@ async function makeWorld(): Promise<Made> {
   const pool = new DmaBufPool(4096, { max: 3, zero: true });
   const loan = await pool.acquire();
   const given = await pool.acquire();
-  const memfd = createMemfd(4096);
+  const memfd = Memfd.create(4096);
   const fences = [buffer, loan.buffer, given.buffer].map((busy) => addFence(busy, 'write'));
   given.release(); // the pool's only idle buffer is busy
   const file = buffer.exportSyncFile('write');
@@ -67,9 +68,8 @@ async function makeWorld(): Promise<Made> {
     world: { buffer, mapping, access, file, heap, pool, loan, memfd, channel, peer, server },
     fences,
     close() {
-      for (const object of [file, buffer, heap, pool, channel, peer, server, client]) object.close();
+      for (const object of [file, buffer, heap, pool, memfd, channel, peer, server, client]) object.close();
       loan.release();
-      closeSync(memfd);
     },
   };
 }
@@ -136,6 +136,15 @@ const calls: Record<string, (world: World) => unknown> = {
   'DmaBuf.prototype.close': ({ buffer }) => buffer.close(),
   'DmaBuf.prototype.toJSON': ({ buffer }) => buffer.toJSON(),
   'DmaBuf.prototype[Symbol.dispose]': ({ buffer }) => buffer[Symbol.dispose](),
+
+  'Memfd.create': () => closing(Memfd.create(4096)),
+  'Memfd.prototype.fd': ({ memfd }) => memfd.fd,
+  'Memfd.prototype.size': ({ memfd }) => memfd.size,
+  'Memfd.prototype.closed': ({ memfd }) => memfd.closed,
+  'Memfd.prototype.release': ({ memfd }) => closeSync(memfd.release()),
+  'Memfd.prototype.close': ({ memfd }) => memfd.close(),
+  'Memfd.prototype.toJSON': ({ memfd }) => memfd.toJSON(),
+  'Memfd.prototype[Symbol.dispose]': ({ memfd }) => memfd[Symbol.dispose](),
 
   'DmaBufMapping.prototype.buffer': ({ mapping }) => mapping.buffer,
   'DmaBufMapping.prototype.bytes': ({ mapping }) => mapping.bytes,

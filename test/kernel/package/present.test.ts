@@ -15,6 +15,7 @@ import {
   DmaBufError,
   DmaBufPool,
   DmaHeap,
+  Memfd,
   type SyncFile,
 } from 'dmabuf';
 import * as inspection from 'dmabuf/inspect';
@@ -112,6 +113,7 @@ const objects: Record<string, Make> = {
   DmaBufPool: (own) => own(new DmaBufPool(4096)),
   DmaBufServer: (own) => own(DmaBufChannel.listen(abstractName())),
   DmaHeap: (own) => own(DmaHeap.open('system')),
+  Memfd: (own) => own(Memfd.create(4096)),
   PooledBuffer: async (own) => own(await own(new DmaBufPool(4096)).acquire()),
   SyncFile: (own) => own(own(aBuffer()).exportSyncFile('read')),
 };
