@@ -1,35 +1,18 @@
 import assert from 'node:assert/strict';
-import { closeSync, openSync, readdirSync, readFileSync, readlinkSync } from 'node:fs';
+import { closeSync, openSync, readFileSync } from 'node:fs';
+import { descriptors, mappings, threads } from './proc.js';
 
 /** The process's open descriptors and what each refers to; a dma-buf without its name, which may change. */
 export function openFds(): Map<number, string> {
-  const fds = new Map<number, string>();
-  for (const entry of readdirSync('/proc/self/fd')) {
-    try {
-      const target = readlinkSync(`/proc/self/fd/${entry}`);
-      fds.set(Number(entry), target.startsWith('/dmabuf:') ? '/dmabuf:' : target);
-    } catch {
-      // The descriptor that the listing itself used.
-    }
-  }
-  return fds;
+  const found = [...descriptors()];
+  return new Map(
+    found.map(([fd, target]) => [Number(fd), target.startsWith('/dmabuf:') ? '/dmabuf:' : target]),
+  );
 }
 
 /** The names of a process's threads. */
 export function threadNames(pid: number | 'self' = 'self'): string[] {
-  return readdirSync(`/proc/${pid}/task`).flatMap((thread) => {
-    try {
-      return readFileSync(`/proc/${pid}/task/${thread}/comm`, 'latin1').trimEnd();
-    } catch {
-      return []; // It has ended.
-    }
-  });
-}
-
-/** The lines of /proc/self/maps that show dma-bufs. */
-export function mappings(): string[] {
-  const lines = readFileSync('/proc/self/maps', 'latin1').split('\n');
-  return lines.filter((line) => line.includes('/dmabuf:'));
+  return [...threads(pid).values()];
 }
 
 /** The addresses and buffers of the dma-buf mappings: what remains the same when a buffer is renamed. */

@@ -2,12 +2,13 @@
 // fails, whatever its tests say. What the process has for good is there before the first look, by warming it up.
 
 import { once } from 'node:events';
-import { readdirSync, readFileSync, readlinkSync, writeFileSync } from 'node:fs';
+import { readdirSync, writeFileSync } from 'node:fs';
 import { stat } from 'node:fs/promises';
 import { createServer } from 'node:net';
 import { isMainThread } from 'node:worker_threads';
 import { collectGarbage } from './event-loop.js';
 import { madeHere } from './made-here.js';
+import { descriptors, mappings, readProc, threads } from './proc.js';
 
 /** Descriptors by number, and how many of each kind of mapping and thread. */
 interface Belongings {
@@ -26,32 +27,22 @@ function isTestFile(): boolean {
   );
 }
 
-function entries(folder: string, describe: (entry: string) => string): Map<string, string> {
-  const found = new Map<string, string>();
-  for (const entry of readdirSync(folder)) {
-    try {
-      found.set(entry, describe(`${folder}/${entry}`));
-    } catch {
-      // It has gone: the descriptor that the listing used, or a thread.
-    }
+/** What a descriptor refers to, and which: a number that now stands for another was lost and left. */
+function identity(fd: string, target: string): string {
+  if (!target.startsWith('/dmabuf:')) return target;
+  try {
+    // By its inode, since its name may change.
+    return `/dmabuf: inode ${/^ino:\t(\d+)$/m.exec(readProc(`/proc/self/fdinfo/${fd}`))?.[1]}`;
+  } catch {
+    return '/dmabuf: closed since';
   }
-  return found;
 }
 
 function belongings(): Belongings {
-  const maps = readFileSync('/proc/self/maps', 'latin1').split('\n');
   return {
-    // Which file it is, too: a number that now stands for another was lost and left.
-    fds: entries('/proc/self/fd', (path) => {
-      const target = readlinkSync(path);
-      // The buffer of a dma-buf by its inode, since its name may change.
-      if (!target.startsWith('/dmabuf:')) return target;
-      return `/dmabuf: inode ${/^ino:\t(\d+)$/m.exec(readFileSync(path.replace('/fd/', '/fdinfo/'), 'latin1'))?.[1]}`;
-    }),
-    mappings: new Map(
-      maps.filter((line) => line.includes('/dmabuf:')).map((line) => [line.split(' ', 1)[0] as string, line]),
-    ),
-    threads: entries('/proc/self/task', (path) => readFileSync(`${path}/comm`, 'latin1').trim()),
+    fds: new Map([...descriptors()].map(([fd, target]) => [fd, identity(fd, target)])),
+    mappings: new Map(mappings().map((line) => [line.split(' ', 1)[0] as string, line])),
+    threads: threads(),
   };
 }
 
@@ -140,7 +131,13 @@ async function watch(): Promise<void> {
 
   // A hook of no suite concerns every test. What is opened for the whole file is seen here too, and is gone at the end.
   const { afterEach } = await import('node:test');
+  const numbers = (): string => [readdirSync('/proc/self/fd'), readdirSync('/proc/self/task')].join();
+  let known = numbers();
   afterEach(({ name }) => {
+    const found = numbers();
+    // A whole look takes longer than most tests.
+    if (found === known) return;
+    known = found;
     const left = leftBehind(before, belongings());
     for (const one of since.keys()) if (!left.includes(one)) since.delete(one);
     for (const one of left) if (!since.has(one)) since.set(one, name);

@@ -4,8 +4,8 @@ import { createRequire } from 'node:module';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { allocateSync, type DmaBuf } from 'dmabuf';
-import { mappings } from './descriptors.js';
 import { loadFences } from './fences.js';
+import { mappings } from './proc.js';
 import { packageRoot } from './programs.js';
 
 /** Every mapping of the buffer answers with SIGBUS from now on, as if its device had been removed. */

@@ -1,10 +1,10 @@
 import assert from 'node:assert/strict';
 import { closeSync } from 'node:fs';
 import { type Access, allocateSync, CpuAccess, type DmaBuf } from 'dmabuf';
-import { mappings } from '../../support/descriptors.js';
 import { throwsCode } from '../../support/expect.js';
 import { kernelTest, type TestBody } from '../../support/kernel-test.js';
 import { cannotRecord, recordSync } from '../../support/kernel-trace.js';
+import { mappings } from '../../support/proc.js';
 
 const accesses: readonly Access[] = ['read', 'write', 'read-write'];
 

@@ -1,8 +1,8 @@
 import assert from 'node:assert/strict';
 import { allocateSync, DmaBufMapping } from 'dmabuf';
-import { mappings } from '../../support/descriptors.js';
 import { throwsCode } from '../../support/expect.js';
 import { kernelTest } from '../../support/kernel-test.js';
+import { mappings } from '../../support/proc.js';
 
 const page = 4096;
 

@@ -3,8 +3,9 @@
 import { execFileSync } from 'node:child_process';
 import { readFileSync } from 'node:fs';
 import { allocateSync, openHandles } from 'dmabuf';
-import { mappings, openFds } from '../descriptors.js';
+import { openFds } from '../descriptors.js';
 import { type ReportedError, reportError } from '../expect.js';
+import { mappings } from '../proc.js';
 import { report } from '../programs.js';
 
 /** What became of the calls while no addresses were left. */

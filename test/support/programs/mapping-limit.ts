@@ -3,9 +3,9 @@
 import { readFileSync, writeFileSync } from 'node:fs';
 import { allocateSync, type DmaBufMapping } from 'dmabuf';
 import { filled } from '../buffers.js';
-import { mappings } from '../descriptors.js';
 import { collectGarbage, turn } from '../event-loop.js';
 import { type ReportedError, reportError } from '../expect.js';
+import { mappings } from '../proc.js';
 import { report } from '../programs.js';
 
 const file = '/proc/sys/vm/max_map_count';

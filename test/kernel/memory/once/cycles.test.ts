@@ -1,9 +1,10 @@
 import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
 import { DmaHeap } from 'dmabuf';
-import { mappings, openFds } from '../../../support/descriptors.js';
+import { openFds } from '../../../support/descriptors.js';
 import { collectGarbage } from '../../../support/event-loop.js';
 import { kernelTest } from '../../../support/kernel-test.js';
+import { mappings } from '../../../support/proc.js';
 
 /** Resident anonymous memory in bytes, after everything that can be collected was. */
 async function residentMemory(): Promise<number> {
