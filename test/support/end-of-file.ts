@@ -131,10 +131,10 @@ async function watch(): Promise<void> {
 
   // A hook of no suite concerns every test. What is opened for the whole file is seen here too, and is gone at the end.
   const { afterEach } = await import('node:test');
-  const numbers = (): string => [readdirSync('/proc/self/fd'), readdirSync('/proc/self/task')].join();
-  let known = numbers();
+  const open = (): string => [...descriptors(), readdirSync('/proc/self/task')].join();
+  let known = open();
   afterEach(({ name }) => {
-    const found = numbers();
+    const found = open();
     // A whole look takes longer than most tests.
     if (found === known) return;
     known = found;
