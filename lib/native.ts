@@ -93,8 +93,11 @@ export interface Native {
   write(handle: NativeHandle, source: Uint8Array, position: number): void;
 
   isReady(handle: NativeHandle, direction: number): boolean;
-  /** Calls `done` once, with 0 or a negative errno. A pending wait keeps the event loop alive. */
-  poll(handle: NativeHandle, direction: number, done: (errno: number) => void): number;
+  /**
+   * Calls `done` once, with 0 or a negative errno; where it is `kept`, in every turn of the event loop in which the file is
+   * ready, until it is cancelled or there was an errno. A pending wait keeps the event loop alive.
+   */
+  poll(handle: NativeHandle, direction: number, done: (errno: number) => void, kept: boolean): number;
   cancelPoll(wait: number): void;
   /** Has a thread wait instead of the event loop, from the first wait on. */
   waitOnThread(): void;
@@ -127,14 +130,14 @@ export interface Native {
    * A handle, or -EAGAIN while the server's queue is full. `address`: a path's bytes, or NUL and an abstract name. Where [0]
    * is 1, the path is still being looked up: `poll()` says when that is over, and `close()` gives it up.
    */
-  connect(address: Uint8Array): NativeHandle;
+  connect(address: Uint8Array, isStream: boolean): NativeHandle;
   /** What `connect()` returns, after such a lookup, whose handle is closed then. */
   finishConnecting(lookup: NativeHandle): NativeHandle;
   /** 1: it waits for a thread, while all that there may be are kept waiting by other lookups. 2: it is over. Else 0. */
   connectingState(lookup: NativeHandle): number;
   /** Leaves the descriptor's flags as they are. */
   adoptChannel(fd: number): NativeHandle;
-  markCloseOnExec(channel: NativeHandle): void;
+  markCloseOnExec(socket: NativeHandle): void;
   /** A folder. This and the next look up paths: `ETIMEDOUT` after `patience` milliseconds, `EBUSY` where no thread is left. */
   openPlace(path: string, patience: number): NativeHandle;
   /** A file in it, links not followed. [0] = st_mode, [1] = its user */
@@ -159,18 +162,20 @@ export interface Native {
   removeSocket(server: NativeHandle, patience: number): void;
   /** At an abstract name, which is no path. */
   listen(address: Uint8Array, mode: number): NativeHandle;
+  /** The same by a socket that does not keep messages apart. */
+  listenToStreams(address: Uint8Array, mode: number): NativeHandle;
   /** A handle, or -EAGAIN when nobody waits. */
   accept(server: NativeHandle): NativeHandle;
   /** [0] = pid, [1] = uid, [2] = gid */
-  describePeer(channel: NativeHandle): void;
+  describePeer(end: NativeHandle): void;
   /** Sets the largest message that is sent, unless `bytes` is 0; returns what it is. */
   limitMessages(channel: NativeHandle, bytes: number): number;
-  /** 0, or -EAGAIN when the socket is full. [2i] = whether handle i is one of ours, [2i + 1] = it or a descriptor. */
-  send(channel: NativeHandle, data: Uint8Array, count: number): number;
+  /** How many bytes went, or -EAGAIN when the socket is full. [2i] = whether handle i is one of ours, [2i + 1] = it or a descriptor. */
+  send(end: NativeHandle, data: Uint8Array, count: number): number;
   /** Closes so many numbers of descriptors; what may keep it waiting, on another thread. */
   closeNumbers(numbers: Float64Array, count: number): void;
   /** A copy of a handle's descriptor, or of a descriptor, for `send()`. */
-  hold(channel: NativeHandle, isHandle: boolean, handleOrFd: number): NativeHandle;
+  hold(end: NativeHandle, isHandle: boolean, handleOrFd: number): NativeHandle;
   /** Copies the bytes of the message that has been received, as many as there is room for. */
   takeMessage(data: Uint8Array): void;
   /**
@@ -181,6 +186,27 @@ export interface Native {
    */
   receive(channel: NativeHandle, capacity: number): number;
   importFromProcess(pid: number, fd: number): NativeHandle;
+
+  /** [0], [1] = the handles */
+  createStreamPair(): void;
+  /** Leaves the descriptor's flags as they are. */
+  adoptStream(fd: number): NativeHandle;
+  /** A socket that listens, of which others may have copies. The same. */
+  adoptStreamServer(fd: number): NativeHandle;
+  /** A path, NUL and an abstract name, or nothing. */
+  addressOfServer(server: NativeHandle): string;
+  /**
+   * What `receive()` returns, for the next bytes. `how`: 0 keeps the [0] descriptors that came with them for
+   * `takeArrival()`; 1 yields them as `receive()` does; 2 yields numbers only. `EMFILE`, and nothing was received: there are
+   * not numbers enough for the descriptors. -4: descriptors were lost.
+   */
+  receiveBytes(stream: NativeHandle, capacity: number, how: number): number;
+  /** The same with `how` 0, and the bytes, as many as there is room for, in `target`. */
+  receiveInto(stream: NativeHandle, target: Uint8Array): number;
+  /** The first of the kept descriptors, as `receive()` yields it. False where there is none. */
+  takeArrival(stream: NativeHandle, recognise: boolean): boolean;
+  /** The peer sees the end. */
+  endBytes(stream: NativeHandle): void;
 
   /** A sealed memfd: its handle when it is to be `owned`, else its descriptor. `hugePageSize` 0 for ordinary pages */
   createMemfd(name: string, size: number, hugePageSize: number, owned: boolean): NativeHandle | number;

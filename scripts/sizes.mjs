@@ -10,7 +10,6 @@ export const most = { lib: 400, native: 400, scripts: 400, test: 500 };
 export const unsplit = [
   'native/os/bpf_survey.cc',
   'native/os/process_scan.cc',
-  'native/os/unix_socket.cc',
   'test/inject/inject.cc',
   'test/support/programs/hostile-peer.c',
 ];

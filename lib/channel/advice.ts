@@ -6,10 +6,11 @@ const adviceOnPaths =
   'As many paths as this process looks up at once lead to file systems that do not answer (FUSE, NFS): see to ' +
   `these, or ${otherAddress}`;
 
-const adviceToListen = 'Nobody listens there: start the server first';
+const adviceToListen = 'Nobody listens there: start the server first, or wait for it with the option retry';
 
-const adviceOnType =
-  'A channel is a Unix socket of type SOCK_SEQPACKET, and this is a socket of another kind';
+const kinds =
+  'A DmaBufChannel is a Unix socket of type SOCK_SEQPACKET, and an FdStream one of type SOCK_STREAM';
+const adviceOnType = `${kinds}: this is a socket of another kind`;
 
 provideAdvice({
   'bind EACCES': 'The folder may not be written',
@@ -22,8 +23,10 @@ provideAdvice({
   'connect ENOENT': adviceToListen,
   'connect EPROTOTYPE': adviceOnType,
   'getpeername ENOTCONN': 'The socket is not connected',
-  'getsockopt ENOTSOCK': 'A channel is a Unix socket of type SOCK_SEQPACKET, and this is no socket',
+  'getsockopt EINVAL': 'The socket does not listen',
+  'getsockopt ENOTSOCK': `${kinds}: this is no socket`,
   'getsockopt EPROTOTYPE': adviceOnType,
+  'recvmsg EMFILE': 'Close what is no longer needed, or raise the limit (ulimit -n); nothing was lost',
   'sendmsg EBADF': 'One of the handles is not an open descriptor',
   'sendmsg EPIPE': 'The peer has closed its end',
   'sendmsg ETOOMANYREFS':

@@ -146,7 +146,7 @@ export class MessageSocket {
     if (length === -1) return again;
     if (length === -2) return undefined;
     if (length === -5) return later;
-    if (length === -6) throw dropped();
+    if (length === -6) throw peerDropped('channel');
     spend(native.registers[0] as number);
     throw truncated(length === -3, this.maxMessageSize);
   }
@@ -158,11 +158,12 @@ function tooLarge(length: number, limit: number): DmaBufError {
   return new DmaBufError(message, { code: 'EMSGSIZE', errno: -EMSGSIZE, syscall: 'sendmsg', hint });
 }
 
-function dropped(): DmaBufError {
+/** More of a peer's descriptors cannot be closed than may. */
+export function peerDropped(what: 'channel' | 'stream'): DmaBufError {
   return new DmaBufError(
-    'ERR_DMABUF_PEER_DROPPED: nothing more is received on this channel, since the peer has sent too many descriptors of ' +
+    `ERR_DMABUF_PEER_DROPPED: nothing more is received on this ${what}, since the peer has sent too many descriptors of ` +
       'files that keep whoever closes them waiting',
-    { code: 'ERR_DMABUF_PEER_DROPPED', hint: 'Close the channel' },
+    { code: 'ERR_DMABUF_PEER_DROPPED', hint: `Close the ${what}` },
   );
 }
 

@@ -27,10 +27,11 @@ class Polls {
   // Has a thread wait instead of the event loop, from the first wait on: other runtimes than Node.js have
   // none that polls.
   void UseThread() { use_thread_ = true; }
-  // Calls `done(errno)` once when `event`, POLLIN or POLLOUT, holds of the file: 0, or a negative errno. All
-  // waits with one `owner` are for one file, and share a copy of its descriptor: it may be closed meanwhile,
-  // once they have been cancelled. Returns the wait's number, for Cancel().
-  Result<uint32_t> Start(uint32_t owner, int fd, short event, napi_value done);
+  // Calls `done(errno)` once when `event`, POLLIN or POLLOUT, holds of the file: 0, or a negative errno; with
+  // `kept` in every turn of the loop in which it holds, until Cancel() or a negative errno. All waits with
+  // one `owner` are for one file, and share a copy of its descriptor: it may be closed meanwhile, once they
+  // have been cancelled. Returns the wait's number, for Cancel().
+  Result<uint32_t> Start(uint32_t owner, int fd, short event, napi_value done, bool kept);
   // Ends a wait without calling back. Does nothing when it is over.
   void Cancel(uint32_t id);
 
@@ -45,6 +46,7 @@ class Polls {
   struct Wait {
     uint32_t watch;
     napi_ref done;
+    bool kept;
   };
 
   static void OnReady(void* data);

@@ -3,7 +3,16 @@
 import { mkdtempSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { allocate, allocateSync, DmaBuf, DmaBufChannel, DmaBufPool, DmaHeap, SyncFile } from 'dmabuf';
+import {
+  allocate,
+  allocateSync,
+  DmaBuf,
+  DmaBufChannel,
+  DmaBufPool,
+  DmaHeap,
+  FdStream,
+  SyncFile,
+} from 'dmabuf';
 import { abstractName } from '../support/abstract-name.js';
 
 export const size = 64 * 1024;
@@ -97,6 +106,12 @@ export const leaks: readonly Leak[] = [
         SyncFile.merge('both', file, file);
         file.close();
       }),
+  },
+  { name: 'FdStream.pair()', what: /^An FdStream was/, lose: () => void FdStream.pair() },
+  {
+    name: 'FdStream.listen()',
+    what: /^An FdStreamServer was/,
+    lose: () => void FdStream.listen(abstractName()),
   },
   { name: 'DmaBufChannel.pair()', what: aChannel, lose: () => void DmaBufChannel.pair() },
   {

@@ -1,5 +1,7 @@
 // The public types as a user's project sees them: compiled, never run (scripts/check.mjs). Every export is used.
 
+import type { Duplex } from 'node:stream';
+import { pipeline } from 'node:stream/promises';
 import { test } from 'node:test';
 import {
   type Access,
@@ -10,6 +12,7 @@ import {
   type BufferOptions,
   type ChannelMessage,
   type ChannelOptions,
+  type ConnectOptions,
   CpuAccess,
   closeHandles,
   createMemfd,
@@ -22,6 +25,9 @@ import {
   DmaBufPool,
   DmaBufServer,
   DmaHeap,
+  FdStream,
+  type FdStreamOptions,
+  type FdStreamServer,
   type FenceInfo,
   type FenceStatus,
   type HandleType,
@@ -102,7 +108,17 @@ same<ReturnType<typeof parseFdInfo>, DmaBufInfo | undefined>(true);
 same<ReturnType<typeof readFdInfo>, DmaBufInfo | undefined>(true);
 same<ReturnType<typeof importFrom>, DmaBuf>(true);
 same<ReturnType<typeof openHandles>, OpenHandle[]>(true);
-same<HandleType, 'DmaBuf' | 'DmaHeap' | 'SyncFile' | 'DmaBufChannel' | 'DmaBufServer' | 'Memfd'>(true);
+same<
+  HandleType,
+  | 'DmaBuf'
+  | 'DmaHeap'
+  | 'SyncFile'
+  | 'DmaBufChannel'
+  | 'DmaBufServer'
+  | 'Memfd'
+  | 'FdStream'
+  | 'FdStreamServer'
+>(true);
 same<FenceStatus, 'active' | 'signaled' | 'error'>(true);
 same<SnapshotSource, 'procfs' | 'bpf' | 'debugfs' | 'sysfs'>(true);
 same<Accelerator, 'auto' | 'tcg' | 'kvm'>(true);
@@ -110,6 +126,8 @@ same<ReturnType<typeof watch>, AsyncGenerator<Snapshot, void, undefined>>(true);
 same<ReturnType<typeof runInVm>, Promise<VmResult>>(true);
 same<Sendable, DmaBuf | SyncFile | number>(true);
 same<ReturnType<DmaBufChannel['receive']>, Promise<ChannelMessage | undefined>>(true);
+same<ReturnType<FdStream['receive']>, Promise<ChannelMessage | undefined>>(true);
+same<ReturnType<FdStream['takeHandle']>, Sendable | undefined>(true);
 same<HeapInfo['kind'], HeapKind>(true);
 same<HeapKind, 'system' | 'cma' | 'protected' | 'shared' | 'unknown'>(true);
 
@@ -291,6 +309,26 @@ export async function share(buffer: DmaBuf, file: SyncFile, signal: AbortSignal)
     const { pid, uid, gid }: PeerCredentials = channel.peer;
     console.log(pid + uid + gid, channel.release());
   }
+}
+
+export async function stream(buffer: DmaBuf, signal: AbortSignal): Promise<void> {
+  const options: FdStreamOptions = { maxHandles: 16, recognise: false, highWaterMark: 1024 };
+  const patience: ConnectOptions = { retry: true, signal, timeout: 1000 };
+  using server: FdStreamServer = FdStream.listen('/tmp/x.sock', { mode: 0o660, ...options });
+  await using client = await FdStream.connect(server.address, { ...options, ...patience });
+  const [here, there] = FdStream.pair(options);
+  const asDuplex: Duplex = here;
+  await here.send('text', [buffer, 0]);
+  const message = await there.receive({ timeout: 1 });
+  if (message) closeHandles(message.handles);
+  await pipeline(client, asDuplex);
+  client.on('data', (chunk: Buffer) => console.log(chunk.length, client.takeHandle()));
+  const { pid }: PeerCredentials = client.peer;
+  // @ts-expect-error Descriptors need a byte, and it comes first.
+  await here.send([buffer]);
+  // @ts-expect-error The constructor is private.
+  new FdStream();
+  for await (const accepted of server) console.log(pid, accepted.release());
 }
 
 export async function inspect(signal: AbortSignal, former: Snapshot): Promise<number> {

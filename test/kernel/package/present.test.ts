@@ -15,6 +15,7 @@ import {
   DmaBufError,
   DmaBufPool,
   DmaHeap,
+  FdStream,
   type SyncFile,
 } from 'dmabuf';
 import * as inspection from 'dmabuf/inspect';
@@ -112,6 +113,12 @@ const objects: Record<string, Make> = {
   DmaBufPool: (own) => own(new DmaBufPool(4096)),
   DmaBufServer: (own) => own(DmaBufChannel.listen(abstractName())),
   DmaHeap: (own) => own(DmaHeap.open('system')),
+  FdStream(own) {
+    const [here, there] = FdStream.pair();
+    own(there);
+    return own(here);
+  },
+  FdStreamServer: (own) => own(FdStream.listen(abstractName())),
   PooledBuffer: async (own) => own(await own(new DmaBufPool(4096)).acquire()),
   SyncFile: (own) => own(own(aBuffer()).exportSyncFile('read')),
 };
