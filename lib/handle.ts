@@ -3,7 +3,7 @@ import { invalidType } from './check.js';
 import { type CallSite, captureStack } from './errors.js';
 import { register } from './intrinsics.js';
 import { packageFolder } from './load-addon.js';
-import { type NativeHandle, native } from './native.js';
+import { native, type Slot } from './native.js';
 
 /** The classes whose objects own a descriptor. */
 export type HandleType = 'DmaBuf' | 'DmaHeap' | 'SyncFile' | 'DmaBufChannel' | 'DmaBufServer' | 'Memfd';
@@ -30,7 +30,7 @@ export interface OpenHandle {
 
 /** What is known of an open file after its owner was collected. */
 interface OpenRecord {
-  handle: NativeHandle; // -1 when nothing is open
+  slot: Slot; // -1 when nothing is open
   type: HandleType;
 }
 
@@ -39,7 +39,7 @@ interface OpenRecord {
  * with a FinalizationRegistry costs more than an ioctl, so a sentinel whose owner did close is used again.
  */
 export class Sentinel {
-  readonly record: OpenRecord = { handle: -1, type: 'DmaBuf' };
+  readonly record: OpenRecord = { slot: -1, type: 'DmaBuf' };
 }
 
 /** What a closed object has in its sentinel's place: its sentinel may watch over another object by then. */
@@ -55,7 +55,7 @@ let claims: Float64Array | undefined;
 
 let tracking: boolean = debuglog('dmabuf').enabled;
 /** Where the open objects were made that were made while tracking was on. */
-const origins = new Map<NativeHandle, string>();
+const origins = new Map<Slot, string>();
 /** Where the object that is being made was asked for, when that was earlier. */
 let askedFor: CallSite | undefined;
 
@@ -113,12 +113,12 @@ function isUndecided(error: unknown): boolean {
 }
 
 /** What an open handle is. Throws nothing: a descriptor may have been closed behind its owner's back. */
-export function describe(handle: NativeHandle, type: HandleType): OpenHandle {
+export function describe(slot: Slot, type: HandleType): OpenHandle {
   const open: OpenHandle = { type, fd: -1 };
   let fd = -1;
   try {
     try {
-      native.describe(handle);
+      native.describe(slot);
     } finally {
       fd = native.registers[0] as number;
     }
@@ -127,10 +127,10 @@ export function describe(handle: NativeHandle, type: HandleType): OpenHandle {
       open.inode = registers[1] as number;
       open.size = registers[2] as number;
     }
-    native.verify(handle);
+    native.verify(slot);
     open.fd = fd;
     if (type !== 'DmaBuf') return open;
-    const info = native.info(handle);
+    const info = native.info(slot);
     const name = info[1];
     open.exporter = info[0];
     if (name !== undefined) open.name = name;
@@ -158,17 +158,17 @@ function inWords({ type, inode, size, exporter, name }: OpenHandle): string {
 
 /** Runs in a finalizer: whatever happens, it throws nothing. */
 function closeCollected(record: OpenRecord): void {
-  const { handle, type } = record;
-  if (handle < 0) return;
-  record.handle = -1;
-  const origin = origins.get(handle);
-  origins.delete(handle);
+  const { slot, type } = record;
+  if (slot < 0) return;
+  record.slot = -1;
+  const origin = origins.get(slot);
+  origins.delete(slot);
   // Once per type of object, or per place: a leak in a loop must not flood the log.
   const about = `${type}${origin ?? ''}`;
   const first = !warned.has(about);
-  const what = first ? inWords(describe(handle, type)) : '';
+  const what = first ? inWords(describe(slot, type)) : '';
   try {
-    native.abandon(handle);
+    native.abandon(slot);
   } catch {
     // Nothing can be done here, and nobody could catch it.
   }
@@ -206,15 +206,15 @@ function placeOfMaking(maker: Function): string {
  * @param place Where in a message or a pair the addon has yielded it.
  */
 // biome-ignore lint/complexity/noBannedTypes: the same.
-export function guard(handle: NativeHandle, type: HandleType, maker: Function, place = 0): Sentinel {
-  if (tracking) origins.set(handle, placeOfMaking(maker));
+export function guard(slot: Slot, type: HandleType, maker: Function, place = 0): Sentinel {
+  if (tracking) origins.set(slot, placeOfMaking(maker));
   let sentinel = takeSpare();
   if (sentinel === undefined) {
     sentinel = new Sentinel();
     registry ??= new FinalizationRegistry<OpenRecord>(closeCollected);
     register(registry, sentinel, sentinel.record);
   }
-  sentinel.record.handle = handle;
+  sentinel.record.slot = slot;
   sentinel.record.type = type;
   // From here on the sentinel's end closes it, whatever happens to its owner. Nothing is called between the two.
   claims ??= native.unclaimed;
@@ -227,8 +227,8 @@ export function guard(handle: NativeHandle, type: HandleType, maker: Function, p
  * close what is no longer its owner's. The owner must forget it, since a reference would keep the next owner's loss from
  * being seen.
  */
-export function unguard(sentinel: Sentinel, handle: NativeHandle): void {
-  if (tracking) origins.delete(handle);
+export function unguard(sentinel: Sentinel, slot: Slot): void {
+  if (tracking) origins.delete(slot);
   if (spareCount < maxSpare) spare[spareCount++] = sentinel;
 }
 
@@ -260,12 +260,12 @@ export function openHandles(): OpenHandle[] {
   native.listHandles(numbers);
   const handles: OpenHandle[] = [];
   for (let index = 0; index < count; index += 3) {
-    const handle = numbers[index] as number;
+    const slot = numbers[index] as number;
     const type = types[numbers[index + 1] as number];
     if (type === undefined) continue;
-    const open = describe(handle, type);
+    const open = describe(slot, type);
     if (type === 'DmaBuf') open.mappings = numbers[index + 2] as number;
-    const origin = origins.get(handle);
+    const origin = origins.get(slot);
     if (origin !== undefined) open.madeAt = origin;
     handles.push(open);
   }

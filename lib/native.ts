@@ -3,7 +3,7 @@ import { createError } from './errors.js';
 import { loadAddon } from './load-addon.js';
 
 /** The number of an open file in the addon's table. */
-export type NativeHandle = number;
+export type Slot = number;
 
 /** What a look at the system has found (native/os/survey.h), in rows. Strings are absent where nothing is known. */
 export interface RawSurvey {
@@ -46,156 +46,148 @@ export interface Native {
   /** This is a worker: what receive() and createMemfd() give it to close is closed when it ends. */
   setWorker(): void;
 
-  openHeap(path: string): NativeHandle;
-  allocateSync(heap: NativeHandle, size: number, accessMode: number): NativeHandle;
+  openHeap(path: string): Slot;
+  allocateSync(heap: Slot, size: number, accessMode: number): Slot;
   allocateAsync(
-    heap: NativeHandle,
+    heap: Slot,
     size: number,
     accessMode: number,
-    done: (handleOrErrno: number, syscall: string | undefined) => void,
+    done: (slotOrErrno: number, syscall: string | undefined) => void,
   ): void;
 
-  importFd(fd: number, take: boolean): NativeHandle;
+  importFd(fd: number, take: boolean): Slot;
   isDmaBuf(fd: number): boolean;
   /** Throws unless the descriptor still refers to the file that it was taken for. */
-  verify(handle: NativeHandle): void;
+  verify(slot: Slot): void;
   /** [0] = fd, [1] = inode, [2] = size in bytes. From now on others may hold the file. */
-  describe(handle: NativeHandle): void;
+  describe(slot: Slot): void;
   /** The same of a buffer, without the fd: what nobody was told is nobody else's. */
-  measure(handle: NativeHandle): void;
+  measure(slot: Slot): void;
   /** Closes, and lets go of the mappings; or throws and stays open. True for a buffer that was lost. */
-  close(handle: NativeHandle): true | undefined;
+  close(slot: Slot): true | undefined;
   /** Whether an access to a mapping of the buffer was answered with SIGBUS. */
-  isLost(handle: NativeHandle): boolean;
+  isLost(slot: Slot): boolean;
   /** Closes, and leaves the mappings to whoever still holds their ArrayBuffers. */
-  abandon(handle: NativeHandle): void;
-  release(handle: NativeHandle): number;
-  duplicate(handle: NativeHandle): NativeHandle;
+  abandon(slot: Slot): void;
+  release(slot: Slot): number;
+  duplicate(slot: Slot): Slot;
   /**
-   * Every open handle as three numbers: its own, its kind (native/js/handles.h) and how many mappings it has. Returns
+   * Every open handle as three numbers: its slot, its kind (native/js/handles.h) and how many mappings it has. Returns
    * how many there are, even where `numbers` has no room for all.
    */
   listHandles(numbers: Float64Array): number;
-  setName(handle: NativeHandle, name: string): void;
-  beginCpuAccess(handle: NativeHandle, direction: number): void;
+  setName(slot: Slot, name: string): void;
+  beginCpuAccess(slot: Slot, direction: number): void;
   /** False, and nothing has begun, while fences have not signalled: never waits for them. */
-  tryBeginCpuAccess(handle: NativeHandle, direction: number): boolean;
-  endCpuAccess(handle: NativeHandle, direction: number): void;
+  tryBeginCpuAccess(slot: Slot, direction: number): boolean;
+  endCpuAccess(slot: Slot, direction: number): void;
 
   /** [0] = the mapping's id */
-  map(handle: NativeHandle, writable: boolean, offset: number, length: number): ArrayBuffer;
-  unmap(handle: NativeHandle, id: number): void;
-  isMapped(handle: NativeHandle, id: number): boolean;
+  map(slot: Slot, writable: boolean, offset: number, length: number): ArrayBuffer;
+  unmap(slot: Slot, id: number): void;
+  isMapped(slot: Slot, id: number): boolean;
   /** [0] to [4] = the fields of MappingLimits, in their order */
   mappingLimits(): void;
-  mapWhole(handle: NativeHandle): ArrayBuffer;
-  read(handle: NativeHandle, target: Uint8Array, position: number, length: number): void;
-  write(handle: NativeHandle, source: Uint8Array, position: number): void;
+  mapWhole(slot: Slot): ArrayBuffer;
+  read(slot: Slot, target: Uint8Array, position: number, length: number): void;
+  write(slot: Slot, source: Uint8Array, position: number): void;
 
-  isReady(handle: NativeHandle, direction: number): boolean;
+  isReady(slot: Slot, direction: number): boolean;
   /** Calls `done` once, with 0 or a negative errno. A pending wait keeps the event loop alive. */
-  poll(handle: NativeHandle, direction: number, done: (errno: number) => void): number;
+  poll(slot: Slot, direction: number, done: (errno: number) => void): number;
   cancelPoll(wait: number): void;
   /** Has a thread wait instead of the event loop, from the first wait on. */
   waitOnThread(): void;
-  importSyncFileFd(fd: number, take: boolean): NativeHandle;
-  exportSyncFile(buffer: NativeHandle, direction: number): NativeHandle;
-  importSyncFile(buffer: NativeHandle, file: NativeHandle, direction: number): void;
+  importSyncFileFd(fd: number, take: boolean): Slot;
+  exportSyncFile(buffer: Slot, direction: number): Slot;
+  importSyncFile(buffer: Slot, file: Slot, direction: number): void;
   /** 1 signalled, 0 active, negative errno */
-  syncFileStatus(handle: NativeHandle): number;
+  syncFileStatus(slot: Slot): number;
   /**
    * The name, then every fence's timeline and driver, separated by NUL; [0] = status of all, [1] = number of
    * fences, then of every fence the status and the timestamp, as the bits of a BigUint64. The name only where
    * there are more than the registers hold.
    */
-  syncFileInfo(handle: NativeHandle): string;
+  syncFileInfo(slot: Slot): string;
   /** The same with room for many fences' numbers. */
-  syncFileInfoOfMany(handle: NativeHandle, numbers: Float64Array): string;
+  syncFileInfoOfMany(slot: Slot, numbers: Float64Array): string;
   /** Two or more; [0] = the negative errno of a fence that has ended in error, else 0 */
-  mergeSyncFiles(name: string, handles: Float64Array): NativeHandle;
+  mergeSyncFiles(name: string, slots: Float64Array): Slot;
   /** The same on the thread pool, with copies of their descriptors. */
   mergeSyncFilesAsync(
     name: string,
-    handles: Float64Array,
-    done: (handleOrErrno: number, syscall: string | undefined) => void,
+    slots: Float64Array,
+    done: (slotOrErrno: number, syscall: string | undefined) => void,
   ): void;
-  setDeadline(handle: NativeHandle, deadline: bigint): void;
+  setDeadline(slot: Slot, deadline: bigint): void;
 
-  /** [0], [1] = the handles */
+  /** [0], [1] = the slots */
   createChannelPair(): void;
   /**
-   * A handle, or -EAGAIN while the server's queue is full. `address`: a path's bytes, or NUL and an abstract name. Where [0]
+   * A slot, or -EAGAIN while the server's queue is full. `address`: a path's bytes, or NUL and an abstract name. Where [0]
    * is 1, the path is still being looked up: `poll()` says when that is over, and `close()` gives it up.
    */
-  connect(address: Uint8Array): NativeHandle;
-  /** What `connect()` returns, after such a lookup, whose handle is closed then. */
-  finishConnecting(lookup: NativeHandle): NativeHandle;
+  connect(address: Uint8Array): Slot;
+  /** What `connect()` returns, after such a lookup, whose slot is given up then. */
+  finishConnecting(lookup: Slot): Slot;
   /** 1: it waits for a thread, while all that there may be are kept waiting by other lookups. 2: it is over. Else 0. */
-  connectingState(lookup: NativeHandle): number;
+  connectingState(lookup: Slot): number;
   /** Leaves the descriptor's flags as they are. */
-  adoptChannel(fd: number): NativeHandle;
-  markCloseOnExec(channel: NativeHandle): void;
+  adoptChannel(fd: number): Slot;
+  markCloseOnExec(channel: Slot): void;
   /** A folder. This and the next look up paths: `ETIMEDOUT` after `patience` milliseconds, `EBUSY` where no thread is left. */
-  openPlace(path: string, patience: number): NativeHandle;
+  openPlace(path: string, patience: number): Slot;
   /** A file in it, links not followed. [0] = st_mode, [1] = its user */
-  openInPlace(folder: NativeHandle, name: string, patience: number): NativeHandle;
-  removeInPlace(folder: NativeHandle, name: string, patience: number): void;
-  changeMode(file: NativeHandle, mode: number, patience: number): void;
+  openInPlace(folder: Slot, name: string, patience: number): Slot;
+  removeInPlace(folder: Slot, name: string, patience: number): void;
+  changeMode(file: Slot, mode: number, patience: number): void;
   /** Whether a socket is bound to the file; it does not notice. */
-  isSocketAlive(file: NativeHandle, patience: number): boolean;
-  /** A handle that keeps a folder locked until it is closed, or -EAGAIN while somebody else keeps it locked. */
-  lockPlace(folder: NativeHandle, patience: number): NativeHandle;
-  listenInPlace(folder: NativeHandle, address: Uint8Array, mode: number, patience: number): NativeHandle;
+  isSocketAlive(file: Slot, patience: number): boolean;
+  /** A slot that keeps a folder locked until it is closed, or -EAGAIN while somebody else keeps it locked. */
+  lockPlace(folder: Slot, patience: number): Slot;
+  listenInPlace(folder: Slot, address: Uint8Array, mode: number, patience: number): Slot;
   /** The same by a socket that does not keep messages apart. */
-  listenToStreamsInPlace(
-    folder: NativeHandle,
-    address: Uint8Array,
-    mode: number,
-    patience: number,
-  ): NativeHandle;
+  listenToStreamsInPlace(folder: Slot, address: Uint8Array, mode: number, patience: number): Slot;
   /** Remembers where the server's file is, by a copy of its folder's descriptor. */
-  keepPlace(server: NativeHandle, folder: NativeHandle, file: NativeHandle, name: string): void;
+  keepPlace(server: Slot, folder: Slot, file: Slot, name: string): void;
   /** Removes that file, and no other. What is not over after so many milliseconds goes on without anybody. */
-  removeSocket(server: NativeHandle, patience: number): void;
+  removeSocket(server: Slot, patience: number): void;
   /** At an abstract name, which is no path. */
-  listen(address: Uint8Array, mode: number): NativeHandle;
-  /** A handle, or -EAGAIN when nobody waits. */
-  accept(server: NativeHandle): NativeHandle;
+  listen(address: Uint8Array, mode: number): Slot;
+  /** A slot, or -EAGAIN when nobody waits. */
+  accept(server: Slot): Slot;
   /** [0] = pid, [1] = uid, [2] = gid */
-  describePeer(channel: NativeHandle): void;
+  describePeer(channel: Slot): void;
   /** Sets the largest message that is sent, unless `bytes` is 0; returns what it is. */
-  limitMessages(channel: NativeHandle, bytes: number): number;
-  /** 0, or -EAGAIN when the socket is full. [2i] = whether handle i is one of ours, [2i + 1] = it or a descriptor. */
-  send(channel: NativeHandle, data: Uint8Array, count: number): number;
+  limitMessages(channel: Slot, bytes: number): number;
+  /** 0, or -EAGAIN when the socket is full. [2i] = whether handle i is in a slot, [2i + 1] = that or a descriptor. */
+  send(channel: Slot, data: Uint8Array, count: number): number;
   /** Closes so many numbers of descriptors; what may keep it waiting, on another thread. */
   closeNumbers(numbers: Float64Array, count: number): void;
-  /** A copy of a handle's descriptor, or of a descriptor, for `send()`. */
-  hold(channel: NativeHandle, isHandle: boolean, handleOrFd: number): NativeHandle;
+  /** A copy of a slot's descriptor, or of any other, for `send()`. */
+  hold(channel: Slot, isSlot: boolean, slotOrFd: number): Slot;
   /** Copies the bytes of the message that has been received, as many as there is room for. */
   takeMessage(data: Uint8Array): void;
   /**
    * The length of the next message, [0] = how many handles it has, [2 + 2i] = what each is (0 any other descriptor,
-   * 1 a dma-buf, 2 a sync_file), [3 + 2i] = the descriptor or handle. Or: -1 nothing there, -2 the peer is gone, -3
+   * 1 a dma-buf, 2 a sync_file), [3 + 2i] = the descriptor or slot. Or: -1 nothing there, -2 the peer is gone, -3
    * the message of [1] bytes did not fit, -4 only [0] descriptors could be received, -5 a message is being thrown away:
    * ask again later, -6 nothing more is received from this peer.
    */
-  receive(channel: NativeHandle, capacity: number): number;
-  importFromProcess(pid: number, fd: number): NativeHandle;
+  receive(channel: Slot, capacity: number): number;
+  importFromProcess(pid: number, fd: number): Slot;
 
-  /** A sealed memfd: its handle when it is to be `owned`, else its descriptor. `hugePageSize` 0 for ordinary pages */
-  createMemfd(name: string, size: number, hugePageSize: number, owned: boolean): NativeHandle | number;
+  /** A sealed memfd: its slot when it is to be `owned`, else its descriptor. `hugePageSize` 0 for ordinary pages */
+  createMemfd(name: string, size: number, hugePageSize: number, owned: boolean): Slot | number;
   /** F_GET_SEALS; [0] = size in bytes */
   seals(fd: number): number;
   /** memfd, offset and size of every piece */
-  createUdmabuf(pieces: Float64Array): NativeHandle;
-  allocateUdmabufSync(size: number): NativeHandle;
-  allocateUdmabufAsync(
-    size: number,
-    done: (handleOrErrno: number, syscall: string | undefined) => void,
-  ): void;
+  createUdmabuf(pieces: Float64Array): Slot;
+  allocateUdmabufSync(size: number): Slot;
+  allocateUdmabufAsync(size: number, done: (slotOrErrno: number, syscall: string | undefined) => void): void;
 
   /** [exporter, name?]; [0] = inode, [1] = size, [2] = references, [3] = flags */
-  info(handle: NativeHandle): [string, string?];
+  info(slot: Slot): [string, string?];
   parseFdInfo(text: Uint8Array): [string, string?] | undefined;
   readFdInfo(pid: number, fd: number): [string, string?] | undefined;
 

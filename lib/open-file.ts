@@ -9,7 +9,7 @@ import {
   type Sentinel,
   unguard,
 } from './handle.js';
-import { type NativeHandle, native } from './native.js';
+import { native, type Slot } from './native.js';
 import { markUncloneable } from './present.js';
 import { type Limits, PendingWaits, type Start } from './wait.js';
 
@@ -20,37 +20,37 @@ import { type Limits, PendingWaits, type Start } from './wait.js';
 export class OpenFile {
   // Plain fields, set in the constructor: no user ever holds this object, and one is made for every buffer.
   /** -1 once closed. */
-  handle: NativeHandle;
+  slot: Slot;
   readonly type: HandleType;
   private knownFd: number; // -1 until somebody asks
   private waits: PendingWaits | undefined;
   private sentinel: Sentinel; // of nothing once closed
 
   /** Claims what the addon has just yielded, at `place` in a message or a pair. */
-  constructor(handle: NativeHandle, type: HandleType, place = 0) {
-    this.handle = handle;
+  constructor(slot: Slot, type: HandleType, place = 0) {
+    this.slot = slot;
     this.type = type;
     this.knownFd = -1;
     this.waits = undefined;
-    this.sentinel = guard(handle, type, new.target, place);
+    this.sentinel = guard(slot, type, new.target, place);
   }
 
   /** -1 once closed. */
   get fd(): number {
-    if (this.knownFd < 0 && this.handle >= 0) {
-      native.describe(this.handle);
+    if (this.knownFd < 0 && this.slot >= 0) {
+      native.describe(this.slot);
       this.knownFd = native.registers[0] as number;
     }
     return this.knownFd;
   }
 
   get closed(): boolean {
-    return this.handle < 0;
+    return this.slot < 0;
   }
 
   /** Itself. Throws `ERR_DMABUF_CLOSED` once it is closed. */
   checkOpen(): this {
-    if (this.handle < 0) throw closedError(this.type);
+    if (this.slot < 0) throw closedError(this.type);
     return this;
   }
 
@@ -64,7 +64,7 @@ export class OpenFile {
   wait(direction: number, limits: Limits, site: CallSite, what: string): Promise<void> {
     return this.run<void>(
       (done) => {
-        const wait = native.poll(this.handle, direction, (errno) => done(errno, undefined));
+        const wait = native.poll(this.slot, direction, (errno) => done(errno, undefined));
         return () => native.cancelPoll(wait);
       },
       limits,
@@ -74,7 +74,7 @@ export class OpenFile {
   }
 
   /** What has to be done before the descriptor goes. */
-  protected leave(_handle: NativeHandle): void {}
+  protected leave(_handle: Slot): void {}
 
   /**
    * Rejects what waits, and closes the descriptor; returns whether a buffer was lost before. Does nothing the second time.
@@ -82,44 +82,44 @@ export class OpenFile {
    */
   close(): boolean {
     this.waits?.rejectAll(this.type);
-    const { handle } = this; // read now: whoever was told may have closed it
-    if (handle < 0) return false;
-    this.leave(handle);
-    const lost = native.close(handle) === true;
-    this.handle = -1;
-    this.sentinel.record.handle = -1;
-    this.forget(handle);
+    const { slot } = this; // read now: whoever was told may have closed it
+    if (slot < 0) return false;
+    this.leave(slot);
+    const lost = native.close(slot) === true;
+    this.slot = -1;
+    this.sentinel.record.slot = -1;
+    this.forget(slot);
     return lost;
   }
 
   /** Rejects what waits, and gives the descriptor away. */
   release(): number {
-    native.verify(this.checkOpen().handle);
+    native.verify(this.checkOpen().slot);
     this.waits?.rejectAll(this.type);
-    const { handle } = this.checkOpen();
-    this.leave(handle);
-    const fd = native.release(handle);
-    this.handle = -1;
-    this.sentinel.record.handle = -1;
-    this.forget(handle);
+    const { slot } = this.checkOpen();
+    this.leave(slot);
+    const fd = native.release(slot);
+    this.slot = -1;
+    this.sentinel.record.slot = -1;
+    this.forget(slot);
     native.unclaimed[0] = 0;
     return fd;
   }
 
-  private forget(handle: NativeHandle): void {
+  private forget(slot: Slot): void {
     this.knownFd = -1;
-    unguard(this.sentinel, handle);
+    unguard(this.sentinel, slot);
     this.sentinel = noSentinel;
   }
 
   /** What the kernel says of it; nothing once closed. */
   describe(): OpenHandle | { type: HandleType } {
-    return this.handle < 0 ? { type: this.type } : describe(this.handle, this.type);
+    return this.slot < 0 ? { type: this.type } : describe(this.slot, this.type);
   }
 
   /** The owner in logs and as JSON, with what the owner has to say `about` itself. */
   show(about: object = {}): object {
-    return { ...this.describe(), ...about, closed: this.handle < 0 };
+    return { ...this.describe(), ...about, closed: this.slot < 0 };
   }
 }
 

@@ -21,7 +21,7 @@ export function readBytes(buffer: OpenBuffer, target: ArrayBufferView, position:
   checkInteger(position, 'position', 0, Number.MAX_SAFE_INTEGER);
   const start = min(position, buffer.size);
   const length = min(bytes.length, buffer.size - start);
-  native.read(buffer.handle, bytes, start, length);
+  native.read(buffer.slot, bytes, start, length);
   return length;
 }
 
@@ -39,7 +39,7 @@ export function readText(buffer: OpenBuffer, options: TextOptions | undefined): 
   }
   const start = min(position, buffer.size);
   const copy = Buffer.allocUnsafeSlow(min(length, buffer.size - start));
-  native.read(buffer.handle, copy, start, copy.length);
+  native.read(buffer.slot, copy, start, copy.length);
   return copy.toString(encoding);
 }
 
@@ -54,6 +54,6 @@ export function writeBytes(buffer: OpenBuffer, source: ArrayBufferView, position
       position,
     );
   }
-  native.write(buffer.handle, bytes, position);
+  native.write(buffer.slot, bytes, position);
   return bytes.length;
 }

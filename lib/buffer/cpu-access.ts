@@ -55,7 +55,7 @@ export class CpuAccess implements Disposable {
     const buffer = CpuAccess.#of(this).#buffer;
     if (buffer === undefined) return;
     this.#buffer = undefined;
-    if (buffer.handle >= 0) buffer.end(this.#direction);
+    if (buffer.slot >= 0) buffer.end(this.#direction);
   }
 
   /** What the access is, for logs and as JSON. */

@@ -1,7 +1,7 @@
 import { type Access, checkFd, checkName, directionOf, invalidType, isObject } from '../check.js';
 import { type AllocationAttempt, aboutDescriptor, callSite } from '../errors.js';
 import type { SyncFile } from '../fence/sync-file.js';
-import { type NativeHandle, native } from '../native.js';
+import { native, type Slot } from '../native.js';
 import { brand, own } from '../open-file.js';
 import { showDetails } from '../present.js';
 import { checkWaitOptions, type WaitOptions } from '../wait.js';
@@ -21,8 +21,8 @@ export let isDmaBuf: (value: unknown) => value is DmaBuf;
 /** What a DmaBuf owns; throws where it is closed. */
 export let bufferOf: (buffer: DmaBuf) => OpenBuffer;
 
-/** Makes the DmaBuf of a handle that the addon has just yielded, at `place` in a message. */
-export let createDmaBuf: (handle: NativeHandle, source?: string, place?: number) => DmaBuf;
+/** Makes the DmaBuf of a slot that the addon has just yielded, at `place` in a message. */
+export let createDmaBuf: (slot: Slot, source?: string, place?: number) => DmaBuf;
 
 /**
  * A dma-buf: memory behind a file descriptor, which devices and processes share (the kernel's document driver-api/dma-buf).
@@ -37,7 +37,7 @@ export class DmaBuf implements Disposable {
     showDetails(DmaBuf.prototype, 'DmaBuf');
     isDmaBuf = (value): value is DmaBuf => isObject(value) && #buffer in value;
     bufferOf = (buffer) => DmaBuf.#of(buffer).checkOpen();
-    createDmaBuf = (handle, source, place) => new DmaBuf(new OpenBuffer(handle, source, place));
+    createDmaBuf = (slot, source, place) => new DmaBuf(new OpenBuffer(slot, source, place));
   }
 
   readonly #buffer: OpenBuffer;
@@ -180,7 +180,7 @@ export class DmaBuf implements Disposable {
    */
   setName(name: string): void {
     const buffer = DmaBuf.#of(this).checkOpen();
-    native.setName(buffer.handle, checkName(name));
+    native.setName(buffer.slot, checkName(name));
   }
 
   /**
@@ -267,7 +267,7 @@ export class DmaBuf implements Disposable {
    * and `'read-write'`. Never waits (poll(2), Linux 3.17).
    */
   isReady(access: Access): boolean {
-    return native.isReady(DmaBuf.#of(this).checkOpen().handle, directionOf(access));
+    return native.isReady(DmaBuf.#of(this).checkOpen().slot, directionOf(access));
   }
 
   /**
@@ -280,7 +280,7 @@ export class DmaBuf implements Disposable {
     const buffer = DmaBuf.#of(this).checkOpen();
     const direction = directionOf(access);
     const limits = checkWaitOptions(options);
-    if (native.isReady(buffer.handle, direction)) return;
+    if (native.isReady(buffer.slot, direction)) return;
     await buffer.ready(direction, limits, callSite(DmaBuf.prototype.ready));
   }
 
@@ -353,7 +353,7 @@ export class DmaBuf implements Disposable {
   /** The same buffer behind a new descriptor, with the same access, to be closed on its own. */
   dup(): DmaBuf {
     const buffer = DmaBuf.#of(this).checkOpen();
-    return createDmaBuf(native.duplicate(buffer.handle), buffer.source);
+    return createDmaBuf(native.duplicate(buffer.slot), buffer.source);
   }
 
   /**

@@ -1,4 +1,4 @@
-import type { NativeHandle } from '../native.js';
+import type { Slot } from '../native.js';
 import type { Memfd } from './memfd.js';
 
 /** A range of a memfd, for {@link DmaBuf.fromMemfd}. */
@@ -11,12 +11,9 @@ export interface MemfdRange {
   size: number;
 }
 
-type FromMemfd = (
-  memfd: number | Memfd,
-  pieces: MemfdRange | readonly MemfdRange[] | undefined,
-) => NativeHandle;
+type FromMemfd = (memfd: number | Memfd, pieces: MemfdRange | readonly MemfdRange[] | undefined) => Slot;
 
-/** The handle of a dma-buf over pieces of memfds. The memory wing, which stands above this one, knows how it is made. */
+/** The slot of a dma-buf over pieces of memfds. The memory wing, which stands above this one, knows how it is made. */
 export let createFromMemfd: FromMemfd;
 
 /** Says how {@link DmaBuf.fromMemfd} makes the dma-buf. */

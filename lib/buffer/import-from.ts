@@ -1,6 +1,6 @@
 import { checkFd, checkInteger } from '../check.js';
 import { createError, DmaBufError } from '../errors.js';
-import { type NativeHandle, native } from '../native.js';
+import { native, type Slot } from '../native.js';
 import { bytesOf } from '../text-file.js';
 
 function readLine(path: string, pattern: RegExp): string | undefined {
@@ -60,8 +60,8 @@ function explain(error: DmaBufError, pid: number, fd: number): DmaBufError {
   }
 }
 
-/** The handle of a dma-buf that another process has open. */
-export function importFromProcess(pid: number, fd: number): NativeHandle {
+/** The slot of a dma-buf that another process has open. */
+export function importFromProcess(pid: number, fd: number): Slot {
   checkInteger(pid, 'pid', 1, 2 ** 31 - 1);
   checkFd(fd);
   try {

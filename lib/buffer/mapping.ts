@@ -66,7 +66,7 @@ export class DmaBufMapping implements Disposable {
     this.#owner = own(this, owner, 'DmaBufMapping', 'DmaBuf.map()');
     // Above this the engine ends the process.
     if (length > constants.MAX_LENGTH) throw tooLarge(length);
-    this.#buffer = native.map(owner.handle, writable, offset, length);
+    this.#buffer = native.map(owner.slot, writable, offset, length);
     this.#bytes = new Uint8Array(this.#buffer);
     this.#id = native.registers[0] as number;
     this.offset = offset;
@@ -112,7 +112,7 @@ export class DmaBufMapping implements Disposable {
    */
   unmap(): void {
     if (DmaBufMapping.#closed(this)) return;
-    native.unmap(this.#owner.handle, this.#id);
+    native.unmap(this.#owner.slot, this.#id);
     this.#id = 0;
     this.#buffer = nothing;
     this.#bytes = noBytes;

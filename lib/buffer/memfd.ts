@@ -1,5 +1,5 @@
 import { checkInteger, checkName, checkSize, isObject, outOfRange, readOptions } from '../check.js';
-import { type NativeHandle, native } from '../native.js';
+import { native, type Slot } from '../native.js';
 import { brand, OpenFile, own } from '../open-file.js';
 import { showDetails } from '../present.js';
 
@@ -53,7 +53,7 @@ export class Memfd implements Disposable {
     isMemfd = (value): value is Memfd => isObject(value) && #file in value;
     fdOfMemfd = (memfd) => {
       const file = memfd.#file.checkOpen();
-      native.verify(file.handle);
+      native.verify(file.slot);
       return file.fd;
     };
   }
@@ -74,8 +74,8 @@ export class Memfd implements Disposable {
    */
   static create(size: number, options?: MemfdOptions): Memfd {
     const { name, hugePageSize } = checkMemfd(size, options);
-    const handle: NativeHandle = native.createMemfd(name, size, hugePageSize, true);
-    return new Memfd(new OpenFile(handle, 'Memfd'), size);
+    const slot: Slot = native.createMemfd(name, size, hugePageSize, true);
+    return new Memfd(new OpenFile(slot, 'Memfd'), size);
   }
 
   static readonly #of = brand('Memfd', (self) => (#file in self ? self : undefined));

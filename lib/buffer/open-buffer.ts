@@ -2,7 +2,7 @@ import { constants } from 'node:buffer';
 import { tooLarge } from '../check.js';
 import type { AllocationAttempt, CallSite } from '../errors.js';
 import { freeze, max } from '../intrinsics.js';
-import { type NativeHandle, native } from '../native.js';
+import { native, type Slot } from '../native.js';
 import { OpenFile } from '../open-file.js';
 import type { Limits } from '../wait.js';
 import './advice.js';
@@ -26,8 +26,8 @@ export class OpenBuffer extends OpenFile {
   /** CPU accesses that were begun and not ended, by direction. */
   private accesses: number[] | undefined;
 
-  constructor(handle: NativeHandle, source?: string, place?: number) {
-    super(handle, 'DmaBuf', place);
+  constructor(slot: Slot, source?: string, place?: number) {
+    super(slot, 'DmaBuf', place);
     this.source = source;
     this.attempts = noAttempts;
     this.knownInode = 0;
@@ -51,30 +51,29 @@ export class OpenBuffer extends OpenFile {
 
   /** Whether the exporter answered an access with SIGBUS. */
   get lost(): boolean {
-    return this.handle < 0 ? this.knownLost : native.isLost(this.handle);
+    return this.slot < 0 ? this.knownLost : native.isLost(this.slot);
   }
 
   /** Whether a mapping that was not unmapped by itself is still there. */
   hasMapping(id: number): boolean {
-    return this.handle >= 0 && (!this.halfClosed || native.isMapped(this.handle, id));
+    return this.slot >= 0 && (!this.halfClosed || native.isMapped(this.slot, id));
   }
 
   /** From fdinfo. */
   info(): DmaBufInfo {
-    const info = toInfo(native.info(this.handle));
+    const info = toInfo(native.info(this.slot));
     if (info.inode === 0) info.inode = this.inode;
     return info;
   }
 
   /** Once closed, with what was found out before. */
   override show(): object {
-    const known =
-      this.handle < 0 && this.knownSize > 0 ? { inode: this.knownInode, size: this.knownSize } : {};
+    const known = this.slot < 0 && this.knownSize > 0 ? { inode: this.knownInode, size: this.knownSize } : {};
     return super.show(this.source === undefined ? known : { ...known, source: this.source });
   }
 
   private measure(): void {
-    native.measure(this.handle);
+    native.measure(this.slot);
     this.knownInode = native.registers[1] as number;
     this.knownSize = native.registers[2] as number;
   }
@@ -84,7 +83,7 @@ export class OpenBuffer extends OpenFile {
     if (this.bytes === undefined || this.bytes.length === 0) {
       // Above this the engine ends the process.
       if (this.size > constants.MAX_LENGTH) throw tooLarge(this.size);
-      this.bytes = new Uint8Array(native.mapWhole(this.handle));
+      this.bytes = new Uint8Array(native.mapWhole(this.slot));
     }
     return this.bytes;
   }
@@ -92,7 +91,7 @@ export class OpenBuffer extends OpenFile {
   /** Begins CPU access to the whole buffer, and returns its bytes. */
   begin(direction: number): Uint8Array {
     const bytes = this.wholeBytes();
-    native.beginCpuAccess(this.handle, direction);
+    native.beginCpuAccess(this.slot, direction);
     this.count(direction);
     return bytes;
   }
@@ -100,7 +99,7 @@ export class OpenBuffer extends OpenFile {
   /** The same where no fence has to be waited for; undefined where one has not signalled. */
   tryBegin(direction: number): Uint8Array | undefined {
     const bytes = this.wholeBytes();
-    if (!native.tryBeginCpuAccess(this.handle, direction)) return undefined;
+    if (!native.tryBeginCpuAccess(this.slot, direction)) return undefined;
     this.count(direction);
     return bytes;
   }
@@ -140,7 +139,7 @@ export class OpenBuffer extends OpenFile {
   }
 
   end(direction: number): void {
-    native.endCpuAccess(this.handle, direction);
+    native.endCpuAccess(this.slot, direction);
     // Where that fails, closing tries once more.
     (this.accesses as number[])[direction] = ((this.accesses as number[])[direction] as number) - 1;
   }

@@ -2,7 +2,7 @@ import { checkFd, checkView, outOfRange, readOptions } from '../check.js';
 import { aboutDescriptor, atCallSite, callSite, DmaBufError } from '../errors.js';
 import { askedForAt } from '../handle.js';
 import { rejected } from '../intrinsics.js';
-import { type NativeHandle, native } from '../native.js';
+import { native, type Slot } from '../native.js';
 import { brand, OpenFile, own } from '../open-file.js';
 import { showDetails } from '../present.js';
 import { checkWaitOptions, PendingWaits, type WaitOptions, waitOptions } from '../wait.js';
@@ -28,14 +28,14 @@ const listenOptions: readonly string[] = [...channelOptions, ...serverOptions];
 const costOfChannel = 16;
 
 /** Makes the channel of a socket that the addon has just yielded. */
-let makeChannel: (handle: NativeHandle, options: ChannelOptions, place?: number) => DmaBufChannel;
+let makeChannel: (slot: Slot, options: ChannelOptions, place?: number) => DmaBufChannel;
 
 /** The same; closes the socket when that fails. */
-function createChannel(handle: NativeHandle, options: ChannelOptions, place?: number): DmaBufChannel {
+function createChannel(slot: Slot, options: ChannelOptions, place?: number): DmaBufChannel {
   try {
-    return makeChannel(handle, options, place);
+    return makeChannel(slot, options, place);
   } catch (error) {
-    native.close(handle);
+    native.close(slot);
     throw error;
   }
 }
@@ -62,10 +62,10 @@ export class DmaBufChannel implements Disposable, AsyncIterable<ChannelMessage> 
   readonly #peer: PeerCredentials;
 
   static {
-    makeChannel = (handle, { maxMessageSize }, place) => {
-      const limit = limitMessages(handle, maxMessageSize);
-      const peer = peerOf(handle);
-      return new DmaBufChannel(new OpenFile(handle, 'DmaBufChannel', place), peer, limit);
+    makeChannel = (slot, { maxMessageSize }, place) => {
+      const limit = limitMessages(slot, maxMessageSize);
+      const peer = peerOf(slot);
+      return new DmaBufChannel(new OpenFile(slot, 'DmaBufChannel', place), peer, limit);
     };
   }
 
@@ -81,8 +81,8 @@ export class DmaBufChannel implements Disposable, AsyncIterable<ChannelMessage> 
   static pair(options?: ChannelOptions): [DmaBufChannel, DmaBufChannel] {
     const wanted = checkChannelOptions(readOptions(options, channelOptions));
     native.createChannelPair();
-    const first = native.registers[0] as NativeHandle;
-    const second = native.registers[1] as NativeHandle;
+    const first = native.registers[0] as Slot;
+    const second = native.registers[1] as Slot;
     let one: DmaBufChannel | undefined;
     try {
       one = createChannel(first, wanted);
@@ -103,14 +103,14 @@ export class DmaBufChannel implements Disposable, AsyncIterable<ChannelMessage> 
   static adopt(fd: number, options?: ChannelOptions): DmaBufChannel {
     checkFd(fd);
     const wanted = checkChannelOptions(readOptions(options, channelOptions));
-    const handle = aboutDescriptor(fd, () => native.adoptChannel(fd));
+    const slot = aboutDescriptor(fd, () => native.adoptChannel(fd));
     let channel: DmaBufChannel | undefined;
     try {
-      channel = makeChannel(handle, wanted);
-      native.markCloseOnExec(handle);
+      channel = makeChannel(slot, wanted);
+      native.markCloseOnExec(slot);
       return channel;
     } catch (error) {
-      if (channel === undefined) native.release(handle);
+      if (channel === undefined) native.release(slot);
       else channel.release();
       native.unclaimed[0] = 0;
       throw error;
@@ -131,8 +131,8 @@ export class DmaBufChannel implements Disposable, AsyncIterable<ChannelMessage> 
     const wanted = checkChannelOptions({ maxMessageSize });
     const limits = checkWaitOptions(rest);
     const site = callSite(DmaBufChannel.connect);
-    const connecting = new Connecting(address, path, (handle) =>
-      askedForAt(site, () => createChannel(handle, wanted)),
+    const connecting = new Connecting(address, path, (slot) =>
+      askedForAt(site, () => createChannel(slot, wanted)),
     );
     return await new PendingWaits().run<DmaBufChannel>(
       (done, fail) =>
@@ -375,10 +375,10 @@ export class DmaBufServer implements Disposable, AsyncIterable<DmaBufChannel> {
   }
 
   #acceptNow(): DmaBufChannel | typeof again {
-    const handle = native.accept(this.#file.handle);
-    if (handle < 0) return again;
+    const slot = native.accept(this.#file.slot);
+    if (slot < 0) return again;
     spend(costOfChannel);
-    return createChannel(handle, this.#options);
+    return createChannel(slot, this.#options);
   }
 }
 

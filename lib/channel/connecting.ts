@@ -1,6 +1,6 @@
 import { constants } from 'node:os';
 import { createError } from '../errors.js';
-import { type NativeHandle, native } from '../native.js';
+import { native, type Slot } from '../native.js';
 import type { Done } from '../wait.js';
 import { atPath } from './socket-place.js';
 
@@ -15,10 +15,10 @@ const tryEvery = 10;
 export class Connecting<Channel extends { close(): void }> {
   readonly #address: Uint8Array;
   readonly #path: string;
-  readonly #toChannel: (handle: NativeHandle) => Channel;
+  readonly #toChannel: (slot: Slot) => Channel;
   #stop = (): void => {};
 
-  constructor(address: Uint8Array, path: string, toChannel: (handle: NativeHandle) => Channel) {
+  constructor(address: Uint8Array, path: string, toChannel: (slot: Slot) => Channel) {
     this.#address = address;
     this.#path = path;
     this.#toChannel = toChannel;
@@ -34,23 +34,23 @@ export class Connecting<Channel extends { close(): void }> {
     this.#settle(() => native.connect(this.#address), done, fail);
   }
 
-  #settle(connect: () => NativeHandle, done: Done<Channel>, fail: (error: unknown) => void): void {
+  #settle(connect: () => Slot, done: Done<Channel>, fail: (error: unknown) => void): void {
     this.#stop = () => {};
-    let handle: NativeHandle;
+    let slot: Slot;
     native.registers[0] = 0;
     try {
-      handle = connect();
+      slot = connect();
     } catch (error) {
       fail(atPath(error, this.#path));
       return;
     }
     try {
-      if (handle < 0) {
+      if (slot < 0) {
         this.#tryLater(done, fail);
       } else if (native.registers[0] === 1) {
-        this.#await(handle, done, fail);
+        this.#await(slot, done, fail);
       } else {
-        const channel = this.#toChannel(handle);
+        const channel = this.#toChannel(slot);
         if (!done(0, channel)) channel.close();
       }
     } catch (error) {
@@ -64,7 +64,7 @@ export class Connecting<Channel extends { close(): void }> {
   }
 
   /** A thread looks up the path, which may take for ever. */
-  #await(lookup: NativeHandle, done: Done<Channel>, fail: (error: unknown) => void): void {
+  #await(lookup: Slot, done: Done<Channel>, fail: (error: unknown) => void): void {
     native.unclaimed[0] = 0;
     let timer: NodeJS.Timeout | undefined;
     let wait: number | undefined;

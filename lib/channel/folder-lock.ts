@@ -1,4 +1,4 @@
-import { type NativeHandle, native } from '../native.js';
+import { native, type Slot } from '../native.js';
 
 /** Milliseconds that a lock is waited for, much longer than a file takes to be replaced, and those between two tries. */
 const lockPatience = 1000;
@@ -13,7 +13,7 @@ const pause = 5;
  *
  * @returns undefined where it cannot be locked.
  */
-export function lockFolder(folder: NativeHandle, patience: () => number): NativeHandle | undefined {
+export function lockFolder(folder: Slot, patience: () => number): Slot | undefined {
   const never = new Int32Array(new SharedArrayBuffer(4));
   const end = performance.now() + lockPatience;
   // No thread waits: there are two for one path, and who has the lock needs one.

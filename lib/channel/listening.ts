@@ -1,6 +1,6 @@
 import { checkInteger } from '../check.js';
 import { askedForAt, placeOfCall } from '../handle.js';
-import { type NativeHandle, native } from '../native.js';
+import { native, type Slot } from '../native.js';
 import { OpenFile } from '../open-file.js';
 import { bindName, bindPath, patienceOfClose, socketAddress } from './socket-place.js';
 
@@ -19,12 +19,12 @@ export const serverOptions: readonly string[] = ['mode'];
 /** The socket of a server, whose file goes with it. */
 class ListeningSocket extends OpenFile {
   // Not the engine's own, which goes through the array's iterator, and that is anybody's.
-  constructor(handle: NativeHandle) {
-    super(handle, 'DmaBufServer');
+  constructor(slot: Slot) {
+    super(slot, 'DmaBufServer');
   }
 
-  protected override leave(handle: NativeHandle): void {
-    native.removeSocket(handle, patienceOfClose);
+  protected override leave(slot: Slot): void {
+    native.removeSocket(slot, patienceOfClose);
   }
 }
 
@@ -36,20 +36,20 @@ export function listenAt<Server>(
 ): Server {
   const address = socketAddress(path);
   checkInteger(mode, 'mode', 0, 0o777);
-  const serve = (handle: NativeHandle, finish?: () => void): Server => {
+  const serve = (slot: Slot, finish?: () => void): Server => {
     native.unclaimed[0] = 0;
     try {
       finish?.();
-      return toServer(new ListeningSocket(handle));
+      return toServer(new ListeningSocket(slot));
     } catch (error) {
-      native.close(handle);
+      native.close(slot);
       throw error;
     }
   };
   if (address[0] === 0) return serve(bindName(address, mode, path));
   // From down there, the stack would not reach the caller.
   const site = placeOfCall();
-  return bindPath({ address, path, isStream: false, mode }, (handle, finish) =>
-    askedForAt(site, () => serve(handle, finish)),
+  return bindPath({ address, path, isStream: false, mode }, (slot, finish) =>
+    askedForAt(site, () => serve(slot, finish)),
   );
 }

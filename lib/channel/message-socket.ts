@@ -2,7 +2,7 @@ import { constants } from 'node:os';
 import { checkInteger } from '../check.js';
 import { DmaBufError } from '../errors.js';
 import { resolved } from '../intrinsics.js';
-import { type NativeHandle, native } from '../native.js';
+import { native, type Slot } from '../native.js';
 import type { OpenFile } from '../open-file.js';
 import type { Limits } from '../wait.js';
 import {
@@ -55,15 +55,15 @@ export function checkChannelOptions(options: ChannelOptions): ChannelOptions {
 }
 
 /** Who is at the other end of a socket. */
-export function peerOf(handle: NativeHandle): PeerCredentials {
-  native.describePeer(handle);
+export function peerOf(slot: Slot): PeerCredentials {
+  native.describePeer(slot);
   const { registers } = native;
   return { pid: registers[0] as number, uid: registers[1] as number, gid: registers[2] as number };
 }
 
 /** Sets the largest message, where one is wanted, and returns what it is. */
-export function limitMessages(handle: NativeHandle, wanted = 0): number {
-  const limit = native.limitMessages(handle, wanted);
+export function limitMessages(slot: Slot, wanted = 0): number {
+  const limit = native.limitMessages(slot, wanted);
   if (limit >= wanted) return wanted === 0 ? limit : wanted;
   throw new DmaBufError(`EPERM: this socket sends at most ${limit} bytes at a time, not ${wanted}`, {
     code: 'EPERM',
@@ -95,7 +95,7 @@ export class MessageSocket {
       writeSendables(items);
       if (this.sendNow(bytes, items.length) !== again) return sent;
     }
-    return this.sendLater(new Uint8Array(bytes), hold(items, this.file.handle), limits);
+    return this.sendLater(new Uint8Array(bytes), hold(items, this.file.slot), limits);
   }
 
   /** The next message. */
@@ -110,17 +110,17 @@ export class MessageSocket {
 
   /** The handles are in the addon's registers. */
   private sendNow(bytes: Uint8Array, count: number): undefined | typeof again {
-    if (native.send(this.file.handle, bytes, count) < 0) return again;
+    if (native.send(this.file.slot, bytes, count) < 0) return again;
     spend(count, bytes.length);
     return undefined;
   }
 
   /** Waits its turn, with a copy of the data and of the handles, which are closed when it is over. */
-  private async sendLater(data: Uint8Array, held: readonly NativeHandle[], limits: Limits): Promise<void> {
+  private async sendLater(data: Uint8Array, held: readonly Slot[], limits: Limits): Promise<void> {
     const attempt = (): undefined | typeof again => {
       for (let index = 0; index < held.length; index++) {
         native.registers[2 * index] = 1;
-        native.registers[2 * index + 1] = held[index] as NativeHandle;
+        native.registers[2 * index + 1] = held[index] as Slot;
       }
       return this.sendNow(data, held.length);
     };
@@ -132,7 +132,7 @@ export class MessageSocket {
   }
 
   private receiveNow(): ChannelMessage | undefined | typeof again | typeof later {
-    const length = native.receive(this.file.handle, this.maxMessageSize);
+    const length = native.receive(this.file.slot, this.maxMessageSize);
     if (length >= 0) {
       // Memory that nothing has had a hold of: the class was taken when this was loaded.
       const data = new Bytes(length);

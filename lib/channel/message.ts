@@ -1,8 +1,8 @@
 import { bufferOf, createDmaBuf, type DmaBuf, isDmaBuf } from '../buffer/dma-buf.js';
 import { checkFd, closedError, invalidType, isObject, outOfRange } from '../check.js';
-import { createSyncFile, handleOfSyncFile, isSyncFile, type SyncFile } from '../fence/sync-file.js';
+import { createSyncFile, isSyncFile, type SyncFile, slotOfSyncFile } from '../fence/sync-file.js';
 import { isArray, isInteger, itemsOf } from '../intrinsics.js';
-import { type NativeHandle, native } from '../native.js';
+import { native, type Slot } from '../native.js';
 
 /** What can be sent: a dma-buf, a sync_file, or any open file by the number of its descriptor. */
 export type Sendable = DmaBuf | SyncFile | number;
@@ -93,9 +93,9 @@ function fdOfCopy(item: unknown): number {
   return typeof fd === 'number' && isInteger(fd) ? fd : -1;
 }
 
-/** The addon's handle of an object. */
-function handleOf(item: DmaBuf | SyncFile): NativeHandle {
-  return isDmaBuf(item) ? bufferOf(item).handle : handleOfSyncFile(item);
+/** The slot of an object. */
+function slotOf(item: DmaBuf | SyncFile): Slot {
+  return isDmaBuf(item) ? bufferOf(item).slot : slotOfSyncFile(item);
 }
 
 /** Puts the handles where the addon looks for them. */
@@ -105,18 +105,18 @@ export function writeSendables(handles: readonly Sendable[]): void {
     const item = handles[index] as Sendable;
     const isNumber = typeof item === 'number';
     registers[2 * index] = isNumber ? 0 : 1;
-    registers[2 * index + 1] = isNumber ? item : handleOf(item);
+    registers[2 * index + 1] = isNumber ? item : slotOf(item);
   }
 }
 
 /** Copies of the handles, for a message that has to wait while its sender may close them. */
-export function hold(handles: readonly Sendable[], channel: NativeHandle): NativeHandle[] {
-  const held: NativeHandle[] = [];
+export function hold(handles: readonly Sendable[], channel: Slot): Slot[] {
+  const held: Slot[] = [];
   try {
     for (let index = 0; index < handles.length; index++) {
       const item = handles[index] as Sendable;
       const isNumber = typeof item === 'number';
-      held[index] = native.hold(channel, !isNumber, isNumber ? item : handleOf(item));
+      held[index] = native.hold(channel, !isNumber, isNumber ? item : slotOf(item));
       native.unclaimed[0] = 0;
     }
     return held;
@@ -127,8 +127,8 @@ export function hold(handles: readonly Sendable[], channel: NativeHandle): Nativ
 }
 
 /** Closes them. */
-export function closeAll(held: readonly NativeHandle[]): void {
-  for (let index = 0; index < held.length; index++) native.close(held[index] as NativeHandle);
+export function closeAll(held: readonly Slot[]): void {
+  for (let index = 0; index < held.length; index++) native.close(held[index] as Slot);
 }
 
 /** The handles that the addon has left in its registers. */

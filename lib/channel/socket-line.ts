@@ -163,7 +163,7 @@ export class SocketLine implements Queued<SocketLine> {
       if (!this.isQueued) overdue.add(this);
       return;
     }
-    this.#watch ??= native.poll(this.#file.handle, this.#direction, (errno) => {
+    this.#watch ??= native.poll(this.#file.slot, this.#direction, (errno) => {
       this.#watch = undefined;
       this.#advance(errno);
     });

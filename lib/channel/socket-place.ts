@@ -4,7 +4,7 @@ import { basename, dirname } from 'node:path';
 import { invalidType, outOfRange } from '../check.js';
 import { createError, DmaBufError } from '../errors.js';
 import { ceil, max, min } from '../intrinsics.js';
-import { type NativeHandle, native } from '../native.js';
+import { native, type Slot } from '../native.js';
 import './advice.js';
 import { lockFolder } from './folder-lock.js';
 
@@ -60,7 +60,7 @@ function limitedPatience(): Patience {
 }
 
 /** Calls `use` with what was opened, and closes it. */
-function withOpen<T>(opened: NativeHandle, use: (opened: NativeHandle) => T): T {
+function withOpen<T>(opened: Slot, use: (opened: Slot) => T): T {
   native.unclaimed[0] = 0;
   try {
     return use(opened);
@@ -74,7 +74,7 @@ function withOpen<T>(opened: NativeHandle, use: (opened: NativeHandle) => T): T 
  * could otherwise lead one step of several to other files than those that were looked at.
  */
 interface Place {
-  folder: NativeHandle;
+  folder: Slot;
   /** The file's name in the folder. */
   name: string;
   patience: Patience;
@@ -82,7 +82,7 @@ interface Place {
 
 /** A file in a place, by a name that nobody can lead elsewhere. */
 interface PlacedFile {
-  file: NativeHandle;
+  file: Slot;
   mode: number;
   user: number;
 }
@@ -173,7 +173,7 @@ export interface Wanted {
   mode: number | undefined;
 }
 
-function bindAt(place: Place, { address, path, isStream, mode = 0o777 }: Wanted): NativeHandle {
+function bindAt(place: Place, { address, path, isStream, mode = 0o777 }: Wanted): Slot {
   try {
     const listen = isStream ? native.listenToStreamsInPlace : native.listenInPlace;
     return listen(place.folder, address, mode, place.patience());
@@ -183,7 +183,7 @@ function bindAt(place: Place, { address, path, isStream, mode = 0o777 }: Wanted)
 }
 
 /** Binds in the place, over what a dead server left behind if need be. */
-function bindIn(place: Place, wanted: Wanted): NativeHandle {
+function bindIn(place: Place, wanted: Wanted): Slot {
   // A folder's name, which no socket can have: what is there by the same name without the slash is another matter.
   if (wanted.path.endsWith('/')) return bindAt(place, wanted);
   for (let tries = 3; ; tries--) {
@@ -202,7 +202,7 @@ function bindIn(place: Place, wanted: Wanted): NativeHandle {
   }
 }
 
-export function bindName(address: Uint8Array, mode: number, path: string): NativeHandle {
+export function bindName(address: Uint8Array, mode: number, path: string): Slot {
   try {
     return native.listen(address, mode);
   } catch (failure) {
@@ -212,7 +212,7 @@ export function bindName(address: Uint8Array, mode: number, path: string): Nativ
 }
 
 /** Gives the socket's file the permissions that the umask took, and remembers which file it is. */
-function finishFile(place: Place, server: NativeHandle, { path, mode: wanted }: Wanted): void {
+function finishFile(place: Place, server: Slot, { path, mode: wanted }: Wanted): void {
   withFile(place, ({ file, mode }) => {
     if (!isSocket(mode)) throw inUse(path, 'Somebody replaced the socket');
     if (wanted !== undefined && (mode & 0o777) !== wanted) native.changeMode(file, wanted, place.patience());
@@ -253,14 +253,14 @@ function removeDead(place: Place, path: string): void {
 }
 
 /**
- * Binds at a path, and calls `serve` with the handle, and with what finishes its file. Where that throws, the file is
+ * Binds at a path, and calls `serve` with the slot, and with what finishes its file. Where that throws, the file is
  * removed.
  */
-export function bindPath<T>(wanted: Wanted, serve: (handle: NativeHandle, finish: () => void) => T): T {
+export function bindPath<T>(wanted: Wanted, serve: (slot: Slot, finish: () => void) => T): T {
   return withPlaceToBind(wanted.path, (place) => {
-    const handle = bindIn(place, wanted);
+    const slot = bindIn(place, wanted);
     try {
-      return serve(handle, () => finishFile(place, handle, wanted));
+      return serve(slot, () => finishFile(place, slot, wanted));
     } catch (error) {
       removeDead(place, wanted.path);
       throw error;

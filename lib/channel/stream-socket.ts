@@ -17,20 +17,20 @@ export interface StreamSocket {
  */
 export function listenForStreams(path: string): StreamSocket {
   const wanted = { address: Buffer.from(path), path, isStream: true, mode: undefined };
-  return bindPath(wanted, (handle, finish) => {
+  return bindPath(wanted, (slot, finish) => {
     native.unclaimed[0] = 0;
-    const close = (): void => native.close(handle) as undefined;
+    const close = (): void => native.close(slot) as undefined;
     try {
       finish();
-      native.describe(handle); // It is shared from here on.
-      const copy = native.duplicate(handle);
+      native.describe(slot); // It is shared from here on.
+      const copy = native.duplicate(slot);
       native.unclaimed[0] = 0;
       const fd = native.release(copy);
       native.unclaimed[0] = 0;
       return {
         fd,
         close() {
-          native.removeSocket(handle, patienceOfClose);
+          native.removeSocket(slot, patienceOfClose);
           close();
         },
       };

@@ -1,4 +1,4 @@
-import { type NativeHandle, native } from '../native.js';
+import { native, type Slot } from '../native.js';
 
 /** How many files one job of the thread pool merges: so many descriptors does it copy, and so long does it keep a thread. */
 const mostAtOnce = 16;
@@ -6,8 +6,8 @@ const mostAtOnce = 16;
 /** What is merged, and who is told how that has ended. */
 export interface MergeUser {
   /** Throws when the file has been closed. */
-  handleAt: (place: number) => NativeHandle;
-  done: (handle: NativeHandle, failure: number) => void;
+  slotAt: (place: number) => Slot;
+  done: (slot: Slot, failure: number) => void;
   refuse: (errno: number, syscall: string | undefined) => void;
   fail: (error: unknown) => void;
 }
@@ -18,8 +18,8 @@ export class Merge {
   readonly #count: number;
   readonly #user: MergeUser;
   /** What was made of the files and is to be merged on; -1 once closed. Empty while the files themselves are. */
-  #level: NativeHandle[] = [];
-  #made: NativeHandle[] = [];
+  #level: Slot[] = [];
+  #made: Slot[] = [];
   #isOfFiles = true;
   #next = 0;
   #failure = 0;
@@ -53,26 +53,26 @@ export class Merge {
     const count = left < mostAtOnce ? left : mostAtOnce;
     // One alone is merged with itself.
     const length = count < 2 ? 2 : count;
-    const handles = new Float64Array(length);
+    const slots = new Float64Array(length);
     for (let index = 0; index < length; index++) {
       const place = this.#next + (index < count ? index : count - 1);
-      handles[index] = this.#isOfFiles ? this.#user.handleAt(place) : (this.#level[place] as NativeHandle);
+      slots[index] = this.#isOfFiles ? this.#user.slotAt(place) : (this.#level[place] as Slot);
     }
-    native.mergeSyncFilesAsync(this.#name, handles, (handleOrErrno, syscall) =>
-      this.#goOn(count, handleOrErrno, syscall),
+    native.mergeSyncFilesAsync(this.#name, slots, (slotOrErrno, syscall) =>
+      this.#goOn(count, slotOrErrno, syscall),
     );
   }
 
-  #goOn(count: number, handleOrErrno: number, syscall: string | undefined): void {
+  #goOn(count: number, slotOrErrno: number, syscall: string | undefined): void {
     try {
-      if (handleOrErrno < 0) {
+      if (slotOrErrno < 0) {
         this.#end();
-        this.#user.refuse(handleOrErrno, syscall);
+        this.#user.refuse(slotOrErrno, syscall);
         return;
       }
       if (this.#isOver) {
         native.unclaimed[0] = 0;
-        native.close(handleOrErrno);
+        native.close(slotOrErrno);
         return;
       }
       this.#failure ||= native.registers[0] as number;
@@ -80,10 +80,10 @@ export class Merge {
       const isLevelDone = this.#next === (this.#isOfFiles ? this.#count : this.#level.length);
       if (isLevelDone && this.#made.length === 0) {
         this.#end();
-        this.#user.done(handleOrErrno, this.#failure);
+        this.#user.done(slotOrErrno, this.#failure);
         return;
       }
-      this.#made[this.#made.length] = handleOrErrno;
+      this.#made[this.#made.length] = slotOrErrno;
       native.unclaimed[0] = 0;
       if (isLevelDone) this.#climb();
       this.#mergeSome();
@@ -103,10 +103,10 @@ export class Merge {
 }
 
 /** Closes what nobody else knows of. */
-function closeAll(handles: NativeHandle[]): void {
-  for (let index = 0; index < handles.length; index++) {
-    const handle = handles[index] as NativeHandle;
-    handles[index] = -1;
-    if (handle >= 0) native.close(handle);
+function closeAll(slots: Slot[]): void {
+  for (let index = 0; index < slots.length; index++) {
+    const slot = slots[index] as Slot;
+    slots[index] = -1;
+    if (slot >= 0) native.close(slot);
   }
 }

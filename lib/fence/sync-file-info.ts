@@ -1,5 +1,5 @@
 import { describeErrno } from '../errnos.js';
-import { type NativeHandle, native } from '../native.js';
+import { native, type Slot } from '../native.js';
 
 /** Whether a fence, or a file of fences, has signalled (`'active'`: not yet), and if so, whether its work went well. */
 export type FenceStatus = 'active' | 'signaled' | 'error';
@@ -71,8 +71,8 @@ function toInfo(text: string, numbers: Float64Array, bits: BigUint64Array, first
 }
 
 /** What the kernel says of a sync_file now. */
-export function readInfo(handle: NativeHandle): SyncFileInfo {
-  const text = native.syncFileInfo(handle);
+export function readInfo(slot: Slot): SyncFileInfo {
+  const text = native.syncFileInfo(slot);
   let count = native.registers[1] as number;
   if (count <= fewFences) {
     return toInfo(text, native.registers, native.registerBits, 2);
@@ -80,7 +80,7 @@ export function readInfo(handle: NativeHandle): SyncFileInfo {
   for (;;) {
     const room = count;
     const numbers = new Float64Array(2 * room);
-    const names = native.syncFileInfoOfMany(handle, numbers);
+    const names = native.syncFileInfoOfMany(slot, numbers);
     count = native.registers[1] as number;
     if (count <= room) {
       return toInfo(names, numbers, new BigUint64Array(numbers.buffer), 0);

@@ -1,7 +1,7 @@
 import { checkFd, checkName, invalidType, isObject, outOfRange } from '../check.js';
 import { aboutDescriptor, callSite, DmaBufError, provideAdvice, unsupportedKernel } from '../errors.js';
 import { isArray, itemsOf } from '../intrinsics.js';
-import { type NativeHandle, native } from '../native.js';
+import { native, type Slot } from '../native.js';
 import { brand, OpenFile, own } from '../open-file.js';
 import { showDetails } from '../present.js';
 import { checkWaitOptions, PendingWaits, type WaitOptions } from '../wait.js';
@@ -10,13 +10,13 @@ import { errnoName, type FenceStatus, readInfo, type SyncFileInfo, statusOf } fr
 
 provideAdvice({ 'SYNC_IOC_FILE_INFO ENOTTY': 'The file descriptor does not refer to a sync_file' });
 
-/** The addon's handle of an open SyncFile. */
-export let handleOfSyncFile: (file: SyncFile) => NativeHandle;
+/** The slot of an open SyncFile. */
+export let slotOfSyncFile: (file: SyncFile) => Slot;
 
 /** Whether a value is a SyncFile of this copy's: asks no proxy, unlike instanceof. */
 export let isSyncFile: (value: unknown) => value is SyncFile;
-/** Makes the SyncFile of a handle that the addon has just yielded. */
-export let createSyncFile: (handle: NativeHandle, place?: number) => SyncFile;
+/** Makes the SyncFile of a slot that the addon has just yielded. */
+export let createSyncFile: (slot: Slot, place?: number) => SyncFile;
 
 /**
  * A sync_file: fences behind a file descriptor, which tells when the work of devices is done (Linux 4.7, exchanged with
@@ -35,8 +35,8 @@ export class SyncFile implements Disposable {
 
   static {
     isSyncFile = (value): value is SyncFile => isObject(value) && #file in value;
-    handleOfSyncFile = (file) => SyncFile.#openOf(file).handle;
-    createSyncFile = (handle, place) => new SyncFile(new OpenFile(handle, 'SyncFile', place));
+    slotOfSyncFile = (file) => SyncFile.#openOf(file).slot;
+    createSyncFile = (slot, place) => new SyncFile(new OpenFile(slot, 'SyncFile', place));
   }
 
   private constructor(file: OpenFile) {
@@ -84,16 +84,16 @@ export class SyncFile implements Disposable {
       const file = files[index];
       if (!isSyncFile(file)) throw invalidType('files', 'SyncFiles', file);
     }
-    const handles = new Float64Array(files.length);
+    const slots = new Float64Array(files.length);
     let known = 0;
     for (let index = 0; index < files.length; index++) {
       const file = files[index] as SyncFile;
-      handles[index] = file.#file.checkOpen().handle;
+      slots[index] = file.#file.checkOpen().slot;
       known ||= file.#failure;
     }
-    const handle = native.mergeSyncFiles(name, handles);
+    const slot = native.mergeSyncFiles(name, slots);
     const failure = native.registers[0] as number;
-    const merged = createSyncFile(handle);
+    const merged = createSyncFile(slot);
     merged.#failure = failure || known;
     return merged;
   }
@@ -129,14 +129,14 @@ export class SyncFile implements Disposable {
     return await new PendingWaits().run<SyncFile>(
       (done, fail) =>
         new Merge(name, parts.length, {
-          handleAt: (place) => {
+          slotAt: (place) => {
             const file = parts[place] as SyncFile;
-            const { handle } = file.#file.checkOpen();
+            const { slot } = file.#file.checkOpen();
             known ||= file.#failure;
-            return handle;
+            return slot;
           },
-          done: (handle, failure) => {
-            const merged = createSyncFile(handle);
+          done: (slot, failure) => {
+            const merged = createSyncFile(slot);
             merged.#failure = failure || known;
             if (!done(0, merged)) merged.close();
           },
@@ -151,7 +151,7 @@ export class SyncFile implements Disposable {
 
   /** The state that the kernel tells, and what it has left out. */
   #statusNow(): number {
-    const status = native.syncFileStatus(this.#file.handle);
+    const status = native.syncFileStatus(this.#file.slot);
     return status < 0 || this.#failure === 0 ? status : this.#failure;
   }
 
@@ -187,8 +187,8 @@ export class SyncFile implements Disposable {
 
   /** The name, the state and every fence, as they are now (SYNC_IOC_FILE_INFO). */
   info(): SyncFileInfo {
-    const { handle } = SyncFile.#openOf(this);
-    return this.#withFailure(readInfo(handle));
+    const { slot } = SyncFile.#openOf(this);
+    return this.#withFailure(readInfo(slot));
   }
 
   /**
@@ -200,11 +200,11 @@ export class SyncFile implements Disposable {
   async wait(options?: WaitOptions): Promise<void> {
     const file = SyncFile.#openOf(this);
     const checked = checkWaitOptions(options);
-    let status = native.syncFileStatus(file.handle);
+    let status = native.syncFileStatus(file.slot);
     if (status === 0) {
       const site = callSite(SyncFile.prototype.wait);
       await file.wait(1, checked, site, 'waiting for the fences of a sync_file');
-      status = native.syncFileStatus(file.checkOpen().handle);
+      status = native.syncFileStatus(file.checkOpen().slot);
     }
     if (status < 0 || this.#failure < 0) throw fenceError(status < 0 ? status : this.#failure);
   }
@@ -219,12 +219,12 @@ export class SyncFile implements Disposable {
     const file = SyncFile.#openOf(this);
     if (typeof deadline !== 'bigint') throw invalidType('deadline', 'a bigint', deadline);
     if (deadline < 0n || deadline >= 2n ** 64n) throw outOfRange('deadline', 'from 0 to 2^64 - 1', deadline);
-    unsupportedKernel('SYNC_IOC_SET_DEADLINE', '6.4', () => native.setDeadline(file.handle, deadline));
+    unsupportedKernel('SYNC_IOC_SET_DEADLINE', '6.4', () => native.setDeadline(file.slot, deadline));
   }
 
   /** The same fences behind a new descriptor, to be closed on its own. */
   dup(): SyncFile {
-    const copy = createSyncFile(native.duplicate(SyncFile.#openOf(this).handle));
+    const copy = createSyncFile(native.duplicate(SyncFile.#openOf(this).slot));
     copy.#failure = this.#failure;
     return copy;
   }

@@ -1,17 +1,17 @@
 import { bufferOf, createDmaBuf, type DmaBuf } from '../buffer/dma-buf.js';
 import { atCallSite, type CallSite } from '../errors.js';
 import { askedForAt } from '../handle.js';
-import { type NativeHandle, native } from '../native.js';
+import { native, type Slot } from '../native.js';
 import { PendingWaits } from '../wait.js';
 import './advice.js';
 import type { BufferRequest } from './request.js';
 
 /** Names a buffer that the kernel has just made; what cannot be named is not kept. */
-export function finishAllocation(handle: NativeHandle, name: string | undefined, source: string): DmaBuf {
-  const buffer = createDmaBuf(handle, source);
+export function finishAllocation(slot: Slot, name: string | undefined, source: string): DmaBuf {
+  const buffer = createDmaBuf(slot, source);
   if (name !== undefined) {
     try {
-      native.setName(bufferOf(buffer).handle, name);
+      native.setName(bufferOf(buffer).slot, name);
     } catch (error) {
       buffer.close();
       throw error;
@@ -20,8 +20,8 @@ export function finishAllocation(handle: NativeHandle, name: string | undefined,
   return buffer;
 }
 
-/** What an allocation on the thread pool calls: with a handle, or with a negative errno and the call's name. */
-export type AllocationDone = (handleOrErrno: number, syscall: string | undefined) => void;
+/** What an allocation on the thread pool calls: with a slot, or with a negative errno and the call's name. */
+export type AllocationDone = (slotOrErrno: number, syscall: string | undefined) => void;
 
 /**
  * Runs an allocation on the thread pool. The kernel cannot be stopped: when `signal` aborts, the promise rejects
@@ -37,16 +37,16 @@ export function runAllocation(
   return new PendingWaits().run<DmaBuf>(
     (done, fail) => {
       let isUnwanted = false;
-      start((handleOrErrno, syscall) => {
-        if (handleOrErrno < 0) {
-          done(handleOrErrno, undefined as never, syscall);
+      start((slotOrErrno, syscall) => {
+        if (slotOrErrno < 0) {
+          done(slotOrErrno, undefined as never, syscall);
         } else if (isUnwanted) {
-          native.close(handleOrErrno);
+          native.close(slotOrErrno);
         } else {
           try {
             done(
               0,
-              askedForAt(site, () => finishAllocation(handleOrErrno, name, source)),
+              askedForAt(site, () => finishAllocation(slotOrErrno, name, source)),
             );
           } catch (error) {
             fail(error instanceof Error ? atCallSite(error, site) : error);

@@ -4,7 +4,7 @@ import type { DmaBuf } from '../buffer/dma-buf.js';
 import { checkSignal, readOptions } from '../check.js';
 import { type CallSite, callSite, createError, DmaBufError, partsOf } from '../errors.js';
 import { escapeName } from '../escape.js';
-import { type NativeHandle, native } from '../native.js';
+import { native, type Slot } from '../native.js';
 import { brand, OpenFile, own } from '../open-file.js';
 import { showDetails } from '../present.js';
 import { finishAllocation, runAllocation } from './allocation.js';
@@ -19,7 +19,7 @@ const cancellableOptions: readonly string[] = [...bufferOptions, 'signal'];
 /** Of what is in the list and is no heap at all. */
 const isNoHeap = new Set<string | undefined>(['ENOTTY', 'ENOENT', 'ELOOP']);
 
-function openNative(path: string): NativeHandle {
+function openNative(path: string): Slot {
   try {
     return withDeviceAdvice(path, 'heap', () => native.openHeap(path));
   } catch (error) {
@@ -55,18 +55,18 @@ export class DmaHeap implements Disposable {
   static {
     showDetails(DmaHeap.prototype, 'DmaHeap');
     allocateOn = (heap, request, signal, site) => {
-      const { handle } = DmaHeap.#of(heap).#file.checkOpen();
+      const { slot } = DmaHeap.#of(heap).#file.checkOpen();
       const { size, accessMode } = request;
       if (!request.unchecked) guardMemory(size, heap.#memory);
       const start = whileReserved(size, heap.#memory, (done) =>
-        native.allocateAsync(handle, size, accessMode, done),
+        native.allocateAsync(slot, size, accessMode, done),
       );
       return runAllocation(start, request, signal, heap.#name, site);
     };
     allocateOnSync = (heap, { size, name, accessMode, unchecked }) => {
-      const { handle } = DmaHeap.#of(heap).#file.checkOpen();
+      const { slot } = DmaHeap.#of(heap).#file.checkOpen();
       if (!unchecked) guardMemory(size, heap.#memory);
-      return finishAllocation(native.allocateSync(handle, size, accessMode), name, heap.#name);
+      return finishAllocation(native.allocateSync(slot, size, accessMode), name, heap.#name);
     };
   }
 
@@ -102,10 +102,10 @@ export class DmaHeap implements Disposable {
    */
   static open(heap: string): DmaHeap {
     const asked = resolveHeap(heap);
-    const handle = openNative(asked);
+    const slot = openNative(asked);
     const path = realPathOf(asked);
     const memory = kindOf(basename(path)) === 'cma' ? 'contiguous' : kindOfHeapMemory();
-    return new DmaHeap(new OpenFile(handle, 'DmaHeap'), path, memory);
+    return new DmaHeap(new OpenFile(slot, 'DmaHeap'), path, memory);
   }
 
   static readonly #of = brand('DmaHeap', (self) => (#file in self ? self : undefined));

@@ -5,7 +5,7 @@ import { checkMemfd, fdOfMemfd, isMemfd, type Memfd, type MemfdOptions } from '.
 import { checkFd, checkInteger, invalidType, outOfRange, readOptions } from '../check.js';
 import { DmaBufError } from '../errors.js';
 import { isArray, itemsOf } from '../intrinsics.js';
-import { type NativeHandle, native } from '../native.js';
+import { native, type Slot } from '../native.js';
 import { textOf } from '../text-file.js';
 import './advice.js';
 import { withDeviceAdvice } from './device-advice.js';
@@ -125,11 +125,11 @@ function isOfHugePages(memfd: number): boolean {
   }
 }
 
-/** The handle of a dma-buf over pieces of memfds. */
+/** The slot of a dma-buf over pieces of memfds. */
 function createFromMemfd(
   memfd: number | Memfd,
   pieces: MemfdRange | readonly MemfdRange[] | undefined,
-): NativeHandle {
+): Slot {
   const first = fdOf(memfd);
   const whole = sizeOfMemfd(first);
   const sizes = new Map([[first, whole]]);

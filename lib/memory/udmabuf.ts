@@ -37,6 +37,6 @@ export function allocateUdmabuf(
 /** Allocates a memfd of its own behind a dma-buf. */
 export function allocateUdmabufSync(request: BufferRequest): DmaBuf {
   const whole = wholePages(request);
-  const handle = withDeviceAdvice(udmabufDevice, 'udmabuf', () => native.allocateUdmabufSync(whole));
-  return finishAllocation(handle, request.name, 'udmabuf');
+  const slot = withDeviceAdvice(udmabufDevice, 'udmabuf', () => native.allocateUdmabufSync(whole));
+  return finishAllocation(slot, request.name, 'udmabuf');
 }

@@ -67,7 +67,7 @@ class Call {
   bool Read(size_t index, uint8_t** bytes, size_t* length);
   // The numbers of a Float64Array.
   bool Read(size_t index, double** numbers, size_t* length);
-  // An open dma-buf or heap by its number.
+  // An open dma-buf or heap by its slot.
   bool Read(size_t index, HandleKind kind, Identity identity, Handle** handle) {
     uint32_t slot = 0;
     if (!Read(index, &slot)) return false;
@@ -89,7 +89,7 @@ class Call {
   // The descriptor must still refer to the file that it was taken for: else EBADF or ERR_DMABUF_STALE_FD.
   bool CheckIdentity(Handle& handle);
 
-  // A new handle: its number, for JavaScript to make an object of.
+  // A new slot, for JavaScript to make an object of.
   napi_value Yield(uint32_t slot) {
     addon_->unclaimed->Reclaim();
     addon_->unclaimed->AddSlot(slot);

@@ -192,29 +192,29 @@ Result<int32_t> FirstError(const std::vector<int>& files) {
 
 napi_value MergeSyncFiles(Call& call) {
   char name[256];
-  double* handles = nullptr;
+  double* slots = nullptr;
   size_t count = 0;
-  if (!call.Read(0, name, sizeof name) || !call.Read(1, &handles, &count)) return nullptr;
+  if (!call.Read(0, name, sizeof name) || !call.Read(1, &slots, &count)) return nullptr;
   if (count < 2) return call.Fail(SystemError{EINVAL, "SYNC_IOC_MERGE"}), nullptr;
   std::vector<int> files;
   for (size_t index = 0; index < count; index++) {
-    Handle* file = call.addon().handles->Find(static_cast<uint32_t>(handles[index]), HandleKind::kSyncFile);
+    Handle* file = call.addon().handles->Find(static_cast<uint32_t>(slots[index]), HandleKind::kSyncFile);
     if (file == nullptr) return call.Fail("ERR_DMABUF_CLOSED"), nullptr;
     files.push_back(file->fd.get());
   }
   Result<UniqueFd> merged = os::MergeSyncFiles(name, files.data(), count);
   if (!merged) {
     for (size_t index = 0; index < count; index++) {
-      if (!call.CheckIdentity(*call.addon().handles->Find(static_cast<uint32_t>(handles[index]))))
+      if (!call.CheckIdentity(*call.addon().handles->Find(static_cast<uint32_t>(slots[index]))))
         return nullptr;
     }
     return call.Fail(merged.error()), nullptr;
   }
   const Result<int32_t> failure = FirstError(files);
   if (!failure) return call.Fail(failure.error()), nullptr;
-  const napi_value handle = AddSyncFile(call, std::move(*merged));
+  const napi_value slot = AddSyncFile(call, std::move(*merged));
   call.addon().registers[0] = *failure;
-  return handle;
+  return slot;
 }
 
 // Merges copies of descriptors, since the files may be closed meanwhile.
@@ -263,13 +263,13 @@ class MergeJob : public Job {
 
 napi_value MergeSyncFilesAsync(Call& call) {
   char name[256];
-  double* handles = nullptr;
+  double* slots = nullptr;
   size_t count = 0;
-  if (!call.Read(0, name, sizeof name) || !call.Read(1, &handles, &count)) return nullptr;
+  if (!call.Read(0, name, sizeof name) || !call.Read(1, &slots, &count)) return nullptr;
   if (count < 2) return call.Fail(SystemError{EINVAL, "SYNC_IOC_MERGE"}), nullptr;
   std::vector<UniqueFd> files;
   for (size_t index = 0; index < count; index++) {
-    Handle* file = call.addon().handles->Find(static_cast<uint32_t>(handles[index]), HandleKind::kSyncFile);
+    Handle* file = call.addon().handles->Find(static_cast<uint32_t>(slots[index]), HandleKind::kSyncFile);
     if (file == nullptr) return call.Fail("ERR_DMABUF_CLOSED"), nullptr;
     if (!call.CheckIdentity(*file)) return nullptr;
     Result<UniqueFd> copy = os::Duplicate(file->fd.get());

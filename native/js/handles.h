@@ -19,7 +19,7 @@
 
 namespace dmabuf::js {
 
-// The type tag of a handle: a number given for one kind of object is never taken for another.
+// The type tag of a handle: a slot given for one kind of object is never taken for another.
 enum class HandleKind : uint8_t {
   kFree,
   kHeap,
@@ -99,7 +99,7 @@ class Handles {
   uint32_t Add(HandleKind kind, UniqueFd fd, const os::FileStatus& status);
   // A dma-buf that the kernel has just made, not looked at yet.
   uint32_t AddNewBuffer(UniqueFd fd);
-  // nullptr when the number is no open handle of that kind. Valid until the next Add().
+  // nullptr when the slot has no open handle of that kind. Valid until the next Add().
   Handle* Find(uint32_t slot, HandleKind kind) {
     if (slot >= handles_.size()) return nullptr;
     Handle& handle = handles_[slot];
@@ -166,7 +166,7 @@ class Unclaimed {
   void AddFd(int fd) { entries_[count_++] = -static_cast<double>(fd) - 1; }
   // What was yielded is a descriptor that the caller keeps where it cannot be taken over.
   void MarkTaken() { taken_ = true; }
-  // The handle is closed or given away.
+  // The slot is closed or given away.
   void Forget(uint32_t slot) {
     for (size_t index = 0; index < count_; index++) {
       if (entries_[index] == static_cast<double>(slot) + 1) entries_[index] = 0;

@@ -45,7 +45,7 @@ bool QueueJob(Call& call, const char* name, std::unique_ptr<Job> job, napi_value
 // What a job that makes a descriptor does, with a descriptor of its own.
 using JobWork = std::function<Result<UniqueFd>(int file)>;
 
-// Runs `work` on the thread pool, then calls `done(handle, undefined)`, or `done(-errno, the call's name)`. A
+// Runs `work` on the thread pool, then calls `done(slot, undefined)`, or `done(-errno, the call's name)`. A
 // descriptor that it yields becomes a new dma-buf's handle; where it yields none, the number is 0. Whatever
 // happens, nothing stays open that found no owner. Returns false with an exception pending when it cannot
 // start.

@@ -6,9 +6,9 @@
 
 namespace dmabuf::js {
 
-// A handle for a socket that is ours alone.
+// The slot of a socket that is ours alone.
 Result<uint32_t> AddSocket(Call& call, HandleKind kind, UniqueFd socket);
-// What JavaScript gets of it: the handle, -EAGAIN where it has to wait, or the error.
+// What JavaScript gets of it: the slot, -EAGAIN where it has to wait, or the error.
 napi_value ReturnSocket(Call& call, HandleKind kind, Result<UniqueFd> socket);
 // A path's bytes, or a NUL and an abstract name.
 bool ReadAddress(Call& call, size_t index, std::string_view* address);

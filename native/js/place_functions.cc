@@ -54,7 +54,7 @@ bool ReadText(Call& call, size_t index, std::string* text) {
   return true;
 }
 
-// A handle for a name that was opened, whose mode and user are in the registers.
+// The slot of a name that was opened, whose mode and user are in the registers.
 napi_value YieldPlace(Call& call, const std::string& path, Result<os::NamedFile> file) {
   if (!file) return call.Fail(file.error()), nullptr;
   call.addon().registers[0] = file->mode;

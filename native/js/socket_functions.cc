@@ -24,10 +24,10 @@ bool FindChannel(Call& call, Handle** handle) {
   return call.Read(0, HandleKind::kChannel, Identity::kIfLent, handle);
 }
 
-// What JavaScript wants to send as pairs in the registers: whether it is a handle, and its number or that of
+// What JavaScript wants to send as pairs in the registers: whether it is a slot, and that or the number of
 // a descriptor.
-bool ReadSendable(Call& call, double is_handle, double value, const Connection& connection, int* fd) {
-  if (is_handle == 0) {
+bool ReadSendable(Call& call, double is_slot, double value, const Connection& connection, int* fd) {
+  if (is_slot == 0) {
     *fd = static_cast<int>(value);
     return true;
   }
@@ -39,8 +39,8 @@ bool ReadSendable(Call& call, double is_handle, double value, const Connection& 
   return true;
 }
 
-// Hands a descriptor that a message brought to JavaScript: as a handle where it is one of our kinds.
-void AddArrival(Call& call, UniqueFd fd, const Connection& connection, double* registers) {
+// Hands a descriptor that a message brought to JavaScript: as a slot where it is one of our kinds.
+void AddReceived(Call& call, UniqueFd fd, const Connection& connection, double* registers) {
   Handles& handles = *call.addon().handles;
   const Result<os::FileDescription> file = os::DescribeForeignFile(fd.get());
   const os::FileKind kind = file ? file->kind : os::FileKind::kOther;
@@ -213,12 +213,12 @@ napi_value Send(Call& call) {
 
 napi_value Hold(Call& call) {
   Handle* channel = nullptr;
-  bool is_handle = false;
+  bool is_slot = false;
   uint32_t value = 0;
-  if (!FindChannel(call, &channel) || !call.Read(1, &is_handle) || !call.Read(2, &value)) return nullptr;
+  if (!FindChannel(call, &channel) || !call.Read(1, &is_slot) || !call.Read(2, &value)) return nullptr;
   const Connection& connection = *channel->connection;
   int fd = -1;
-  if (!ReadSendable(call, is_handle ? 1 : 0, value, connection, &fd)) return nullptr;
+  if (!ReadSendable(call, is_slot ? 1 : 0, value, connection, &fd)) return nullptr;
   Result<UniqueFd> copy = os::Duplicate(fd);
   if (!copy) return call.Fail(copy.error()), nullptr;
   const std::shared_ptr<os::Sender> peer = connection.sender;
@@ -271,7 +271,7 @@ napi_value Receive(Call& call) {
   addon.room.left -= std::min(addon.room.left, fds.count());
   addon.unclaimed->Reclaim();
   for (size_t index = 0; index < fds.count(); index++) {
-    AddArrival(call, fds.Take(index), connection, addon.registers + 2 + 2 * index);
+    AddReceived(call, fds.Take(index), connection, addon.registers + 2 + 2 * index);
   }
   return call.Number(static_cast<double>(received->length));
 }
