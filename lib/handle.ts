@@ -251,8 +251,8 @@ const types: readonly (HandleType | undefined)[] = [
 ];
 
 /**
- * Every object of this thread that owns a descriptor and has not been closed, those of pools included: what keeps memory,
- * and what a test should find gone.
+ * Every object of this thread that owns a descriptor and has not been closed, those of pools included, in the order in which
+ * they were made: what keeps memory, and what a test should find gone.
  */
 export function openHandles(): OpenHandle[] {
   const count = 3 * native.listHandles(new Float64Array(0));

@@ -134,15 +134,13 @@ napi_value ListHandles(Call& call) {
   size_t length = 0;
   if (!call.Read(0, &numbers, &length)) return nullptr;
   call.addon().unclaimed->Reclaim();
-  const std::vector<Handle>& handles = call.addon().handles->all();
   size_t count = 0;
-  for (size_t slot = 0; slot < handles.size(); slot++) {
-    const Handle& handle = handles[slot];
-    if (handle.kind == HandleKind::kFree || handle.kind == HandleKind::kMessage) continue;
+  for (const Handle* handle : call.addon().handles->List()) {
+    if (handle->kind == HandleKind::kMessage) continue;
     if (3 * count + 2 < length) {
-      numbers[3 * count] = static_cast<double>(slot);
-      numbers[3 * count + 1] = static_cast<double>(handle.kind);
-      numbers[3 * count + 2] = static_cast<double>(handle.mappings.size() + (handle.whole ? 1 : 0));
+      numbers[3 * count] = handle->slot;
+      numbers[3 * count + 1] = static_cast<double>(handle->kind);
+      numbers[3 * count + 2] = static_cast<double>(handle->mappings.size() + (handle->whole ? 1 : 0));
     }
     count++;
   }

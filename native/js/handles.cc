@@ -102,40 +102,44 @@ Result<void> LetGoOfAll(Handle& handle) {
 
 }  // namespace
 
-Handle& Handles::Take(HandleKind kind, UniqueFd fd, uint32_t* slot) {
-  if (free_.empty()) {
-    *slot = static_cast<uint32_t>(handles_.size());
-    handles_.emplace_back();
-  } else {
-    *slot = free_.back();
-    free_.pop_back();
+void Handles::Grow() {
+  mask_ = 2 * mask_ + 1;
+  std::vector<Handle> grown(size_t{mask_} + 1);
+  for (Handle& handle : handles_) {
+    if (handle.kind != HandleKind::kFree) grown[handle.slot & mask_] = std::move(handle);
   }
-  Handle& handle = handles_[*slot];
+  handles_ = std::move(grown);
+}
+
+Handle& Handles::Take(HandleKind kind, UniqueFd fd) {
+  if (++open_ > handles_.size() / 2) Grow();
+  do {
+    last_slot_ = last_slot_ < kMostSlots ? last_slot_ + 1 : 1;
+  } while (At(last_slot_).kind != HandleKind::kFree);
+  Handle& handle = At(last_slot_);
+  handle.slot = last_slot_;
   handle.kind = kind;
   handle.lent = false;
   handle.lost = false;
   handle.shared = false;
-  handle.sender.reset();
-  handle.copies.reset();
   handle.fd = std::move(fd);
   return handle;
 }
 
 uint32_t Handles::Add(HandleKind kind, UniqueFd fd, const os::FileStatus& status) {
-  uint32_t slot = 0;
-  Handle& handle = Take(kind, std::move(fd), &slot);
+  Handle& handle = Take(kind, std::move(fd));
   handle.identified = true;
   handle.identity = status.identity;
   handle.size = status.size;
-  return slot;
+  return handle.slot;
 }
 
 void Handles::Join(uint32_t original, uint32_t copy) {
-  Handle& known = handles_[original];
+  Handle& known = At(original);
   if (!known.copies)
     known.copies = std::make_shared<Copies>(Copies{1, known.shared, known.lent, known.sender});
   known.copies->open++;
-  handles_[copy].copies = known.copies;
+  At(copy).copies = known.copies;
 }
 
 std::optional<uint32_t> Handles::FindBuffer(int fd, const os::FileIdentity& identity) const {
@@ -144,14 +148,23 @@ std::optional<uint32_t> Handles::FindBuffer(int fd, const os::FileIdentity& iden
            handle.identity == identity;
   });
   if (found == handles_.end()) return std::nullopt;
-  return static_cast<uint32_t>(found - handles_.begin());
+  return found->slot;
+}
+
+std::vector<const Handle*> Handles::List() const {
+  std::vector<const Handle*> open;
+  for (const Handle& handle : handles_) {
+    if (handle.kind != HandleKind::kFree) open.push_back(&handle);
+  }
+  std::sort(open.begin(), open.end(),
+            [](const Handle* one, const Handle* other) { return one->slot < other->slot; });
+  return open;
 }
 
 uint32_t Handles::AddNewBuffer(UniqueFd fd) {
-  uint32_t slot = 0;
-  Handle& handle = Take(HandleKind::kDmaBuf, std::move(fd), &slot);
+  Handle& handle = Take(HandleKind::kDmaBuf, std::move(fd));
   handle.identified = false;
-  return slot;
+  return handle.slot;
 }
 
 void Unclaimed::Drop(size_t index) {
@@ -162,7 +175,7 @@ void Unclaimed::Drop(size_t index) {
     (void)os::CloseForeignFiles({{fd, os::Redeem(fd, os::StatusWithoutServer(fd))}});
     return;
   }
-  const auto slot = static_cast<uint32_t>(entry - 1);
+  const auto slot = static_cast<uint32_t>(entry);
   if (handles_.Find(slot) == nullptr) return;
   if (taken_) {
     (void)handles_.Release(slot);
@@ -207,47 +220,49 @@ Result<bool> CheckIdentity(Handle& handle) {
 }
 
 Result<void> Handles::Close(uint32_t slot) {
-  Handle& handle = handles_[slot];
+  Handle& handle = At(slot);
   const Result<void> let_go = LetGoOfAll(handle);
   if (!let_go) return let_go.error();
   CloseOwned(handle);
-  Clear(slot);
+  Clear(handle);
   return {};
 }
 
 void Handles::Abandon(uint32_t slot) {
-  Handle& handle = handles_[slot];
+  Handle& handle = At(slot);
   // What was never exposed is unmapped with it; before, since the last to let go of a shared file may wait.
   handle.whole.reset();
   handle.mappings.clear();
   CloseOwned(handle);
-  Clear(slot);
+  Clear(handle);
 }
 
 Result<int> Handles::Release(uint32_t slot) {
-  const Connection* connection = handles_[slot].connection.get();
+  Handle& handle = At(slot);
+  const Connection* connection = handle.connection.get();
   if (connection != nullptr && connection->discarding && !os::StopDiscarding(connection->discarding))
     return SystemError{EBUSY, "recv"};
-  const Result<void> let_go = LetGoOfAll(handles_[slot]);
+  const Result<void> let_go = LetGoOfAll(handle);
   if (!let_go) return let_go.error();
-  Lend(handles_[slot]);
-  (void)LeaveCopies(handles_[slot]);
-  const int fd = handles_[slot].fd.release();
-  Clear(slot);
+  Lend(handle);
+  (void)LeaveCopies(handle);
+  const int fd = handle.fd.release();
+  Clear(handle);
   return fd;
 }
 
-void Handles::Clear(uint32_t slot) {
-  Handle& handle = handles_[slot];
+void Handles::Clear(Handle& handle) {
+  handle.sender.reset();
+  handle.copies.reset();
   handle.connection.reset();
   handle.at_path.reset();
   handle.kind = HandleKind::kFree;
-  free_.push_back(slot);
+  open_--;
 }
 
 void Handles::Forget(uint32_t slot, uint64_t mapping, bool lost) {
-  if (slot < handles_.size() && handles_[slot].mappings.erase(mapping) > 0 && lost)
-    handles_[slot].lost = true;
+  Handle* handle = Find(slot);
+  if (handle != nullptr && handle->mappings.erase(mapping) > 0 && lost) handle->lost = true;
 }
 
 Handles::~Handles() {
@@ -258,7 +273,7 @@ Handles::~Handles() {
 }
 
 Result<void> Handles::Unmap(uint32_t slot, uint64_t mapping) {
-  Handle& handle = handles_[slot];
+  Handle& handle = At(slot);
   const auto entry = handle.mappings.find(mapping);
   if (entry == handle.mappings.end()) return {};
   const Result<void> released = LetGo(handle, *entry->second);

@@ -71,6 +71,7 @@ struct Copies {
 
 // An open file that belongs to one JavaScript object.
 struct Handle {
+  uint32_t slot = 0;  // the last one that it was given
   HandleKind kind = HandleKind::kFree;
   // Whether identity and size are known. A new allocation is first looked at when its descriptor's number or
   // its bytes are asked for, since the look costs a twelfth of the allocation.
@@ -94,6 +95,12 @@ struct Handle {
 
 // Every open handle of one environment, so that a worker that is terminated leaves no descriptor behind.
 // Used on the environment's own thread only.
+//
+// A slot is the number of a handle: its place in the table in the lower bits, and in the upper ones the
+// generation of that place. They count up together, past the places that are taken, so that a slot comes again
+// only after all others: whoever still has that of a closed handle finds none, and never its successor. No
+// more are open than can have descriptors, so that the numbers suffice; 0 is none of them, and none is so
+// large that V8 would make an object of it.
 class Handles {
  public:
   uint32_t Add(HandleKind kind, UniqueFd fd, const os::FileStatus& status);
@@ -101,15 +108,16 @@ class Handles {
   uint32_t AddNewBuffer(UniqueFd fd);
   // nullptr when the slot has no open handle of that kind. Valid until the next Add().
   Handle* Find(uint32_t slot, HandleKind kind) {
-    if (slot >= handles_.size()) return nullptr;
-    Handle& handle = handles_[slot];
-    return handle.kind == kind ? &handle : nullptr;
+    Handle& handle = At(slot);
+    return handle.slot == slot && handle.kind == kind ? &handle : nullptr;
   }
   // Of any kind.
   Handle* Find(uint32_t slot) {
-    return slot < handles_.size() && handles_[slot].kind != HandleKind::kFree ? &handles_[slot] : nullptr;
+    Handle& handle = At(slot);
+    return handle.slot == slot && handle.kind != HandleKind::kFree ? &handle : nullptr;
   }
-  [[nodiscard]] const std::vector<Handle>& all() const { return handles_; }
+  // All that are open, in the order in which they were made.
+  [[nodiscard]] std::vector<const Handle*> List() const;
   // The one has a copy of the other's descriptor.
   void Join(uint32_t original, uint32_t copy);
   // Whose number this is, if it is that of an open dma-buf.
@@ -127,7 +135,7 @@ class Handles {
   void Forget(uint32_t slot, uint64_t mapping, bool lost);
   uint64_t NextMappingId() { return ++last_mapping_id_; }
 
-  Handles() = default;
+  Handles() : handles_(mask_ + 1) {}
   Handles(const Handles&) = delete;
   Handles(Handles&&) = delete;
   Handles& operator=(const Handles&) = delete;
@@ -135,11 +143,17 @@ class Handles {
   ~Handles();
 
  private:
-  Handle& Take(HandleKind kind, UniqueFd fd, uint32_t* slot);
-  void Clear(uint32_t slot);
+  static constexpr uint32_t kMostSlots = INT32_MAX;
 
+  Handle& At(uint32_t slot) { return handles_[slot & mask_]; }
+  Handle& Take(HandleKind kind, UniqueFd fd);
+  void Clear(Handle& handle);
+  void Grow();
+
+  uint32_t mask_ = 15;  // the size of the table, a power of two, less 1
   std::vector<Handle> handles_;
-  std::vector<uint32_t> free_;
+  uint32_t open_ = 0;  // handles; at most half of the table, so that a free place is near
+  uint32_t last_slot_ = 0;
   uint64_t last_mapping_id_ = 0;
 };
 
@@ -162,14 +176,14 @@ class Unclaimed {
     taken_ = false;
   }
   // The places are 0, 1, ... after Reclaim().
-  void AddSlot(uint32_t slot) { entries_[count_++] = static_cast<double>(slot) + 1; }
+  void AddSlot(uint32_t slot) { entries_[count_++] = slot; }
   void AddFd(int fd) { entries_[count_++] = -static_cast<double>(fd) - 1; }
   // What was yielded is a descriptor that the caller keeps where it cannot be taken over.
   void MarkTaken() { taken_ = true; }
   // The slot is closed or given away.
   void Forget(uint32_t slot) {
     for (size_t index = 0; index < count_; index++) {
-      if (entries_[index] == static_cast<double>(slot) + 1) entries_[index] = 0;
+      if (entries_[index] == slot) entries_[index] = 0;
     }
   }
 
