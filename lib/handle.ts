@@ -3,7 +3,7 @@ import { invalidType } from './check.js';
 import { type CallSite, captureStack } from './errors.js';
 import { register } from './intrinsics.js';
 import { packageFolder } from './load-addon.js';
-import { native, type Slot } from './native.js';
+import { native, Register, type Slot, Yielded } from './native.js';
 
 /** The classes whose objects own a descriptor. */
 export type HandleType = 'DmaBuf' | 'DmaHeap' | 'SyncFile' | 'DmaBufChannel' | 'DmaBufServer' | 'Memfd';
@@ -120,12 +120,12 @@ export function describe(slot: Slot, type: HandleType): OpenHandle {
     try {
       native.describe(slot);
     } finally {
-      fd = native.registers[0] as number;
+      fd = native.registers[Register.fd] as number;
     }
     const { registers } = native;
     if (type === 'DmaBuf') {
-      open.inode = registers[1] as number;
-      open.size = registers[2] as number;
+      open.inode = registers[Register.inode] as number;
+      open.size = registers[Register.size] as number;
     }
     native.verify(slot);
     open.fd = fd;
@@ -206,7 +206,7 @@ function placeOfMaking(maker: Function): string {
  * @param place Where in a message or a pair the addon has yielded it.
  */
 // biome-ignore lint/complexity/noBannedTypes: the same.
-export function guard(slot: Slot, type: HandleType, maker: Function, place = 0): Sentinel {
+export function guard(slot: Slot, type: HandleType, maker: Function, place: number = Yielded.only): Sentinel {
   if (tracking) origins.set(slot, placeOfMaking(maker));
   let sentinel = takeSpare();
   if (sentinel === undefined) {

@@ -5,6 +5,49 @@ import { loadAddon } from './load-addon.js';
 /** The number of an open file in the addon's table. */
 export type Slot = number;
 
+/**
+ * Where in `registers` a call leaves what it returns beside its value: the same names and numbers as in
+ * native/js/registers.h. None is used for two things.
+ */
+export const Register = {
+  fd: 0,
+  inode: 1,
+  size: 2,
+  references: 3,
+  flags: 4,
+  mode: 5,
+  mapping: 6,
+  mappings: 7,
+  mostMappings: 8,
+  keptFree: 9,
+  addressSpace: 10,
+  mostAddressSpace: 11,
+  status: 12,
+  fenceCount: 13,
+  failure: 14,
+  firstEnd: 15,
+  secondEnd: 16,
+  isLookup: 17,
+  pid: 18,
+  uid: 19,
+  gid: 20,
+  handleCount: 21,
+  messageLength: 22,
+  totalMemory: 23,
+  availableMemory: 24,
+  fileCache: 25,
+  cmaTotal: 26,
+  cmaFree: 27,
+  leftMemory: 28,
+  reservedMemory: 29,
+  settledMemory: 30,
+  fences: 32,
+  handles: 48,
+} as const;
+
+/** Where in `unclaimed` a descriptor is that was yielded alone, or as the second of a pair. */
+export const Yielded = { only: 0, second: 1 } as const;
+
 /** What a look at the system has found (native/os/survey.h), in rows. Strings are absent where nothing is known. */
 export interface RawSurvey {
   /** inode, size, references or -1, index of the exporter or -1, 1 where the size is a lower bound + 2 where it is gone */
@@ -25,7 +68,7 @@ type SurveyDone = (surveyOrErrno: RawSurvey | number, syscall: string | undefine
 
 /**
  * What the addon exports (native/addon.cc, the tables in native/js). Functions throw DmaBufError. Further
- * results are left in `registers`, valid until the next call.
+ * results, in brackets here, are left in `registers`, valid until the next call.
  */
 export interface Native {
   readonly path: string;
@@ -33,8 +76,8 @@ export interface Native {
   /** The same memory, for 64 bits as they are. */
   readonly registerBits: BigUint64Array;
   /**
-   * What was yielded last, by its place in a message or a pair, else at 0; what is claimed becomes 0. The addon closes what
-   * has not been claimed when it yields the next: nobody else knows of it where making its object has failed.
+   * What was yielded last, by its place in a message or as {@link Yielded} says; what is claimed becomes 0. The addon closes
+   * what has not been claimed when it yields the next: nobody else knows of it where making its object has failed.
    */
   readonly unclaimed: Float64Array;
   readonly pageSize: number;
@@ -59,7 +102,7 @@ export interface Native {
   isDmaBuf(fd: number): boolean;
   /** Throws unless the descriptor still refers to the file that it was taken for. */
   verify(slot: Slot): void;
-  /** [0] = fd, [1] = inode, [2] = size in bytes. From now on others may hold the file. */
+  /** [fd], [inode], [size] in bytes. From now on others may hold the file. */
   describe(slot: Slot): void;
   /** The same of a buffer, without the fd: what nobody was told is nobody else's. */
   measure(slot: Slot): void;
@@ -82,11 +125,11 @@ export interface Native {
   tryBeginCpuAccess(slot: Slot, direction: number): boolean;
   endCpuAccess(slot: Slot, direction: number): void;
 
-  /** [0] = the mapping's id */
+  /** [mapping]: its id */
   map(slot: Slot, writable: boolean, offset: number, length: number): ArrayBuffer;
   unmap(slot: Slot, id: number): void;
   isMapped(slot: Slot, id: number): boolean;
-  /** [0] to [4] = the fields of MappingLimits, in their order */
+  /** [mappings], [mostMappings], [keptFree]; [addressSpace] and [mostAddressSpace] in bytes; each -1 where there is none */
   mappingLimits(): void;
   mapWhole(slot: Slot): ArrayBuffer;
   read(slot: Slot, target: Uint8Array, position: number, length: number): void;
@@ -104,14 +147,14 @@ export interface Native {
   /** 1 signalled, 0 active, negative errno */
   syncFileStatus(slot: Slot): number;
   /**
-   * The name, then every fence's timeline and driver, separated by NUL; [0] = status of all, [1] = number of
-   * fences, then of every fence the status and the timestamp, as the bits of a BigUint64. The name only where
-   * there are more than the registers hold.
+   * The name, then every fence's timeline and driver, separated by NUL; [status] of all, [fenceCount],
+   * [fences] = of every fence the status and the timestamp, as the bits of a BigUint64. The name only where there are more
+   * than the registers hold.
    */
   syncFileInfo(slot: Slot): string;
   /** The same with room for many fences' numbers. */
   syncFileInfoOfMany(slot: Slot, numbers: Float64Array): string;
-  /** Two or more; [0] = the negative errno of a fence that has ended in error, else 0 */
+  /** Two or more; [failure] = the negative errno of a fence that has ended in error, else 0 */
   mergeSyncFiles(name: string, slots: Float64Array): Slot;
   /** The same on the thread pool, with copies of their descriptors. */
   mergeSyncFilesAsync(
@@ -121,11 +164,11 @@ export interface Native {
   ): void;
   setDeadline(slot: Slot, deadline: bigint): void;
 
-  /** [0], [1] = the slots */
+  /** [firstEnd], [secondEnd] = the slots */
   createChannelPair(): void;
   /**
-   * A slot, or -EAGAIN while the server's queue is full. `address`: a path's bytes, or NUL and an abstract name. Where [0]
-   * is 1, the path is still being looked up: `poll()` says when that is over, and `close()` gives it up.
+   * A slot, or -EAGAIN while the server's queue is full. `address`: a path's bytes, or NUL and an abstract name. Where
+   * [isLookup] is 1, the path is still being looked up: `poll()` says when that is over, and `close()` gives it up.
    */
   connect(address: Uint8Array): Slot;
   /** What `connect()` returns, after such a lookup, whose slot is given up then. */
@@ -137,7 +180,7 @@ export interface Native {
   markCloseOnExec(channel: Slot): void;
   /** A folder. This and the next look up paths: `ETIMEDOUT` after `patience` milliseconds, `EBUSY` where no thread is left. */
   openPlace(path: string, patience: number): Slot;
-  /** A file in it, links not followed. [0] = st_mode, [1] = its user */
+  /** A file in it, links not followed. [mode] = st_mode, [uid] = its user */
   openInPlace(folder: Slot, name: string, patience: number): Slot;
   removeInPlace(folder: Slot, name: string, patience: number): void;
   changeMode(file: Slot, mode: number, patience: number): void;
@@ -156,11 +199,11 @@ export interface Native {
   listen(address: Uint8Array, mode: number): Slot;
   /** A slot, or -EAGAIN when nobody waits. */
   accept(server: Slot): Slot;
-  /** [0] = pid, [1] = uid, [2] = gid */
+  /** [pid], [uid], [gid] */
   describePeer(channel: Slot): void;
   /** Sets the largest message that is sent, unless `bytes` is 0; returns what it is. */
   limitMessages(channel: Slot, bytes: number): number;
-  /** 0, or -EAGAIN when the socket is full. [2i] = whether handle i is in a slot, [2i + 1] = that or a descriptor. */
+  /** 0, or -EAGAIN when the socket is full. [handles] = of each whether it is in a slot, then that or a descriptor. */
   send(channel: Slot, data: Uint8Array, count: number): number;
   /** Closes so many numbers of descriptors; what may keep it waiting, on another thread. */
   closeNumbers(numbers: Float64Array, count: number): void;
@@ -169,24 +212,24 @@ export interface Native {
   /** Copies the bytes of the message that has been received, as many as there is room for. */
   takeMessage(data: Uint8Array): void;
   /**
-   * The length of the next message, [0] = how many handles it has, [2 + 2i] = what each is (0 any other descriptor,
-   * 1 a dma-buf, 2 a sync_file), [3 + 2i] = the descriptor or slot. Or: -1 nothing there, -2 the peer is gone, -3
-   * the message of [1] bytes did not fit, -4 only [0] descriptors could be received, -5 a message is being thrown away:
-   * ask again later, -6 nothing more is received from this peer.
+   * The length of the next message, [handleCount] of its handles, [handles] = what each is (0 any other descriptor, 1 a
+   * dma-buf, 2 a sync_file), then the descriptor or slot. Or: -1 nothing there, -2 the peer is gone, -3 the message of
+   * [messageLength] bytes did not fit, -4 only [handleCount] descriptors could be received, -5 a message is being thrown
+   * away: ask again later, -6 nothing more is received from this peer.
    */
   receive(channel: Slot, capacity: number): number;
   importFromProcess(pid: number, fd: number): Slot;
 
   /** A sealed memfd: its slot when it is to be `owned`, else its descriptor. `hugePageSize` 0 for ordinary pages */
   createMemfd(name: string, size: number, hugePageSize: number, owned: boolean): Slot | number;
-  /** F_GET_SEALS; [0] = size in bytes */
+  /** F_GET_SEALS; [size] in bytes */
   seals(fd: number): number;
   /** memfd, offset and size of every piece */
   createUdmabuf(pieces: Float64Array): Slot;
   allocateUdmabufSync(size: number): Slot;
   allocateUdmabufAsync(size: number, done: (slotOrErrno: number, syscall: string | undefined) => void): void;
 
-  /** [exporter, name?]; [0] = inode, [1] = size, [2] = references, [3] = flags */
+  /** The exporter, and the name if any; [inode], [size], [references], [flags] */
   info(slot: Slot): [string, string?];
   parseFdInfo(text: Uint8Array): [string, string?] | undefined;
   readFdInfo(pid: number, fd: number): [string, string?] | undefined;
@@ -202,16 +245,16 @@ export interface Native {
   /** Removes them, and the folder when nothing is left in it. Returns the names of what is left. */
   unpinIterators(folder: string): string[];
 
-  /** Bytes, by sysinfo(2). [0] = all memory */
+  /** Bytes, by sysinfo(2). [totalMemory] */
   freeMemory(): number;
-  /** [0] = MemAvailable, [1] = page cache of files, [2] = CmaTotal, [3] = CmaFree, in bytes; 0 where it is not counted */
+  /** [availableMemory], [fileCache], [cmaTotal], [cmaFree], in bytes; 0 where it is not counted */
   availableMemory(): void;
   /** Bytes of requests that have ended, of all threads of this process; of those that control groups count, or of all. */
   settledMemory(isGroups: boolean): number;
   /**
    * Reserves memory for the next call that allocates, until that has ended, if so many bytes are left of `available`, which
-   * was counted after so many had `settled`. Where they are not: [0] = what is left, [1] = bytes of requests on their way,
-   * [2] = settled by now
+   * was counted after so many had `settled`. Where they are not: [leftMemory], [reservedMemory] of requests on their
+   * way, [settledMemory] by now
    */
   admitMemory(isGroups: boolean, size: number, available: number, settled: number): boolean;
   /** The same, whether they are left or not. */

@@ -9,7 +9,7 @@ import {
   type Sentinel,
   unguard,
 } from './handle.js';
-import { native, type Slot } from './native.js';
+import { native, Register, type Slot, Yielded } from './native.js';
 import { markUncloneable } from './present.js';
 import { type Limits, PendingWaits, type Start } from './wait.js';
 
@@ -27,7 +27,7 @@ export class OpenFile {
   private sentinel: Sentinel; // of nothing once closed
 
   /** Claims what the addon has just yielded, at `place` in a message or a pair. */
-  constructor(slot: Slot, type: HandleType, place = 0) {
+  constructor(slot: Slot, type: HandleType, place: number = Yielded.only) {
     this.slot = slot;
     this.type = type;
     this.knownFd = -1;
@@ -39,7 +39,7 @@ export class OpenFile {
   get fd(): number {
     if (this.knownFd < 0 && this.slot >= 0) {
       native.describe(this.slot);
-      this.knownFd = native.registers[0] as number;
+      this.knownFd = native.registers[Register.fd] as number;
     }
     return this.knownFd;
   }
@@ -102,7 +102,7 @@ export class OpenFile {
     this.slot = -1;
     this.sentinel.record.slot = -1;
     this.forget(slot);
-    native.unclaimed[0] = 0;
+    native.unclaimed[Yielded.only] = 0;
     return fd;
   }
 

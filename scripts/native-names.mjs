@@ -1,5 +1,5 @@
 // One name on every floor: what `lib/native.ts` calls a function, its table in native/js calls it, too, and so is the C++
-// function named; with as many arguments.
+// function named; with as many arguments. The registers have the same names and numbers on both.
 
 import { readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
@@ -35,13 +35,34 @@ export function wrongNames(interfaceText, sources) {
   return wrong;
 }
 
+/** What differs between `Register` in lib/native.ts and the enumeration in native/js/registers.h, a line each. */
+export function wrongRegisters(nativeText, headerText) {
+  const [, object] = /^export const Register = \{([^}]*)\}/m.exec(nativeText);
+  const here = [...object.matchAll(/(\w+): (\d+),/g)].map(([, name, number]) => `${name} ${number}`);
+  const [, enumeration] = /^enum class Register [^{]*\{([^}]*)\}/m.exec(headerText);
+  const there = [...enumeration.matchAll(/k(\w)(\w*) = (\d+),/g)].map(
+    ([, first, rest, number]) => `${first.toLowerCase()}${rest} ${number}`,
+  );
+  const differing = [
+    ...here.filter((one) => !there.includes(one)),
+    ...there.filter((one) => !here.includes(one)),
+  ];
+  return differing.map(
+    (one) => `lib/native.ts and native/js/registers.h do not both have the register ${one}`,
+  );
+}
+
 /** The same of this project. */
 export function wrongNamesOf(root) {
   const files = readdirSync(join(root, 'native/js')).filter((name) => name.endsWith('_functions.cc'));
   const paths = ['native/addon.cc', ...files.map((name) => join('native/js', name))];
   const read = (path) => readFileSync(join(root, path), 'utf8');
-  return wrongNames(
-    read('lib/native.ts'),
-    paths.map((path) => [path, read(path)]),
-  );
+  const interfaceText = read('lib/native.ts');
+  return [
+    ...wrongNames(
+      interfaceText,
+      paths.map((path) => [path, read(path)]),
+    ),
+    ...wrongRegisters(interfaceText, read('native/js/registers.h')),
+  ];
 }

@@ -1,5 +1,5 @@
 import { checkFd, checkInteger, invalidType } from '../check.js';
-import { native } from '../native.js';
+import { native, Register } from '../native.js';
 import './advice.js';
 
 /** What the kernel says of one open dma-buf in `/proc/<pid>/fdinfo/<fd>` (Linux 5.3; `inode` 5.15). */
@@ -22,11 +22,11 @@ export interface DmaBufInfo {
 export function toInfo(strings: [string, string?]): DmaBufInfo {
   const registers = native.registers;
   const info: DmaBufInfo = {
-    inode: registers[0] as number,
-    size: registers[1] as number,
+    inode: registers[Register.inode] as number,
+    size: registers[Register.size] as number,
     exporter: strings[0],
-    references: registers[2] as number,
-    flags: registers[3] as number,
+    references: registers[Register.references] as number,
+    flags: registers[Register.flags] as number,
   };
   if (strings[1] !== undefined) info.name = strings[1];
   return info;

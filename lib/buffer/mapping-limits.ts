@@ -1,16 +1,15 @@
-import { native } from '../native.js';
+import { native, Register } from '../native.js';
 
 /** What to do when the kernel, or the addon before it, refuses to map or to unmap with ENOMEM. */
 export function adviceForMapping(): string {
   native.mappingLimits();
   // Each is -1 where it cannot be told, or where there is no limit.
-  const [mappings, mostMappings, keptFree, addressSpace, mostAddressSpace] = native.registers as unknown as [
-    number,
-    number,
-    number,
-    number,
-    number,
-  ];
+  const { registers } = native;
+  const mappings = registers[Register.mappings] as number;
+  const mostMappings = registers[Register.mostMappings] as number;
+  const keptFree = registers[Register.keptFree] as number;
+  const addressSpace = registers[Register.addressSpace] as number;
+  const mostAddressSpace = registers[Register.mostAddressSpace] as number;
   if (mostMappings >= 0 && mappings >= mostMappings - keptFree) {
     return (
       `The process has ${mappings} mappings, of at most ${mostMappings} (vm.max_map_count), of which ${keptFree} are ` +

@@ -9,7 +9,7 @@ import {
   tooLarge,
 } from '../check.js';
 import { apply } from '../intrinsics.js';
-import { native } from '../native.js';
+import { native, Register } from '../native.js';
 import { brand, own } from '../open-file.js';
 import { showDetails } from '../present.js';
 import type { OpenBuffer } from './open-buffer.js';
@@ -67,8 +67,8 @@ export class DmaBufMapping implements Disposable {
     // Above this the engine ends the process.
     if (length > constants.MAX_LENGTH) throw tooLarge(length);
     this.#buffer = native.map(owner.slot, writable, offset, length);
+    this.#id = native.registers[Register.mapping] as number;
     this.#bytes = new Uint8Array(this.#buffer);
-    this.#id = native.registers[0] as number;
     this.offset = offset;
     this.length = length;
   }

@@ -2,7 +2,7 @@ import { constants } from 'node:buffer';
 import { tooLarge } from '../check.js';
 import type { AllocationAttempt, CallSite } from '../errors.js';
 import { freeze, max } from '../intrinsics.js';
-import { native, type Slot } from '../native.js';
+import { native, Register, type Slot } from '../native.js';
 import { OpenFile } from '../open-file.js';
 import type { Limits } from '../wait.js';
 import './advice.js';
@@ -74,8 +74,8 @@ export class OpenBuffer extends OpenFile {
 
   private measure(): void {
     native.measure(this.slot);
-    this.knownInode = native.registers[1] as number;
-    this.knownSize = native.registers[2] as number;
+    this.knownInode = native.registers[Register.inode] as number;
+    this.knownSize = native.registers[Register.size] as number;
   }
 
   /** The bytes of the whole buffer; mapped at first use, and again when the ArrayBuffer was transferred away. */

@@ -2,7 +2,7 @@ import { checkFd, checkView, outOfRange, readOptions } from '../check.js';
 import { aboutDescriptor, atCallSite, callSite, DmaBufError } from '../errors.js';
 import { askedForAt } from '../handle.js';
 import { rejected } from '../intrinsics.js';
-import { native, type Slot } from '../native.js';
+import { native, Register, type Slot, Yielded } from '../native.js';
 import { brand, OpenFile, own } from '../open-file.js';
 import { showDetails } from '../present.js';
 import { checkWaitOptions, PendingWaits, type WaitOptions, waitOptions } from '../wait.js';
@@ -81,12 +81,12 @@ export class DmaBufChannel implements Disposable, AsyncIterable<ChannelMessage> 
   static pair(options?: ChannelOptions): [DmaBufChannel, DmaBufChannel] {
     const wanted = checkChannelOptions(readOptions(options, channelOptions));
     native.createChannelPair();
-    const first = native.registers[0] as Slot;
-    const second = native.registers[1] as Slot;
+    const first = native.registers[Register.firstEnd] as Slot;
+    const second = native.registers[Register.secondEnd] as Slot;
     let one: DmaBufChannel | undefined;
     try {
       one = createChannel(first, wanted);
-      return [one, createChannel(second, wanted, 1)];
+      return [one, createChannel(second, wanted, Yielded.second)];
     } catch (error) {
       if (one === undefined) native.close(second);
       one?.close();
@@ -112,7 +112,7 @@ export class DmaBufChannel implements Disposable, AsyncIterable<ChannelMessage> 
     } catch (error) {
       if (channel === undefined) native.release(slot);
       else channel.release();
-      native.unclaimed[0] = 0;
+      native.unclaimed[Yielded.only] = 0;
       throw error;
     }
   }

@@ -1,6 +1,6 @@
 import { constants } from 'node:os';
 import { createError } from '../errors.js';
-import { native, type Slot } from '../native.js';
+import { native, Register, type Slot, Yielded } from '../native.js';
 import type { Done } from '../wait.js';
 import { atPath } from './socket-place.js';
 
@@ -37,7 +37,7 @@ export class Connecting<Channel extends { close(): void }> {
   #settle(connect: () => Slot, done: Done<Channel>, fail: (error: unknown) => void): void {
     this.#stop = () => {};
     let slot: Slot;
-    native.registers[0] = 0;
+    native.registers[Register.isLookup] = 0;
     try {
       slot = connect();
     } catch (error) {
@@ -47,7 +47,7 @@ export class Connecting<Channel extends { close(): void }> {
     try {
       if (slot < 0) {
         this.#tryLater(done, fail);
-      } else if (native.registers[0] === 1) {
+      } else if (native.registers[Register.isLookup] === 1) {
         this.#await(slot, done, fail);
       } else {
         const channel = this.#toChannel(slot);
@@ -65,7 +65,7 @@ export class Connecting<Channel extends { close(): void }> {
 
   /** A thread looks up the path, which may take for ever. */
   #await(lookup: Slot, done: Done<Channel>, fail: (error: unknown) => void): void {
-    native.unclaimed[0] = 0;
+    native.unclaimed[Yielded.only] = 0;
     let timer: NodeJS.Timeout | undefined;
     let wait: number | undefined;
     this.#stop = () => {

@@ -1,4 +1,4 @@
-import { native, type Slot } from '../native.js';
+import { native, type Slot, Yielded } from '../native.js';
 
 /** Milliseconds that a lock is waited for, much longer than a file takes to be replaced, and those between two tries. */
 const lockPatience = 1000;
@@ -20,7 +20,7 @@ export function lockFolder(folder: Slot, patience: () => number): Slot | undefin
   for (;;) {
     try {
       const lock = native.lockPlace(folder, patience());
-      native.unclaimed[0] = 0;
+      native.unclaimed[Yielded.only] = 0;
       if (lock >= 0) return lock;
     } catch (error) {
       if ((error as { code?: string }).code === 'EACCES') return undefined; // It may not be listed.

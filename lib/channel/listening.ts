@@ -1,6 +1,6 @@
 import { checkInteger } from '../check.js';
 import { askedForAt, placeOfCall } from '../handle.js';
-import { native, type Slot } from '../native.js';
+import { native, type Slot, Yielded } from '../native.js';
 import { OpenFile } from '../open-file.js';
 import { bindName, bindPath, patienceOfClose, socketAddress } from './socket-place.js';
 
@@ -37,7 +37,7 @@ export function listenAt<Server>(
   const address = socketAddress(path);
   checkInteger(mode, 'mode', 0, 0o777);
   const serve = (slot: Slot, finish?: () => void): Server => {
-    native.unclaimed[0] = 0;
+    native.unclaimed[Yielded.only] = 0;
     try {
       finish?.();
       return toServer(new ListeningSocket(slot));

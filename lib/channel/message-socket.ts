@@ -2,7 +2,7 @@ import { constants } from 'node:os';
 import { checkInteger } from '../check.js';
 import { DmaBufError } from '../errors.js';
 import { resolved } from '../intrinsics.js';
-import { native, type Slot } from '../native.js';
+import { native, Register, type Slot } from '../native.js';
 import type { OpenFile } from '../open-file.js';
 import type { Limits } from '../wait.js';
 import {
@@ -58,7 +58,11 @@ export function checkChannelOptions(options: ChannelOptions): ChannelOptions {
 export function peerOf(slot: Slot): PeerCredentials {
   native.describePeer(slot);
   const { registers } = native;
-  return { pid: registers[0] as number, uid: registers[1] as number, gid: registers[2] as number };
+  return {
+    pid: registers[Register.pid] as number,
+    uid: registers[Register.uid] as number,
+    gid: registers[Register.gid] as number,
+  };
 }
 
 /** Sets the largest message, where one is wanted, and returns what it is. */
@@ -119,8 +123,8 @@ export class MessageSocket {
   private async sendLater(data: Uint8Array, held: readonly Slot[], limits: Limits): Promise<void> {
     const attempt = (): undefined | typeof again => {
       for (let index = 0; index < held.length; index++) {
-        native.registers[2 * index] = 1;
-        native.registers[2 * index + 1] = held[index] as Slot;
+        native.registers[Register.handles + 2 * index] = 1;
+        native.registers[Register.handles + 2 * index + 1] = held[index] as Slot;
       }
       return this.sendNow(data, held.length);
     };
@@ -147,7 +151,7 @@ export class MessageSocket {
     if (length === -2) return undefined;
     if (length === -5) return later;
     if (length === -6) throw dropped();
-    spend(native.registers[0] as number);
+    spend(native.registers[Register.handleCount] as number);
     throw truncated(length === -3, this.maxMessageSize);
   }
 }
@@ -169,8 +173,8 @@ function dropped(): DmaBufError {
 function truncated(data: boolean, limit: number): DmaBufError {
   const { registers } = native;
   const why = data
-    ? `it has ${registers[1]} bytes, and this channel receives at most ${limit} bytes`
-    : `only ${registers[0]} of its descriptors could be received: this process has none left, or may not have them`;
+    ? `it has ${registers[Register.messageLength]} bytes, and this channel receives at most ${limit} bytes`
+    : `only ${registers[Register.handleCount]} of its descriptors could be received: this process has none left, or may not have them`;
   return new DmaBufError(`ERR_DMABUF_MESSAGE_TRUNCATED: a message was dropped, since ${why}`, {
     code: 'ERR_DMABUF_MESSAGE_TRUNCATED',
     syscall: 'recvmsg',

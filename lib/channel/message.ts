@@ -2,7 +2,7 @@ import { bufferOf, createDmaBuf, type DmaBuf, isDmaBuf } from '../buffer/dma-buf
 import { checkFd, closedError, invalidType, isObject, outOfRange } from '../check.js';
 import { createSyncFile, isSyncFile, type SyncFile, slotOfSyncFile } from '../fence/sync-file.js';
 import { isArray, isInteger, itemsOf } from '../intrinsics.js';
-import { native, type Slot } from '../native.js';
+import { native, Register, type Slot, Yielded } from '../native.js';
 
 /** What can be sent: a dma-buf, a sync_file, or any open file by the number of its descriptor. */
 export type Sendable = DmaBuf | SyncFile | number;
@@ -104,8 +104,8 @@ export function writeSendables(handles: readonly Sendable[]): void {
   for (let index = 0; index < handles.length; index++) {
     const item = handles[index] as Sendable;
     const isNumber = typeof item === 'number';
-    registers[2 * index] = isNumber ? 0 : 1;
-    registers[2 * index + 1] = isNumber ? item : slotOf(item);
+    registers[Register.handles + 2 * index] = isNumber ? 0 : 1;
+    registers[Register.handles + 2 * index + 1] = isNumber ? item : slotOf(item);
   }
 }
 
@@ -117,7 +117,7 @@ export function hold(handles: readonly Sendable[], channel: Slot): Slot[] {
       const item = handles[index] as Sendable;
       const isNumber = typeof item === 'number';
       held[index] = native.hold(channel, !isNumber, isNumber ? item : slotOf(item));
-      native.unclaimed[0] = 0;
+      native.unclaimed[Yielded.only] = 0;
     }
     return held;
   } catch (error) {
@@ -135,9 +135,9 @@ export function closeAll(held: readonly Slot[]): void {
 export function readHandles(): Sendable[] {
   const { registers } = native;
   const handles: Sendable[] = [];
-  for (let index = 0, count = registers[0] as number; index < count; index++) {
-    const kind = registers[2 + 2 * index];
-    const value = registers[3 + 2 * index] as number;
+  for (let index = 0, count = registers[Register.handleCount] as number; index < count; index++) {
+    const kind = registers[Register.handles + 2 * index];
+    const value = registers[Register.handles + 2 * index + 1] as number;
     if (kind === 1) handles[index] = createDmaBuf(value, undefined, index);
     else handles[index] = kind === 2 ? createSyncFile(value, index) : value;
   }

@@ -4,7 +4,7 @@ import { basename, dirname } from 'node:path';
 import { invalidType, outOfRange } from '../check.js';
 import { createError, DmaBufError } from '../errors.js';
 import { ceil, max, min } from '../intrinsics.js';
-import { native, type Slot } from '../native.js';
+import { native, Register, type Slot, Yielded } from '../native.js';
 import './advice.js';
 import { lockFolder } from './folder-lock.js';
 
@@ -61,7 +61,7 @@ function limitedPatience(): Patience {
 
 /** Calls `use` with what was opened, and closes it. */
 function withOpen<T>(opened: Slot, use: (opened: Slot) => T): T {
-  native.unclaimed[0] = 0;
+  native.unclaimed[Yielded.only] = 0;
   try {
     return use(opened);
   } finally {
@@ -97,7 +97,7 @@ function withPlace<T>(path: string, use: (place: Place) => T): T {
 function withFile<T>({ folder, name, patience }: Place, use: (found: PlacedFile) => T): T {
   return withOpen(native.openInPlace(folder, name, patience()), (file) => {
     const { registers } = native;
-    return use({ file, mode: registers[0] as number, user: registers[1] as number });
+    return use({ file, mode: registers[Register.mode] as number, user: registers[Register.uid] as number });
   });
 }
 

@@ -1,4 +1,4 @@
-import { native } from '../native.js';
+import { native, Yielded } from '../native.js';
 import { bindPath, patienceOfClose } from './socket-place.js';
 
 /** A stream socket that listens at a path, for a server that is not this package's. */
@@ -18,15 +18,15 @@ export interface StreamSocket {
 export function listenForStreams(path: string): StreamSocket {
   const wanted = { address: Buffer.from(path), path, isStream: true, mode: undefined };
   return bindPath(wanted, (slot, finish) => {
-    native.unclaimed[0] = 0;
+    native.unclaimed[Yielded.only] = 0;
     const close = (): void => native.close(slot) as undefined;
     try {
       finish();
       native.describe(slot); // It is shared from here on.
       const copy = native.duplicate(slot);
-      native.unclaimed[0] = 0;
+      native.unclaimed[Yielded.only] = 0;
       const fd = native.release(copy);
-      native.unclaimed[0] = 0;
+      native.unclaimed[Yielded.only] = 0;
       return {
         fd,
         close() {

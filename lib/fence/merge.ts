@@ -1,4 +1,4 @@
-import { native, type Slot } from '../native.js';
+import { native, Register, type Slot, Yielded } from '../native.js';
 
 /** How many files one job of the thread pool merges: so many descriptors does it copy, and so long does it keep a thread. */
 const mostAtOnce = 16;
@@ -71,11 +71,11 @@ export class Merge {
         return;
       }
       if (this.#isOver) {
-        native.unclaimed[0] = 0;
+        native.unclaimed[Yielded.only] = 0;
         native.close(slotOrErrno);
         return;
       }
-      this.#failure ||= native.registers[0] as number;
+      this.#failure ||= native.registers[Register.failure] as number;
       this.#next += count;
       const isLevelDone = this.#next === (this.#isOfFiles ? this.#count : this.#level.length);
       if (isLevelDone && this.#made.length === 0) {
@@ -84,7 +84,7 @@ export class Merge {
         return;
       }
       this.#made[this.#made.length] = slotOrErrno;
-      native.unclaimed[0] = 0;
+      native.unclaimed[Yielded.only] = 0;
       if (isLevelDone) this.#climb();
       this.#mergeSome();
     } catch (error) {

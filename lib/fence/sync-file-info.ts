@@ -1,5 +1,5 @@
 import { describeErrno } from '../errnos.js';
-import { native, type Slot } from '../native.js';
+import { native, Register, type Slot } from '../native.js';
 
 /** Whether a fence, or a file of fences, has signalled (`'active'`: not yet), and if so, whether its work went well. */
 export type FenceStatus = 'active' | 'signaled' | 'error';
@@ -45,7 +45,7 @@ const fewFences = 8;
 /** Takes apart what the addon has laid out, from `first` in `numbers` on. */
 function toInfo(text: string, numbers: Float64Array, bits: BigUint64Array, first: number): SyncFileInfo {
   const registers = native.registers;
-  const count = registers[1] as number;
+  const count = registers[Register.fenceCount] as number;
   const fences: FenceInfo[] = [];
   let end = text.indexOf('\0');
   const name = end < 0 ? text : text.slice(0, end);
@@ -64,7 +64,7 @@ function toInfo(text: string, numbers: Float64Array, bits: BigUint64Array, first
     if (status < 0) fence.error = errnoName(status);
     fences.push(fence);
   }
-  const status = registers[0] as number;
+  const status = registers[Register.status] as number;
   const info: SyncFileInfo = { name, status: statusOf(status), fences };
   if (status < 0) info.error = errnoName(status);
   return info;
@@ -73,15 +73,15 @@ function toInfo(text: string, numbers: Float64Array, bits: BigUint64Array, first
 /** What the kernel says of a sync_file now. */
 export function readInfo(slot: Slot): SyncFileInfo {
   const text = native.syncFileInfo(slot);
-  let count = native.registers[1] as number;
+  let count = native.registers[Register.fenceCount] as number;
   if (count <= fewFences) {
-    return toInfo(text, native.registers, native.registerBits, 2);
+    return toInfo(text, native.registers, native.registerBits, Register.fences);
   }
   for (;;) {
     const room = count;
     const numbers = new Float64Array(2 * room);
     const names = native.syncFileInfoOfMany(slot, numbers);
-    count = native.registers[1] as number;
+    count = native.registers[Register.fenceCount] as number;
     if (count <= room) {
       return toInfo(names, numbers, new BigUint64Array(numbers.buffer), 0);
     }

@@ -1,7 +1,7 @@
 import { checkFd, checkName, invalidType, isObject, outOfRange } from '../check.js';
 import { aboutDescriptor, callSite, DmaBufError, provideAdvice, unsupportedKernel } from '../errors.js';
 import { isArray, itemsOf } from '../intrinsics.js';
-import { native, type Slot } from '../native.js';
+import { native, Register, type Slot } from '../native.js';
 import { brand, OpenFile, own } from '../open-file.js';
 import { showDetails } from '../present.js';
 import { checkWaitOptions, PendingWaits, type WaitOptions } from '../wait.js';
@@ -92,7 +92,7 @@ export class SyncFile implements Disposable {
       known ||= file.#failure;
     }
     const slot = native.mergeSyncFiles(name, slots);
-    const failure = native.registers[0] as number;
+    const failure = native.registers[Register.failure] as number;
     const merged = createSyncFile(slot);
     merged.#failure = failure || known;
     return merged;

@@ -5,7 +5,7 @@ import { checkMemfd, fdOfMemfd, isMemfd, type Memfd, type MemfdOptions } from '.
 import { checkFd, checkInteger, invalidType, outOfRange, readOptions } from '../check.js';
 import { DmaBufError } from '../errors.js';
 import { isArray, itemsOf } from '../intrinsics.js';
-import { native, type Slot } from '../native.js';
+import { native, Register, type Slot } from '../native.js';
 import { textOf } from '../text-file.js';
 import './advice.js';
 import { withDeviceAdvice } from './device-advice.js';
@@ -62,7 +62,7 @@ function sizeOfMemfd(fd: number): number {
     if (!(error instanceof DmaBufError) || error.code !== 'EINVAL') throw error;
     refuse(`descriptor ${fd} is not a memfd`);
   }
-  const size = native.registers[0] as number;
+  const size = native.registers[Register.size] as number;
   if ((seals & sealShrink) === 0) {
     refuse(
       `memfd ${fd} could still shrink`,

@@ -1,6 +1,6 @@
 import { DmaBufError } from '../errors.js';
 import { min } from '../intrinsics.js';
-import { native } from '../native.js';
+import { native, Register } from '../native.js';
 import type { AllocationDone } from './allocation.js';
 import {
   chargesHeaps,
@@ -52,7 +52,7 @@ class Store {
         return true;
       }
       // Where another thread's request has ended meanwhile, nobody knows whether it was counted.
-      if (native.registers[2] === settled) return false;
+      if (native.registers[Register.settledMemory] === settled) return false;
     }
   }
 
@@ -65,7 +65,8 @@ class Store {
       return limit.available;
     });
     if (isAdmitted) return;
-    const [left = 0, reserved = 0] = native.registers;
+    const left = native.registers[Register.leftMemory] as number;
+    const reserved = native.registers[Register.reservedMemory] as number;
     native.forgoMemory();
     throw refusal(size, left, counter, reserved, hint);
   }

@@ -1,4 +1,4 @@
-import { native } from '../native.js';
+import { native, Register } from '../native.js';
 import { namesIn, textOf } from '../text-file.js';
 
 // How much memory there is for a buffer, by the kernel's own counters: of the machine, and of the control groups that this
@@ -37,13 +37,13 @@ let contiguous = Number.POSITIVE_INFINITY;
  */
 export function surelyAvailable(): number {
   const free = native.freeMemory() - contiguous;
-  return free > (native.registers[0] as number) / 8 ? Math.floor(free / 2) : 0;
+  return free > (native.registers[Register.totalMemory] as number) / 8 ? Math.floor(free / 2) : 0;
 }
 
 /** Whether no machine of this size could have so many bytes. */
 export function exceedsAllMemory(size: number): boolean {
   native.freeMemory();
-  const total = native.registers[0] as number;
+  const total = native.registers[Register.totalMemory] as number;
   return total > 0 && size > total;
 }
 
@@ -56,10 +56,10 @@ export function exceedsAllMemory(size: number): boolean {
 export function machineLimit(): MemoryLimit {
   native.availableMemory();
   const { registers } = native;
-  const available = registers[0] as number;
-  const fileCache = registers[1] as number;
-  const cmaTotal = registers[2] as number;
-  const cmaFree = registers[3] as number;
+  const available = registers[Register.availableMemory] as number;
+  const fileCache = registers[Register.fileCache] as number;
+  const cmaTotal = registers[Register.cmaTotal] as number;
+  const cmaFree = registers[Register.cmaFree] as number;
   contiguous = cmaTotal;
   const kept = machineReserve();
   if (cmaTotal === 0) {
@@ -79,7 +79,7 @@ export function machineLimit(): MemoryLimit {
 /** All of CMA in bytes; 0 where there is none. */
 export function contiguousTotal(): number {
   native.availableMemory();
-  return native.registers[2] as number;
+  return native.registers[Register.cmaTotal] as number;
 }
 
 /**
@@ -88,7 +88,7 @@ export function contiguousTotal(): number {
  */
 function machineReserve(): number {
   native.freeMemory();
-  const total = native.registers[0] as number;
+  const total = native.registers[Register.totalMemory] as number;
   return Math.floor(Math.min(total / 64, 32 * 2 ** 20));
 }
 

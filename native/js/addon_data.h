@@ -7,6 +7,7 @@
 #include "js/handles.h"
 #include "js/napi_setup.h"
 #include "js/poll.h"
+#include "js/registers.h"
 #include "os/memory_ledger.h"
 #include "os/result.h"
 
@@ -28,6 +29,11 @@ struct AddonData {
   std::shared_ptr<Handles> handles = std::make_shared<Handles>();
   // A Float64Array that JavaScript reads further results from: cheaper than an object per call.
   double* registers = nullptr;
+  [[nodiscard]] double* From(Register first) const { return registers + static_cast<uint32_t>(first); }
+  template <typename Number>
+  void Leave(Register place, Number value) {
+    *From(place) = static_cast<double>(value);
+  }
   napi_ref registers_reference = nullptr;
   // Numbers that JavaScript sees, see Unclaimed.
   std::unique_ptr<Unclaimed> unclaimed;
@@ -57,9 +63,5 @@ struct AddonData {
   bool awaits_closers = false;
   void AskForClosers(napi_env env);
 };
-
-// The registers have room for as many fences of a sync_file, and for the handles of the largest message.
-constexpr size_t kFewFences = 8;
-constexpr size_t kRegisterCount = 512;
 
 }  // namespace dmabuf::js

@@ -17,8 +17,8 @@ uint32_t AddShared(Call& call, UniqueFd fd, const os::FileStatus& status) {
 
 // Leaves what JavaScript shows of a file in the registers, its number apart.
 void ShowFile(AddonData& addon, const Handle& handle) {
-  addon.registers[1] = static_cast<double>(handle.identity.inode);
-  addon.registers[2] = static_cast<double>(handle.size);
+  addon.Leave(Register::kInode, handle.identity.inode);
+  addon.Leave(Register::kSize, handle.size);
 }
 
 napi_value ImportFd(Call& call) {
@@ -58,7 +58,7 @@ napi_value Describe(Call& call) {
   if (!call.ReadAny(0, Identity::kUnasked, &slot, &handle)) return nullptr;
   Lend(*handle);
   // The number is told even where nothing else of the file can be.
-  call.addon().registers[0] = handle->fd.get();
+  call.addon().Leave(Register::kFd, handle->fd.get());
   if (!handle->identified && !call.CheckIdentity(*handle)) return nullptr;
   ShowFile(call.addon(), *handle);
   return nullptr;

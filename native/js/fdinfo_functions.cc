@@ -7,11 +7,11 @@ namespace {
 
 // The numbers go to the registers, the strings into an array; the library makes the object of them.
 napi_value ToJs(Call& call, const os::FdInfo& info) {
-  double* registers = call.addon().registers;
-  registers[0] = static_cast<double>(info.inode);
-  registers[1] = static_cast<double>(info.size);
-  registers[2] = static_cast<double>(info.references);
-  registers[3] = static_cast<double>(info.flags);
+  AddonData& addon = call.addon();
+  addon.Leave(Register::kInode, info.inode);
+  addon.Leave(Register::kSize, info.size);
+  addon.Leave(Register::kReferences, info.references);
+  addon.Leave(Register::kFlags, info.flags);
   napi_value strings = nullptr;
   napi_create_array(call.env(), &strings);
   napi_set_element(call.env(), strings, 0, call.Text(info.exporter));

@@ -144,6 +144,11 @@ size_t Flatten(const sync_file_info& info, const sync_fence_info* fences, size_t
   return static_cast<size_t>(end - names);
 }
 
+// As many as the registers have room for.
+constexpr size_t kFewFences = 8;
+static_assert(static_cast<uint32_t>(Register::kFences) + 2 * kFewFences <=
+              static_cast<uint32_t>(Register::kHandles));
+
 constexpr size_t NameBytes(size_t fences) { return 32 + fences * 66; }
 
 napi_value SyncFileInfo(Call& call) {
@@ -153,12 +158,12 @@ napi_value SyncFileInfo(Call& call) {
   sync_file_info info;
   const Result<void> described = os::SyncFileInfo(handle->fd.get(), kFewFences, fences, &info);
   if (!described) return call.Fail(described.error()), nullptr;
-  double* registers = call.addon().registers;
-  registers[0] = info.status;
-  registers[1] = info.num_fences;
+  AddonData& addon = call.addon();
+  addon.Leave(Register::kStatus, info.status);
+  addon.Leave(Register::kFenceCount, info.num_fences);
   const size_t count = info.num_fences <= kFewFences ? info.num_fences : 0;
   char names[NameBytes(kFewFences)];
-  return call.Text({names, Flatten(info, fences, count, registers + 2, names)});
+  return call.Text({names, Flatten(info, fences, count, addon.From(Register::kFences), names)});
 }
 
 napi_value SyncFileInfoOfMany(Call& call) {
@@ -173,8 +178,8 @@ napi_value SyncFileInfoOfMany(Call& call) {
   const Result<void> described =
       os::SyncFileInfo(handle->fd.get(), static_cast<uint32_t>(capacity), fences.data(), &info);
   if (!described) return call.Fail(described.error()), nullptr;
-  call.addon().registers[0] = info.status;
-  call.addon().registers[1] = info.num_fences;
+  call.addon().Leave(Register::kStatus, info.status);
+  call.addon().Leave(Register::kFenceCount, info.num_fences);
   const size_t count = info.num_fences <= capacity ? info.num_fences : 0;
   std::vector<char> names(NameBytes(capacity));
   return call.Text({names.data(), Flatten(info, fences.data(), count, numbers, names.data())});
@@ -213,7 +218,7 @@ napi_value MergeSyncFiles(Call& call) {
   const Result<int32_t> failure = FirstError(files);
   if (!failure) return call.Fail(failure.error()), nullptr;
   const napi_value slot = AddSyncFile(call, std::move(*merged));
-  call.addon().registers[0] = *failure;
+  call.addon().Leave(Register::kFailure, *failure);
   return slot;
 }
 
@@ -231,7 +236,7 @@ class MergeJob : public Job {
     const uint32_t slot = addon_->handles->Add(HandleKind::kSyncFile, std::move(merged.file), merged.status);
     addon_->unclaimed->Reclaim();
     addon_->unclaimed->AddSlot(slot);
-    addon_->registers[0] = merged.failure;
+    addon_->Leave(Register::kFailure, merged.failure);
     napi_create_uint32(env, slot, first);
     napi_get_undefined(env, second);
   }

@@ -97,9 +97,9 @@ struct Handle {
 // Used on the environment's own thread only.
 //
 // A slot is the number of a handle: its place in the table in the lower bits, and in the upper ones the
-// generation of that place. They count up together, past the places that are taken, so that a slot comes again
-// only after all others: whoever still has that of a closed handle finds none, and never its successor. No
-// more are open than can have descriptors, so that the numbers suffice; 0 is none of them, and none is so
+// generation of that place. They count up together, past the places that are taken, so that a slot comes
+// again only after all others: whoever still has that of a closed handle finds none, and never its successor.
+// No more are open than can have descriptors, so that the numbers suffice; 0 is none of them, and none is so
 // large that V8 would make an object of it.
 class Handles {
  public:

@@ -115,7 +115,7 @@ napi_value Map(Call& call) {
   const napi_value buffer = Expose(call, shared, slot, id);
   if (buffer == nullptr) return nullptr;
   handle->mappings.emplace(id, shared);
-  call.addon().registers[0] = static_cast<double>(id);
+  call.addon().Leave(Register::kMapping, id);
   return buffer;
 }
 
@@ -140,12 +140,12 @@ napi_value IsMapped(Call& call) {
 
 napi_value MappingLimits(Call& call) {
   const os::MappingLimits limits = os::LimitsOfMappings();
-  double* registers = call.addon().registers;
-  registers[0] = static_cast<double>(limits.mappings);
-  registers[1] = static_cast<double>(limits.most_mappings);
-  registers[2] = static_cast<double>(limits.kept_free);
-  registers[3] = static_cast<double>(limits.address_space);
-  registers[4] = static_cast<double>(limits.most_address_space);
+  AddonData& addon = call.addon();
+  addon.Leave(Register::kMappings, limits.mappings);
+  addon.Leave(Register::kMostMappings, limits.most_mappings);
+  addon.Leave(Register::kKeptFree, limits.kept_free);
+  addon.Leave(Register::kAddressSpace, limits.address_space);
+  addon.Leave(Register::kMostAddressSpace, limits.most_address_space);
   return nullptr;
 }
 

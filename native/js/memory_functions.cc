@@ -7,18 +7,18 @@ namespace {
 
 napi_value FreeMemory(Call& call) {
   const os::MachineMemory memory = os::ReadMachineMemory();
-  call.addon().registers[0] = static_cast<double>(memory.total);
+  call.addon().Leave(Register::kTotalMemory, memory.total);
   return call.Number(static_cast<double>(memory.free));
 }
 
 napi_value AvailableMemory(Call& call) {
   const Result<os::MemoryInfo> memory = os::ReadMemoryInfo();
   if (!memory) return call.Fail(memory.error(), "/proc/meminfo"), nullptr;
-  double* registers = call.addon().registers;
-  registers[0] = static_cast<double>(memory->available);
-  registers[1] = static_cast<double>(memory->file_cache);
-  registers[2] = static_cast<double>(memory->cma_total.value_or(0));
-  registers[3] = static_cast<double>(memory->cma_free.value_or(0));
+  AddonData& addon = call.addon();
+  addon.Leave(Register::kAvailableMemory, memory->available);
+  addon.Leave(Register::kFileCache, memory->file_cache);
+  addon.Leave(Register::kCmaTotal, memory->cma_total.value_or(0));
+  addon.Leave(Register::kCmaFree, memory->cma_free.value_or(0));
   return nullptr;
 }
 
@@ -49,10 +49,10 @@ napi_value AdmitMemory(Call& call) {
                                           static_cast<double>(settled));
   if (!admitted) {
     const os::MemoryAccount account = os::AccountOf(store);
-    double* registers = call.addon().registers;
-    registers[0] = os::LeftOf(account, static_cast<double>(available));
-    registers[1] = account.reserved;
-    registers[2] = account.settled;
+    AddonData& addon = call.addon();
+    addon.Leave(Register::kLeftMemory, os::LeftOf(account, static_cast<double>(available)));
+    addon.Leave(Register::kReservedMemory, account.reserved);
+    addon.Leave(Register::kSettledMemory, account.settled);
   }
   return call.Boolean(admitted);
 }

@@ -57,8 +57,8 @@ bool ReadText(Call& call, size_t index, std::string* text) {
 // The slot of a name that was opened, whose mode and user are in the registers.
 napi_value YieldPlace(Call& call, const std::string& path, Result<os::NamedFile> file) {
   if (!file) return call.Fail(file.error()), nullptr;
-  call.addon().registers[0] = file->mode;
-  call.addon().registers[1] = file->user;
+  call.addon().Leave(Register::kMode, file->mode);
+  call.addon().Leave(Register::kUid, file->user);
   Handles& handles = *call.addon().handles;
   const uint32_t slot =
       handles.Add(HandleKind::kPlace, std::move(file->fd), os::FileStatus{file->identity, 0, false, 0});
@@ -98,7 +98,7 @@ napi_value ListenInPlaceTo(Call& call, int type) {
 napi_value Connect(Call& call) {
   std::string_view address;
   if (!ReadAddress(call, 0, &address)) return nullptr;
-  call.addon().registers[0] = 0;
+  call.addon().Leave(Register::kIsLookup, 0);
   if (!address.empty() && address[0] == '\0') {
     return ReturnSocket(call, HandleKind::kChannel, os::Connect(address));
   }
@@ -122,7 +122,7 @@ napi_value Connect(Call& call) {
   }
   const uint32_t slot = call.addon().handles->Add(HandleKind::kLookup, std::move(*watch), *status);
   call.addon().handles->Find(slot)->at_path = std::make_unique<AtPath>(std::move(at_path));
-  call.addon().registers[0] = 1;
+  call.addon().Leave(Register::kIsLookup, 1);
   return call.Yield(slot);
 }
 

@@ -18,7 +18,8 @@ namespace dmabuf::js {
 namespace {
 
 static_assert(Unclaimed::kRoom >= os::kMaxHandles, "a message's handles may all be unclaimed");
-static_assert(kRegisterCount >= 2 + 2 * os::kMaxHandles, "a message's handles go through the registers");
+static_assert(kRegisterCount >= static_cast<uint32_t>(Register::kHandles) + 2 * os::kMaxHandles,
+              "a message's handles go through the registers");
 
 bool FindChannel(Call& call, Handle** handle) {
   return call.Read(0, HandleKind::kChannel, Identity::kIfLent, handle);
@@ -40,24 +41,24 @@ bool ReadSendable(Call& call, double is_slot, double value, const Connection& co
 }
 
 // Hands a descriptor that a message brought to JavaScript: as a slot where it is one of our kinds.
-void AddReceived(Call& call, UniqueFd fd, const Connection& connection, double* registers) {
+void AddReceived(Call& call, UniqueFd fd, const Connection& connection, double* pair) {
   Handles& handles = *call.addon().handles;
   const Result<os::FileDescription> file = os::DescribeForeignFile(fd.get());
   const os::FileKind kind = file ? file->kind : os::FileKind::kOther;
   if (kind == os::FileKind::kOther) {
     if (file) os::Entrust(fd.get(), file->status.identity, connection.sender, call.addon().worker());
     call.addon().unclaimed->AddFd(fd.get());
-    registers[0] = 0;
-    registers[1] = fd.release();
+    pair[0] = 0;
+    pair[1] = fd.release();
     return;
   }
   const bool is_buffer = kind == os::FileKind::kDmaBuf;
-  registers[0] = is_buffer ? 1 : 2;
+  pair[0] = is_buffer ? 1 : 2;
   const uint32_t slot =
       handles.Add(is_buffer ? HandleKind::kDmaBuf : HandleKind::kSyncFile, std::move(fd), file->status);
   Share(*handles.Find(slot), connection.sender);
   call.addon().unclaimed->AddSlot(slot);
-  registers[1] = slot;
+  pair[1] = slot;
 }
 
 int64_t Milliseconds() {
@@ -101,7 +102,7 @@ int32_t Discarded(AddonData& addon, Connection& connection) {
     return connection.sender->dropped ? kDropped : kLater;
   }
   connection.discarding.reset();
-  addon.registers[0] = static_cast<double>(connection.delivered);
+  addon.Leave(Register::kHandleCount, connection.delivered);
   return kHandlesCut;
 }
 
@@ -131,8 +132,8 @@ napi_value CreateChannelPair(Call& call) {
   call.addon().unclaimed->Reclaim();
   call.addon().unclaimed->AddSlot(*first);
   call.addon().unclaimed->AddSlot(*second);
-  call.addon().registers[0] = *first;
-  call.addon().registers[1] = *second;
+  call.addon().Leave(Register::kFirstEnd, *first);
+  call.addon().Leave(Register::kSecondEnd, *second);
   return nullptr;
 }
 
@@ -171,10 +172,10 @@ napi_value DescribePeer(Call& call) {
   const Result<os::PeerCredentials> peer = os::DescribePeer(channel->fd.get());
   if (!peer) return call.Fail(peer.error()), nullptr;
   channel->connection->sender->user = peer->uid;
-  double* registers = call.addon().registers;
-  registers[0] = peer->pid;
-  registers[1] = peer->uid;
-  registers[2] = peer->gid;
+  AddonData& addon = call.addon();
+  addon.Leave(Register::kPid, peer->pid);
+  addon.Leave(Register::kUid, peer->uid);
+  addon.Leave(Register::kGid, peer->gid);
   return nullptr;
 }
 
@@ -199,11 +200,9 @@ napi_value Send(Call& call) {
   if (!FindChannel(call, &channel) || !call.Read(1, &data, &length) || !call.Read(2, &count)) return nullptr;
   if (count > os::kMaxHandles) return call.Fail(SystemError{EINVAL, "sendmsg"}), nullptr;
   int fds[os::kMaxHandles];
-  const double* registers = call.addon().registers;
-  for (size_t index = 0; index < count; index++) {
-    if (!ReadSendable(call, registers[2 * index], registers[2 * index + 1], *channel->connection,
-                      &fds[index]))
-      return nullptr;
+  const double* pair = call.addon().From(Register::kHandles);
+  for (size_t index = 0; index < count; index++, pair += 2) {
+    if (!ReadSendable(call, pair[0], pair[1], *channel->connection, &fds[index])) return nullptr;
   }
   const Result<void> sent = os::Send(channel->fd.get(), data, length, fds, count);
   if (sent) return call.Number(int32_t{0});
@@ -260,8 +259,8 @@ napi_value Receive(Call& call) {
     connection.discarding = os::DiscardMessage(channel->fd.get(), connection.sender);
     return call.Number(int32_t{kLater});
   }
-  addon.registers[0] = static_cast<double>(received->delivered);
-  addon.registers[1] = static_cast<double>(received->length);
+  addon.Leave(Register::kHandleCount, received->delivered);
+  addon.Leave(Register::kMessageLength, received->length);
   if (received->kind != os::Received::Kind::kMessage) {
     if (received->kind == os::Received::Kind::kEnd) connection.ended = true;
     return call.Number(OutcomeOf(*received));
@@ -270,8 +269,9 @@ napi_value Receive(Call& call) {
   if (!received->marked && received->length > 0) connection.marked = false;
   addon.room.left -= std::min(addon.room.left, fds.count());
   addon.unclaimed->Reclaim();
-  for (size_t index = 0; index < fds.count(); index++) {
-    AddReceived(call, fds.Take(index), connection, addon.registers + 2 + 2 * index);
+  double* pair = addon.From(Register::kHandles);
+  for (size_t index = 0; index < fds.count(); index++, pair += 2) {
+    AddReceived(call, fds.Take(index), connection, pair);
   }
   return call.Number(static_cast<double>(received->length));
 }

@@ -47,7 +47,7 @@ napi_value Seals(Call& call) {
   if (!seals) return call.Fail(seals.error()), nullptr;
   const Result<os::FileStatus> status = os::StatusOf(fd);
   if (!status) return call.Fail(status.error()), nullptr;
-  call.addon().registers[0] = static_cast<double>(status->size);
+  call.addon().Leave(Register::kSize, status->size);
   return call.Number(*seals);
 }
 

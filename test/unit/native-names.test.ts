@@ -4,9 +4,12 @@ import { test } from 'node:test';
 import { packageRoot } from '../support/programs.js';
 
 type Source = readonly [path: string, text: string];
-const { wrongNames, wrongNamesOf } = (await import(join(packageRoot, 'scripts/native-names.mjs'))) as {
+const { wrongNames, wrongNamesOf, wrongRegisters } = (await import(
+  join(packageRoot, 'scripts/native-names.mjs')
+)) as {
   wrongNames(interfaceText: string, sources: readonly Source[]): string[];
   wrongNamesOf(root: string): string[];
+  wrongRegisters(nativeText: string, headerText: string): string[];
 };
 
 const declared = `
@@ -53,3 +56,14 @@ for (const [what, entries, wrong] of [
     match(complaints[0] as string, wrong);
   });
 }
+
+test('the check of registers refuses another name and another number', () => {
+  const wrongWithout = (header: string) =>
+    wrongRegisters('export const Register = {\n  fd: 0,\n  inode: 1,\n} as const;', header);
+  deepEqual(
+    wrongWithout('enum class Register : uint32_t {\n  kFd = 0,\n  // Of a file.\n  kInode = 1,\n};'),
+    [],
+  );
+  deepEqual(wrongWithout('enum class Register : uint32_t {\n  kFd = 0,\n  kInode = 2,\n};').length, 2);
+  deepEqual(wrongWithout('enum class Register : uint32_t {\n  kFd = 0,\n};').length, 1);
+});

@@ -1,14 +1,14 @@
 import assert from 'node:assert/strict';
 import { fstatSync } from 'node:fs';
 import { describe, test } from 'node:test';
-import { native, type Slot } from '../../lib/native.js';
+import { native, Register, type Slot, Yielded } from '../../lib/native.js';
 
 // Of lib's own copy, whose errors are of another class than those of 'dmabuf'.
 const closed = { code: 'ERR_DMABUF_CLOSED' };
 
 function open(): Slot {
   const slot = native.createMemfd('slot', 4096, 0, true);
-  native.unclaimed[0] = 0;
+  native.unclaimed[Yielded.only] = 0;
   return slot;
 }
 
@@ -16,7 +16,7 @@ function open(): Slot {
 function inodeIn(slot: Slot): number {
   native.verify(slot);
   native.describe(slot);
-  return fstatSync(native.registers[0] as number).ino;
+  return fstatSync(native.registers[Register.fd] as number).ino;
 }
 
 describe('slots', () => {
