@@ -132,8 +132,10 @@ export interface Native {
   /** [mappings], [mostMappings], [keptFree]; [addressSpace] and [mostAddressSpace] in bytes; each -1 where there is none */
   mappingLimits(): void;
   mapWhole(slot: Slot): ArrayBuffer;
-  read(slot: Slot, target: Uint8Array, position: number, length: number): void;
-  write(slot: Slot, source: Uint8Array, position: number): void;
+  /** True, and nothing was copied, while fences have not signalled: never waits for them. */
+  read(slot: Slot, target: Uint8Array, position: number, length: number): true | undefined;
+  /** The same. */
+  write(slot: Slot, source: Uint8Array, position: number): true | undefined;
 
   isReady(slot: Slot, direction: number): boolean;
   /** Calls `done` once, with 0 or a negative errno. A pending wait keeps the event loop alive. */

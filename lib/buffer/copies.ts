@@ -1,4 +1,6 @@
+import { constants } from 'node:os';
 import { checkInteger, checkView, outOfRange, readOptions } from '../check.js';
+import { createError, type DmaBufError } from '../errors.js';
 import { min } from '../intrinsics.js';
 import { native } from '../native.js';
 import type { OpenBuffer } from './open-buffer.js';
@@ -15,13 +17,18 @@ export interface TextOptions {
 
 const textOptions = ['position', 'length', 'encoding'] as const;
 
+/** A copy never waits for a device. */
+function busy(): DmaBufError {
+  return createError(-constants.errno.EAGAIN, 'poll');
+}
+
 /** Copies out of a buffer what `target` has room for; returns how many bytes. */
 export function readBytes(buffer: OpenBuffer, target: ArrayBufferView, position: number): number {
   const bytes = checkView(target, 'target');
   checkInteger(position, 'position', 0, Number.MAX_SAFE_INTEGER);
   const start = min(position, buffer.size);
   const length = min(bytes.length, buffer.size - start);
-  native.read(buffer.slot, bytes, start, length);
+  if (native.read(buffer.slot, bytes, start, length) === true) throw busy();
   return length;
 }
 
@@ -39,7 +46,7 @@ export function readText(buffer: OpenBuffer, options: TextOptions | undefined): 
   }
   const start = min(position, buffer.size);
   const copy = Buffer.allocUnsafeSlow(min(length, buffer.size - start));
-  native.read(buffer.slot, copy, start, copy.length);
+  if (native.read(buffer.slot, copy, start, copy.length) === true) throw busy();
   return copy.toString(encoding);
 }
 
@@ -54,6 +61,6 @@ export function writeBytes(buffer: OpenBuffer, source: ArrayBufferView, position
       position,
     );
   }
-  native.write(buffer.slot, bytes, position);
+  if (native.write(buffer.slot, bytes, position) === true) throw busy();
   return bytes.length;
 }
