@@ -143,6 +143,7 @@ export interface Native {
   cancelPoll(wait: number): void;
   /** Has a thread wait instead of the event loop, from the first wait on. */
   waitOnThread(): void;
+  /** A slot, or -1 where it is no sync_file's. */
   importSyncFileFd(fd: number, take: boolean): Slot;
   exportSyncFile(buffer: Slot, direction: number): Slot;
   importSyncFile(buffer: Slot, file: Slot, direction: number): void;

@@ -1,5 +1,13 @@
+import { constants } from 'node:os';
 import { checkFd, checkName, invalidType, isObject, outOfRange } from '../check.js';
-import { aboutDescriptor, callSite, DmaBufError, provideAdvice, unsupportedKernel } from '../errors.js';
+import {
+  aboutDescriptor,
+  callSite,
+  createError,
+  DmaBufError,
+  provideAdvice,
+  unsupportedKernel,
+} from '../errors.js';
 import { isArray, itemsOf } from '../intrinsics.js';
 import { native, Register, type Slot } from '../native.js';
 import { brand, OpenFile, own } from '../open-file.js';
@@ -17,6 +25,14 @@ export let slotOfSyncFile: (file: SyncFile) => Slot;
 export let isSyncFile: (value: unknown) => value is SyncFile;
 /** Makes the SyncFile of a slot that the addon has just yielded. */
 export let createSyncFile: (slot: Slot, place?: number) => SyncFile;
+
+function importDescriptor(fd: number, take: boolean): Slot {
+  return aboutDescriptor(checkFd(fd), () => {
+    const slot = native.importSyncFileFd(fd, take);
+    if (slot < 0) throw createError(-constants.errno.ENOTTY, 'SYNC_IOC_FILE_INFO');
+    return slot;
+  });
+}
 
 /**
  * A sync_file: fences behind a file descriptor, which tells when the work of devices is done (Linux 4.7, exchanged with
@@ -50,7 +66,7 @@ export class SyncFile implements Disposable {
    * @throws DmaBufError `ENOTTY` (not a sync_file), `EBADF` (not open), `EMFILE`
    */
   static import(fd: number): SyncFile {
-    return createSyncFile(aboutDescriptor(checkFd(fd), () => native.importSyncFileFd(fd, false)));
+    return createSyncFile(importDescriptor(fd, false));
   }
 
   /**
@@ -59,7 +75,7 @@ export class SyncFile implements Disposable {
    * @throws DmaBufError `ENOTTY` (not a sync_file), `EBADF` (not open)
    */
   static adopt(fd: number): SyncFile {
-    return createSyncFile(aboutDescriptor(checkFd(fd), () => native.importSyncFileFd(fd, true)));
+    return createSyncFile(importDescriptor(fd, true));
   }
 
   /**

@@ -60,16 +60,9 @@ napi_value ImportSyncFileFd(Call& call) {
   int32_t fd = -1;
   bool take = false;
   if (!call.Read(0, &fd) || !call.Read(1, &take)) return nullptr;
-  const Result<os::ForeignStatus> known = os::StatusWithoutServer(fd);
-  // EACCES: somebody else's FUSE, which may not even be looked at.
-  if (!known && known.error().number != EACCES) return call.Fail(known.error()), nullptr;
-  // Somebody may serve a file that has a type, and never answer.
-  const Result<bool> path_only = os::IsPathOnly(fd);
-  if (path_only && *path_only) return call.Fail(SystemError{EBADF, "SYNC_IOC_FILE_INFO"}), nullptr;
-  if (!known || known->type != 0) return call.Fail(SystemError{ENOTTY, "SYNC_IOC_FILE_INFO"}), nullptr;
-  const Result<bool> is_sync_file = os::IsSyncFile(fd);
+  const Result<bool> is_sync_file = os::IsForeignSyncFile(fd);
   if (!is_sync_file) return call.Fail(is_sync_file.error()), nullptr;
-  if (!*is_sync_file) return call.Fail(SystemError{ENOTTY, "SYNC_IOC_FILE_INFO"}), nullptr;
+  if (!*is_sync_file) return call.Number(int32_t{-1});
   if (take) {
     const Result<os::FileStatus> status = os::StatusOf(fd);
     if (!status) return call.Fail(status.error()), nullptr;
@@ -121,27 +114,34 @@ napi_value SyncFileStatus(Call& call) {
   return status ? call.Number(*status) : (call.Fail(status.error()), nullptr);
 }
 
-// Lays out what JavaScript is to know of `count` fences: numbers as pairs of status and timestamp bits, names
-// in one string, separated by NUL, which no name holds. (As an array of single values, info() of one fence
-// cost twice as much.) Returns the string's length.
-size_t Flatten(const sync_file_info& info, const sync_fence_info* fences, size_t count, double* numbers,
-               char* names) {
+// Leaves what JavaScript is to know of a sync_file and of as many fences as there was room for: numbers as
+// pairs of status and timestamp bits, names in one string, separated by NUL, which no name holds. (As an
+// array of single values, info() of one fence cost twice as much.) `names` has room for NameBytes().
+napi_value LeaveInfo(Call& call, const os::SyncFileSummary& summary, const os::FenceInfo* fences, size_t room,
+                     double* numbers, char* names) {
+  call.addon().Leave(Register::kStatus, summary.status);
+  call.addon().Leave(Register::kFenceCount, summary.fence_count);
   char* end = names;
   const auto append = [&end](const char* text) {
-    const size_t bytes = strnlen(text, sizeof info.name);
+    const size_t bytes = strnlen(text, os::kFenceNameBytes);
     std::memcpy(end, text, bytes);
     end += bytes;
   };
-  append(info.name);
+  append(summary.name);
+  const size_t count = summary.fence_count <= room ? summary.fence_count : 0;
   for (size_t index = 0; index < count; index++) {
     *end++ = '\0';
-    append(fences[index].obj_name);
+    append(fences[index].timeline);
     *end++ = '\0';
-    append(fences[index].driver_name);
+    append(fences[index].driver);
     numbers[2 * index] = fences[index].status;
-    std::memcpy(&numbers[2 * index + 1], &fences[index].timestamp_ns, sizeof(double));
+    std::memcpy(&numbers[2 * index + 1], &fences[index].timestamp, sizeof(double));
   }
-  return static_cast<size_t>(end - names);
+  return call.Text({names, static_cast<size_t>(end - names)});
+}
+
+constexpr size_t NameBytes(size_t fences) {
+  return os::kFenceNameBytes + 2 * fences * (os::kFenceNameBytes + 1);
 }
 
 // As many as the registers have room for.
@@ -149,21 +149,14 @@ constexpr size_t kFewFences = 8;
 static_assert(static_cast<uint32_t>(Register::kFences) + 2 * kFewFences <=
               static_cast<uint32_t>(Register::kHandles));
 
-constexpr size_t NameBytes(size_t fences) { return 32 + fences * 66; }
-
 napi_value SyncFileInfo(Call& call) {
   Handle* handle = nullptr;
   if (!call.Read(0, HandleKind::kSyncFile, Identity::kIfRefused, &handle)) return nullptr;
-  sync_fence_info fences[kFewFences];
-  sync_file_info info;
-  const Result<void> described = os::SyncFileInfo(handle->fd.get(), kFewFences, fences, &info);
-  if (!described) return call.Fail(described.error()), nullptr;
-  AddonData& addon = call.addon();
-  addon.Leave(Register::kStatus, info.status);
-  addon.Leave(Register::kFenceCount, info.num_fences);
-  const size_t count = info.num_fences <= kFewFences ? info.num_fences : 0;
+  os::FenceInfo fences[kFewFences];
+  const Result<os::SyncFileSummary> summary = os::SyncFileInfo(handle->fd.get(), kFewFences, fences);
+  if (!summary) return call.Fail(summary.error()), nullptr;
   char names[NameBytes(kFewFences)];
-  return call.Text({names, Flatten(info, fences, count, addon.From(Register::kFences), names)});
+  return LeaveInfo(call, *summary, fences, kFewFences, call.addon().From(Register::kFences), names);
 }
 
 napi_value SyncFileInfoOfMany(Call& call) {
@@ -172,17 +165,12 @@ napi_value SyncFileInfoOfMany(Call& call) {
   size_t length = 0;
   if (!call.Read(0, HandleKind::kSyncFile, Identity::kIfRefused, &handle) || !call.Read(1, &numbers, &length))
     return nullptr;
-  const size_t capacity = length / 2;
-  std::vector<sync_fence_info> fences(capacity);
-  sync_file_info info;
-  const Result<void> described =
-      os::SyncFileInfo(handle->fd.get(), static_cast<uint32_t>(capacity), fences.data(), &info);
-  if (!described) return call.Fail(described.error()), nullptr;
-  call.addon().Leave(Register::kStatus, info.status);
-  call.addon().Leave(Register::kFenceCount, info.num_fences);
-  const size_t count = info.num_fences <= capacity ? info.num_fences : 0;
-  std::vector<char> names(NameBytes(capacity));
-  return call.Text({names.data(), Flatten(info, fences.data(), count, numbers, names.data())});
+  std::vector<os::FenceInfo> fences(length / 2);
+  const Result<os::SyncFileSummary> summary =
+      os::SyncFileInfo(handle->fd.get(), static_cast<uint32_t>(fences.size()), fences.data());
+  if (!summary) return call.Fail(summary.error()), nullptr;
+  std::vector<char> names(NameBytes(fences.size()));
+  return LeaveInfo(call, *summary, fences.data(), fences.size(), numbers, names.data());
 }
 
 // The errno of a fence that has ended in error, negative, else 0. The kernel leaves out of a merge what has

@@ -72,4 +72,15 @@ Result<FileDescription> DescribeForeignFile(int fd) {
   return FileDescription{*kind, status->file};
 }
 
+Result<bool> IsForeignSyncFile(int fd) {
+  const Result<ForeignStatus> status = StatusWithoutServer(fd);
+  // Somebody else's FUSE may not even be looked at.
+  if (!status && status.error().number != EACCES) return status.error();
+  const Result<bool> path_only = IsPathOnly(fd);
+  if (path_only && *path_only) return SystemError{EBADF, "SYNC_IOC_FILE_INFO"};
+  // Somebody may serve a file that has a type, and never answer.
+  if (!status || status->type != 0) return false;
+  return IsSyncFile(fd);
+}
+
 }  // namespace dmabuf::os

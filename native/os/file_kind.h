@@ -30,4 +30,7 @@ Result<FileDescription> DescribeForeignFile(int fd);
 // The same of one that was looked at already.
 Result<FileKind> KindOfForeignFile(int fd, const ForeignStatus& status);
 
+// Whether such a descriptor is a sync_file's. EBADF of the ioctl for a path (O_PATH), whatever it leads to.
+Result<bool> IsForeignSyncFile(int fd);
+
 }  // namespace dmabuf::os

@@ -1,9 +1,11 @@
 #include "os/sync_file.h"
 
+#include <linux/sync_file.h>
 #include <unistd.h>
 
 #include <cerrno>
 #include <cstdio>
+#include <cstring>
 #include <string_view>
 #include <utility>
 #include <vector>
@@ -53,16 +55,27 @@ Result<int32_t> SyncFileStatus(int sync_file) {
   return info.status;
 }
 
-Result<void> SyncFileInfo(int sync_file, uint32_t capacity, sync_fence_info* fences, sync_file_info* info) {
-  *info = {};
-  info->num_fences = capacity;
-  info->sync_fence_info = reinterpret_cast<uintptr_t>(fences);
-  if (RetryIoctl(sync_file, SYNC_IOC_FILE_INFO, info) == 0) return {};
-  // EINVAL: there are more. Without room for any the kernel says how many.
-  if (errno != EINVAL) return SystemError{errno, "SYNC_IOC_FILE_INFO"};
-  *info = {};
-  if (RetryIoctl(sync_file, SYNC_IOC_FILE_INFO, info) < 0) return SystemError{errno, "SYNC_IOC_FILE_INFO"};
-  return {};
+static_assert(sizeof(FenceInfo) == sizeof(sync_fence_info));
+static_assert(offsetof(FenceInfo, driver) == offsetof(sync_fence_info, driver_name));
+static_assert(offsetof(FenceInfo, status) == offsetof(sync_fence_info, status));
+static_assert(offsetof(FenceInfo, timestamp) == offsetof(sync_fence_info, timestamp_ns));
+
+Result<SyncFileSummary> SyncFileInfo(int sync_file, uint32_t capacity, FenceInfo* fences) {
+  sync_file_info info{};
+  info.num_fences = capacity;
+  info.sync_fence_info = reinterpret_cast<uintptr_t>(fences);
+  int result = RetryIoctl(sync_file, SYNC_IOC_FILE_INFO, &info);
+  if (result < 0 && errno == EINVAL) {
+    // There are more. Without room for any the kernel says how many.
+    info = {};
+    result = RetryIoctl(sync_file, SYNC_IOC_FILE_INFO, &info);
+  }
+  if (result < 0) return SystemError{errno, "SYNC_IOC_FILE_INFO"};
+  SyncFileSummary summary;
+  std::memcpy(summary.name, info.name, sizeof summary.name);
+  summary.status = info.status;
+  summary.fence_count = info.num_fences;
+  return summary;
 }
 
 namespace {
@@ -97,20 +110,19 @@ Result<UniqueFd> MergeSyncFiles(const char* name, const int* sync_files, size_t 
 }
 
 Result<int32_t> ErrorOfSyncFile(int sync_file) {
-  std::vector<sync_fence_info> fences(8);
+  std::vector<FenceInfo> fences(8);
   for (;;) {
-    sync_file_info info;
-    const Result<void> described =
-        SyncFileInfo(sync_file, static_cast<uint32_t>(fences.size()), fences.data(), &info);
-    if (!described) return described.error();
-    if (info.num_fences > fences.size()) {
-      fences.resize(info.num_fences);
+    const Result<SyncFileSummary> summary =
+        SyncFileInfo(sync_file, static_cast<uint32_t>(fences.size()), fences.data());
+    if (!summary) return summary.error();
+    if (summary->fence_count > fences.size()) {
+      fences.resize(summary->fence_count);
       continue;
     }
-    for (size_t index = 0; index < info.num_fences; index++) {
+    for (size_t index = 0; index < summary->fence_count; index++) {
       if (fences[index].status < 0) return fences[index].status;
     }
-    return info.status < 0 ? info.status : 0;
+    return summary->status < 0 ? summary->status : 0;
   }
 }
 

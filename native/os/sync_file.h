@@ -1,7 +1,6 @@
 #pragma once
 
-#include <linux/sync_file.h>
-
+#include <cstddef>
 #include <cstdint>
 
 #include "os/dma_buf.h"
@@ -25,9 +24,27 @@ Result<bool> IsSyncFile(int fd);
 // SYNC_IOC_FILE_INFO: the state of all fences together: 1 signalled, 0 active, negative errno.
 Result<int32_t> SyncFileStatus(int sync_file);
 
-// SYNC_IOC_FILE_INFO with every fence. Where `capacity` is too small for them, `info` has their number and no
-// fence is described.
-Result<void> SyncFileInfo(int sync_file, uint32_t capacity, sync_fence_info* fences, sync_file_info* info);
+// Names of the kernel's, with a NUL where they are shorter.
+constexpr size_t kFenceNameBytes = 32;
+
+// One fence, laid out as the kernel's struct sync_fence_info.
+struct FenceInfo {
+  char timeline[kFenceNameBytes];
+  char driver[kFenceNameBytes];
+  int32_t status;  // as SyncFileStatus()
+  uint32_t flags;
+  uint64_t timestamp;  // CLOCK_MONOTONIC nanoseconds
+};
+
+struct SyncFileSummary {
+  char name[kFenceNameBytes];
+  int32_t status;
+  uint32_t fence_count;
+};
+
+// SYNC_IOC_FILE_INFO with every fence. Where `capacity` is too small for them, the summary has their number
+// and no fence is described.
+Result<SyncFileSummary> SyncFileInfo(int sync_file, uint32_t capacity, FenceInfo* fences);
 
 // SYNC_IOC_MERGE: a new sync_file that signals when all of two or more have. `name`: at most kMaxNameBytes
 // bytes. Merged in halves: the kernel walks the fences of both files each time, so that one after the other
