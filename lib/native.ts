@@ -227,10 +227,13 @@ export interface Native {
   createMemfd(name: string, size: number, hugePageSize: number, owned: boolean): Slot | number;
   /** F_GET_SEALS; [size] in bytes */
   seals(fd: number): number;
-  /** memfd, offset and size of every piece */
-  createUdmabuf(pieces: Float64Array): Slot;
-  allocateUdmabufSync(size: number): Slot;
-  allocateUdmabufAsync(size: number, done: (slotOrErrno: number, syscall: string | undefined) => void): void;
+  /** `pieces`: the descriptor of a memfd, offset and size of each */
+  createUdmabuf(device: string, pieces: Float64Array): Slot;
+  createUdmabufAsync(
+    device: string,
+    pieces: Float64Array,
+    done: (slotOrErrno: number, syscall: string | undefined) => void,
+  ): void;
 
   /** The exporter, and the name if any; [inode], [size], [references], [flags] */
   info(slot: Slot): [string, string?];

@@ -152,7 +152,7 @@ function createFromMemfd(
   checkTotal(checked.reduce((total, [, , size]) => total + size, 0));
   guardMemory(missingPages(checked, sizes), 'charged', 'Ask for less, or free some');
   return withDeviceAdvice(udmabufDevice, 'udmabuf', () =>
-    native.createUdmabuf(Float64Array.from(checked.flat())),
+    native.createUdmabuf(udmabufDevice, Float64Array.from(checked.flat())),
   );
 }
 

@@ -1,6 +1,6 @@
 import type { DmaBuf } from '../buffer/dma-buf.js';
 import { type CallSite, DmaBufError } from '../errors.js';
-import { native } from '../native.js';
+import { native, Register, Yielded } from '../native.js';
 import { finishAllocation, runAllocation } from './allocation.js';
 import { withDeviceAdvice } from './device-advice.js';
 import { udmabufDevice } from './device-files.js';
@@ -21,6 +21,19 @@ function wholePages({ size, accessMode, unchecked }: BufferRequest): number {
   return whole;
 }
 
+/** Calls `make` with a memfd of so many bytes, which afterwards the dma-buf alone keeps. */
+function overMemfd<T>(size: number, make: (device: string, pieces: Float64Array) => T): T {
+  const memfd = native.createMemfd('dmabuf', size, 0, true);
+  native.unclaimed[Yielded.only] = 0;
+  try {
+    native.describe(memfd);
+    const pieces = new Float64Array([native.registers[Register.fd] as number, 0, size]);
+    return withDeviceAdvice(udmabufDevice, 'udmabuf', () => make(udmabufDevice, pieces));
+  } finally {
+    native.close(memfd);
+  }
+}
+
 /** Allocates a memfd of its own behind a dma-buf, on the thread pool. */
 export function allocateUdmabuf(
   request: BufferRequest,
@@ -29,7 +42,7 @@ export function allocateUdmabuf(
 ): Promise<DmaBuf> {
   const whole = wholePages(request);
   const start = whileReserved(whole, 'charged', (done) =>
-    withDeviceAdvice(udmabufDevice, 'udmabuf', () => native.allocateUdmabufAsync(whole, done)),
+    overMemfd(whole, (device, pieces) => native.createUdmabufAsync(device, pieces, done)),
   );
   return runAllocation(start, request, signal, 'udmabuf', site);
 }
@@ -37,6 +50,6 @@ export function allocateUdmabuf(
 /** Allocates a memfd of its own behind a dma-buf. */
 export function allocateUdmabufSync(request: BufferRequest): DmaBuf {
   const whole = wholePages(request);
-  const slot = withDeviceAdvice(udmabufDevice, 'udmabuf', () => native.allocateUdmabufSync(whole));
+  const slot = overMemfd(whole, (device, pieces) => native.createUdmabuf(device, pieces));
   return finishAllocation(slot, request.name, 'udmabuf');
 }

@@ -1,5 +1,8 @@
 #include "os/udmabuf.h"
 
+#include <climits>
+#include <memory>
+#include <utility>
 #include <vector>
 
 #include "js/functions.h"
@@ -11,14 +14,20 @@
 namespace dmabuf::js {
 namespace {
 
-constexpr const char* kDevice = "/dev/udmabuf";
-constexpr const char* kMemfdName = "dmabuf";
-
-// A dma-buf over a memfd of its own, which only the dma-buf keeps alive.
-Result<UniqueFd> AllocateUdmabuf(int device, uint64_t size) {
-  const Result<UniqueFd> memfd = os::CreateMemfd(kMemfdName, size, 0);
-  if (!memfd) return memfd.error();
-  return os::CreateUdmabuf(device, {{memfd->get(), 0, size}});
+// The device, and the pieces of memfds: descriptor, offset and size of each.
+bool ReadRequest(Call& call, UniqueFd* device, std::vector<os::MemfdPiece>* pieces) {
+  char path[PATH_MAX];
+  double* numbers = nullptr;
+  size_t length = 0;
+  if (!call.Read(0, path, sizeof path) || !call.Read(1, &numbers, &length)) return false;
+  for (size_t index = 0; index + 2 < length; index += 3) {
+    pieces->push_back({static_cast<int>(numbers[index]), static_cast<uint64_t>(numbers[index + 1]),
+                       static_cast<uint64_t>(numbers[index + 2])});
+  }
+  Result<UniqueFd> opened = os::OpenDevice(path, os::DeviceKind::kUdmabuf);
+  if (!opened) return call.Fail(opened.error(), path);
+  *device = std::move(*opened);
+  return true;
 }
 
 napi_value CreateMemfd(Call& call) {
@@ -53,42 +62,33 @@ napi_value Seals(Call& call) {
 
 napi_value CreateUdmabuf(Call& call) {
   const auto reservation = call.addon().TakeReservation();
-  double* numbers = nullptr;
-  size_t length = 0;
-  if (!call.Read(0, &numbers, &length)) return nullptr;
+  UniqueFd device;
   std::vector<os::MemfdPiece> pieces;
-  for (size_t index = 0; index + 2 < length; index += 3) {
-    pieces.push_back({static_cast<int>(numbers[index]), static_cast<uint64_t>(numbers[index + 1]),
-                      static_cast<uint64_t>(numbers[index + 2])});
-  }
-  const Result<UniqueFd> device = os::OpenDevice(kDevice, os::DeviceKind::kUdmabuf);
-  if (!device) return call.Fail(device.error(), kDevice), nullptr;
-  Result<UniqueFd> buffer = os::CreateUdmabuf(device->get(), pieces);
+  if (!ReadRequest(call, &device, &pieces)) return nullptr;
+  Result<UniqueFd> buffer = os::CreateUdmabuf(device.get(), pieces);
   if (!buffer) return call.Fail(buffer.error()), nullptr;
   return call.Yield(call.addon().handles->AddNewBuffer(std::move(*buffer)));
 }
 
-napi_value AllocateUdmabufSync(Call& call) {
-  const auto reservation = call.addon().TakeReservation();
-  uint64_t size = 0;
-  if (!call.Read(0, &size)) return nullptr;
-  const Result<UniqueFd> device = os::OpenDevice(kDevice, os::DeviceKind::kUdmabuf);
-  if (!device) return call.Fail(device.error(), kDevice), nullptr;
-  Result<UniqueFd> buffer = AllocateUdmabuf(device->get(), size);
-  if (!buffer) return call.Fail(buffer.error()), nullptr;
-  return call.Yield(call.addon().handles->AddNewBuffer(std::move(*buffer)));
-}
-
-napi_value AllocateUdmabufAsync(Call& call) {
+napi_value CreateUdmabufAsync(Call& call) {
   auto reservation = call.addon().TakeReservation();
-  uint64_t size = 0;
-  if (!call.Read(0, &size)) return nullptr;
-  Result<UniqueFd> device = os::OpenDevice(kDevice, os::DeviceKind::kUdmabuf);
-  if (!device) return call.Fail(device.error(), kDevice), nullptr;
+  UniqueFd device;
+  std::vector<os::MemfdPiece> pieces;
+  if (!ReadRequest(call, &device, &pieces)) return nullptr;
+  // Copies for the job, since the memfds may be closed meanwhile.
+  const auto copies = std::make_shared<std::vector<UniqueFd>>();
+  for (os::MemfdPiece& piece : pieces) {
+    Result<UniqueFd> copy = os::Duplicate(piece.memfd);
+    if (!copy) return call.Fail(copy.error()), nullptr;
+    piece.memfd = copy->get();
+    copies->push_back(std::move(*copy));
+  }
   QueueJob(
-      call, "dmabuf.allocate", std::move(*device),
-      [size, reservation = std::move(reservation)](int file) { return AllocateUdmabuf(file, size); },
-      call.argument(1));
+      call, "dmabuf.allocate", std::move(device),
+      [copies, pieces = std::move(pieces), reservation = std::move(reservation)](int file) {
+        return os::CreateUdmabuf(file, pieces);
+      },
+      call.argument(2));
   return nullptr;
 }
 
@@ -97,9 +97,8 @@ napi_value AllocateUdmabufAsync(Call& call) {
 const Exports kUdmabufFunctions = {
     {"createMemfd", Entry<CreateMemfd, 4>},
     {"seals", Entry<Seals, 1>},
-    {"createUdmabuf", Entry<CreateUdmabuf, 1>},
-    {"allocateUdmabufSync", Entry<AllocateUdmabufSync, 1>},
-    {"allocateUdmabufAsync", Entry<AllocateUdmabufAsync, 2>},
+    {"createUdmabuf", Entry<CreateUdmabuf, 2>},
+    {"createUdmabufAsync", Entry<CreateUdmabufAsync, 3>},
 };
 
 }  // namespace dmabuf::js

@@ -21,7 +21,7 @@ struct MemfdPiece {
   uint64_t size;    // bytes, likewise
 };
 
-// UDMABUF_CREATE or, for several pieces, UDMABUF_CREATE_LIST (Linux 4.20) on the open /dev/udmabuf. The
+// UDMABUF_CREATE or, for several pieces, UDMABUF_CREATE_LIST (Linux 4.20) on the open device. The
 // result is close-on-exec, readable and writable.
 Result<UniqueFd> CreateUdmabuf(int device, const std::vector<MemfdPiece>& pieces);
 
