@@ -240,10 +240,13 @@ export interface Native {
   parseFdInfo(text: Uint8Array): [string, string?] | undefined;
   readFdInfo(pid: number, fd: number): [string, string?] | undefined;
 
-  /** Looks through /proc, at all processes. */
-  scanProcesses(done: SurveyDone): void;
+  /**
+   * Looks through /proc, at all processes. Where a command is `vagueCommand`, which tells nothing of the program, the name of
+   * the program's file takes its place.
+   */
+  scanProcesses(vagueCommand: string, done: SurveyDone): void;
   /** Reads the BPF iterators, pinned in `folder` (an absolute path), or loaded where it is ''. */
-  surveyBpf(folder: string, buffers: boolean, holders: boolean, done: SurveyDone): void;
+  surveyBpf(folder: string, buffers: boolean, holders: boolean, vagueCommand: string, done: SurveyDone): void;
   /** The whole of a file. Node's own readFile() keeps it open for ever when a worker ends meanwhile. */
   readWhole(path: string, done: (contentOrErrno: Buffer | number, syscall: string | undefined) => void): void;
   /** Pins the iterators in the folder; `gid` 2^32 - 1 leaves the group. Returns their paths. */

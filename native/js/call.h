@@ -27,7 +27,7 @@ enum class Identity : uint8_t {
 // has checked what the user gave long before; this only keeps a mistake in it from corrupting memory.
 class Call {
  public:
-  static constexpr size_t kMaxArguments = 4;
+  static constexpr size_t kMaxArguments = 5;
 
   Call(napi_env env, napi_callback_info info, size_t count) : env_(env) {
     void* data = nullptr;

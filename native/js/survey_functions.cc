@@ -153,21 +153,26 @@ napi_value Queue(Call& call, SurveyWork work, napi_value done) {
 }
 
 napi_value ScanProcesses(Call& call) {
-  return Queue(call, [](std::string*) { return os::ScanProcesses(); }, call.argument(0));
+  char vague_command[64];
+  if (!call.Read(0, vague_command, sizeof vague_command)) return nullptr;
+  const auto work = [vague = std::string(vague_command)](std::string*) { return os::ScanProcesses(vague); };
+  return Queue(call, work, call.argument(1));
 }
 
 napi_value SurveyBpf(Call& call) {
   char folder[PATH_MAX];
+  char vague_command[64];
   os::BpfSurveyOptions options;
   if (!call.Read(0, folder, sizeof folder) || !call.Read(1, &options.buffers) ||
-      !call.Read(2, &options.holders)) {
+      !call.Read(2, &options.holders) || !call.Read(3, vague_command, sizeof vague_command)) {
     return nullptr;
   }
   options.folder = folder;
+  options.vague_command = vague_command;
   const auto work = [options = std::move(options)](std::string* where) {
     return os::SurveyBpf(options, where);
   };
-  return Queue(call, work, call.argument(3));
+  return Queue(call, work, call.argument(4));
 }
 
 napi_value ReadWhole(Call& call) {
@@ -202,7 +207,7 @@ napi_value UnpinIterators(Call& call) {
 }  // namespace
 
 const Exports kSurveyFunctions = {
-    {"scanProcesses", Entry<ScanProcesses, 1>},   {"surveyBpf", Entry<SurveyBpf, 4>},
+    {"scanProcesses", Entry<ScanProcesses, 2>},   {"surveyBpf", Entry<SurveyBpf, 5>},
     {"readWhole", Entry<ReadWhole, 2>},           {"pinIterators", Entry<PinIterators, 4>},
     {"unpinIterators", Entry<UnpinIterators, 1>},
 };

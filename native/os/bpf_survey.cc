@@ -18,7 +18,7 @@
 #include "os/btf.h"
 #include "os/fdinfo.h"
 #include "os/file.h"
-#include "os/process_scan.h"
+#include "os/process_command.h"
 #include "os/uapi.h"
 #include "os/watched.h"
 
@@ -467,7 +467,7 @@ Result<Survey> SurveyHere(const BpfSurveyOptions& options, std::string* where) {
       const Result<void> dropped = DropVanished(origin, &survey);
       if (!dropped) return dropped.error();
     }
-    ReadCommands(&survey);
+    ReadCommands(&survey, options.vague_command);
   }
   return survey;
 }

@@ -34,6 +34,7 @@ struct BpfSurveyOptions {
   std::string folder;
   bool buffers = true;
   bool holders = true;
+  std::string vague_command;  // as in CommandOf()
 };
 // Reads the iterators. Without `buffers`, the buffers are those that somebody holds, and have no size.
 // Holders' process ids are those of the first PID namespace: fails with EOPNOTSUPP and "pid_namespaces" in

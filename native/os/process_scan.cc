@@ -12,7 +12,6 @@
 #include <cerrno>
 #include <chrono>
 #include <cinttypes>
-#include <climits>
 #include <cstdio>
 #include <cstring>
 #include <memory>
@@ -26,6 +25,7 @@
 #include "os/fdinfo.h"
 #include "os/file.h"
 #include "os/hung_processes.h"
+#include "os/process_command.h"
 #include "os/retry.h"
 #include "os/unique_fd.h"
 #include "os/watched.h"
@@ -71,17 +71,16 @@ struct DirectoryEntry {
   char name[1];
 };
 
-// What Node.js since 24 calls the main thread of whatever it runs.
-constexpr std::string_view kNodesThread = "MainThread";
-
 // Not of a call: this thread was left behind, and nothing but its own is its any more.
 constexpr SystemError kLeftBehind{ETIMEDOUT, nullptr};
 bool IsLeftBehind(const Result<void>& result) { return !result && result.error().call == nullptr; }
 
 class Scanner {
  public:
-  explicit Scanner(UniqueFd proc)
-      : proc_(std::move(proc)), entries_(std::make_unique<char[]>(kEntriesSize)) {}
+  Scanner(UniqueFd proc, std::string vague_command)
+      : proc_(std::move(proc)),
+        vague_command_(std::move(vague_command)),
+        entries_(std::make_unique<char[]>(kEntriesSize)) {}
 
   // Has it look at all processes, and at this one first.
   Result<void> ListAll();
@@ -131,6 +130,7 @@ class Scanner {
   Result<void> Refuse(int pid, const SystemError& error, Survey::Secret what);
 
   UniqueFd proc_;
+  const std::string vague_command_;
   std::vector<int> pids_;
   size_t next_ = 0;
   std::unique_ptr<char[]> entries_;
@@ -165,44 +165,6 @@ Result<void> Scanner::ForEachNumber(int folder, Visit visit) {
   }
 }
 
-// The text of the link, without the folders of a path.
-std::string ProgramOf(int process) {
-  char text[PATH_MAX];
-  const ssize_t length = ::readlinkat(process, "exe", text, sizeof text);
-  if (length <= 0) return {};
-  std::string_view path(text, static_cast<size_t>(length));
-  constexpr std::string_view kDeleted = " (deleted)";
-  if (path.size() > kDeleted.size() && path.substr(path.size() - kDeleted.size()) == kDeleted) {
-    path.remove_suffix(kDeleted.size());
-  }
-  return std::string(path.substr(path.rfind('/') + 1));
-}
-
-// By its own account (argv[0]), which everybody may read: in the memory of the process, for whose locks this
-// may have to wait.
-std::string ProgramInMemoryOf(int process) {
-  const Result<UniqueFd> file = OpenAt(process, "cmdline");
-  if (!file) return {};
-  char text[PATH_MAX];
-  const Result<size_t> length = ReadAll(file->get(), text, sizeof text);
-  const std::string program(text, length ? strnlen(text, *length) : 0);
-  return program.substr(program.rfind('/') + 1);
-}
-
-std::string CommandOf(int process) {
-  const Result<UniqueFd> file = OpenAt(process, "comm");
-  if (!file) return {};
-  char text[64];
-  const Result<size_t> length = ReadAll(file->get(), text, sizeof text);
-  if (!length || *length == 0) return {};
-  std::string command(text, text[*length - 1] == '\n' ? *length - 1 : *length);
-  if (command == kNodesThread) {
-    std::string program = ProgramOf(process);
-    if (!program.empty()) return program;
-  }
-  return command;
-}
-
 Result<void> Scanner::ListAll() {
   pids_.push_back(::getpid());
   return ForEachNumber(proc_.get(), [&](int pid, const char*) -> Result<void> {
@@ -228,7 +190,7 @@ void Scanner::PassOver() {
   if (what_ == Survey::Secret::kDescriptors) survey_.refusals.push_back({pid, ETIMEDOUT, what_});
   survey_.refusals.push_back({pid, ETIMEDOUT, Survey::Secret::kMappings});
   if (survey_.processes.empty() || survey_.processes.back().pid != pid) return;
-  if (process) survey_.processes.back().command = CommandOf(process->get());
+  if (process) survey_.processes.back().command = CommandOf(process->get(), vague_command_);
 }
 
 Result<void> Scanner::Refuse(int pid, const SystemError& error, Survey::Secret what) {
@@ -283,7 +245,8 @@ Result<void> Scanner::ScanProcess(Watch* watch, int pid) {
         if (!others) return others;
       }
     }
-    if (survey_.processes.size() > known) survey_.processes.back().command = CommandOf(process->get());
+    if (survey_.processes.size() > known)
+      survey_.processes.back().command = CommandOf(process->get(), vague_command_);
   } else {
     for (const Survey::Secret what : {Survey::Secret::kDescriptors, Survey::Secret::kMappings}) {
       const Result<void> noted = Refuse(pid, process.error(), what);
@@ -591,21 +554,21 @@ Survey Scanner::Finish() {
     Add(mapping);
     if (survey_.processes.size() == known) continue;
     const Result<UniqueFd> process = OpenAt(proc_.get(), Path("", mapping.pid).text, O_PATH | O_DIRECTORY);
-    if (process) survey_.processes.back().command = CommandOf(process->get());
+    if (process) survey_.processes.back().command = CommandOf(process->get(), vague_command_);
   }
   return std::move(survey_);
 }
 
 }  // namespace
 
-Result<Survey> ScanProcesses() {
+Result<Survey> ScanProcesses(std::string vague_command) {
   Result<UniqueFd> proc = OpenAt(AT_FDCWD, "/proc", O_RDONLY | O_DIRECTORY);
   if (!proc) return proc.error();
   struct statfs system;
   const int result = Retry([&] { return ::fstatfs(proc->get(), &system); });
   if (result < 0) return SystemError{errno, "fstatfs"};
   if (system.f_type != PROC_SUPER_MAGIC) return SystemError{ENODEV, "/proc"};
-  const auto scanner = std::make_shared<Scanner>(std::move(*proc));
+  const auto scanner = std::make_shared<Scanner>(std::move(*proc), std::move(vague_command));
   const Result<void> listed = scanner->ListAll();
   if (!listed) return listed.error();
   // The first one that hangs has had its time; who waits for others besides should not wait as long for each.
@@ -629,19 +592,6 @@ Result<Survey> ScanProcesses() {
     if (!*outcome) return outcome->error();
   }
   return scanner->Finish();
-}
-
-void ReadCommands(Survey* survey) {
-  for (Survey::Process& process : survey->processes) {
-    char path[32];
-    std::snprintf(path, sizeof path, "/proc/%d", process.pid);
-    const Result<UniqueFd> folder = OpenAt(AT_FDCWD, path, O_PATH | O_DIRECTORY);
-    if (!folder) continue;
-    process.command = CommandOf(folder->get());
-    if (process.command != kNodesThread) continue;
-    std::string program = ProgramInMemoryOf(folder->get());
-    if (!program.empty()) process.command = std::move(program);
-  }
 }
 
 }  // namespace dmabuf::os

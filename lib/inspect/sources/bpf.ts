@@ -3,7 +3,7 @@ import { createError, DmaBufError } from '../../errors.js';
 import { native } from '../../native.js';
 import { whyRootMayNot } from '../../rights.js';
 import { textOf } from '../../text-file.js';
-import { onThreadPool, type Survey, toSurvey } from './survey.js';
+import { nodesThread, onThreadPool, type Survey, toSurvey } from './survey.js';
 
 /** Where `pinSync()` places iterators, and `snapshot()` looks for them, unless told otherwise. */
 export const defaultPinFolder = '/sys/fs/bpf/dmabuf';
@@ -120,13 +120,16 @@ export interface BpfParts {
 
 /** Loads the iterators and reads them. */
 export async function surveyBpf({ buffers, holders }: BpfParts): Promise<Survey> {
-  return toSurvey('bpf', await onThreadPool((done) => native.surveyBpf('', buffers, holders, done), explain));
+  return toSurvey(
+    'bpf',
+    await onThreadPool((done) => native.surveyBpf('', buffers, holders, nodesThread, done), explain),
+  );
 }
 
 /** Reads the iterators that root or this user has pinned in a folder; what others could have put there is refused. */
 export async function surveyPinned(folder: string, { buffers, holders }: BpfParts): Promise<Survey> {
-  const start = (done: Parameters<typeof native.surveyBpf>[3]): void =>
-    native.surveyBpf(resolve(folder), buffers, holders, done);
+  const start = (done: Parameters<typeof native.surveyBpf>[4]): void =>
+    native.surveyBpf(resolve(folder), buffers, holders, nodesThread, done);
   return toSurvey('bpf', await onThreadPool(start, explainReading));
 }
 

@@ -1,11 +1,11 @@
 import { createError, DmaBufError } from '../../errors.js';
 import { native } from '../../native.js';
 import { whyRootMayNot } from '../../rights.js';
-import { onThreadPool, type Survey, toSurvey } from './survey.js';
+import { nodesThread, onThreadPool, type Survey, toSurvey } from './survey.js';
 
 /** Looks through the descriptors and mappings of all processes. */
 export async function surveyProcfs(): Promise<Survey> {
-  return toSurvey('procfs', await onThreadPool((done) => native.scanProcesses(done), explain));
+  return toSurvey('procfs', await onThreadPool((done) => native.scanProcesses(nodesThread, done), explain));
 }
 
 function explain(errno: number, syscall: string): DmaBufError {

@@ -14,6 +14,9 @@ export interface Survey {
   unreadable: Unreadable[];
 }
 
+/** What Node.js since 24 calls the main thread of whatever it runs. */
+export const nodesThread = 'MainThread';
+
 /**
  * A figure that a file of the kernel has in decimal digits.
  *
