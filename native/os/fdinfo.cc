@@ -7,20 +7,15 @@
 #include <cstdio>
 
 #include "os/file.h"
+#include "os/parse.h"
 
 namespace dmabuf::os {
 namespace {
 
-bool ParseNumber(std::string_view text, unsigned base, uint64_t* value) {
-  if (text.empty()) return false;
-  uint64_t number = 0;
-  for (const char character : text) {
-    const auto digit = static_cast<unsigned>(character - '0');
-    if (digit >= base) return false;
-    number = number * base + digit;
-    if (number > kMaxFigure) return false;
-  }
-  *value = number;
+bool ParseNumber(std::string_view text, int base, uint64_t* value) {
+  const std::optional<uint64_t> number = TakeNumber(&text, base);
+  if (!number || !text.empty() || *number > kMaxFigure) return false;
+  *value = *number;
   return true;
 }
 
@@ -81,12 +76,8 @@ bool IsPath(std::string_view fdinfo) {
   constexpr std::string_view kFlags = "\nflags:\t";
   const size_t at = fdinfo.find(kFlags);
   if (at == std::string_view::npos) return false;
-  uint64_t flags = 0;
-  for (const char character : fdinfo.substr(at + kFlags.size())) {
-    if (character < '0' || character > '7') break;
-    flags = flags * 8 + static_cast<uint64_t>(character - '0');
-  }
-  return (flags & O_PATH) != 0;
+  std::string_view flags = fdinfo.substr(at + kFlags.size());
+  return (TakeNumber(&flags, 8).value_or(0) & O_PATH) != 0;
 }
 
 FdInfoPath PathOfFdInfo(int pid, int fd) {

@@ -1,12 +1,12 @@
 #include "os/hung_processes.h"
 
-#include <cstdio>
-#include <cstring>
 #include <map>
 #include <mutex>
+#include <string_view>
 #include <utility>
 
 #include "os/file.h"
+#include "os/parse.h"
 
 namespace dmabuf::os {
 namespace {
@@ -69,14 +69,15 @@ bool HasHungTooMany(int process) {
 uid_t UserOf(int process) {
   const Result<UniqueFd> file = OpenAt(process, "status");
   if (!file) return 0;
-  char text[4096];
-  const Result<size_t> length = ReadAll(file->get(), text, sizeof text - 1);
+  char bytes[4096];
+  const Result<size_t> length = ReadAll(file->get(), bytes, sizeof bytes);
   if (!length) return 0;
-  text[*length] = '\0';
-  const char* line = std::strstr(text, "\nUid:");
-  unsigned user = 0;
-  if (line == nullptr || std::sscanf(line, " Uid: %u", &user) != 1) return 0;
-  return user;
+  std::string_view text(bytes, *length);
+  constexpr std::string_view kKey = "\nUid:\t";
+  const size_t line = text.find(kKey);
+  if (line == std::string_view::npos) return 0;
+  text.remove_prefix(line + kKey.size());
+  return static_cast<uid_t>(TakeNumber(&text).value_or(0));
 }
 
 }  // namespace dmabuf::os

@@ -8,9 +8,10 @@
 #include <algorithm>
 #include <atomic>
 #include <cerrno>
-#include <cstdlib>
+#include <string_view>
 
 #include "os/mapping.h"
+#include "os/parse.h"
 #include "os/retry.h"
 #include "os/unique_fd.h"
 
@@ -44,11 +45,11 @@ ssize_t ReadSome(const UniqueFd& file, char* text, size_t capacity) {
 int64_t NumberIn(const char* path) {
   const UniqueFd file = OpenProc(path);
   if (!file.valid()) return -1;
-  char text[64];
-  const ssize_t count = ReadSome(file, text, sizeof text - 1);
+  char bytes[64];
+  const ssize_t count = ReadSome(file, bytes, sizeof bytes);
   if (count <= 0) return -1;
-  text[count] = '\0';
-  return std::strtoll(text, nullptr, 10);
+  std::string_view text(bytes, static_cast<size_t>(count));
+  return static_cast<int64_t>(TakeNumber(&text).value_or(0));
 }
 
 int64_t LimitOnMappings() { return NumberIn("/proc/sys/vm/max_map_count"); }

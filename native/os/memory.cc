@@ -3,10 +3,10 @@
 #include <sys/sysinfo.h>
 
 #include <cerrno>
-#include <cstdlib>
 #include <string_view>
 
 #include "os/file.h"
+#include "os/parse.h"
 
 namespace dmabuf::os {
 namespace {
@@ -18,7 +18,9 @@ std::optional<uint64_t> ValueOf(std::string_view text, std::string_view key) {
     size_t end = text.find('\n', line);
     if (end == std::string_view::npos) break;
     if (text.compare(line, key.size(), key) == 0) {
-      return std::strtoull(text.data() + line + key.size(), nullptr, 10) * 1024;
+      std::string_view value = text.substr(line + key.size());
+      SkipSpaces(&value);
+      return TakeNumber(&value).value_or(0) * 1024;
     }
     line = end + 1;
   }
@@ -36,9 +38,8 @@ MachineMemory ReadMachineMemory() {
 
 Result<MemoryInfo> ReadMemoryInfo() {
   char text[8192];
-  const Result<size_t> length = ReadSmallFile("/proc/meminfo", text, sizeof text - 1);
+  const Result<size_t> length = ReadSmallFile("/proc/meminfo", text, sizeof text);
   if (!length) return length.error();
-  text[*length] = '\0';
   const std::string_view view(text, *length);
   const std::optional<uint64_t> available = ValueOf(view, "MemAvailable:");
   if (!available) return SystemError{ENODATA, "read"};

@@ -25,6 +25,7 @@
 #include "os/fdinfo.h"
 #include "os/file.h"
 #include "os/hung_processes.h"
+#include "os/parse.h"
 #include "os/process_command.h"
 #include "os/retry.h"
 #include "os/unique_fd.h"
@@ -51,15 +52,9 @@ struct Path {
 };
 
 // The whole number that `text` is, or -1.
-int ParseId(const char* text) {
-  if (*text < '0' || *text > '9') return -1;
-  int64_t id = 0;
-  for (; *text != '\0'; text++) {
-    if (*text < '0' || *text > '9') return -1;
-    id = id * 10 + (*text - '0');
-    if (id > INT32_MAX) return -1;
-  }
-  return static_cast<int>(id);
+int ParseId(std::string_view text) {
+  const std::optional<uint64_t> id = TakeNumber(&text);
+  return id && text.empty() && *id <= INT32_MAX ? static_cast<int>(*id) : -1;
 }
 
 // The kernel's struct linux_dirent64 (getdents64(2)).
@@ -433,22 +428,6 @@ Result<void> Scanner::ScanMappings(Watch* watch, int pid, int thread, bool* has_
   }
 }
 
-// What is too large for 64 bits reads as at least 2^64 - 16.
-uint64_t ParseDigits(const char** at, const char* end, unsigned base) {
-  uint64_t value = 0;
-  for (; *at < end; ++*at) {
-    const char character = **at;
-    const unsigned digit = character <= '9' ? static_cast<unsigned>(character - '0')
-                                            : static_cast<unsigned>(character - 'a') + 10;
-    if (digit >= base) break;
-    if (__builtin_mul_overflow(value, uint64_t{base}, &value) ||
-        __builtin_add_overflow(value, uint64_t{digit}, &value)) {
-      value = UINT64_MAX;
-    }
-  }
-  return value;
-}
-
 // "start-end perms offset major:minor inode   path"
 Result<void> Scanner::ScanLine(Watch* watch, int pid, int thread, const char* line, const char* end) {
   const auto* at = static_cast<const char*>(std::memchr(line, ' ', static_cast<size_t>(end - line)));
@@ -462,21 +441,22 @@ Result<void> Scanner::ScanLine(Watch* watch, int pid, int thread, const char* li
       (at[3] == '0' && at[4] == '0' && at[5] == ' ')) {
     return {};
   }
-  at += 3;
-  const auto minor_number = static_cast<unsigned>(ParseDigits(&at, end, 16));
+  std::string_view rest(at + 3, static_cast<size_t>(end - at - 3));
+  const auto minor_number = static_cast<unsigned>(TakeNumber(&rest, 16).value_or(0));
   const dev_t device = makedev(0, minor_number);
   if (device_ != 0 ? device != device_ : IsOtherDevice(device)) return {};
-  at++;
-  const uint64_t inode = ParseDigits(&at, end, 10);
-  while (at < end && *at == ' ') at++;
-  const std::string_view path(at, static_cast<size_t>(end - at));
+  SkipSpaces(&rest);
+  const uint64_t inode = TakeNumber(&rest).value_or(0);
+  SkipSpaces(&rest);
+  const std::string_view path = rest;
   if (path.substr(0, kPrefix.size()) != kPrefix) return {};
 
-  const char* number = line;
-  const uint64_t range_start = ParseDigits(&number, end, 16);
-  number++;
-  const uint64_t range_end = ParseDigits(&number, end, 16);
-  const uint64_t offset = ParseDigits(&offset_text, end, 16);
+  std::string_view range(line, static_cast<size_t>(end - line));
+  const uint64_t range_start = TakeNumber(&range, 16).value_or(0);
+  range.remove_prefix(1);
+  const uint64_t range_end = TakeNumber(&range, 16).value_or(0);
+  std::string_view offset_digits(offset_text, static_cast<size_t>(end - offset_text));
+  const uint64_t offset = TakeNumber(&offset_digits, 16).value_or(0);
   Held mapping{pid,
                device,
                inode,
