@@ -8,7 +8,6 @@ export const most = { lib: 400, native: 400, scripts: 400, test: 500 };
 
 /** Longer still, until they are split. */
 export const unsplit = [
-  'native/os/process_scan.cc',
   'native/os/unix_socket.cc',
   'test/inject/inject.cc',
   'test/support/programs/hostile-peer.c',
