@@ -107,16 +107,15 @@ const missed = results.filter(({ ratio, bar }) => bar !== undefined && ratio > b
 if (options.json) {
   console.log(JSON.stringify(results, null, 2));
 } else {
-  const { default: Table } = await import('cli-table3');
-  const table = new Table({
-    head: ['instructions per round', 'C (or as named)', 'dmabuf', 'ratio', 'at most'],
-    colAligns: ['left', 'right', 'right', 'right', 'right'],
-    style: { head: [], border: [] },
-  });
-  for (const { label, c, ours, ratio, bar } of results) {
-    table.push([label, c.toLocaleString('en'), ours.toLocaleString('en'), ratio.toFixed(3), bar ?? '']);
-  }
-  console.log(table.toString());
+  const { formatTable } = await import('../dist/lib/cli/output.js');
+  const columns = [
+    { title: 'instructions per round', value: ({ label }) => label },
+    { title: 'C (or as named)', kind: 'number', text: ({ c }) => c.toLocaleString('en') },
+    { title: 'dmabuf', kind: 'number', text: ({ ours }) => ours.toLocaleString('en') },
+    { title: 'ratio', kind: 'number', text: ({ ratio }) => ratio.toFixed(3) },
+    { title: 'at most', kind: 'number', value: ({ bar }) => bar },
+  ];
+  console.log((await formatTable(results, columns, {}, Number.POSITIVE_INFINITY)).join('\n'));
 }
 for (const { label, ratio, bar } of missed) {
   console.error(`bench: ${label}: ${ratio.toFixed(3)} is above the bar of ${bar}`);

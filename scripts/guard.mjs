@@ -84,18 +84,19 @@ try {
 if (options.json) {
   console.log(JSON.stringify(decisions, null, 2));
 } else {
-  const { default: Table } = await import('cli-table3');
-  const table = new Table({
-    head: ['decision', 'cma', 'system', ''],
-    colAligns: ['left', 'right', 'right', 'left'],
-    style: { head: [], border: [] },
-  });
-  for (const name of new Set(decisions.map((one) => one.name))) {
-    const those = decisions.filter((one) => one.name === name);
-    const of = (heap) => those.filter(({ from }) => from === heap).length;
-    table.push([name, of('cma'), of('system'), those[0].isRight ? '' : 'WRONG']);
-  }
-  console.log(table.toString());
+  const { formatTable } = await import('../dist/lib/cli/output.js');
+  const names = [...new Set(decisions.map((one) => one.name))];
+  const of = (name, heap) => decisions.filter((one) => one.name === name && one.from === heap).length;
+  const columns = [
+    { title: 'decision', value: (name) => name },
+    { title: 'cma', kind: 'number', value: (name) => of(name, 'cma') },
+    { title: 'system', kind: 'number', value: (name) => of(name, 'system') },
+    {
+      title: 'right',
+      value: (name) => (decisions.find((one) => one.name === name).isRight ? 'yes' : 'WRONG'),
+    },
+  ];
+  console.log((await formatTable(names, columns, {}, Number.POSITIVE_INFINITY)).join('\n'));
 }
 
 const wrong = decisions.filter(({ isRight }) => !isRight);

@@ -75,16 +75,15 @@ const rows = [...new Set(pauses.map(key))].map((wanted) => {
 if (options.json) {
   console.log(JSON.stringify(rows, null, 2));
 } else {
-  const { default: Table } = await import('cli-table3');
-  const table = new Table({
-    head: ['longest pause of the event loop, in ms', 'files', 'of each peer', '1 peer', '64 peers'],
-    colAligns: ['left', 'left', 'right', 'right', 'right'],
-    style: { head: [], border: [] },
-  });
-  for (const { name, files: kind, descriptors, one, many } of rows) {
-    table.push([name, files[kind] ?? '', descriptors ?? '', one.toFixed(1), many?.toFixed(1) ?? '']);
-  }
-  console.log(table.toString());
+  const { formatTable } = await import('../dist/lib/cli/output.js');
+  const columns = [
+    { title: 'longest pause of the event loop, in ms', value: ({ name }) => name },
+    { title: 'files', value: ({ files: kind }) => files[kind] },
+    { title: 'of each peer', kind: 'number', value: ({ descriptors }) => descriptors },
+    { title: '1 peer', kind: 'number', text: ({ one }) => one.toFixed(1) },
+    { title: '64 peers', kind: 'number', text: ({ many }) => many?.toFixed(1) ?? '-' },
+  ];
+  console.log((await formatTable(rows, columns, {}, Number.POSITIVE_INFINITY)).join('\n'));
 }
 
 const still = rows.find(({ name }) => name === 'nothing');

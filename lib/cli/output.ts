@@ -28,12 +28,40 @@ export interface Column<Row> {
 
 const gap = 2;
 
-/** Columns on a terminal, never too few: the table's library takes characters from U+1100 and emoji for wide. */
-function displayWidth(text: string): number {
-  let width = 0;
-  for (const character of text)
-    width += character >= '\u1100' || (character > '\x7f' && /\p{Emoji}/u.test(character)) ? 2 : 1;
-  return width;
+/** How many columns of a terminal a text takes. */
+type Measure = (text: string) => number;
+
+/** In ASCII every character takes one: half of all the work of `dmabuf ls` would be to load the library. */
+async function measureFor(cells: readonly (readonly string[])[]): Promise<Measure> {
+  if (cells.every((row) => row.every((cell) => /^[ -~]*$/.test(cell)))) return ({ length }) => length;
+  return (await import('string-width')).default;
+}
+
+let graphemes: Intl.Segmenter | undefined;
+
+/** The beginning of a text that leaves a column for the mark of what was cut off. */
+function cut(text: string, width: number, widthOf: Measure): string {
+  graphemes ??= new Intl.Segmenter();
+  let kept = '';
+  let left = width - 1;
+  for (const { segment } of graphemes.segment(text)) {
+    left -= widthOf(segment);
+    if (left < 0) break;
+    kept += segment;
+  }
+  return `${kept}…`;
+}
+
+/** A text in just so many columns. */
+function fit(text: string, width: number, toTheRight: boolean, widthOf: Measure): string {
+  const taken = widthOf(text);
+  if (taken <= width) {
+    const space = ' '.repeat(width - taken);
+    return toTheRight ? space + text : text + space;
+  }
+  const start = cut(text, width, widthOf);
+  // Half of a wide character has no place.
+  return start + ' '.repeat(width - widthOf(start));
 }
 
 /** Takes from the widest of `candidates`, one by one, until all fit. */
@@ -68,8 +96,9 @@ export async function formatTable<Row>(
     columns.map(({ title }) => title.toUpperCase()),
     ...rows.map((row) => columns.map((column) => cellOf(column, row, format))),
   ];
+  const widthOf = await measureFor(cells);
   const widths = columns.map((_, index) =>
-    cells.reduce((widest, row) => Math.max(widest, displayWidth(row[index] as string)), 1),
+    cells.reduce((widest, row) => Math.max(widest, widthOf(row[index] as string)), 1),
   );
   const all = [...columns.keys()];
   shrink(
@@ -79,52 +108,12 @@ export async function formatTable<Row>(
     width,
   );
   shrink(widths, all, 1, width);
-  const toTheRight = columns.map(({ kind }) => kind !== undefined);
-  const isPlain = cells.every((row) => row.every((cell) => /^[ -~]*$/.test(cell)));
-  return isPlain ? layOutPlain(cells, widths, toTheRight) : layOut(cells, widths, toTheRight);
-}
-
-/** ASCII, of which every character takes one column: half of all the work of `dmabuf ls` would be to load the library. */
-function layOutPlain(
-  cells: readonly (readonly string[])[],
-  widths: readonly number[],
-  toTheRight: readonly boolean[],
-): string[] {
   return cells.map((row) => {
-    const fitted = row.map((cell, index) => {
-      const width = widths[index] as number;
-      if (cell.length > width) return `${cell.slice(0, width - 1)}…`;
-      return toTheRight[index] ? cell.padStart(width) : cell.padEnd(width);
-    });
+    const fitted = row.map((cell, index) =>
+      fit(cell, widths[index] as number, columns[index]?.kind !== undefined, widthOf),
+    );
     return fitted.join(' '.repeat(gap)).trimEnd();
   });
-}
-
-/** Any text: the library knows how many columns it takes. */
-async function layOut(
-  cells: readonly string[][],
-  widths: readonly number[],
-  toTheRight: readonly boolean[],
-): Promise<string[]> {
-  const { default: Table } = await import('cli-table3');
-  const chars = Object.fromEntries(
-    ['top', 'bottom', 'left', 'mid', 'right'].flatMap((side) =>
-      [side, `${side}-mid`, `${side}-left`, `${side}-right`].map((name) => [name, '']),
-    ),
-  );
-  const lines: string[] = [];
-  // The library's time grows with the square of the rows.
-  for (let start = 0; start < cells.length; start += 50) {
-    const table = new Table({
-      chars: { ...chars, middle: '' },
-      style: { 'padding-left': 0, 'padding-right': gap, head: [], border: [] },
-      colWidths: widths.map((width) => width + gap),
-      colAligns: toTheRight.map((right) => (right ? 'right' : 'left')),
-    });
-    table.push(...cells.slice(start, start + 50));
-    for (const line of table.toString().split('\n')) lines.push(line.trimEnd());
-  }
-  return lines;
 }
 
 /** Columns of the terminal; without end where the output goes elsewhere, so that nothing is cut off. */

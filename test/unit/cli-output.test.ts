@@ -36,10 +36,28 @@ describe('a table', () => {
     ]);
   });
 
-  it('looks the same when a character outside ASCII makes the library lay it out', async () => {
-    const [headings, first] = await formatTable(['a', 'é'], [number, column], {}, endless);
-    assert.equal(headings, 'LENGTH  NAME');
-    assert.equal(first, '     1  a');
+  for (const [what, name] of [
+    ['accents', 'é'],
+    ['accents of their own', 'e\u0301'],
+    ['wide characters', '漢字'],
+    ['emoji', '👍🏽'],
+    ['Hangul in letters', '\u1112\u1161\u11ab'],
+  ] as const) {
+    it(`has its columns below each other with ${what}`, async () => {
+      const lines = await formatTable([name, 'abcdef'], [column, number], {}, endless);
+      assert.deepEqual(lines.map(widthOf), [14, 14, 14]);
+    });
+  }
+
+  it('cuts no character in two, neither a wide one nor one of several parts', async () => {
+    const cut = (name: string, width: number): Promise<string[]> => formatTable([name], [column], {}, width);
+    assert.equal((await cut('漢字漢字漢字', 8))[1], '漢字漢…');
+    assert.equal((await cut('漢字漢字漢字', 9))[1], '漢字漢字…');
+    assert.equal((await cut('e\u0301'.repeat(9), 8))[1], `${'e\u0301'.repeat(7)}…`);
+    assert.deepEqual(await formatTable(['漢字漢字漢字'], [column, number], {}, 16), [
+      'NAME      LENGTH',
+      '漢字漢…        6',
+    ]);
   });
 
   it('is cut where the terminal is narrow, first where a column gives way', async () => {
