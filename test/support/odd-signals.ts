@@ -1,4 +1,7 @@
-import { unsound } from './expect.js';
+import assert from 'node:assert/strict';
+import { runInNewContext } from 'node:vm';
+import { assertCode, unsound } from './expect.js';
+import type { CallWith } from './option-rows.js';
 
 type Listener = (event?: unknown) => void;
 
@@ -21,6 +24,27 @@ export class PolyfilledSignal {
     this.reason = reason;
     for (const listener of this.listeners) listener({ type: 'abort' });
   }
+}
+
+/** The same of another realm: neither it nor what it is made of is an instance of anything here. */
+export function foreignSignal(): PolyfilledSignal {
+  return runInNewContext(`new (${PolyfilledSignal.toString()})`) as PolyfilledSignal;
+}
+
+/** Asserts that a call ends with the reason of a signal of another realm that has aborted, or has no option for a signal. */
+export async function endsByForeignSignal(call: CallWith): Promise<void> {
+  const signal = foreignSignal();
+  const reason = new Error('elsewhere');
+  signal.abort(reason);
+  const result = Promise.resolve().then(() => call({ signal } as never));
+  const error: unknown = await result.then(
+    () => assert.fail('the signal was ignored'),
+    (why: unknown) => why,
+  );
+  assert.equal(signal.listeners.size, 0);
+  if (error === reason) return;
+  assertCode(error, 'ERR_INVALID_ARG_VALUE');
+  assert.match(error.message, /^There is no option 'signal' here/);
 }
 
 const thrown: Error = new Error('thrown by the signal');

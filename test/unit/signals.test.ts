@@ -1,12 +1,21 @@
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
-import { runInNewContext } from 'node:vm';
 import { DmaBufChannel, type DmaBufServer, type WaitOptions } from 'dmabuf';
+import { watch } from 'dmabuf/inspect';
 import { abstractName } from '../support/abstract-name.js';
+import { fill } from '../support/channels.js';
 import { leavesNothing } from '../support/descriptors.js';
-import { turns, watch } from '../support/event-loop.js';
+import { turns, watch as watched } from '../support/event-loop.js';
 import { rejectsCode, rejectsWith, unsound } from '../support/expect.js';
-import { endingSignals, PolyfilledSignal, quietSignals, thrownBySignals } from '../support/odd-signals.js';
+import {
+  endingSignals,
+  endsByForeignSignal,
+  foreignSignal,
+  PolyfilledSignal,
+  quietSignals,
+  thrownBySignals,
+} from '../support/odd-signals.js';
+import { type CallWith, optionRows } from '../support/option-rows.js';
 
 /** Calls that wait until the fixture's other end does something, and that. */
 const calls: Record<string, (fixture: Fixture, options: WaitOptions) => Promise<unknown>> = {
@@ -67,7 +76,7 @@ for (const name of ['receive', 'accept'] as const) {
 
     test('of another realm rejects when it aborts', async () => {
       await withFixture(async (fixture) => {
-        const signal = runInNewContext(`new (${PolyfilledSignal.toString()})`) as PolyfilledSignal;
+        const signal = foreignSignal();
         const outcome = call(fixture, { signal: unsound(signal) });
         signal.abort('elsewhere');
         await rejectsWith(outcome, 'elsewhere');
@@ -108,7 +117,7 @@ for (const name of ['receive', 'accept'] as const) {
     test('is not over before a fraction of a millisecond is', async (t) => {
       t.mock.timers.enable({ apis: ['setTimeout'] });
       await withFixture(async (fixture) => {
-        const outcome = watch(call(fixture, { timeout: 10.5 }));
+        const outcome = watched(call(fixture, { timeout: 10.5 }));
         t.mock.timers.tick(10);
         await turns(1);
         assert.equal(outcome.state, 'pending');
@@ -129,5 +138,24 @@ test('a signal is asked for its members in a pending call, and never again once 
     await outcome;
     assert.equal(signal.listeners.size, 0);
     signal.abort('too late');
+  });
+});
+
+/** Every function with options; `watch()` looks at its own when it is asked for the first snapshot. */
+const rows: Readonly<Record<string, CallWith>> = { ...optionRows, watch: (options) => watch(options).next() };
+
+describe('a signal of another realm that has aborted ends, unless there is no such option,', () => {
+  for (const [name, call] of Object.entries(rows))
+    test(name, () => leavesNothing(() => endsByForeignSignal(call)));
+});
+
+test('a signal of another realm ends a pending send', async () => {
+  await withFixture(async ({ here }) => {
+    await fill(here);
+    const signal = foreignSignal();
+    const outcome = here.send('x', [], { signal: unsound(signal) });
+    signal.abort('elsewhere');
+    await rejectsWith(outcome, 'elsewhere');
+    assert.equal(signal.listeners.size, 0);
   });
 });

@@ -1,27 +1,44 @@
 // Signals that lie, throw or come from another realm, and fractions of milliseconds, in every call that waits for buffers,
-// fences and memory; test/unit/signals.test.ts has those of channels.
+// fences and memory; test/unit/signals.test.ts has those of channels, and what needs no buffer.
 
 import assert from 'node:assert/strict';
-import { runInNewContext } from 'node:vm';
 import {
   allocate,
   allocateSync,
   type DmaBuf,
+  DmaBufChannel,
+  DmaBufPool,
   DmaHeap,
   openHandles,
   SyncFile,
   type WaitOptions,
 } from 'dmabuf';
+import { abstractName } from '../../../support/abstract-name.js';
 import { openFds } from '../../../support/descriptors.js';
-import { until } from '../../../support/event-loop.js';
+import { turns, until } from '../../../support/event-loop.js';
 import { rejectsCode, rejectsWith, unsound } from '../../../support/expect.js';
 import { addFence, fenceTest } from '../../../support/fences.js';
+import { kernelTest } from '../../../support/kernel-test.js';
 import {
   endingSignals,
-  PolyfilledSignal,
+  endsByForeignSignal,
+  foreignSignal,
   quietSignals,
   thrownBySignals,
 } from '../../../support/odd-signals.js';
+import { bufferOptionRows } from '../../../support/option-rows.js';
+import { ForeignSocket } from '../../../support/sockets.js';
+
+for (const [name, call] of Object.entries(bufferOptionRows)) {
+  kernelTest(
+    `${name} ends by a signal of another realm that has aborted, or has no such option`,
+    async () => {
+      using buffer = allocateSync(4096);
+      using file = buffer.exportSyncFile('read');
+      await endsByForeignSignal((options) => call(buffer, options, file));
+    },
+  );
+}
 
 interface Fixture {
   /** A device writes it. */
@@ -80,7 +97,7 @@ for (const [name, call] of Object.entries({ ...waiting, ...working })) {
 
   fenceTest(`${name} with a signal of another realm rejects when it aborts`, () =>
     withFixture(async (fixture) => {
-      const signal = runInNewContext(`new (${PolyfilledSignal.toString()})`) as PolyfilledSignal;
+      const signal = foreignSignal();
       const outcome = call(fixture, { signal: unsound(signal) });
       signal.abort('elsewhere');
       await rejectsWith(outcome, 'elsewhere');
@@ -97,3 +114,25 @@ for (const [name, call] of Object.entries(waiting)) {
     }),
   );
 }
+
+kernelTest('DmaBufPool.acquire with a signal of another realm rejects when it aborts', async () => {
+  using pool = new DmaBufPool(4096, { max: 1 });
+  using _loan = await pool.acquire();
+  const signal = foreignSignal();
+  const outcome = pool.acquire({ signal: unsound(signal) });
+  signal.abort('elsewhere');
+  await rejectsWith(outcome, 'elsewhere');
+  assert.equal(signal.listeners.size, 0);
+});
+
+kernelTest('DmaBufChannel.connect with a signal of another realm rejects when it aborts', async () => {
+  const name = abstractName();
+  using _server = ForeignSocket.serve(name, 'seqpacket', 0);
+  using _first = ForeignSocket.connect(name);
+  const signal = foreignSignal();
+  const outcome = DmaBufChannel.connect(name, { signal: unsound(signal) });
+  await turns();
+  signal.abort('elsewhere');
+  await rejectsWith(outcome, 'elsewhere');
+  assert.equal(signal.listeners.size, 0);
+});
