@@ -133,6 +133,11 @@ export function directionOf(access: Access): number {
   throw badAccess(access);
 }
 
+/** The access of a direction. */
+export function accessOf(direction: number): Access {
+  return direction === 1 ? 'read' : direction === 2 ? 'write' : 'read-write';
+}
+
 /** The access mode of open(2) for a direction: O_RDONLY 0, O_WRONLY 1, O_RDWR 2. */
 export function accessModeOf(access: Access): number {
   return directionOf(access) - 1;

@@ -15,6 +15,7 @@
  * @module dmabuf
  */
 
+export type { AccessTrace } from './buffer/access-tracing.js';
 export type { TextOptions } from './buffer/copies.js';
 export { CpuAccess } from './buffer/cpu-access.js';
 export { DmaBuf, importFrom } from './buffer/dma-buf.js';
@@ -25,13 +26,14 @@ export { Memfd, type MemfdOptions } from './buffer/memfd.js';
 export { DmaBufChannel, DmaBufServer } from './channel/channel.js';
 export type { ServerOptions } from './channel/listening.js';
 export { type ChannelMessage, closeHandles, type Sendable } from './channel/message.js';
-export type { ChannelOptions, PeerCredentials } from './channel/message-socket.js';
+export type { ChannelOptions, PeerCredentials, SendTrace } from './channel/message-socket.js';
 export type { Access } from './check.js';
 export { type AllocationAttempt, DmaBufError, type DmaBufErrorDetails } from './errors.js';
 export { SyncFile } from './fence/sync-file.js';
 export type { FenceInfo, FenceStatus, SyncFileInfo } from './fence/sync-file-info.js';
 export { type HandleType, type OpenHandle, openHandles, setHandleTracking } from './handle.js';
 export { type AllocateOptions, allocate, allocateSync, type Source } from './memory/allocate.js';
+export type { AllocateTrace } from './memory/allocation.js';
 export { DmaHeap } from './memory/dma-heap.js';
 export type { HeapInfo, HeapKind } from './memory/heap-list.js';
 export { createMemfd } from './memory/memfd.js';
@@ -39,4 +41,5 @@ export { DmaBufPool, type PoolStatistics } from './memory/pool.js';
 export type { PoolOptions } from './memory/pool-options.js';
 export { PooledBuffer } from './memory/pooled-buffer.js';
 export type { BufferOptions } from './memory/request.js';
+export type { WaitTrace } from './tracing.js';
 export type { WaitOptions } from './wait.js';

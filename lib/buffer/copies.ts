@@ -3,6 +3,8 @@ import { checkInteger, checkView, outOfRange, readOptions } from '../check.js';
 import { createError, type DmaBufError } from '../errors.js';
 import { min } from '../intrinsics.js';
 import { native } from '../native.js';
+import { isTracedSync } from '../tracing.js';
+import { accessTracing } from './access-tracing.js';
 import type { OpenBuffer } from './open-buffer.js';
 
 /** What {@link DmaBuf.text} decodes, and how. */
@@ -28,8 +30,19 @@ export function readBytes(buffer: OpenBuffer, target: ArrayBufferView, position:
   checkInteger(position, 'position', 0, Number.MAX_SAFE_INTEGER);
   const start = min(position, buffer.size);
   const length = min(bytes.length, buffer.size - start);
-  if (native.read(buffer.slot, bytes, start, length) === true) throw busy();
+  copyOut(buffer, bytes, start, length);
   return length;
+}
+
+function copyOut(buffer: OpenBuffer, target: Uint8Array, start: number, length: number): void {
+  if (isTracedSync(accessTracing)) {
+    const trace = { ...buffer.traceOf('read', 1), length };
+    accessTracing.traceSync(copyOutNow, trace, undefined, buffer, target, start, length);
+  } else copyOutNow(buffer, target, start, length);
+}
+
+function copyOutNow({ slot }: OpenBuffer, target: Uint8Array, start: number, length: number): void {
+  if (native.read(slot, target, start, length) === true) throw busy();
 }
 
 /** Decodes a copy of a buffer's bytes. */
@@ -46,7 +59,7 @@ export function readText(buffer: OpenBuffer, options: TextOptions | undefined): 
   }
   const start = min(position, buffer.size);
   const copy = Buffer.allocUnsafeSlow(min(length, buffer.size - start));
-  if (native.read(buffer.slot, copy, start, copy.length) === true) throw busy();
+  copyOut(buffer, copy, start, copy.length);
   return copy.toString(encoding);
 }
 
@@ -61,6 +74,17 @@ export function writeBytes(buffer: OpenBuffer, source: ArrayBufferView, position
       position,
     );
   }
-  if (native.write(buffer.slot, bytes, position) === true) throw busy();
+  copyIn(buffer, bytes, position);
   return bytes.length;
+}
+
+function copyIn(buffer: OpenBuffer, source: Uint8Array, position: number): void {
+  if (isTracedSync(accessTracing)) {
+    const trace = { ...buffer.traceOf('write', 2), length: source.length };
+    accessTracing.traceSync(copyInNow, trace, undefined, buffer, source, position);
+  } else copyInNow(buffer, source, position);
+}
+
+function copyInNow({ slot }: OpenBuffer, source: Uint8Array, position: number): void {
+  if (native.write(slot, source, position) === true) throw busy();
 }

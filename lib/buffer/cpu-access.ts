@@ -1,16 +1,15 @@
 import { type Access, directionOf, invalidType, isObject } from '../check.js';
+import { callSite } from '../errors.js';
 import { apply, assign } from '../intrinsics.js';
 import { brand, own } from '../open-file.js';
 import { showDetails } from '../present.js';
+import { isTracedSync, traceAsync } from '../tracing.js';
+import { checkWaitOptions, type Limits, type WaitOptions } from '../wait.js';
+import { accessTracing } from './access-tracing.js';
 import type { OpenBuffer } from './open-buffer.js';
 
-/** Known to this wing alone: nobody else constructs. */
-export let createCpuAccess: (
-  buffer: OpenBuffer,
-  bytes: Uint8Array,
-  access: Access,
-  direction: number,
-) => CpuAccess;
+/** Known to this file alone: nobody else constructs. */
+let createCpuAccess: (buffer: OpenBuffer, bytes: Uint8Array, access: Access, direction: number) => CpuAccess;
 
 /**
  * The time between DMA_BUF_IOCTL_SYNC START and END (Linux 4.6), in which the CPU may use a buffer's bytes. END follows
@@ -55,7 +54,11 @@ export class CpuAccess implements Disposable {
     const buffer = CpuAccess.#of(this).#buffer;
     if (buffer === undefined) return;
     this.#buffer = undefined;
-    if (buffer.slot >= 0) buffer.end(this.#direction);
+    if (buffer.slot < 0) return;
+    if (isTracedSync(accessTracing)) {
+      const trace = buffer.traceOf('end', this.#direction);
+      accessTracing.traceSync(endNow, trace, undefined, buffer, this.#direction);
+    } else buffer.end(this.#direction);
   }
 
   /** What the access is, for logs and as JSON. */
@@ -71,11 +74,60 @@ export class CpuAccess implements Disposable {
   }
 }
 
+/** Starts CPU access, and blocks until it may. */
+export function beginSync(buffer: OpenBuffer, access: Access): CpuAccess {
+  const direction = directionOf(access);
+  if (isTracedSync(accessTracing)) {
+    const trace = buffer.traceOf('begin', direction);
+    return accessTracing.traceSync(beginNow, trace, undefined, buffer, access, direction);
+  }
+  return createCpuAccess(buffer, buffer.begin(direction), access, direction);
+}
+
+function beginNow(buffer: OpenBuffer, access: Access, direction: number): CpuAccess {
+  return createCpuAccess(buffer, buffer.begin(direction), access, direction);
+}
+
+/** Whoever looks on may have closed the buffer, which ends its accesses. */
+function endNow(buffer: OpenBuffer, direction: number): void {
+  if (buffer.slot >= 0) buffer.end(direction);
+}
+
+/** Starts CPU access once it may, without blocking the event loop; `method` is what the user called. */
+export async function begin(
+  buffer: OpenBuffer,
+  access: Access,
+  options: WaitOptions | undefined,
+  // biome-ignore lint/complexity/noBannedTypes: V8 leaves out all frames above any function.
+  method: Function,
+): Promise<CpuAccess> {
+  const direction = directionOf(access);
+  const limits = checkWaitOptions(options);
+  if (accessTracing.hasSubscribers) {
+    const trace = buffer.traceOf('begin', direction);
+    return await traceAsync(accessTracing, trace, () => beginLater(buffer, access, limits, method));
+  }
+  return await beginLater(buffer, access, limits, method);
+}
+
+async function beginLater(
+  buffer: OpenBuffer,
+  access: Access,
+  limits: Limits,
+  // biome-ignore lint/complexity/noBannedTypes: the same.
+  method: Function,
+): Promise<CpuAccess> {
+  const direction = directionOf(access);
+  // First, for what cannot be mapped need not be waited for.
+  const bytes = buffer.tryBegin(direction) ?? (await buffer.beginReady(direction, limits, callSite(method)));
+  return createCpuAccess(buffer, bytes, access, direction);
+}
+
 /** Uses a buffer's bytes at once; the access ends whatever `fn` does. */
 export function withAccess<T>(buffer: OpenBuffer, access: Access, fn: (bytes: Uint8Array) => T): T {
-  const direction = directionOf(access);
+  directionOf(access);
   if (typeof fn !== 'function') throw invalidType('fn', 'a function', fn);
-  const cpuAccess = createCpuAccess(buffer, buffer.begin(direction), access, direction);
+  const cpuAccess = beginSync(buffer, access);
   let result: T;
   try {
     result = fn(cpuAccess.bytes);

@@ -6,7 +6,7 @@ import { brand, own } from '../open-file.js';
 import { showDetails } from '../present.js';
 import { checkWaitOptions, type WaitOptions } from '../wait.js';
 import { readBytes, readText, type TextOptions, writeBytes } from './copies.js';
-import { type CpuAccess, createCpuAccess, useAndEnd, withAccess } from './cpu-access.js';
+import { begin, beginSync, type CpuAccess, useAndEnd, withAccess } from './cpu-access.js';
 import type { DmaBufInfo } from './fdinfo.js';
 import { exportFences, importFences } from './fences.js';
 import { createFromMemfd, type MemfdRange } from './from-memfd.js';
@@ -203,9 +203,7 @@ export class DmaBuf implements Disposable {
    * @throws DmaBufError `EACCES` for a descriptor that is not readable and writable: use `read()`; or what `map()` throws
    */
   cpuAccessSync(access: Access): CpuAccess {
-    const buffer = DmaBuf.#of(this).checkOpen();
-    const direction = directionOf(access);
-    return createCpuAccess(buffer, buffer.begin(direction), access, direction);
+    return beginSync(DmaBuf.#of(this).checkOpen(), access);
   }
 
   /**
@@ -231,14 +229,7 @@ export class DmaBuf implements Disposable {
    * may hold, also `EMFILE`, or `EAGAIN` when no thread could be created
    */
   async cpuAccess(access: Access, options?: WaitOptions): Promise<CpuAccess> {
-    const buffer = DmaBuf.#of(this).checkOpen();
-    const direction = directionOf(access);
-    const limits = checkWaitOptions(options);
-    // First, for what cannot be mapped need not be waited for.
-    const bytes =
-      buffer.tryBegin(direction) ??
-      (await buffer.beginReady(direction, limits, callSite(DmaBuf.prototype.cpuAccess)));
-    return createCpuAccess(buffer, bytes, access, direction);
+    return await begin(DmaBuf.#of(this).checkOpen(), access, options, DmaBuf.prototype.cpuAccess);
   }
 
   /**
@@ -280,8 +271,7 @@ export class DmaBuf implements Disposable {
     const buffer = DmaBuf.#of(this).checkOpen();
     const direction = directionOf(access);
     const limits = checkWaitOptions(options);
-    if (native.isReady(buffer.slot, direction)) return;
-    await buffer.ready(direction, limits, callSite(DmaBuf.prototype.ready));
+    await buffer.ready(direction, limits, () => callSite(DmaBuf.prototype.ready));
   }
 
   /**

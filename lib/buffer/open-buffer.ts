@@ -1,10 +1,12 @@
 import { constants } from 'node:buffer';
-import { tooLarge } from '../check.js';
+import { accessOf, tooLarge } from '../check.js';
 import type { AllocationAttempt, CallSite } from '../errors.js';
 import { freeze, max } from '../intrinsics.js';
 import { native, Register, type Slot } from '../native.js';
 import { OpenFile } from '../open-file.js';
+import { traceAsync, type WaitTrace, waitTracing } from '../tracing.js';
 import type { Limits } from '../wait.js';
+import type { AccessTrace } from './access-tracing.js';
 import './advice.js';
 import { type DmaBufInfo, toInfo } from './fdinfo.js';
 
@@ -72,6 +74,20 @@ export class OpenBuffer extends OpenFile {
     return super.show(this.source === undefined ? known : { ...known, source: this.source });
   }
 
+  /** What tells the buffer from others, for those who look on: nothing where the kernel says nothing. */
+  private identity(): { inode?: number; size?: number } {
+    try {
+      return { inode: this.inode, size: this.size };
+    } catch {
+      return {};
+    }
+  }
+
+  /** What is told of an access to those who subscribe. */
+  traceOf(operation: AccessTrace['operation'], direction: number): AccessTrace {
+    return { operation, access: accessOf(direction), ...this.identity() };
+  }
+
   private measure(): void {
     native.measure(this.slot);
     this.knownInode = native.registers[Register.inode] as number;
@@ -104,8 +120,30 @@ export class OpenBuffer extends OpenFile {
     return bytes;
   }
 
-  /** Waits, through the event loop, until the fences that matter for an access have signalled. */
-  ready(direction: number, limits: Limits, site: CallSite): Promise<void> {
+  /**
+   * Waits, through the event loop, until the fences that matter for an access have signalled. `siteOf` remembers the
+   * user's call where it has to wait.
+   */
+  ready(direction: number, limits: Limits, siteOf: () => CallSite): Promise<void> {
+    if (waitTracing.hasSubscribers) {
+      const { timeout } = limits;
+      const trace: WaitTrace = {
+        operation: 'ready',
+        access: accessOf(direction),
+        ...this.identity(),
+        timeout,
+      };
+      return traceAsync(waitTracing, trace, () => this.readyNow(direction, limits, siteOf));
+    }
+    return this.readyNow(direction, limits, siteOf);
+  }
+
+  private async readyNow(direction: number, limits: Limits, siteOf: () => CallSite): Promise<void> {
+    if (native.isReady(this.slot, direction)) return;
+    await this.waitForFences(direction, limits, siteOf());
+  }
+
+  private waitForFences(direction: number, limits: Limits, site: CallSite): Promise<void> {
     return this.wait(direction, limits, site, "waiting for the buffer's fences");
   }
 
@@ -114,7 +152,7 @@ export class OpenBuffer extends OpenFile {
     const start = performance.now();
     let left = timeout;
     for (;;) {
-      await this.ready(direction, { signal, timeout: left }, site);
+      await this.waitForFences(direction, { signal, timeout: left }, site);
       if (timeout !== undefined) left = max(0, timeout - (performance.now() - start));
       const bytes = this.checkOpen().tryBegin(direction);
       if (bytes !== undefined) return bytes;

@@ -59,7 +59,6 @@ export class DmaBufChannel implements Disposable, AsyncIterable<ChannelMessage> 
 
   readonly #file: OpenFile;
   readonly #socket: MessageSocket;
-  readonly #peer: PeerCredentials;
 
   static {
     makeChannel = (slot, { maxMessageSize }, place) => {
@@ -71,8 +70,7 @@ export class DmaBufChannel implements Disposable, AsyncIterable<ChannelMessage> 
 
   private constructor(file: OpenFile, peer: PeerCredentials, maxMessageSize: number) {
     this.#file = own(this, file, 'DmaBufChannel', 'DmaBufChannel.pair(), connect(), listen() or adopt()');
-    this.#socket = new MessageSocket(file, maxMessageSize);
-    this.#peer = peer;
+    this.#socket = new MessageSocket(file, peer, maxMessageSize);
   }
 
   /**
@@ -177,7 +175,7 @@ export class DmaBufChannel implements Disposable, AsyncIterable<ChannelMessage> 
    * when the descriptor is passed on.
    */
   get peer(): PeerCredentials {
-    return { ...DmaBufChannel.#of(this).#peer };
+    return { ...DmaBufChannel.#of(this).#socket.peer };
   }
 
   /** The largest message in bytes that this end sends and receives. */
@@ -262,8 +260,8 @@ export class DmaBufChannel implements Disposable, AsyncIterable<ChannelMessage> 
   /** What the channel is, for logs and as JSON. */
   toJSON(): object {
     const channel = DmaBufChannel.#of(this);
-    const { maxMessageSize } = channel.#socket;
-    return channel.#file.show({ peer: { ...channel.#peer }, maxMessageSize });
+    const { maxMessageSize, peer } = channel.#socket;
+    return channel.#file.show({ peer: { ...peer }, maxMessageSize });
   }
 
   /** The same as `close()`. */

@@ -4,11 +4,13 @@ import { DmaBufError } from '../errors.js';
 import { resolved } from '../intrinsics.js';
 import { native, Register, type Slot } from '../native.js';
 import type { OpenFile } from '../open-file.js';
+import { traceAsync, tracingOf } from '../tracing.js';
 import type { Limits } from '../wait.js';
 import {
   type ChannelMessage,
   closeAll,
   hold,
+  inodesOf,
   readHandles,
   type Sendable,
   writeSendables,
@@ -24,6 +26,24 @@ export interface PeerCredentials {
   /** Effective group id. */
   gid: number;
 }
+
+/** What the tracing channel `dmabuf:send` tells of a message that `DmaBufChannel.send()` sends. */
+export interface SendTrace {
+  /** The method. */
+  operation: 'send';
+  /** How many bytes of data the message has. */
+  size: number;
+  /** How many handles the message has. */
+  handles: number;
+  /** Identifies each dma-buf among the handles on the whole machine: the receiver's object has the same. */
+  inodes: readonly number[];
+  /** The process that made the connection at the other end. */
+  peer: PeerCredentials;
+  /** What the call rejects with. */
+  error?: unknown;
+}
+
+const sendTracing = tracingOf<SendTrace>('dmabuf:send');
 
 /** The settings of a channel. */
 export interface ChannelOptions {
@@ -82,11 +102,13 @@ export class MessageSocket {
   readonly file: OpenFile;
   /** Bytes, both ways. */
   readonly maxMessageSize: number;
+  readonly peer: PeerCredentials;
   private readonly sending: SocketLine;
   private readonly receiving: SocketLine;
 
-  constructor(file: OpenFile, maxMessageSize: number) {
+  constructor(file: OpenFile, peer: PeerCredentials, maxMessageSize: number) {
     this.file = file;
+    this.peer = peer;
     this.maxMessageSize = maxMessageSize;
     this.sending = new SocketLine(file, 2);
     this.receiving = new SocketLine(file, 1);
@@ -94,6 +116,23 @@ export class MessageSocket {
 
   /** Sends bytes and handles, which have been checked. */
   send(bytes: Uint8Array, items: readonly Sendable[], limits: Limits): Promise<void> {
+    // No closure here, which would cost every message its variables.
+    if (sendTracing.hasSubscribers) return this.sendTraced(bytes, items, limits);
+    return this.sendInTurn(bytes, items, limits);
+  }
+
+  private sendTraced(bytes: Uint8Array, items: readonly Sendable[], limits: Limits): Promise<void> {
+    const trace: SendTrace = {
+      operation: 'send',
+      size: bytes.length,
+      handles: items.length,
+      inodes: inodesOf(items),
+      peer: { ...this.peer },
+    };
+    return traceAsync(sendTracing, trace, () => this.sendInTurn(bytes, items, limits));
+  }
+
+  private sendInTurn(bytes: Uint8Array, items: readonly Sendable[], limits: Limits): Promise<void> {
     if (bytes.length > this.maxMessageSize) throw tooLarge(bytes.length, this.maxMessageSize);
     if (this.sending.mayTry(limits)) {
       writeSendables(items);

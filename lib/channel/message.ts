@@ -126,6 +126,20 @@ export function hold(handles: readonly Sendable[], channel: Slot): Slot[] {
   }
 }
 
+/** What tells the dma-bufs among the handles from others, for those who look on: without those that are closed. */
+export function inodesOf(handles: readonly Sendable[]): number[] {
+  const inodes: number[] = [];
+  for (const item of handles) {
+    if (!isDmaBuf(item)) continue;
+    try {
+      inodes.push(bufferOf(item).inode);
+    } catch {
+      // Sending it says why.
+    }
+  }
+  return inodes;
+}
+
 /** Closes them. */
 export function closeAll(held: readonly Slot[]): void {
   for (let index = 0; index < held.length; index++) native.close(held[index] as Slot);

@@ -2,6 +2,7 @@ import { constants } from 'node:os';
 import { checkFd, checkName, invalidType, isObject, outOfRange } from '../check.js';
 import {
   aboutDescriptor,
+  type CallSite,
   callSite,
   createError,
   DmaBufError,
@@ -12,7 +13,8 @@ import { isArray, itemsOf } from '../intrinsics.js';
 import { native, Register, type Slot } from '../native.js';
 import { brand, OpenFile, own } from '../open-file.js';
 import { showDetails } from '../present.js';
-import { checkWaitOptions, PendingWaits, type WaitOptions } from '../wait.js';
+import { traceAsync, type WaitTrace, waitTracing } from '../tracing.js';
+import { checkWaitOptions, type Limits, PendingWaits, type WaitOptions } from '../wait.js';
 import { Merge } from './merge.js';
 import { errnoName, type FenceStatus, readInfo, type SyncFileInfo, statusOf } from './sync-file-info.js';
 
@@ -214,12 +216,30 @@ export class SyncFile implements Disposable {
    *   `ERR_DMABUF_CLOSED` when the object is closed meanwhile; or the signal's reason
    */
   async wait(options?: WaitOptions): Promise<void> {
-    const file = SyncFile.#openOf(this);
-    const checked = checkWaitOptions(options);
+    SyncFile.#openOf(this);
+    const limits = checkWaitOptions(options);
+    const siteOf = (): CallSite => callSite(SyncFile.prototype.wait);
+    if (waitTracing.hasSubscribers) {
+      const trace: WaitTrace = { operation: 'wait', ...this.#named(), timeout: limits.timeout };
+      return await traceAsync(waitTracing, trace, () => this.#waitNow(limits, siteOf));
+    }
+    await this.#waitNow(limits, siteOf);
+  }
+
+  /** Its name, for those who look on: nothing where the kernel says nothing. */
+  #named(): { name?: string } {
+    try {
+      return { name: readInfo(this.#file.slot).name };
+    } catch {
+      return {};
+    }
+  }
+
+  async #waitNow(limits: Limits, siteOf: () => CallSite): Promise<void> {
+    const file = this.#file.checkOpen();
     let status = native.syncFileStatus(file.slot);
     if (status === 0) {
-      const site = callSite(SyncFile.prototype.wait);
-      await file.wait(1, checked, site, 'waiting for the fences of a sync_file');
+      await file.wait(1, limits, siteOf(), 'waiting for the fences of a sync_file');
       status = native.syncFileStatus(file.checkOpen().slot);
     }
     if (status < 0 || this.#failure < 0) throw fenceError(status < 0 ? status : this.#failure);

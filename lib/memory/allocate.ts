@@ -10,6 +10,8 @@ import {
   partsOf,
 } from '../errors.js';
 import { freeze, isArray, itemsOf } from '../intrinsics.js';
+import { isTracedSync, traceAsync } from '../tracing.js';
+import { type AllocateTrace, allocateTracing, traceAllocationSync } from './allocation.js';
 import { allocateOn, allocateOnSync, DmaHeap } from './dma-heap.js';
 import { checkHeapName } from './heap-list.js';
 import { guardAllMemory } from './memory-guard.js';
@@ -154,8 +156,25 @@ function guardAll({ size, unchecked }: BufferRequest): void {
   if (!unchecked) guardAllMemory(size);
 }
 
+function traceOf(operation: AllocateTrace['operation'], request: AllocationRequest): AllocateTrace {
+  const { size, name, sources } = request;
+  return { operation, size, name, sources: sources.map(nameOf) };
+}
+
 /** Allocates from the first source that can serve; `site` is the user's call. */
-export async function allocateFirst(
+export function allocateFirst(
+  request: AllocationRequest,
+  signal: AbortSignal | undefined,
+  site: CallSite,
+): Promise<DmaBuf> {
+  if (allocateTracing.hasSubscribers) {
+    const trace = traceOf('allocate', request);
+    return traceAsync(allocateTracing, trace, () => tryInTurn(request, signal, site));
+  }
+  return tryInTurn(request, signal, site);
+}
+
+async function tryInTurn(
   request: AllocationRequest,
   signal: AbortSignal | undefined,
   site: CallSite,
@@ -206,6 +225,13 @@ export async function allocate(
 export function allocateSync(size: number, options?: AllocateOptions): DmaBuf {
   const wanted = readOptions(options, allocateOptions);
   const request = checkAllocation(size, wanted);
+  if (isTracedSync(allocateTracing)) {
+    return traceAllocationSync(traceOf('allocateSync', request), () => tryInTurnSync(request));
+  }
+  return tryInTurnSync(request);
+}
+
+function tryInTurnSync(request: AllocationRequest): DmaBuf {
   guardAll(request);
   const { sources } = request;
   const attempts: AllocationAttempt[] = [];

@@ -1,10 +1,43 @@
+import type { TracingChannel } from 'node:diagnostics_channel';
 import { bufferOf, createDmaBuf, type DmaBuf } from '../buffer/dma-buf.js';
 import { atCallSite, type CallSite } from '../errors.js';
-import { askedForAt } from '../handle.js';
+import { askedForAt, placeOfCall } from '../handle.js';
 import { native, type Slot } from '../native.js';
+import { tracingOf } from '../tracing.js';
 import { PendingWaits } from '../wait.js';
 import './advice.js';
 import type { BufferRequest } from './request.js';
+
+/**
+ * What the tracing channel `dmabuf:allocate` tells of an allocation: by `allocate()` and `allocateSync()`, by the methods of
+ * that name of a `DmaHeap`, or by a pool.
+ */
+export interface AllocateTrace {
+  /** The function or method; a pool calls `allocate()`. */
+  operation: 'allocate' | 'allocateSync';
+  /** Bytes, as asked for. */
+  size: number;
+  /** The name that the buffer gets. */
+  name?: string | undefined;
+  /** The sources in the order of preference: heaps as they were named, and `'udmabuf'`. */
+  sources: readonly string[];
+  /** The buffer: its `source` is the one that served, and its `attempts` are the refusals of others. */
+  result?: DmaBuf;
+  /** What the call throws or rejects with. */
+  error?: unknown;
+}
+
+/** The channel `dmabuf:allocate`. */
+export const allocateTracing: TracingChannel<unknown, AllocateTrace> = tracingOf('dmabuf:allocate');
+
+/**
+ * Allocates for those who subscribe, and blocks. The place of the call is looked at first: later, the way through Node.js
+ * leaves it no room in the stack.
+ */
+export function traceAllocationSync(trace: AllocateTrace, allocate: () => DmaBuf): DmaBuf {
+  const site = placeOfCall();
+  return allocateTracing.traceSync(() => askedForAt(site, allocate), trace);
+}
 
 /** Names a buffer that the kernel has just made; what cannot be named is not kept. */
 export function finishAllocation(slot: Slot, name: string | undefined, source: string): DmaBuf {

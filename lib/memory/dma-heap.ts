@@ -7,7 +7,14 @@ import { escapeName } from '../escape.js';
 import { native, type Slot } from '../native.js';
 import { brand, OpenFile, own } from '../open-file.js';
 import { showDetails } from '../present.js';
-import { finishAllocation, runAllocation } from './allocation.js';
+import { isTracedSync, traceAsync } from '../tracing.js';
+import {
+  type AllocateTrace,
+  allocateTracing,
+  finishAllocation,
+  runAllocation,
+  traceAllocationSync,
+} from './allocation.js';
 import { withDeviceAdvice } from './device-advice.js';
 import { realPathOf } from './device-files.js';
 import { type HeapInfo, kindOf, listHeaps, resolveHeap } from './heap-list.js';
@@ -54,14 +61,14 @@ export let allocateOnSync: (heap: DmaHeap, request: BufferRequest) => DmaBuf;
 export class DmaHeap implements Disposable {
   static {
     showDetails(DmaHeap.prototype, 'DmaHeap');
-    allocateOn = (heap, request, signal, site) => {
+    allocateOn = async (heap, request, signal, site) => {
       const { slot } = DmaHeap.#of(heap).#file.checkOpen();
       const { size, accessMode } = request;
       if (!request.unchecked) guardMemory(size, heap.#memory);
       const start = whileReserved(size, heap.#memory, (done) =>
         native.allocateAsync(slot, size, accessMode, done),
       );
-      return runAllocation(start, request, signal, heap.#name, site);
+      return await runAllocation(start, request, signal, heap.#name, site);
     };
     allocateOnSync = (heap, { size, name, accessMode, unchecked }) => {
       const { slot } = DmaHeap.#of(heap).#file.checkOpen();
@@ -146,7 +153,12 @@ export class DmaHeap implements Disposable {
     const request = checkRequest(size, wanted);
     const signal = checkSignal(given);
     throwIfAborted(signal);
-    return await allocateOn(this, request, signal, callSite(DmaHeap.prototype.allocate));
+    const site = callSite(DmaHeap.prototype.allocate);
+    if (allocateTracing.hasSubscribers) {
+      const trace = this.#traceOf('allocate', request);
+      return await traceAsync(allocateTracing, trace, () => allocateOn(this, request, signal, site));
+    }
+    return await allocateOn(this, request, signal, site);
   }
 
   /**
@@ -158,7 +170,16 @@ export class DmaHeap implements Disposable {
    */
   allocateSync(size: number, options?: BufferOptions): DmaBuf {
     DmaHeap.#of(this).#file.checkOpen();
-    return allocateOnSync(this, checkRequest(size, readOptions(options, bufferOptions)));
+    const request = checkRequest(size, readOptions(options, bufferOptions));
+    if (isTracedSync(allocateTracing)) {
+      const trace = this.#traceOf('allocateSync', request);
+      return traceAllocationSync(trace, () => allocateOnSync(this, request));
+    }
+    return allocateOnSync(this, request);
+  }
+
+  #traceOf(operation: AllocateTrace['operation'], { size, name }: BufferRequest): AllocateTrace {
+    return { operation, size, name, sources: [this.#name] };
   }
 
   /** Closes the heap; buffers and pending allocations are not affected. Does nothing the second time. */

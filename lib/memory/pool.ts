@@ -1,12 +1,13 @@
 import { setMaxListeners } from 'node:events';
 import type { DmaBuf } from '../buffer/dma-buf.js';
 import { closedError } from '../check.js';
-import { callSite } from '../errors.js';
+import { type CallSite, callSite } from '../errors.js';
 import { apply } from '../intrinsics.js';
 import { brand } from '../open-file.js';
 import { markUncloneable, showDetails } from '../present.js';
 import { Queue, type Queued } from '../queue.js';
-import { checkWaitOptions, PendingWaits, type WaitOptions } from '../wait.js';
+import { traceAsync, type WaitTrace, waitTracing } from '../tracing.js';
+import { checkWaitOptions, type Limits, PendingWaits, type WaitOptions } from '../wait.js';
 import { type AllocationRequest, allocateFirst } from './allocate.js';
 import { closeQuietly, type Idle, IdleBuffers } from './idle-buffers.js';
 import { checkPoolOptions, type PoolOptions } from './pool-options.js';
@@ -119,11 +120,20 @@ export class DmaBufPool implements Disposable {
   async acquire(options?: WaitOptions): Promise<PooledBuffer> {
     if (DmaBufPool.#of(this).#closed) throw closedError('DmaBufPool');
     const limits = checkWaitOptions(options);
-    if (this.#queue.length === 0) {
-      const loan = this.#lendReady();
-      if (loan !== undefined) return loan;
+    const siteOf = (): CallSite => callSite(DmaBufPool.prototype.acquire);
+    if (waitTracing.hasSubscribers) {
+      const trace: WaitTrace = { operation: 'acquire', size: this.#request.size, timeout: limits.timeout };
+      return await traceAsync(waitTracing, trace, () => this.#lendNow() ?? this.#lendLater(limits, siteOf));
     }
-    return await this.#waits.run<PooledBuffer>(
+    return this.#lendNow() ?? (await this.#lendLater(limits, siteOf));
+  }
+
+  #lendNow(): PooledBuffer | undefined {
+    return this.#queue.length === 0 ? this.#lendReady() : undefined;
+  }
+
+  #lendLater(limits: Limits, siteOf: () => CallSite): Promise<PooledBuffer> {
+    return this.#waits.run<PooledBuffer>(
       (done, fail) => {
         const waiter: Waiter = {
           give: (loan) => done(0, loan),
@@ -146,7 +156,7 @@ export class DmaBufPool implements Disposable {
         return leave;
       },
       limits,
-      callSite(DmaBufPool.prototype.acquire),
+      siteOf(),
       'waiting for a buffer of the pool',
       () => this.#adviseLate(),
     );

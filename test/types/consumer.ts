@@ -3,7 +3,9 @@
 import { test } from 'node:test';
 import {
   type Access,
+  type AccessTrace,
   type AllocateOptions,
+  type AllocateTrace,
   type AllocationAttempt,
   allocate,
   allocateSync,
@@ -39,6 +41,7 @@ import {
   type PoolOptions,
   type PoolStatistics,
   type Sendable,
+  type SendTrace,
   type ServerOptions,
   type Source,
   SyncFile,
@@ -46,6 +49,7 @@ import {
   setHandleTracking,
   type TextOptions,
   type WaitOptions,
+  type WaitTrace,
 } from 'dmabuf';
 import {
   type BufferChange,
@@ -291,6 +295,17 @@ export async function share(buffer: DmaBuf, file: SyncFile, signal: AbortSignal)
     const { pid, uid, gid }: PeerCredentials = channel.peer;
     console.log(pid + uid + gid, channel.release());
   }
+}
+
+/** What tracing channels tell. */
+export function describeTrace(trace: AllocateTrace | AccessTrace | WaitTrace | SendTrace): string {
+  if (trace.operation === 'send') return `${trace.inodes.join()} to ${trace.peer.pid}: ${trace.handles}`;
+  if (trace.operation === 'allocate') return `${trace.sources.join()} ${trace.result?.inode}`;
+  if (trace.operation === 'read') return `${trace.access} ${trace.length} of ${trace.inode}`;
+  // @ts-expect-error There is no such operation.
+  if (trace.operation === 'map') return 'mapped';
+  if (trace.operation === 'wait') return `${trace.name} for ${trace.timeout} ms`;
+  return String(trace.error);
 }
 
 export async function inspect(signal: AbortSignal, former: Snapshot): Promise<number> {
