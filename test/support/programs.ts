@@ -6,11 +6,15 @@ import {
   spawn,
   spawnSync,
 } from 'node:child_process';
+import { existsSync } from 'node:fs';
 import { createInterface } from 'node:readline';
 import { fileURLToPath } from 'node:url';
 
 /** The package's own folder, where `import 'dmabuf'` finds it. */
 export const packageRoot: string = fileURLToPath(new URL('../../..', import.meta.url));
+
+/** Debian's own where there is one: that of a version manager is a shell script, which takes half a minute under emulation. */
+export const python: string = existsSync('/usr/bin/python3') ? '/usr/bin/python3' : 'python3';
 
 function program(name: string): string {
   return fileURLToPath(new URL(`./programs/${name}.js`, import.meta.url));

@@ -11,6 +11,7 @@ import { flagsOf } from '../../../support/descriptors.js';
 import { asBuffer, asNumber } from '../../../support/handles.js';
 import { hasKernel } from '../../../support/kernel-test.js';
 import { Peer, patience, programFile, receiveFrom, receiveText } from '../../../support/peers.js';
+import { python } from '../../../support/programs.js';
 
 // Programs that know nothing of the package at the other end: in C (channel-peer.c) and in Python (channel_peer.py).
 
@@ -20,7 +21,7 @@ const socketPath = (): string => join(folder, 'socket');
 function whyNoPython(): string | false {
   try {
     const asked = 'import sys; print(sys.version_info >= (3, 9))';
-    const answer = execFileSync('python3', ['-c', asked], { encoding: 'utf8', stdio: 'pipe' });
+    const answer = execFileSync(python, ['-c', asked], { encoding: 'utf8', stdio: 'pipe' });
     return answer === 'True\n' ? false : 'Python is older than 3.9';
   } catch (error) {
     return `no Python here: ${(error as Error).message}`;
@@ -43,7 +44,7 @@ const programs: readonly Program[] = [
   {
     language: 'Python',
     skip: hasKernel && whyNoPython(),
-    command: () => ['python3', programFile('channel_peer.py')],
+    command: () => [python, programFile('channel_peer.py')],
   },
 ];
 
