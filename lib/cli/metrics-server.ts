@@ -4,6 +4,7 @@ import { InvalidArgumentError } from 'commander';
 import type { Registry } from 'prom-client';
 import { listenForStreams, type StreamSocket } from '../channel/stream-socket.js';
 import { DmaBufError } from '../errors.js';
+import { note } from './output.js';
 
 /** Where to listen: a TCP port of this machine, or a Unix socket. */
 export type ListenAddress = { host: string; port: number } | { path: string };
@@ -78,11 +79,17 @@ function end(response: ServerResponse, status: number, type: string, text: strin
 
 const plain = 'text/plain; charset=utf-8';
 
-/** The host of a header `Host`, as URLs have it; undefined when it is none. Ports and a dot at its end do not matter. */
+/**
+ * The host of a header `Host`, as URLs have it; undefined when it is none. Ports and a dot at its end do not matter, nor
+ * whether an IPv4 address is written as one of IPv6 (`::ffff:127.0.0.1`).
+ */
 function hostOf(header: string): string | undefined {
   if (!/^(?:\[[\da-f:.]+\]|[\w.-]+)(?::\d{0,5})?$/i.test(header)) return undefined;
   try {
-    return new URL(`http://${header}`).hostname.replace(/\.$/, '');
+    const host = new URL(`http://${header}`).hostname.replace(/\.$/, '');
+    const [, high, low] = /^\[::ffff:([\da-f]+):([\da-f]+)\]$/.exec(host) ?? [];
+    if (high === undefined) return host || undefined;
+    return new URL(`http://0x${high}${low?.padStart(4, '0')}`).hostname;
   } catch {
     return undefined;
   }
@@ -90,8 +97,8 @@ function hostOf(header: string): string | undefined {
 
 /** An address of a socket as URLs have it. */
 function addressOf({ localAddress = '' }: Socket): string | undefined {
-  const address = localAddress.replace(/^::ffff:(?=\d+\.)/, '').replace(/%.*$/, '');
-  return hostOf(address.includes(':') ? `[${address}]` : address);
+  const address = localAddress.replace(/%.*$/, '');
+  return hostOf(isIPv6(address) ? `[${address}]` : address);
 }
 
 function isLoopback(host: string): boolean {
@@ -203,7 +210,11 @@ class Connection {
     clearTimeout(this.#timer);
     const [request, response] = this.#waiting.shift() ?? [];
     this.#isAnswering = request !== undefined;
-    if (request === undefined || response === undefined) return;
+    if (request === undefined || response === undefined) {
+      // Empty lines are no request, and yet Node.js goes on waiting for one as long as they come.
+      this.#timer = setTimeout(() => this.end(), limits.keepAlive + limits.headers);
+      return;
+    }
     this.#timer = setTimeout(() => this.end(), limits.response);
     response.once('close', () => {
       // The answer was the last: what else was asked gets none.
@@ -285,7 +296,7 @@ export class MetricsServer {
     try {
       await answer(request, response, this.#service);
     } catch (error) {
-      process.stderr.write(`dmabuf metrics: ${String(error)}\n`);
+      note('metrics', String(error));
       if (response.headersSent) response.destroy();
       else end(response, 500, plain, 'The metrics could not be collected\n');
     }

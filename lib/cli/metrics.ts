@@ -4,6 +4,7 @@ import type { SnapshotSource } from '../inspect/model.js';
 import { registerMetrics } from '../metrics/register.js';
 import { defaultPort, type ListenAddress, MetricsServer, parseHost, parseListen } from './metrics-server.js';
 import { subcommand } from './options.js';
+import { note } from './output.js';
 
 const HELP = `
 Serves http://127.0.0.1:${defaultPort}/metrics in the format of Prometheus until SIGINT or SIGTERM. Each scrape takes
@@ -56,7 +57,7 @@ async function runMetrics({ listen, allowHost = [], once = false, source, proces
     onError(error) {
       const message = error instanceof Error ? error.message : String(error);
       // Every scrape may fail for the same reason.
-      if (message !== last) say(message);
+      if (message !== last) note('metrics', message);
       last = message;
       if (once) process.exitCode = 2;
     },
@@ -72,14 +73,14 @@ async function serve(server: MetricsServer, address: ListenAddress): Promise<voi
   try {
     url = await server.listen(address);
   } catch (error) {
-    say((error as Error).message);
+    note('metrics', (error as Error).message);
     process.exitCode = 2;
     return;
   }
   const ended = new Promise<void>((resolve) => {
     for (const signal of ['SIGINT', 'SIGTERM'] as const) process.once(signal, () => resolve());
   });
-  say(`serving ${url}`);
+  note('metrics', `serving ${url}`);
   await ended;
   await server.close();
 }
@@ -93,8 +94,4 @@ function count(text: string): number {
   const value = /^\d{1,9}$/.test(text) ? Number(text) : Number.NaN;
   if (Number.isNaN(value)) throw new InvalidArgumentError('It must be a whole number from 0 to 999999999.');
   return value;
-}
-
-function say(message: string): void {
-  process.stderr.write(`dmabuf metrics: ${message}\n`);
 }

@@ -10,6 +10,7 @@ import { test } from 'node:test';
 import type { Registry } from 'prom-client';
 import { MetricsServer } from '../../lib/cli/metrics-server.js';
 import { Folder } from '../support/channels.js';
+import { turn } from '../support/event-loop.js';
 import { parseExposition, sampled } from '../support/exposition.js';
 import { get, metricsCommand, serving } from '../support/metrics-command.js';
 import { packageRoot } from '../support/programs.js';
@@ -131,6 +132,23 @@ test('clients that send nothing are cut off, and meanwhile those that ask are se
   idle.destroy();
 });
 
+test('empty lines keep no connection open', async (t) => {
+  t.mock.timers.enable({ apis: ['setTimeout'] });
+  const registry = { contentType: 'text/plain', metrics: async () => '' } as unknown as Registry;
+  const server = new MetricsServer(registry, []);
+  const socket = await open(await server.listen({ host: '127.0.0.1', port: 0 }));
+  socket.resume().write('GET / HTTP/1.1\r\nHost: localhost\r\n\r\n');
+  await once(socket, 'data');
+  // Each time it is later by a minute.
+  for (let count = 0; count < 1000 && !socket.closed; count++) {
+    socket.write('\r\n');
+    t.mock.timers.tick(60_000);
+    await turn();
+  }
+  assert.ok(socket.closed);
+  await server.close();
+});
+
 test('clients that do not take their answers make room for those that do', async () => {
   const [service, url] = await serving();
   await using _service = service;
@@ -233,7 +251,16 @@ test('requests have to name a host that is meant', async () => {
   const [service, url] = await serving(['--allow-host', 'Camera-3.example', '--allow-host', '192.0.2.7']);
   await using _service = service;
   const { host, port } = new URL(url);
-  const meant = ['localhost', `localhost:${port}`, 'LOCALHOST.', host, '127.0.0.5', '127.1', '[::1]:80'];
+  const meant = [
+    'localhost',
+    `localhost:${port}`,
+    'LOCALHOST.',
+    host,
+    '127.0.0.5',
+    '127.1',
+    '[::1]:80',
+    '[::ffff:127.0.0.1]',
+  ];
   for (const name of [...meant, 'camera-3.example', 'camera-3.example:1', '192.0.2.7']) {
     assert.equal(statusIn(await exchange(url, request11(`Host: ${name}\r\n`))), 200, name);
   }
@@ -244,7 +271,7 @@ test('requests have to name a host that is meant', async () => {
     '192.0.2.8',
     '127.0.0.1.evil',
   ];
-  for (const name of [...others, 'notlocalhost', '[::2]', 'xcamera-3.example']) {
+  for (const name of [...others, 'notlocalhost', '[::2]', '[::ffff:192.0.2.8]', 'xcamera-3.example']) {
     assert.equal(statusIn(await exchange(url, request11(`Host: ${name}\r\n`))), 421, name);
   }
   const malformed = [
@@ -253,6 +280,7 @@ test('requests have to name a host that is meant', async () => {
     'evil.example#localhost',
     '[::1',
     'local host',
+    '.',
     '127.0.0.1:x',
   ];
   for (const name of malformed) {
@@ -281,7 +309,7 @@ test('a name to listen on is a name to ask by', async () => {
 });
 
 test('names that are none are an error of usage', async () => {
-  for (const name of ['', 'a b', 'name:80', '[::1]:80', 'http://name', '*']) {
+  for (const name of ['', 'a b', 'name:80', '[::1]:80', 'http://name', '*', '.']) {
     await using service = metricsCommand(['--allow-host', name]);
     assert.equal(await service.ended, 2, name);
     assert.match(service.said.join('\n'), /the name or the address of a host/);
