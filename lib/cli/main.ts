@@ -3,14 +3,18 @@ import { constants } from 'node:os';
 import { endBySignal } from './ending.js';
 import { SUBCOMMANDS } from './subcommands.js';
 
-const [name = '', ...args] = process.argv.slice(2);
+const words = process.argv.slice(2);
+// It ends the options that come before the subcommand: there are none.
+if (words[0] === '--') words.shift();
+const [name = '', ...args] = words;
 const subcommand = SUBCOMMANDS.find((known) => known.name === name);
 
 /** `dmabuf ls | head` is no mistake, and a terminal may go away (EIO); a disk that is full is an error as any. */
 function endWithoutOutput(error: NodeJS.ErrnoException): void {
   if (error.code === 'EPIPE') process.exit(128 + constants.signals.SIGPIPE);
   if (error.code === 'EIO') endBySignal('SIGHUP');
-  process.stderr.write(`dmabuf${name === '' ? '' : ` ${name}`}: ${error.message}\n`, () => process.exit(2));
+  const about = subcommand === undefined ? '' : ` ${name}`;
+  process.stderr.write(`dmabuf${about}: ${error.message}\n`, () => process.exit(2));
 }
 
 /** Says what has failed: a mistake of this program, which nothing tells the code of, with where it was made. */
@@ -35,7 +39,7 @@ process.stdout.on('error', endWithoutOutput);
 process.stderr.on('error', () => {});
 try {
   if (subcommand !== undefined) await (await subcommand.load()).parseAsync(args, { from: 'user' });
-  else await (await import('./program.js')).createProgram().parseAsync();
+  else await (await import('./program.js')).createProgram().parseAsync(words, { from: 'user' });
 } catch (error) {
   await report(error);
 }

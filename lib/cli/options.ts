@@ -1,4 +1,5 @@
 import { Command, InvalidArgumentError, Option } from 'commander';
+import { escapeLines } from '../escape.js';
 import { parseSize } from './text.js';
 
 /** A subcommand; its file is loaded when it is used and not before. */
@@ -8,9 +9,14 @@ export interface Subcommand {
   load: () => Promise<Command>;
 }
 
+/** Has a command escape what it repeats of wrong arguments: a shell's pattern makes arguments of the names of files. */
+export function safeErrors(command: Command): Command {
+  return command.configureOutput({ outputError: (text, write) => write(escapeLines(text)) });
+}
+
 /** A subcommand with its help; an error of usage throws, for main.ts to give the status. */
 export function subcommand(name: string, description: string, help: string): Command {
-  return new Command(`dmabuf ${name}`)
+  return safeErrors(new Command(`dmabuf ${name}`))
     .description(description)
     .exitOverride()
     .showHelpAfterError(`(dmabuf ${name} --help shows how it is used)`)

@@ -1,5 +1,6 @@
 import { createRequire } from 'node:module';
 import { Command } from 'commander';
+import { safeErrors } from './options.js';
 import { SUBCOMMANDS } from './subcommands.js';
 
 const HELP = `
@@ -16,7 +17,7 @@ dmabuf COMMAND --help explains each command; the manual is man dmabuf.`;
 /** The command without a subcommand: help, version, and what is wrong. main.ts runs the subcommands. */
 export function createProgram(): Command {
   const { version } = createRequire(import.meta.url)('dmabuf/package.json') as { version: string };
-  const program = new Command('dmabuf')
+  const program = safeErrors(new Command('dmabuf'))
     .description('Inspect Linux dma-bufs, and test with them on a real kernel')
     .version(version)
     .helpCommand(false)

@@ -4,11 +4,12 @@ import { resolve } from 'node:path';
 import type { Writable } from 'node:stream';
 import { Command, CommanderError, InvalidArgumentError, Option } from 'commander';
 import { maxDuration } from '../check.js';
+import { escapeLines } from '../escape.js';
 import { ARCHS, type Arch } from '../vm/arch.js';
 import { parseVariable } from '../vm/environment.js';
 import { type KernelRun, runInVm, VmError, type VmOptions, type VmResult } from '../vm/index.js';
 import { endBySignal } from './ending.js';
-import { whole } from './options.js';
+import { safeErrors, whole } from './options.js';
 import { EXIT_RUNNER_FAILED, EXIT_TIMEOUT, statusOf } from './vm-status.js';
 
 const HELP = `
@@ -48,7 +49,7 @@ interface Flags {
 
 /** `dmabuf vm` */
 export function vmCommand(): Command {
-  return new Command('dmabuf vm')
+  return safeErrors(new Command('dmabuf vm'))
     .usage(
       '[options] -- command [arguments...]\n       dmabuf vm --shell [options] [-- command [arguments...]]',
     )
@@ -284,5 +285,5 @@ function isClosedPipe({ cause }: Error): boolean {
 }
 
 function say(message: string): void {
-  process.stderr.write(`dmabuf vm: ${message}\n`);
+  process.stderr.write(`dmabuf vm: ${escapeLines(message)}\n`);
 }

@@ -38,6 +38,12 @@ describe('help', () => {
     assert.match(stderr, /^Usage: dmabuf /);
   });
 
+  it('-- before the subcommand changes nothing', () => {
+    assert.match(dmabuf('--', 'ls', '--help').stdout, /^Usage: dmabuf ls /);
+    const { status, stderr } = dmabuf('--', 'bogus');
+    assert.deepEqual([status, stderr], [2, "error: unknown command 'bogus'\n"]);
+  });
+
   it('--version prints the version of the package', () => {
     const { version } = JSON.parse(readFileSync(join(packageRoot, 'package.json'), 'utf8')) as {
       version: string;
@@ -80,6 +86,32 @@ describe('an error of usage', () => {
       const { status, stderr } = dmabuf(name, '--bogus');
       assert.equal(status, name === 'vm' ? 125 : 2);
       assert.match(stderr, /^error: unknown option '--bogus'\n/);
+    });
+  }
+});
+
+describe('what is repeated of wrong arguments', () => {
+  // As a shell's pattern makes them of the names of files.
+  const hostile = '\x1b]0;x\x07\u202e\n\x9b2J';
+  for (const args of [
+    [hostile],
+    [`--${hostile}`],
+    ...SUBCOMMANDS.map(({ name }) => [name, `--${hostile}`]),
+    ['heaps', hostile],
+    ['completion', hostile],
+    ['ls', '--pid', hostile],
+    ['ls', '--source', hostile],
+    ['metrics', '--listen', hostile],
+    ['metrics', '--listen', `unix:/no/such/${hostile}`],
+    ['metrics', '--allow-host', hostile],
+    ['pin', '--group', hostile],
+    ['diff', '--source', 'procfs', '--output', '/dev/null', '--', hostile],
+    ['vm', '--kernel', `/no/such/${hostile}`, '--', 'true'],
+  ]) {
+    it(`cannot drive the terminal: dmabuf ${args.map((word) => JSON.stringify(word)).join(' ')}`, () => {
+      const { status, stdout, stderr } = dmabuf(...args);
+      assert.ok(status !== 0 && status !== null);
+      assert.doesNotMatch(stdout + stderr, /(?!\n)[\p{Cc}\p{Cf}]/u);
     });
   }
 });

@@ -7,6 +7,8 @@ import { escapeName } from '../../lib/escape.js';
 
 /** Everything that moves a terminal's cursor, changes the direction of text, hides, or ends a line. */
 const dangerous = /[\p{Cc}\p{Cf}\p{Zl}\p{Zp}\p{Cs}]/u;
+/** What a terminal shows as a space, or not at all. */
+const blank = /(?! )[\p{Zs}\p{Default_Ignorable_Code_Point}\u2800]/u;
 
 describe('names on a terminal', () => {
   const cases: [string, string, string][] = [
@@ -18,6 +20,10 @@ describe('names on a terminal', () => {
     ['an override of the direction', '\u202eabc', '\\u202eabc'],
     ['a line separator', '\u2028', '\\u2028'],
     ['a tag that cannot be seen', '\u{e0041}', '\\u{e0041}'],
+    ['a letter that is blank', 'a\u3164\u115f\uffa0', 'a\\u3164\\u115f\\uffa0'],
+    ['a mark that is blank', 'a\u034fb\ufe0f', 'a\\u034fb\\ufe0f'],
+    ['another space than the space', 'a b\xa0c\u3000d', 'a b\\xa0c\\u3000d'],
+    ['Braille without dots', '\u2800', '\\u2800'],
     ['a backslash', 'a\\n', 'a\\\\n'],
     ['letters of any script', 'caméra カメラ', 'caméra カメラ'],
     ['bytes that were no UTF-8', '\ufffd', '\ufffd'],
@@ -28,6 +34,7 @@ describe('names on a terminal', () => {
     fc.assert(
       fc.property(fc.string({ unit: 'binary' }), fc.string({ unit: 'binary' }), (a, b) => {
         assert.doesNotMatch(escapeName(a), dangerous);
+        assert.doesNotMatch(escapeName(a), blank);
         assert.equal(escapeName(a) === escapeName(b), a === b);
       }),
     );
