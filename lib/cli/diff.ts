@@ -1,4 +1,4 @@
-import { spawn } from 'node:child_process';
+import { type ChildProcess, spawn } from 'node:child_process';
 import { writeFileSync } from 'node:fs';
 import { constants } from 'node:os';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -79,7 +79,7 @@ const growthColumns: Column<ProcessChange>[] = [
 async function render(
   found: SnapshotDiff,
   processes: readonly ProcessUsage[],
-  format: Format,
+  { output, ...format }: Flags,
 ): Promise<string> {
   if (format.json) return `${toJson(found, 2)}\n`;
   const columns: Column<Row>[] = [
@@ -89,7 +89,8 @@ async function render(
   const rows = rowsOf(found);
   if (format.csv) return toCsv(rows, columns);
   const lines: string[] = [];
-  const width = outputWidth();
+  // A file is no terminal.
+  const width = output === undefined ? outputWidth() : Number.POSITIVE_INFINITY;
   if (rows.length > 0) lines.push(...(await formatTable(rows, columns, format, width)), '');
   const changes = [...found.grown, ...found.shrunk];
   if (changes.length > 0) lines.push(...(await formatTable(changes, growthColumns, format, width)), '');
@@ -113,19 +114,29 @@ async function wait(milliseconds: number): Promise<void> {
   process.off('SIGINT', stop);
 }
 
+/** The status of a command that did not start, as a shell has it. */
+function statusOfStart(program: string, { code, message }: NodeJS.ErrnoException): number {
+  const isMissing = code === 'ENOENT' || program === '';
+  note('diff', `${program || "''"}: ${isMissing ? 'there is no such program' : message}`);
+  return isMissing ? 127 : 126;
+}
+
 /** Runs a command and returns its status. Ctrl-C is for the command alone; other signals are passed on. */
 async function run([program = '', ...args]: readonly string[]): Promise<number> {
-  const child = spawn(program, args, { stdio: 'inherit' });
+  let child: ChildProcess;
+  try {
+    child = spawn(program, args, { stdio: 'inherit' });
+  } catch (error) {
+    // Most errors of execve(2) are thrown: only a few are told later.
+    return statusOfStart(program, error as NodeJS.ErrnoException);
+  }
   const ignore = (): void => {};
   const passOn = (signal: NodeJS.Signals): void => void child.kill(signal);
   for (const signal of ['SIGINT', 'SIGQUIT'] as const) process.on(signal, ignore);
   for (const signal of ['SIGTERM', 'SIGHUP'] as const) process.on(signal, passOn);
   try {
     return await new Promise((resolve) => {
-      child.on('error', (error: NodeJS.ErrnoException) => {
-        note('diff', `${program}: ${error.code === 'ENOENT' ? 'there is no such program' : error.message}`);
-        resolve(error.code === 'ENOENT' ? 127 : 126);
-      });
+      child.on('error', (error) => resolve(statusOfStart(program, error)));
       // Not 'close': what the command leaves running may hold its output open.
       child.on('exit', (code, signal) =>
         resolve(signal === null ? (code ?? 0) : 128 + constants.signals[signal]),

@@ -121,9 +121,11 @@ export function outputWidth(): number {
   return process.stdout.isTTY ? process.stdout.columns || 80 : Number.POSITIVE_INFINITY;
 }
 
-/** Bold on a terminal, unless NO_COLOR is set. */
-export function bold(text: string): string {
-  return styleText('bold', text);
+/** Bold on a terminal, unless NO_COLOR is set. Nothing else: FORCE_COLOR, which CI sets, would put it into files and pipes. */
+export function bold(text: string, stream: NodeJS.WriteStream = process.stdout): string {
+  const { FORCE_COLOR, ...env } = process.env;
+  const isBold = stream.isTTY && stream.getColorDepth(env) > 1;
+  return isBold ? styleText('bold', text, { validateStream: false }) : text;
 }
 
 /** Prints lines. */

@@ -30,6 +30,6 @@ export async function runAndTabulate(options: KernelsOptions): Promise<KernelRun
   const { isTTY } = process.stderr;
   const width = isTTY ? process.stderr.columns || 80 : Number.POSITIVE_INFINITY;
   const [headings = '', ...lines] = await formatTable(runs, columns, {}, width);
-  process.stderr.write(['', isTTY ? bold(headings) : headings, ...lines, ''].join('\n'));
+  process.stderr.write(['', bold(headings, process.stderr), ...lines, ''].join('\n'));
   return runs;
 }

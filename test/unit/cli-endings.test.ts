@@ -61,6 +61,39 @@ describe('a command whose output cannot be written', () => {
   });
 });
 
+describe('dmabuf diff', () => {
+  for (const [what, command, expected] of [
+    ['there is not', ['/no/such/program'], 127],
+    ['has no name', [''], 127],
+    ['is a folder', ['/'], 126],
+    ['would be below a file', ['/etc/passwd/program'], 126],
+    ['has a name that is too long', ['x'.repeat(5000)], 126],
+  ] as const) {
+    it(`compares all the same, with status ${expected}, where the command ${what}`, () => {
+      const { status, stdout, stderr } = spawnSync(
+        process.execPath,
+        [main, 'diff', '--source', 'procfs', '--quiet', '--', ...command],
+        { encoding: 'utf8', cwd: packageRoot },
+      );
+      assert.equal(status, expected, stderr);
+      assert.match(stdout, /^total: /m);
+    });
+  }
+});
+
+describe('colours', () => {
+  for (const args of printing) {
+    it(`are for terminals, whatever FORCE_COLOR says: dmabuf ${args.join(' ')}`, () => {
+      const { stdout, stderr } = spawnSync(process.execPath, [main, ...args], {
+        encoding: 'utf8',
+        cwd: packageRoot,
+        env: { ...process.env, FORCE_COLOR: '1', NO_COLOR: '1', NODE_NO_WARNINGS: '1' },
+      });
+      assert.equal((stdout + stderr).includes('\x1b'), false);
+    });
+  }
+});
+
 describe('a command whose errors cannot be written', () => {
   for (const args of [
     ['ls', '--bogus'],

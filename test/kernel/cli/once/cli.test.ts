@@ -268,6 +268,18 @@ kernelTest('diff in words, after what the command prints', () => {
   assert.match(stdout, /^exporter system: \+1 MiB in \+1 buffer\ntotal: \+1 MiB in \+1 buffer\n$/m);
 });
 
+kernelTest('diff cuts nothing off in a file, however narrow the terminal is', async () => {
+  const folder = mkdtempSync(join(tmpdir(), 'dmabuf-test-'));
+  const command = `stty cols 20; ${node} diff --quiet --output '${folder}/diff' -- '${process.execPath}' -e "$LEAKY"`;
+  const { status } = await new Terminal(command, { LEAKY: leaky }).end();
+  const text = readFileSync(join(folder, 'diff'), 'utf8');
+  rmSync(folder, { recursive: true });
+  const pid = Number(/^ *(\d+) +\+1 MiB +1 MiB +1 +node$/m.exec(text)?.[1]);
+  process.kill(pid, 'SIGKILL');
+  assert.equal(status, 3);
+  assert.match(text, /^appeared +\d+ +1 MiB +system +\d+ +left /m);
+});
+
 kernelTest('diff passes on how the command ended', () => {
   assert.equal(dmabuf(['diff', '--', 'sh', '-c', 'kill -SEGV $$']).status, 139);
   assert.equal(dmabuf(['diff', '--', '/no/such/program']).status, 127);
