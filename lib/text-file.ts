@@ -17,6 +17,17 @@ export function textOf(path: string): string | undefined {
   return bytesOf(path)?.toString();
 }
 
+/** The names of the folders in a folder; undefined where they cannot be read. */
+export function foldersIn(folder: string): string[] | undefined {
+  try {
+    if (!existsSync(folder)) return undefined;
+    const entries = readdirSync(folder, { withFileTypes: true });
+    return entries.filter((entry) => entry.isDirectory()).map(({ name }) => name);
+  } catch {
+    return undefined;
+  }
+}
+
 /** The names in a folder; undefined where they cannot be read. */
 export function namesIn(folder: string): string[] | undefined {
   try {

@@ -1,5 +1,5 @@
 import { native, Register } from '../native.js';
-import { namesIn, textOf } from '../text-file.js';
+import { foldersIn, namesIn, textOf } from '../text-file.js';
 
 // How much memory there is for a buffer, by the kernel's own counters: of the machine, and of the control groups that this
 // process is in.
@@ -149,12 +149,43 @@ function groupOf(version: 1 | 2): string | undefined {
   return undefined;
 }
 
+/** Folders of one depth that are looked into, so that a machine with very many groups does not take long. */
+const mostFolders = 2000;
+
+/**
+ * Of which group this process is, so many folders below a mount: a namespace of control groups (`unshare --cgroup`,
+ * bubblewrap) hides the names of those above its own, and not their folders.
+ */
+function findGroup(point: string, depth: number): string | undefined {
+  let level = [''];
+  for (let left = depth; left > 0; left--) {
+    level = level.flatMap((path) => (foldersIn(point + path) ?? []).map((name) => `${path}/${name}`));
+    level.length = Math.min(level.length, mostFolders);
+  }
+  const own = String(process.pid);
+  return level.find((path) => textOf(`${point}${path}/cgroup.procs`)?.split('\n').includes(own));
+}
+
+const found = new Map<string, string | undefined>();
+
+/** The path of this process's group below a mount's point; empty for the mount's own group. */
+function pathBelow({ root, point }: { root: string; point: string }, group: string): string {
+  const [hidden] = /^(?:\/\.\.)+$/.exec(root) ?? [];
+  if (hidden !== undefined && !group.startsWith('/..')) {
+    const key = `${point} ${root} ${group}`;
+    const depth = hidden.length / '/..'.length + group.split('/').filter((name) => name !== '').length;
+    if (!found.has(key)) found.set(key, findGroup(point, depth));
+    return found.get(key) ?? '';
+  }
+  // A container sees its own group as the mount's root, whatever the path says.
+  const prefix = root === '/' ? '' : root;
+  return group === root || !group.startsWith(`${prefix}/`) ? '' : group.slice(prefix.length);
+}
+
 function placeIn(mount: { version: 1 | 2; root: string; point: string }): Place | undefined {
   const group = groupOf(mount.version);
   if (group === undefined) return undefined;
-  // A container sees its own group as the mount's root, whatever the path says.
-  const prefix = mount.root === '/' ? '' : mount.root;
-  const below = group === mount.root || !group.startsWith(`${prefix}/`) ? '' : group.slice(prefix.length);
+  const below = pathBelow(mount, group);
   const folders: string[] = [];
   for (let path = below === '/' ? '' : below; ; path = path.slice(0, path.lastIndexOf('/'))) {
     folders.push(mount.point + path);

@@ -89,6 +89,12 @@ guardTest('the limit of an ancestor counts', () => {
   assertGuarded(outcomes[0], /memory\.max of 209715200 bytes in .*dmabuf-test-\d+\)/);
 });
 
+guardTest('a namespace of control groups hides no limit of an ancestor whose folder can be seen', () => {
+  const limits = { outer: { 'memory.max': '200M' } };
+  const { outcomes } = runIn(limits, 'large', '; set -- unshare --cgroup "$@"');
+  assertGuarded(outcomes[0], /memory\.max of 209715200 bytes in .*dmabuf-test-\d+\)/);
+});
+
 guardTest('the smallest limit of all rules', () => {
   const limits = { outer: { 'memory.max': '200M' }, inner: { 'memory.max': '300M' } };
   assertGuarded(runIn(limits, 'large').outcomes[0], /memory\.max of 209715200 bytes in .*dmabuf-test-\d+\)/);
