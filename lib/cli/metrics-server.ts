@@ -211,6 +211,7 @@ class Connection {
     const [request, response] = this.#waiting.shift() ?? [];
     this.#isAnswering = request !== undefined;
     if (request === undefined || response === undefined) {
+      if (this.#socket.destroyed) return;
       // Empty lines are no request, and yet Node.js goes on waiting for one as long as they come.
       this.#timer = setTimeout(() => this.end(), limits.keepAlive + limits.headers);
       return;

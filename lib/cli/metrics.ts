@@ -2,6 +2,7 @@ import { type Command, InvalidArgumentError, Option } from 'commander';
 import { Registry } from 'prom-client';
 import type { SnapshotSource } from '../inspect/model.js';
 import { registerMetrics } from '../metrics/register.js';
+import { endBySignal } from './ending.js';
 import { defaultPort, type ListenAddress, MetricsServer, parseHost, parseListen } from './metrics-server.js';
 import { subcommand } from './options.js';
 import { note } from './output.js';
@@ -18,6 +19,9 @@ Examples:
   dmabuf metrics --listen 0.0.0.0:${defaultPort} --allow-host camera-3.example
   dmabuf metrics --listen unix:/run/dmabuf.sock
   dmabuf metrics --once --processes 5       print the metrics once`;
+
+/** Milliseconds that a snapshot may take after the server has closed. */
+const patience = 500;
 
 interface Flags {
   listen: ListenAddress;
@@ -77,12 +81,14 @@ async function serve(server: MetricsServer, address: ListenAddress): Promise<voi
     process.exitCode = 2;
     return;
   }
-  const ended = new Promise<void>((resolve) => {
-    for (const signal of ['SIGINT', 'SIGTERM'] as const) process.once(signal, () => resolve());
+  const ended = new Promise<NodeJS.Signals>((resolve) => {
+    for (const signal of ['SIGINT', 'SIGTERM'] as const) process.once(signal, resolve);
   });
   note('metrics', `serving ${url}`);
-  await ended;
+  const signal = await ended;
   await server.close();
+  // A snapshot that is still being taken would keep the process, and process.exit() would wait for its thread as well.
+  setTimeout(() => endBySignal(signal), patience).unref();
 }
 
 /** Resolves when it is written; what hinders that is the command's to say. */
