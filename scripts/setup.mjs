@@ -73,7 +73,11 @@ export const testAddons = [
     name: 'fences',
     files: ['fences.cc', 'faults.cc', 'faults.h', 'binding.gyp'],
   },
-  { title: 'the fault injection', name: 'inject', files: ['inject.cc', 'binding.gyp'] },
+  {
+    title: 'the fault injection',
+    name: 'inject',
+    files: ['inject.cc', 'order.cc', 'order.h', 'wrappers.cc', 'wrappers.h', 'binding.gyp'],
+  },
 ];
 
 function buildForTests() {

@@ -2,7 +2,7 @@
 
 import { constants } from 'node:os';
 
-/** A call as inject.cc tells them apart. */
+/** A call as wrappers.cc distinguishes them. */
 export interface Call {
   /** The C library's function. */
   readonly function: string;

@@ -54,13 +54,13 @@ function addonPath(): string {
 
 /**
  * From now on the addon's calls can be counted and made to fail. Refuses when the addon makes calls that could not:
- * inject.cc has to know them first.
+ * wrappers.cc has to know them first.
  */
 export function intercept(): void {
   const unknown = helper.intercept(addonPath()).filter((name) => !harmless.test(name));
   if (unknown.length > 0) {
     throw new Error(
-      `the addon calls ${unknown.join(', ')}: wrap it in test/inject/inject.cc, or call it harmless`,
+      `the addon calls ${unknown.join(', ')}: wrap it in test/inject/wrappers.cc, or call it harmless`,
     );
   }
 }
