@@ -18,7 +18,9 @@ const here: Target = { arch: process.arch, compiler: ['gcc'] };
 /** Compiles a C program of `test/support/programs`, once on this machine. */
 export function compiled(name: string, { arch, compiler: [program, ...words] }: Target = here): string {
   const source = join(sources, `${name}.c`);
-  const changed = Math.max(...[source, join(sources, 'channel.h')].map((file) => statSync(file).mtimeMs));
+  const headers = readdirSync(sources).filter((file) => file.endsWith('.h'));
+  const files = [source, ...headers.map((header) => join(sources, header))];
+  const changed = Math.max(...files.map((file) => statSync(file).mtimeMs));
   const place = join(tmpdir(), `dmabuf-programs-${arch}`);
   const binary = join(place, `dmabuf-test-${name}-${Math.trunc(changed)}`);
   if (existsSync(binary)) return binary;

@@ -1,6 +1,8 @@
 // What the C programs at the other end of a channel share. They know nothing of the package: a channel is a Unix
 // SOCK_SEQPACKET socket.
 
+#pragma once
+
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
