@@ -1,5 +1,5 @@
-// Signals are the caller's objects: of another realm or a polyfill, they may throw from any member, call a listener at
-// once, twice or never, and say something else each time they are asked. A wait must settle in any case.
+// Signals are the caller's objects. A signal of another realm or of a polyfill may throw from any member, call a listener
+// immediately, twice or never, and give another answer each time. A wait must settle in any case.
 
 function reasonOf(signal: AbortSignal): unknown {
   // The first polyfills had no reason.
@@ -15,13 +15,13 @@ function unlisten(signal: AbortSignal, listener: () => void): void {
   try {
     signal.removeEventListener('abort', listener);
   } catch {
-    // What it still calls is deaf.
+    // Later calls of the listener do nothing.
   }
 }
 
 /**
- * Calls `abort` once, with the reason, when the signal aborts or already has. Returns how to stop listening, which throws
- * nothing.
+ * Calls `abort` once, with the reason, when the signal aborts or already has. Returns a function that stops listening,
+ * which throws nothing.
  *
  * @throws whatever the signal does; it is not listened to then
  */
@@ -40,7 +40,7 @@ export function onAbort(signal: AbortSignal, abort: (reason: unknown) => void): 
   };
   try {
     signal.addEventListener('abort', listener, { once: true });
-    // It may have aborted since it was looked at, and tells nobody a second time.
+    // It may have aborted since it was checked, and does not notify a second time.
     if (signal.aborted === true) listener();
   } catch (error) {
     if (isOver) return () => {};
@@ -54,7 +54,7 @@ export function onAbort(signal: AbortSignal, abort: (reason: unknown) => void): 
   };
 }
 
-/** A signal of this realm's own that aborts as the first of several does, and with its reason, until it is let go of. */
+/** A signal of this realm that aborts when the first of several signals does, with the same reason, until it is released. */
 export function joinSignals(...signals: (AbortSignal | undefined)[]): { signal: AbortSignal; leave(): void } {
   const controller = new AbortController();
   const stops: (() => void)[] = [];

@@ -8,14 +8,14 @@ import { assign, freeze, isInteger } from './intrinsics.js';
  */
 export type Access = 'read' | 'write' | 'read-write';
 
-/** The longest name of a dma-buf in bytes of UTF-8 (DMA_BUF_NAME_LEN less the NUL). */
+/** The maximum length of a dma-buf's name in bytes of UTF-8 (DMA_BUF_NAME_LEN without the NUL). */
 const maxNameBytes = 31;
 
 function nameOfClass(value: object): string {
   try {
     return String(value.constructor?.name ?? 'Object');
   } catch {
-    return 'Object'; // A proxy, or a getter, that throws.
+    return 'Object'; // A proxy or a getter threw.
   }
 }
 
@@ -43,19 +43,19 @@ export function outOfRange(name: string, expected: string, value: unknown): Rang
   return assign(error, { code: 'ERR_OUT_OF_RANGE' });
 }
 
-/** `ERR_OUT_OF_RANGE` for bytes of a buffer that are more than an ArrayBuffer may have. */
+/** `ERR_OUT_OF_RANGE` for more bytes of a buffer than an ArrayBuffer may have. */
 export function tooLarge(length: number): RangeError {
   return outOfRange(
     'length',
-    `at most ${constants.MAX_LENGTH} (buffer.constants.MAX_LENGTH), which is what an ArrayBuffer may have in this Node.js; ` +
-      'of a larger buffer, map({ offset, length }) maps a part, and read() and write() copy one',
+    `at most ${constants.MAX_LENGTH} (buffer.constants.MAX_LENGTH), the limit of an ArrayBuffer in this Node.js; ` +
+      'for a larger buffer, map({ offset, length }) maps a part, and read() and write() copy one',
     length,
   );
 }
 
 /** TypeError with code `ERR_INVALID_THIS`: a method was called on something else. */
 export function invalidThis(type: string): TypeError {
-  return assign(new TypeError(`This method needs a ${type} as this`), { code: 'ERR_INVALID_THIS' });
+  return assign(new TypeError(`This method can be called only on a ${type}`), { code: 'ERR_INVALID_THIS' });
 }
 
 /** Whether a value can have private members at all: `#member in value` throws for anything else. */
@@ -87,10 +87,10 @@ export function checkInteger(value: unknown, name: string, min: number, max: num
   throw badInteger(value, name, min, max);
 }
 
-/** The longest that a timer of Node.js takes. */
+/** The longest duration that a timer of Node.js takes. */
 export const maxDuration: number = 2 ** 31 - 1;
 
-/** Milliseconds from `min` to 2^31 − 1, fractions too. */
+/** Milliseconds from `min` to 2^31 − 1, possibly a fraction. */
 export function checkDuration(value: unknown, name: string, min = 0): number {
   if (typeof value !== 'number') throw invalidType(name, 'a number', value);
   if (value >= min && value <= maxDuration) return value;
@@ -143,7 +143,7 @@ export function accessModeOf(access: Access): number {
   return directionOf(access) - 1;
 }
 
-/** How many letters have to be replaced, left out or put in to make one word of the other (Levenshtein's distance). */
+/** How many letters have to be replaced, removed or added to turn one word into the other (Levenshtein distance). */
 function distance(one: string, other: string): number {
   let row = Array.from({ length: other.length + 1 }, (_, index) => index);
   for (let i = 1; i <= one.length; i++) {
@@ -157,7 +157,7 @@ function distance(one: string, other: string): number {
   return row[other.length] as number;
 }
 
-/** What may have been meant by a name: none that is another word altogether. */
+/** The name that was probably meant; undefined if no name is similar. */
 function nearest(word: string, names: readonly string[]): string | undefined {
   const letters = word.slice(0, 60).toLowerCase();
   const distances = names.map((name) => distance(letters, name.toLowerCase()));
@@ -175,17 +175,17 @@ function unknownOption(name: string, names: readonly string[]): TypeError {
   );
 }
 
-/** Programs extend it, and so every object. */
+/** Programs may add properties to it, which every object then has. */
 const commonPrototype = Object.prototype;
 const { hasOwn } = Object;
 
-/** What somebody asks for who asks for nothing. */
+/** The options of a caller that gives none. */
 const noOptions = freeze({});
 
 /**
- * An options object, or nothing, as it is now: each of its options is read here, once, since a getter may do anything and
- * say something else the next time. What is not among `names` must be undefined, or somebody would wait for the effect of a
- * word that was misspelt.
+ * An options object, or nothing, as it is now. Each option is read here, once, since a getter may do anything and return
+ * something else the next time. An option that is not among `names` must be undefined: otherwise a misspelt option would
+ * silently have no effect.
  */
 export function readOptions<T extends object>(value: T | undefined, names: readonly string[]): Partial<T> {
   if (value === undefined) return noOptions as Partial<T>;
@@ -210,7 +210,7 @@ export function checkFlag(value: unknown, name: string): boolean {
   return value;
 }
 
-/** An AbortSignal, also one of another realm or a polyfill's, or nothing. */
+/** An AbortSignal, which may be of another realm or of a polyfill, or nothing. */
 export function checkSignal(value: unknown): AbortSignal | undefined {
   if (value === undefined) return undefined;
   const signal = value as AbortSignal;
@@ -223,7 +223,7 @@ export function checkSignal(value: unknown): AbortSignal | undefined {
   return signal;
 }
 
-/** The bytes of any view of memory; none where a TypedArray has lost its memory, as JavaScript has it. */
+/** The bytes of any view of memory; none if a TypedArray has lost its memory, as in JavaScript itself. */
 export function checkView(value: unknown, name: string): Uint8Array {
   if (!ArrayBuffer.isView(value)) throw invalidType(name, 'a TypedArray, DataView or Buffer', value);
   if (value instanceof Uint8Array) return value;
@@ -232,9 +232,9 @@ export function checkView(value: unknown, name: string): Uint8Array {
     if (length === 0) return new Uint8Array(0);
     return new Uint8Array(value.buffer, value.byteOffset, length);
   } catch {
-    // A DataView throws where its ArrayBuffer was detached or shrunk; a subclass may say whatever it likes.
+    // A DataView throws if its ArrayBuffer was detached or shrunk; a subclass may return anything.
     throw invalidValue(
-      `The ${name} is a view that does not lie within its ArrayBuffer: was that shrunk or detached?`,
+      `The ${name} is a view that is not within its ArrayBuffer: was the ArrayBuffer shrunk or detached?`,
     );
   }
 }

@@ -122,7 +122,7 @@ Object.defineProperty(DmaBufError.prototype, 'name', {
   writable: true,
 });
 
-/** Makes a call about a descriptor that the user has named, and has its errors say which. */
+/** Makes a call about a descriptor that the user has named, and adds that number to its errors. */
 export function aboutDescriptor<T>(fd: number, call: () => T): T {
   try {
     return call();
@@ -141,25 +141,25 @@ export function aboutDescriptor<T>(fd: number, call: () => T): T {
   }
 }
 
-/** What to do where no thread could be made. */
+/** What to do when no thread could be created. */
 export const adviceOnThreads: string =
-  'No thread could be made: raise the limit of this user (ulimit -u) or of its control group (pids.max; TasksMax= in a ' +
+  'No thread could be created: raise the limit of this user (ulimit -u) or of its control group (pids.max; TasksMax= in a ' +
   'systemd unit)';
 
-/** What to do about an error; a function of the path where it depends on that, or on what is the case then. */
+/** What to do about an error; a function of the path if it depends on the path or on the state at that moment. */
 type Advice = Hint | ((path: string | undefined) => Hint | undefined);
 
-/** By call and code, `'connect ENOENT'`, or by the code alone. */
+/** By call and code (`'connect ENOENT'`), or by the code alone. */
 const knownAdvice = new Map<string, Advice>([
   [
     'EMFILE',
     'The process has no file descriptor left: close what is no longer needed, or raise the limit (ulimit -n)',
   ],
   ['pthread_create EAGAIN', adviceOnThreads],
-  ['fstat EBADF', 'Somebody closed the descriptor behind the object that owns it'],
+  ['fstat EBADF', 'Other code closed the descriptor of the object'],
 ]);
 
-/** Has the errors of a wing's own interfaces say what to do. For when it is loaded. */
+/** Adds the advice for the errors of a wing's own interfaces. Called when the wing is loaded. */
 export function provideAdvice(advice: Readonly<Record<string, Advice>>): void {
   for (const [error, what] of Object.entries(advice)) knownAdvice.set(error, what);
 }
@@ -176,27 +176,27 @@ function ownMessage(code: string): string {
     case 'ERR_DMABUF_NOT_DMABUF':
       return 'the file descriptor does not refer to a dma-buf';
     case 'ERR_DMABUF_STALE_FD':
-      return 'the file descriptor now refers to another file: somebody closed it behind the object that owns it';
+      return 'the file descriptor now refers to another file: other code closed the descriptor of the object';
     case 'ERR_DMABUF_LOST':
       return "the buffer's memory is gone: its exporter answered an access with SIGBUS";
     case 'ERR_DMABUF_NO_EXTERNAL_BUFFERS':
       return 'this runtime allows no ArrayBuffer over memory that is not its own';
     case 'ERR_DMABUF_UNSUPPORTED_KERNEL':
-      return 'this kernel does not offer what was asked for';
+      return 'this kernel does not support the call';
     default:
       return code;
   }
 }
 
-/** An error that Node's own file system calls throw, in the form of this package's; any other as it is. */
+/** An error of Node's own file system calls as a DmaBufError; any other error unchanged. */
 export function fromNode(error: unknown): unknown {
   const { errno, syscall, path } = error as { errno?: number; syscall?: string; path?: string };
   return error instanceof DmaBufError || errno === undefined ? error : createError(errno, syscall, path);
 }
 
 /**
- * Makes an error of the kernel, or of the library when `code` is a string. The addon calls this. `advice` becomes the hint,
- * for who knows better what to do than the call's name tells.
+ * Makes an error of the kernel, or of the library when `code` is a string. The addon calls this. `advice` becomes the
+ * hint: a caller may know better what to do than the name of the call says.
  */
 export function createError(
   code: string | number,
@@ -218,7 +218,7 @@ export function createError(
   });
 }
 
-/** Runs a call that older kernels do not know (ENOTTY) and says since when they do. */
+/** Runs a call that older kernels do not know (ENOTTY); the error then says since which version it exists. */
 export function unsupportedKernel<T>(syscall: string, since: string, call: () => T): T {
   try {
     return call();
@@ -231,21 +231,21 @@ export function unsupportedKernel<T>(syscall: string, since: string, call: () =>
   }
 }
 
-/** The caller's place in the code, kept until an asynchronous operation fails. */
+/** The place of the call in the caller's code, kept until an asynchronous operation fails. */
 export interface CallSite {
   stack?: string;
 }
 
-// Taken when this is loaded: hardened environments take it away later. Engines other than V8 may have none.
+// Read when this file is loaded: hardened environments remove it later. Engines other than V8 may not have it.
 const captureStackTrace = Error.captureStackTrace as typeof Error.captureStackTrace | undefined;
 
-/** Programs decide what a stack is (`Error.prepareStackTrace`): it must never cost the error itself. */
+/** Programs decide what a stack is (`Error.prepareStackTrace`): a failure there must not replace the error itself. */
 // biome-ignore lint/complexity/noBannedTypes: V8 leaves out all frames above any function.
 export function captureStack(target: object, method: Function): void {
   try {
     captureStackTrace?.(target, method);
   } catch {
-    // It goes without.
+    // The error has no stack, then.
   }
 }
 
@@ -258,8 +258,8 @@ export function callSite(method: Function): CallSite {
 }
 
 /**
- * Gives an error that was made later the stack of the call that it belongs to: as text, or in whatever form the program
- * has stacks made.
+ * Gives an error that was created later the stack of the call that it belongs to: as text, or in the form that the
+ * program has chosen for stacks.
  */
 export function atCallSite<E extends Error>(error: E, site: CallSite): E {
   try {
@@ -271,14 +271,14 @@ export function atCallSite<E extends Error>(error: E, site: CallSite): E {
       error.stack = stack as string;
     }
   } catch {
-    // It keeps the stack that it has.
+    // It keeps its own stack.
   }
   return error;
 }
 
 /**
- * Gives an error the stack of whoever awaits: V8 knows it in the continuation of an await. For what happens so often that
- * remembering the call's place each time would cost more than the call.
+ * Gives an error the stack of the code that awaits, which V8 knows in the continuation of an await. For calls that are so
+ * frequent that to remember the place of each would cost more than the call.
  */
 export function withAwaitersStack(error: unknown): unknown {
   if (error instanceof DmaBufError) captureStack(error, withAwaitersStack);

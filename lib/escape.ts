@@ -1,6 +1,6 @@
 /**
- * Controls (C0, DEL, C1), what changes the direction of text, what cannot be seen or looks like a space, and what ends a line
- * elsewhere. Fonts leave the characters blank that Unicode lets them ignore, and the empty pattern of Braille.
+ * Control characters (C0, DEL, C1), characters that change the direction of text, invisible ones, those that look like a space,
+ * and other line ends. Fonts show nothing for the characters that Unicode lets them ignore, and for the empty pattern of Braille.
  */
 const unprintable = /[\p{Cc}\p{Cf}\p{Zl}\p{Zp}\p{Cs}\p{Default_Ignorable_Code_Point}\u2800]|(?! )\p{Zs}/gu;
 
@@ -12,19 +12,19 @@ function escapeCharacter(character: string): string {
   return code <= 0xffff ? `\\u${code.toString(16).padStart(4, '0')}` : `\\u{${code.toString(16)}}`;
 }
 
-/** A message of which no part can drive the terminal. */
+/** A message without anything that a terminal would interpret. */
 export function escapeControls(text: string): string {
-  // The expression below takes as long to compile as a small command takes for all else.
+  // To compile the expression below takes as long as all the rest of a small command.
   if (/^[ -~]*$/.test(text)) return text;
   return text.replace(unprintable, escapeCharacter);
 }
 
-/** The same of a text of several lines. */
+/** The same for a text of several lines. */
 export function escapeLines(text: string): string {
   return text.replace(/[^\n\t]+/g, escapeControls);
 }
 
-/** A name that anybody may have chosen, so that it cannot drive the terminal, and what was escaped can be told. */
+/** An untrusted name, escaped so that a terminal interprets nothing of it, and the original can be derived from it. */
 export function escapeName(text: string): string {
   return escapeControls(text.replaceAll('\\', '\\\\'));
 }

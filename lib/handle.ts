@@ -12,51 +12,51 @@ export type HandleType = 'DmaBuf' | 'DmaHeap' | 'SyncFile' | 'DmaBufChannel' | '
 export interface OpenHandle {
   /** Which class the object is of. */
   type: HandleType;
-  /** The descriptor, lent: do not close it. -1 when it was closed behind the object's back. */
+  /** The descriptor, lent: do not close it. -1 when other code has closed it. */
   fd: number;
-  /** Of a dma-buf: identifies the buffer on the whole system. */
+  /** For a dma-buf: identifies the buffer on the whole system. */
   inode?: number;
-  /** Of a dma-buf: bytes. */
+  /** For a dma-buf: its size in bytes. */
   size?: number;
-  /** Of a dma-buf: the exporter's name. */
+  /** For a dma-buf: the exporter's name. */
   exporter?: string;
-  /** Of a dma-buf: absent when unset. Any user of the buffer may have set it to any bytes. */
+  /** For a dma-buf: its name; absent when unset. Any process that holds the buffer may have set it to any bytes. */
   name?: string;
-  /** Of a dma-buf: how many ranges of it this object has mapped. */
+  /** For a dma-buf: how many ranges of it this object has mapped. */
   mappings?: number;
   /** The stack of the call that made it, while tracking is on. */
   madeAt?: string;
 }
 
-/** What is known of an open file after its owner was collected. */
+/** What is known about an open file after its owner was collected. */
 interface OpenRecord {
   slot: Slot; // -1 when nothing is open
   type: HandleType;
 }
 
 /**
- * The object whose collection shows that an owner forgot to close: only owners refer to it. Registering one
- * with a FinalizationRegistry costs more than an ioctl, so a sentinel whose owner did close is used again.
+ * The object whose collection shows that an owner was not closed: only its owner refers to it. To register one with a
+ * FinalizationRegistry costs more than an ioctl, so the sentinel of an owner that was closed is used again.
  */
 export class Sentinel {
   readonly record: OpenRecord = { slot: -1, type: 'DmaBuf' };
 }
 
-/** What a closed object has in its sentinel's place: its sentinel may watch over another object by then. */
+/** What a closed object has instead of its sentinel, which may watch over another object by then. */
 export const noSentinel: Sentinel = new Sentinel();
 
 const maxSpare = 1024;
 const spare: (Sentinel | undefined)[] = [];
-let spareCount = 0; // not its length: to shorten an array costs hundreds of instructions
+let spareCount = 0; // instead of the array's length: to shorten an array costs hundreds of instructions
 const warned = new Set<string>();
 
-/** `native.unclaimed`, which costs a look-up. */
+/** `native.unclaimed`, which would cost a lookup. */
 let claims: Float64Array | undefined;
 
 let tracking: boolean = debuglog('dmabuf').enabled;
-/** Where the open objects were made that were made while tracking was on. */
+/** Where the open objects were made, for those made while tracking was on. */
 const origins = new Map<Slot, string>();
-/** Where the object that is being made was asked for, when that was earlier. */
+/** Where the object that is being made was requested, if that was earlier. */
 let askedFor: CallSite | undefined;
 
 /**
@@ -73,7 +73,7 @@ export function setHandleTracking(enabled: boolean): void {
 
 let ownFolder: string | undefined;
 
-/** Whether a frame is the package's. A bundler mixes its code with other code: then none is known to be. */
+/** Whether a frame is in the package's code. A bundler mixes this code with other code; then no frame is recognised. */
 function isOwn(frame: string): boolean {
   ownFolder ??= packageFolder() === undefined ? '' : import.meta.url.replace(/[^/]*$/, '');
   return ownFolder !== '' && frame.includes(ownFolder);
@@ -95,7 +95,7 @@ export function placeOfCall(): CallSite | undefined {
   return site;
 }
 
-/** Runs `make`; what it makes was asked for at `site`. */
+/** Runs `make`, whose object was requested at `site`. */
 export function askedForAt<T>(site: CallSite | undefined, make: () => T): T {
   if (!tracking) return make();
   askedFor = site;
@@ -106,13 +106,13 @@ export function askedForAt<T>(site: CallSite | undefined, make: () => T): T {
   }
 }
 
-/** Whether a check has failed without telling that the number is somebody else's by now. */
+/** Whether a check has failed for another reason than that the number now refers to another file. */
 function isUndecided(error: unknown): boolean {
   const { code, errno } = error as { code?: string; errno?: number };
   return errno !== undefined && code !== 'EBADF';
 }
 
-/** What an open handle is. Throws nothing: a descriptor may have been closed behind its owner's back. */
+/** What an open handle is. Throws nothing: other code may have closed the descriptor. */
 export function describe(slot: Slot, type: HandleType): OpenHandle {
   const open: OpenHandle = { type, fd: -1 };
   let fd = -1;
@@ -135,13 +135,13 @@ export function describe(slot: Slot, type: HandleType): OpenHandle {
     open.exporter = info[0];
     if (name !== undefined) open.name = name;
   } catch (error) {
-    // What is known so far has to do.
+    // What is known so far has to suffice.
     if (isUndecided(error)) open.fd = fd;
   }
   return open;
 }
 
-/** In quotes; what JSON leaves as it is may still move a terminal's cursor or turn its text round. */
+/** In quotes; characters that JSON does not escape may still control a terminal or change the direction of text. */
 function quote(text: string): string {
   return JSON.stringify(text).replace(
     /[\p{Cc}\p{Cf}\p{Zl}\p{Zp}]/gu,
@@ -149,21 +149,21 @@ function quote(text: string): string {
   );
 }
 
-/** A collected object in words. The name is anybody's: quoted, it cannot forge a line of a log. */
+/** A collected object in words. The name is untrusted: in quotes, it cannot forge a line of a log. */
 function inWords({ type, inode, size, exporter, name }: OpenHandle): string {
   if (inode === undefined) return `A ${type}`;
   const details = [`inode ${inode}`, exporter, name === undefined ? undefined : quote(name)];
   return `A ${type} of ${size} bytes (${details.filter((detail) => detail !== undefined).join(', ')})`;
 }
 
-/** Runs in a finalizer: whatever happens, it throws nothing. */
+/** Runs in a finalizer, and so throws nothing. */
 function closeCollected(record: OpenRecord): void {
   const { slot, type } = record;
   if (slot < 0) return;
   record.slot = -1;
   const origin = origins.get(slot);
   origins.delete(slot);
-  // Once per type of object, or per place: a leak in a loop must not flood the log.
+  // Once for each type of object, or for each place: a leak in a loop must not flood the log.
   const about = `${type}${origin ?? ''}`;
   const first = !warned.has(about);
   const what = first ? inWords(describe(slot, type)) : '';
@@ -176,7 +176,7 @@ function closeCollected(record: OpenRecord): void {
   warned.add(about);
   process.emitWarning(
     `${what} was garbage-collected without close(). Its file descriptor has been closed now; close it yourself, or ` +
-      'declare it with using, so that it goes when you are done with it. ' +
+      'declare it with using, which closes it at the end of the block. ' +
       (origin === undefined
         ? 'NODE_DEBUG=dmabuf or setHandleTracking(true) shows where such objects are made'
         : `It was made here:\n${origin}`),
@@ -186,7 +186,7 @@ function closeCollected(record: OpenRecord): void {
 
 let registry: FinalizationRegistry<OpenRecord> | undefined;
 
-/** Whatever the program has made of stack traces (Error.prepareStackTrace): it must not cost the object. */
+/** A program may have replaced Error.prepareStackTrace: a failure there must not lose the object. */
 // biome-ignore lint/complexity/noBannedTypes: V8 leaves out all frames above any function.
 function placeOfMaking(maker: Function): string {
   const site: CallSite = askedFor ?? {};
@@ -199,11 +199,11 @@ function placeOfMaking(maker: Function): string {
 }
 
 /**
- * Starts to watch over an open file that the addon has just yielded, and so claims it. The owner keeps the sentinel and
- * nothing else does.
+ * Starts to watch over an open file that the addon has just yielded, and so claims it. Only the owner may keep the
+ * sentinel.
  *
- * @param maker Who is being made: what that calls is no part of the stack, which has few frames.
- * @param place Where in a message or a pair the addon has yielded it.
+ * @param maker The function that creates the owner: what it calls is left out of the stack, which has few frames.
+ * @param place The position in a message or a pair at which the addon has yielded it.
  */
 // biome-ignore lint/complexity/noBannedTypes: the same.
 export function guard(slot: Slot, type: HandleType, maker: Function, place: number = Yielded.only): Sentinel {
@@ -216,16 +216,17 @@ export function guard(slot: Slot, type: HandleType, maker: Function, place: numb
   }
   sentinel.record.slot = slot;
   sentinel.record.type = type;
-  // From here on the sentinel's end closes it, whatever happens to its owner. Nothing is called between the two.
+  // From here on the collection of the sentinel closes it, whatever happens to its owner. No other code runs between the
+  // two.
   claims ??= native.unclaimed;
   claims[place] = 0;
   return sentinel;
 }
 
 /**
- * The owner closed the file itself, and has said so in the sentinel's record, before it called anything: a sentinel must not
- * close what is no longer its owner's. The owner must forget it, since a reference would keep the next owner's loss from
- * being seen.
+ * The owner closed the file itself, and has recorded this in the sentinel before it called anything: a sentinel must not
+ * close a file that no longer belongs to its owner. The owner must drop its reference, which would hide the loss of the
+ * next owner.
  */
 export function unguard(sentinel: Sentinel, slot: Slot): void {
   if (tracking) origins.delete(slot);
@@ -235,7 +236,7 @@ export function unguard(sentinel: Sentinel, slot: Slot): void {
 function takeSpare(): Sentinel | undefined {
   if (spareCount === 0) return undefined;
   const sentinel = spare[--spareCount];
-  spare[spareCount] = undefined; // it must not be kept alive
+  spare[spareCount] = undefined; // so that it is not kept alive
   return sentinel;
 }
 
@@ -251,8 +252,8 @@ const types: readonly (HandleType | undefined)[] = [
 ];
 
 /**
- * Every object of this thread that owns a descriptor and has not been closed, those of pools included, in the order in which
- * they were made: what keeps memory, and what a test should find gone.
+ * Every object of this thread that owns a descriptor and has not been closed, including those of pools, in the order in
+ * which they were made. They keep memory; at the end of a test there should be none.
  */
 export function openHandles(): OpenHandle[] {
   const count = 3 * native.listHandles(new Float64Array(0));

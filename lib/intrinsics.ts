@@ -1,6 +1,6 @@
-// The engine's own functions, taken when this is loaded. Programs put others in their place, by mistake or to look on: no such
-// function may get what is the package's own, or keep it from closing what it has opened and from answering who waits.
-// Where nothing is at stake, the package calls what is there.
+// The engine's own functions, read when this file is loaded. Programs replace them, by mistake or to observe calls. Such
+// a replacement must not get internal objects of the package, prevent it from closing what it has opened, or keep a
+// promise pending. Where none of this can happen, the package calls the current functions.
 
 export const OwnPromise: PromiseConstructor = Promise;
 export const resolved: <T>(value: T) => Promise<T> = Promise.resolve.bind(Promise) as never;
@@ -33,7 +33,7 @@ export const unregister: (registry: Registry<never>, token: WeakKey) => void = u
   registryPrototype.unregister,
 ) as never;
 
-/** The items of an array, or the first `length`, each read once: what is asked again may be something else. */
+/** The items of an array, or the first `length`, each read once: a second read might return something else. */
 export function itemsOf<T>(array: readonly T[], length: number = array.length): T[] {
   const items: T[] = [];
   for (let index = 0; index < length; index++) items[index] = array[index] as T;

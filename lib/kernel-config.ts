@@ -7,7 +7,7 @@ export interface KernelConfig {
   readonly text: string;
 }
 
-/** Loaded here, since it takes ten times as long as everything else: most programs never ask. */
+/** Loaded only when needed, since it takes ten times as long as everything else and most programs never need it. */
 function gunzip(packed: Buffer): string | undefined {
   return process.getBuiltinModule?.('node:zlib').gunzipSync(packed).toString();
 }
@@ -23,10 +23,10 @@ function readConfig(): KernelConfig | undefined {
   return undefined;
 }
 
-// The kernel stays the same; where it says nothing, root may still load the module configs.
+// A configuration never changes; if none was found, root may still load the module configs.
 let known: KernelConfig | undefined;
 
-/** How the running kernel was built; undefined where nothing tells. */
+/** How the running kernel was built; undefined if no file says so. */
 export function kernelConfig(): KernelConfig | undefined {
   known ??= readConfig();
   return known;
@@ -37,7 +37,7 @@ export function configured({ text }: KernelConfig, option: string): string {
   return new RegExp(`^${option}=(\\w+)$`, 'm').exec(text)?.[1] ?? 'n';
 }
 
-/** The first of `options` that the kernel was built without, if it tells. */
+/** The first of `options` that the kernel was built without, if this is known. */
 export function missingOption(options: readonly string[]): string | undefined {
   const config = kernelConfig();
   return config && options.find((option) => configured(config, option) === 'n');

@@ -31,7 +31,7 @@ type Reason = readonly [what: string, hint?: string];
 
 const guide = 'The guide docs/bundlers.md in the package has more';
 
-/** The folder of the package, two above this file's; undefined where a bundler has put the code somewhere else. */
+/** The folder of the package, two above that of this file; undefined if a bundler has put the code somewhere else. */
 export function packageFolder(): string | undefined {
   const url = import.meta.url as string | undefined;
   if (!url?.startsWith('file:')) return undefined;
@@ -44,7 +44,7 @@ export function packageFolder(): string | undefined {
   }
 }
 
-/** Whether the file is there, and a look at it is allowed. */
+/** Whether the file exists, and may be inspected. */
 function maySee(path: string): boolean {
   try {
     return existsSync(path);
@@ -53,10 +53,10 @@ function maySee(path: string): boolean {
   }
 }
 
-/** The numbers that ELF has for the processors of the package's binaries. */
+/** ELF's numbers of the processors for which the package has binaries. */
 const machines: Readonly<Record<string, number>> = { x64: 62, arm64: 183 };
 
-/** Whether a binary is for another processor of those: an emulated guest sees what was built for its host. */
+/** Whether a binary is for another one of these processors: an emulated guest sees what was built for its host. */
 function isForOther(path: string): boolean {
   try {
     const fd = openSync(path, constants.O_RDONLY | constants.O_NONBLOCK);
@@ -69,11 +69,11 @@ function isForOther(path: string): boolean {
       closeSync(fd);
     }
   } catch {
-    return false; // Loading it will say why.
+    return false; // The error of loading it will say why.
   }
 }
 
-/** What was built in a clone, or in the package where it is installed; what was built for another processor does not count. */
+/** A binary that was built in a clone, or in the installed package. One for another processor is ignored. */
 function ownBuild(folder: string): string[] | undefined {
   const places = [
     ['build', 'Release', 'dmabuf.node'],
@@ -85,17 +85,17 @@ function ownBuild(folder: string): string[] | undefined {
   });
 }
 
-/** What Node.js says of itself, which takes long. */
+/** What Node.js reports about itself, which takes long. */
 function libcOfReport(): 'glibc' | 'musl' {
   try {
     const { header } = process.report.getReport() as { header: { glibcVersionRuntime?: string } };
     return header.glibcVersionRuntime === undefined ? 'musl' : 'glibc';
   } catch {
-    return 'glibc'; // Most are.
+    return 'glibc'; // As on most systems.
   }
 }
 
-/** Every program names the loader of its C library in its first bytes. */
+/** The first bytes of every program name the loader of its C library. */
 function libc(): 'glibc' | 'musl' {
   let fd: number | undefined;
   try {
@@ -110,7 +110,7 @@ function libc(): 'glibc' | 'musl' {
   }
 }
 
-/** The binaries that the package brings. Bundlers look for URLs like these, and take the files along that they name. */
+/** The package's binaries. Bundlers search for URLs like these, and copy the files that they name. */
 function prebuilt(arch: 'x64' | 'arm64'): string {
   const musl = libc() === 'musl';
   if (arch === 'x64') {
@@ -128,7 +128,7 @@ function prebuilt(arch: 'x64' | 'arm64'): string {
 }
 
 /**
- * The binary beside a bundle, or beside a single executable: users copy `prebuilds` there, and so does ncc, which puts
+ * The binary next to a bundle, or to a single executable: users copy `prebuilds` there. So does ncc, which writes
  * JavaScript into the file that the code names.
  */
 function besideBundle(named: string | undefined): string | undefined {
@@ -142,7 +142,7 @@ function besideBundle(named: string | undefined): string | undefined {
   return undefined;
 }
 
-/** Whether the file is there. What a runtime forbids to look at is told apart from what is missing. */
+/** Whether the file exists. A file that the runtime does not allow to be inspected is distinguished from a missing one. */
 function isThere(path: string): boolean {
   if (process.permission?.has('fs.read', path) === false) {
     throw refusal([
@@ -171,7 +171,7 @@ function fromSource(folder: string | undefined): string {
   );
 }
 
-/** The mount that a file is on, when nothing on it may be executed. */
+/** The mount that a file is on, if nothing on it may be executed. */
 function noexecMount(path: string): string | undefined {
   try {
     const file = realpathSync(path);
@@ -182,7 +182,7 @@ function noexecMount(path: string): string | undefined {
         String.fromCharCode(Number.parseInt(octal, 8)),
       );
       if (point === undefined || !`${file}/`.startsWith(point === '/' ? point : `${point}/`)) continue;
-      // Of two at the same point, the later one lies above.
+      // Of two mounts at the same point, the later one is visible.
       if (point.length >= (mount[0]?.length ?? 0)) mount = [point, fields[5] as string];
     }
     return mount[1]?.split(',').includes('noexec') ? mount[0] : undefined;
@@ -191,7 +191,7 @@ function noexecMount(path: string): string | undefined {
   }
 }
 
-/** Why a file that is there could not be loaded. */
+/** Why an existing file could not be loaded. */
 function whyNotLoaded({ code, message }: DlopenError, path: string): Reason {
   if (code === 'ERR_DLOPEN_DISABLED') {
     return process.permission === undefined
@@ -203,12 +203,12 @@ function whyNotLoaded({ code, message }: DlopenError, path: string): Reason {
   if (mount !== undefined) {
     return [
       `${path} may not be executed, since ${mount} is mounted noexec`,
-      `Remount it, as root: mount -o remount,exec '${mount}'; or copy the file to where programs may lie, and have DMABUF_BINARY ` +
-        'name the copy',
+      `Remount it, as root: mount -o remount,exec '${mount}'; or copy the file to where programs are allowed, and set ` +
+        'DMABUF_BINARY to the path of the copy',
     ];
   }
   if (/Permission denied/.test(message)) {
-    return [`${path} may not be read`, "Have the package's files readable for this user: chmod -R a+rX"];
+    return [`${path} may not be read`, "Make the package's files readable for this user: chmod -R a+rX"];
   }
   if (/GLIBC(XX)?_[\d.]+' not found|Error relocating/.test(message)) {
     return [
@@ -219,14 +219,17 @@ function whyNotLoaded({ code, message }: DlopenError, path: string): Reason {
   if (/(libc\.so|ld-linux|ld-musl|libc\.musl)[^ :]*:/.test(message)) {
     return [
       `${path} is made for the other C library (${message})`,
-      'Name the one that fits, dmabuf.glibc.node or dmabuf.musl.node in prebuilds, in DMABUF_BINARY, or delete what was built for the other',
+      'Set DMABUF_BINARY to the path of the right one, dmabuf.glibc.node or dmabuf.musl.node in prebuilds, or delete the one that was built for the other',
     ];
   }
   const missing = /(\S+): cannot open shared object file|Error loading shared library (\S+):/.exec(message);
   const library = missing?.[1] ?? missing?.[2];
-  // glibc's loader passes over files for other processors, and says so of them as well.
+  // glibc's loader skips files for other processors, and gives the same error for them.
   if (library !== undefined && library !== path) {
-    return [`${path} needs ${library}, which is not there`, 'Install that library, or build the addon again'];
+    return [
+      `${path} needs ${library}, which does not exist`,
+      'Install that library, or build the addon again',
+    ];
   }
   if (library === path || /ELF|Exec format|file too short|cannot read file data/.test(message)) {
     return [
@@ -237,19 +240,19 @@ function whyNotLoaded({ code, message }: DlopenError, path: string): Reason {
   return [`${path} could not be loaded: ${message}`];
 }
 
-/** Why the binary that the package should have is not there. */
+/** Why the package's binary is missing. */
 function whyMissing(path: string | undefined): Reason {
   const folder = packageFolder();
   if (folder !== undefined) {
     return [
       `the package's binary is missing: ${path}`,
-      `Install the package again, or have what copied it take ${join(folder, 'prebuilds')} along. ${guide}`,
+      `Install the package again, or copy ${join(folder, 'prebuilds')} along with it. ${guide}`,
     ];
   }
   return [
     'the code of dmabuf was bundled without its binary',
-    "Keep the package out of the bundle (external), or copy the package's folder prebuilds beside it, or have DMABUF_BINARY " +
-      `name a copy of prebuilds/linux-${process.arch}/dmabuf.${libc()}.node. ${guide}`,
+    "Keep the package out of the bundle (external), or copy the package's folder prebuilds next to it, or set DMABUF_BINARY " +
+      `to the path of a copy of prebuilds/linux-${process.arch}/dmabuf.${libc()}.node. ${guide}`,
   ];
 }
 
@@ -259,8 +262,8 @@ function refusal([what, hint]: Reason, cause?: unknown): DmaBufError {
 }
 
 /**
- * Of how many bytes an ELF file speaks in its headers; undefined for files of another kind, which dlopen(3) refuses. It maps
- * what they say, and dies of SIGBUS where the file has less.
+ * How many bytes an ELF file has according to its headers; undefined for files of another kind, which dlopen(3) refuses.
+ * dlopen(3) maps what the headers say, and dies of SIGBUS if the file is shorter.
  */
 function lengthInHeaders(fd: number): number | undefined {
   const header = Buffer.alloc(elfHeaderSize);
@@ -276,28 +279,28 @@ function lengthInHeaders(fd: number): number | undefined {
   return length;
 }
 
-/** What dlopen(3) would wait for, or die of; undefined where there is nothing of that. */
+/** A fault of the file that would block dlopen(3) or end the process; undefined if there is none. */
 function whyNotToLoad(path: string): Reason | undefined {
   let fd: number | undefined;
   try {
     const stats = statSync(path);
-    if (!stats.isFile()) return [`${path} is no ordinary file`];
+    if (!stats.isFile()) return [`${path} is not a regular file`];
     fd = openSync(path, constants.O_RDONLY | constants.O_NONBLOCK);
     const length = stats.size === 0 ? 1 : lengthInHeaders(fd);
     if (length === undefined || length <= stats.size) return undefined;
     const what = stats.size === 0 ? 'is empty' : `was cut off: it has ${stats.size} of ${length} bytes`;
     return [
       `${path} ${what}`,
-      'See that the disk is not full, and install the package again; what was built from source has to be built again',
+      'Make sure that the disk is not full, and install the package again; what was built from source has to be built again',
     ];
   } catch {
-    return undefined; // It may not be read: dlopen(3) will say why.
+    return undefined; // It may not be read: the error of dlopen(3) will say why.
   } finally {
     if (fd !== undefined) closeSync(fd);
   }
 }
 
-/** What native.ts calls first; another package's addon does not have it. */
+/** The function that native.ts calls first; the addons of other packages do not have it. */
 const ownFunctions = ['setErrorFactory', 'setClosersTimer', 'waitOnThread', 'setWorker', 'openHeap'];
 
 function isOwn(addon: unknown): boolean {
@@ -305,7 +308,7 @@ function isOwn(addon: unknown): boolean {
   return ownFunctions.every((name) => typeof functions?.[name] === 'function');
 }
 
-/** An existing file; what keeps it from being loaded is explained. */
+/** Loads an existing file; an error explains why it cannot be loaded. */
 function openOrExplain(path: string, load: (path: string) => unknown = open): unknown {
   const reason = whyNotToLoad(path);
   if (reason !== undefined) throw refusal(reason);
@@ -318,7 +321,7 @@ function openOrExplain(path: string, load: (path: string) => unknown = open): un
   if (isOwn(addon)) return addon;
   throw refusal([
     `${path} is not the addon of this version of dmabuf`,
-    'Have DMABUF_BINARY name one that is, or unset it; or install the package again',
+    'Set DMABUF_BINARY to the path of one, or unset it; or install the package again',
   ]);
 }
 
@@ -326,7 +329,7 @@ function loadPrebuilt(): unknown {
   if (process.platform === 'android') {
     throw refusal([
       "Android's kernels have dma-bufs, but the package has no binary for Android's C library",
-      'In Termux, use a Node.js for Linux, in proot-distro. Nobody has tried it, and Android lets few apps open /dev/dma_heap',
+      'In Termux, use a Node.js for Linux, in proot-distro. This is untested, and Android lets few apps open /dev/dma_heap',
     ]);
   }
   if (process.arch !== 'x64' && process.arch !== 'arm64') {
@@ -337,14 +340,14 @@ function loadPrebuilt(): unknown {
   try {
     path = prebuilt(process.arch);
   } catch (error) {
-    cause = error; // CommonJS out of a bundler knows no import.meta.url.
+    cause = error; // CommonJS that a bundler made has no import.meta.url.
   }
   if (packageFolder() === undefined) path = besideBundle(path) ?? path;
   if (path === undefined || !isThere(path)) throw refusal(whyMissing(path), cause);
   return openOrExplain(path);
 }
 
-/** What was built from source, by `bindings`. undefined where a bundler has left that out. */
+/** What was built from source, through `bindings`; undefined if a bundler has left that package out. */
 function loadOwnBuild(folder: string, place: readonly string[]): unknown {
   const require = createRequire(import.meta.url);
   let bindings: (options: object) => unknown;
@@ -358,7 +361,7 @@ function loadOwnBuild(folder: string, place: readonly string[]): unknown {
   );
 }
 
-/** What the user has put in the place of the package's binaries. */
+/** The binary that the user has chosen instead of the package's own. */
 function chosenBinary(): string | undefined {
   try {
     return process.env.DMABUF_BINARY;
@@ -371,7 +374,7 @@ function loadAny(): unknown {
   const chosen = chosenBinary();
   if (chosen) {
     const path = resolve(chosen);
-    if (!isThere(path)) throw refusal([`DMABUF_BINARY names ${path}, which is not there`]);
+    if (!isThere(path)) throw refusal([`DMABUF_BINARY names ${path}, which does not exist`]);
     return openOrExplain(path);
   }
   const folder = packageFolder();

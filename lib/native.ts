@@ -6,8 +6,8 @@ import { loadAddon } from './load-addon.js';
 export type Slot = number;
 
 /**
- * Where in `registers` a call leaves what it returns beside its value: the same names and numbers as in
- * native/js/registers.h. None is used for two things.
+ * Where in `registers` a call leaves what it returns in addition to its value: the same names and numbers as in
+ * native/js/registers.h. No register has two meanings.
  */
 export const Register = {
   fd: 0,
@@ -45,12 +45,12 @@ export const Register = {
   handles: 48,
 } as const;
 
-/** Where in `unclaimed` a descriptor is that was yielded alone, or as the second of a pair. */
+/** The position in `unclaimed` of a descriptor that was yielded alone, or as the second of a pair. */
 export const Yielded = { only: 0, second: 1 } as const;
 
-/** What a look at the system has found (native/os/survey.h), in rows. Strings are absent where nothing is known. */
+/** The result of a survey of the system (native/os/survey.h), in rows. Strings are absent if unknown. */
 export interface RawSurvey {
-  /** inode, size, references or -1, index of the exporter or -1, 1 where the size is a lower bound + 2 where it is gone */
+  /** inode, size, references or -1, index of the exporter or -1, 1 if the size is a lower bound + 2 if the buffer is gone */
   buffers: Float64Array;
   /** Of each buffer. */
   names: readonly (string | undefined)[];
@@ -58,7 +58,7 @@ export interface RawSurvey {
   /** index of the buffer, index of the process, descriptors, mappings */
   holdings: Float64Array;
   pids: Float64Array;
-  /** Of each process; '' where it could not be read. */
+  /** Of each process; '' if it could not be read. */
   commands: readonly string[];
   /** pid, negative errno, 1 for the descriptors or 2 for the mappings */
   refusals: Float64Array;
@@ -76,17 +76,18 @@ export interface Native {
   /** The same memory, for 64 bits as they are. */
   readonly registerBits: BigUint64Array;
   /**
-   * What was yielded last, by its place in a message or as {@link Yielded} says; what is claimed becomes 0. The addon closes
-   * what has not been claimed when it yields the next: nobody else knows of it where making its object has failed.
+   * The slots that were yielded last, by their position in a message or as {@link Yielded} says; a slot that is claimed
+   * becomes 0. When the addon yields the next ones, it closes those that were not claimed: if the creation of an object
+   * failed, nothing else knows its slot.
    */
   readonly unclaimed: Float64Array;
   readonly pageSize: number;
   setErrorFactory(factory: typeof createError): void;
-  /** Called when no thread could be made for what waits to be closed. */
+  /** Called when no thread could be created for descriptors that wait to be closed. */
   setClosersTimer(awaitClosers: () => void): void;
-  /** Whether there still is none. */
+  /** Tries again to create one; returns whether there still is none. */
   startClosers(): boolean;
-  /** This is a worker: what receive() and createMemfd() give it to close is closed when it ends. */
+  /** Says that this is a worker: when it ends, the numbers that receive() and createMemfd() returned to it are closed. */
   setWorker(): void;
 
   openHeap(path: string): Slot;
@@ -100,23 +101,23 @@ export interface Native {
 
   importFd(fd: number, take: boolean): Slot;
   isDmaBuf(fd: number): boolean;
-  /** Throws unless the descriptor still refers to the file that it was taken for. */
+  /** Throws unless the descriptor still refers to the same file as at first. */
   verify(slot: Slot): void;
-  /** [fd], [inode], [size] in bytes. From now on others may hold the file. */
+  /** [fd], [inode], [size] in bytes. From now on other processes may hold the file. */
   describe(slot: Slot): void;
-  /** The same of a buffer, without the fd: what nobody was told is nobody else's. */
+  /** The same for a buffer, without the fd: a number that was not returned cannot have been passed on. */
   measure(slot: Slot): void;
-  /** Closes, and lets go of the mappings; or throws and stays open. True for a buffer that was lost. */
+  /** Closes, and replaces the mappings; or throws and stays open. True for a buffer that was lost. */
   close(slot: Slot): true | undefined;
   /** Whether an access to a mapping of the buffer was answered with SIGBUS. */
   isLost(slot: Slot): boolean;
-  /** Closes, and leaves the mappings to whoever still holds their ArrayBuffers. */
+  /** Closes, and leaves the mappings to the code that still holds their ArrayBuffers. */
   abandon(slot: Slot): void;
   release(slot: Slot): number;
   duplicate(slot: Slot): Slot;
   /**
    * Every open handle as three numbers: its slot, its kind (native/js/handles.h) and how many mappings it has. Returns
-   * how many there are, even where `numbers` has no room for all.
+   * how many there are, even if `numbers` has no room for all.
    */
   listHandles(numbers: Float64Array): number;
   setName(slot: Slot, name: string): void;
@@ -129,7 +130,7 @@ export interface Native {
   map(slot: Slot, writable: boolean, offset: number, length: number): ArrayBuffer;
   unmap(slot: Slot, id: number): void;
   isMapped(slot: Slot, id: number): boolean;
-  /** [mappings], [mostMappings], [keptFree]; [addressSpace] and [mostAddressSpace] in bytes; each -1 where there is none */
+  /** [mappings], [mostMappings], [keptFree]; [addressSpace] and [mostAddressSpace] in bytes; each -1 if there is none */
   mappingLimits(): void;
   mapWhole(slot: Slot): ArrayBuffer;
   /** True, and nothing was copied, while fences have not signalled: never waits for them. */
@@ -141,21 +142,21 @@ export interface Native {
   /** Calls `done` once, with 0 or a negative errno. A pending wait keeps the event loop alive. */
   poll(slot: Slot, direction: number, done: (errno: number) => void): number;
   cancelPoll(wait: number): void;
-  /** Has a thread wait instead of the event loop, from the first wait on. */
+  /** Makes a thread wait instead of the event loop, from the first wait on. */
   waitOnThread(): void;
-  /** A slot, or -1 where it is no sync_file's. */
+  /** A slot, or -1 if the descriptor is not a sync_file's. */
   importSyncFileFd(fd: number, take: boolean): Slot;
   exportSyncFile(buffer: Slot, direction: number): Slot;
   importSyncFile(buffer: Slot, file: Slot, direction: number): void;
   /** 1 signalled, 0 active, negative errno */
   syncFileStatus(slot: Slot): number;
   /**
-   * The name, then every fence's timeline and driver, separated by NUL; [status] of all, [fenceCount],
-   * [fences] = of every fence the status and the timestamp, as the bits of a BigUint64. The name only where there are more
-   * than the registers hold.
+   * The name, then every fence's timeline and driver, separated by NUL; [status] of all, [fenceCount], [fences] = of
+   * every fence the status and the timestamp, as the bits of a BigUint64. Only the name if there are more than the
+   * registers have room for.
    */
   syncFileInfo(slot: Slot): string;
-  /** The same with room for many fences' numbers. */
+  /** The same with room for the numbers of many fences. */
   syncFileInfoOfMany(slot: Slot, numbers: Float64Array): string;
   /** Two or more; [failure] = the negative errno of a fence that has ended in error, else 0 */
   mergeSyncFiles(name: string, slots: Float64Array): Slot;
@@ -170,55 +171,55 @@ export interface Native {
   /** [firstEnd], [secondEnd] = the slots */
   createChannelPair(): void;
   /**
-   * A slot, or -EAGAIN while the server's queue is full. `address`: a path's bytes, or NUL and an abstract name. Where
-   * [isLookup] is 1, the path is still being looked up: `poll()` says when that is over, and `close()` gives it up.
+   * A slot, or -EAGAIN while the server's queue is full. `address`: a path's bytes, or NUL and an abstract name. If
+   * [isLookup] is 1, the path is still being looked up: `poll()` says when that is done, and `close()` gives it up.
    */
   connect(address: Uint8Array): Slot;
-  /** What `connect()` returns, after such a lookup, whose slot is given up then. */
+  /** What `connect()` returns, after such a lookup, whose slot becomes free. */
   finishConnecting(lookup: Slot): Slot;
-  /** 1: it waits for a thread, while all that there may be are kept waiting by other lookups. 2: it is over. Else 0. */
+  /** 1: it waits for a thread, since other lookups occupy all. 2: it is done. Else 0. */
   connectingState(lookup: Slot): number;
   /** Leaves the descriptor's flags as they are. */
   adoptChannel(fd: number): Slot;
   markCloseOnExec(channel: Slot): void;
-  /** A folder. This and the next look up paths: `ETIMEDOUT` after `patience` milliseconds, `EBUSY` where no thread is left. */
+  /** A folder. This and the next look up paths: `ETIMEDOUT` after `patience` milliseconds, `EBUSY` if no thread is free. */
   openPlace(path: string, patience: number): Slot;
   /** A file in it, links not followed. [mode] = st_mode, [uid] = its user */
   openInPlace(folder: Slot, name: string, patience: number): Slot;
   removeInPlace(folder: Slot, name: string, patience: number): void;
   changeMode(file: Slot, mode: number, patience: number): void;
-  /** Whether a socket is bound to the file; it does not notice. */
+  /** Whether a socket is bound to the file; the socket does not notice the check. */
   isSocketAlive(file: Slot, patience: number): boolean;
-  /** A slot that keeps a folder locked until it is closed, or -EAGAIN while somebody else keeps it locked. */
+  /** A slot that keeps a folder locked until it is closed, or -EAGAIN while another process keeps it locked. */
   lockPlace(folder: Slot, patience: number): Slot;
   listenInPlace(folder: Slot, address: Uint8Array, mode: number, patience: number): Slot;
-  /** The same by a socket that does not keep messages apart. */
+  /** The same with a stream socket. */
   listenToStreamsInPlace(folder: Slot, address: Uint8Array, mode: number, patience: number): Slot;
   /** Remembers where the server's file is, by a copy of its folder's descriptor. */
   keepPlace(server: Slot, folder: Slot, file: Slot, name: string): void;
-  /** Removes that file, and no other. What is not over after so many milliseconds goes on without anybody. */
+  /** Removes that file, and no other. A removal that takes longer than so many milliseconds continues in the background. */
   removeSocket(server: Slot, patience: number): void;
-  /** At an abstract name, which is no path. */
+  /** At an abstract name, which is not a path. */
   listen(address: Uint8Array, mode: number): Slot;
-  /** A slot, or -EAGAIN when nobody waits. */
+  /** A slot, or -EAGAIN when no connection waits. */
   accept(server: Slot): Slot;
   /** [pid], [uid], [gid] */
   describePeer(channel: Slot): void;
   /** Sets the largest message that is sent, unless `bytes` is 0; returns what it is. */
   limitMessages(channel: Slot, bytes: number): number;
-  /** 0, or -EAGAIN when the socket is full. [handles] = of each whether it is in a slot, then that or a descriptor. */
+  /** 0, or -EAGAIN when the socket is full. [handles] = for each whether it is a slot, then the slot or descriptor. */
   send(channel: Slot, data: Uint8Array, count: number): number;
-  /** Closes so many numbers of descriptors; what may keep it waiting, on another thread. */
+  /** Closes so many descriptors by their numbers; another thread closes those that may block. */
   closeNumbers(numbers: Float64Array, count: number): void;
   /** A copy of a slot's descriptor, or of any other, for `send()`. */
   hold(channel: Slot, isSlot: boolean, slotOrFd: number): Slot;
-  /** Copies the bytes of the message that has been received, as many as there is room for. */
+  /** Copies the bytes of the received message, as far as there is room. */
   takeMessage(data: Uint8Array): void;
   /**
    * The length of the next message, [handleCount] of its handles, [handles] = what each is (0 any other descriptor, 1 a
-   * dma-buf, 2 a sync_file), then the descriptor or slot. Or: -1 nothing there, -2 the peer is gone, -3 the message of
-   * [messageLength] bytes did not fit, -4 only [handleCount] descriptors could be received, -5 a message is being thrown
-   * away: ask again later, -6 nothing more is received from this peer.
+   * dma-buf, 2 a sync_file), then the descriptor or slot. Or: -1 there is no message, -2 the peer is gone, -3 the message
+   * of [messageLength] bytes did not fit, -4 only [handleCount] descriptors could be received, -5 a message is being
+   * dropped: try again later, -6 nothing more is received from this peer.
    */
   receive(channel: Slot, capacity: number): number;
   importFromProcess(pid: number, fd: number): Slot;
@@ -241,47 +242,47 @@ export interface Native {
   readFdInfo(pid: number, fd: number): [string, string?] | undefined;
 
   /**
-   * Looks through /proc, at all processes. Where a command is `vagueCommand`, which tells nothing of the program, the name of
-   * the program's file takes its place.
+   * Reads /proc for all processes. If a command is `vagueCommand`, which does not identify the program, the name of the
+   * program's file replaces it.
    */
   scanProcesses(vagueCommand: string, done: SurveyDone): void;
-  /** Reads the BPF iterators, pinned in `folder` (an absolute path), or loaded where it is ''. */
+  /** Reads the BPF iterators, pinned in `folder` (an absolute path), or loaded if it is ''. */
   surveyBpf(folder: string, buffers: boolean, holders: boolean, vagueCommand: string, done: SurveyDone): void;
-  /** The whole of a file. Node's own readFile() keeps it open for ever when a worker ends meanwhile. */
+  /** The whole of a file. Node's own readFile() never closes the file when a worker ends meanwhile. */
   readWhole(path: string, done: (contentOrErrno: Buffer | number, syscall: string | undefined) => void): void;
   /** Pins the iterators in the folder; `gid` 2^32 - 1 leaves the group. Returns their paths. */
   pinIterators(folder: string, holders: boolean, mode: number, gid: number): string[];
-  /** Removes them, and the folder when nothing is left in it. Returns the names of what is left. */
+  /** Removes them, and the folder when nothing is left in it. Returns the names of the files that are left. */
   unpinIterators(folder: string): string[];
 
   /** Bytes, by sysinfo(2). [totalMemory] */
   freeMemory(): number;
-  /** [availableMemory], [fileCache], [cmaTotal], [cmaFree], in bytes; 0 where it is not counted */
+  /** [availableMemory], [fileCache], [cmaTotal], [cmaFree], in bytes; 0 if it is not counted */
   availableMemory(): void;
-  /** Bytes of requests that have ended, of all threads of this process; of those that control groups count, or of all. */
+  /** Bytes of the requests that have ended, of all threads of this process: of those that control groups count, or of all. */
   settledMemory(isGroups: boolean): number;
   /**
-   * Reserves memory for the next call that allocates, until that has ended, if so many bytes are left of `available`, which
-   * was counted after so many had `settled`. Where they are not: [leftMemory], [reservedMemory] of requests on their
-   * way, [settledMemory] by now
+   * Reserves memory for the next call that allocates, until that has ended, if so many bytes are left of `available`,
+   * which was counted after so many had `settled`. If they are not: [leftMemory], [reservedMemory] of pending requests,
+   * [settledMemory] by now
    */
   admitMemory(isGroups: boolean, size: number, available: number, settled: number): boolean;
-  /** The same, whether they are left or not. */
+  /** The same, even if they are not left. */
   reserveMemory(size: number, isCharged: boolean): void;
-  /** There is no such call after all. */
+  /** Takes the reservation back, since the call was not made. */
   forgoMemory(): void;
 }
 
 /**
- * Whether the event loop cannot be asked to wait for descriptors: Bun ends the process when it is, and Deno at its end.
- * For the tests, also where `DMABUF_TEST_WAITING` says so.
+ * Whether the event loop cannot wait for descriptors: Bun ends the process immediately in that case, and Deno when it
+ * ends. `DMABUF_TEST_WAITING` also sets this, for tests.
  */
 function mustWaitOnThread(): boolean {
   const { versions, env } = process;
   return versions.bun !== undefined || versions.deno !== undefined || env.DMABUF_TEST_WAITING === 'thread';
 }
 
-/** Tries every now and then to have the threads that could not be made. It keeps no process alive. */
+/** Tries at intervals to create the threads that could not be created. This does not keep the process alive. */
 function awaitClosers(loaded: Native): void {
   const timer = setInterval(() => {
     if (!loaded.startClosers()) clearInterval(timer);
@@ -290,8 +291,8 @@ function awaitClosers(loaded: Native): void {
 }
 
 /**
- * The addon of this environment. Importing the package loads nothing: the first use does, or throws an error that says why
- * it cannot. Until then a stand-in is here, whose place the addon takes.
+ * The addon of this environment. Importing the package loads nothing: the first use loads the addon, or throws an error
+ * that says why it cannot. Until then a placeholder is here, which the addon replaces.
  */
 export let native: Native = new Proxy({} as Native, {
   get: (_standIn, name: keyof Native) => {

@@ -14,17 +14,17 @@ import { markUncloneable } from './present.js';
 import { type Limits, PendingWaits, type Start } from './wait.js';
 
 /**
- * The open file that an object owns: its descriptor, the waits for it, and the watch over its loss. Every class with a
+ * The open file that an object owns: its descriptor, the waits for it, and the detection of its loss. Every class with a
  * descriptor has one in a private member, which a {@link brand} reads.
  */
 export class OpenFile {
-  // Plain fields, set in the constructor: no user ever holds this object, and one is made for every buffer.
+  // Plain fields, set in the constructor: no user ever gets this object, and one is created for every buffer.
   /** -1 once closed. */
   slot: Slot;
   readonly type: HandleType;
-  private knownFd: number; // -1 until somebody asks
+  private knownFd: number; // -1 until it is needed
   private waits: PendingWaits | undefined;
-  private sentinel: Sentinel; // of nothing once closed
+  private sentinel: Sentinel; // watches nothing once closed
 
   /** Claims what the addon has just yielded, at `place` in a message or a pair. */
   constructor(slot: Slot, type: HandleType, place: number = Yielded.only) {
@@ -48,7 +48,7 @@ export class OpenFile {
     return this.slot < 0;
   }
 
-  /** Itself. Throws `ERR_DMABUF_CLOSED` once it is closed. */
+  /** Returns itself. Throws `ERR_DMABUF_CLOSED` once it is closed. */
   checkOpen(): this {
     if (this.slot < 0) throw closedError(this.type);
     return this;
@@ -73,16 +73,16 @@ export class OpenFile {
     );
   }
 
-  /** What has to be done before the descriptor goes. */
+  /** What has to be done before the descriptor is closed or given away. */
   protected leave(_handle: Slot): void {}
 
   /**
-   * Rejects what waits, and closes the descriptor; returns whether a buffer was lost before. Does nothing the second time.
-   * Where the kernel does not let go of a mapping, throws and stays open.
+   * Rejects pending waits, and closes the descriptor; returns whether the buffer had been lost. A second call does
+   * nothing. If the kernel cannot replace a mapping, this throws and the file stays open.
    */
   close(): boolean {
     this.waits?.rejectAll(this.type);
-    const { slot } = this; // read now: whoever was told may have closed it
+    const { slot } = this; // read now: a rejected wait may have closed it
     if (slot < 0) return false;
     this.leave(slot);
     const lost = native.close(slot) === true;
@@ -92,7 +92,7 @@ export class OpenFile {
     return lost;
   }
 
-  /** Rejects what waits, and gives the descriptor away. */
+  /** Rejects pending waits, and gives the descriptor away. */
   release(): number {
     native.verify(this.checkOpen().slot);
     this.waits?.rejectAll(this.type);
@@ -112,12 +112,12 @@ export class OpenFile {
     this.sentinel = noSentinel;
   }
 
-  /** What the kernel says of it; nothing once closed. */
+  /** What the kernel says about it; nothing once closed. */
   describe(): OpenHandle | { type: HandleType } {
     return this.slot < 0 ? { type: this.type } : describe(this.slot, this.type);
   }
 
-  /** The owner in logs and as JSON, with what the owner has to say `about` itself. */
+  /** The owner in logs and as JSON; `about` has the owner's own details. */
   show(about: object = {}): object {
     return { ...this.describe(), ...about, closed: this.slot < 0 };
   }
@@ -125,7 +125,7 @@ export class OpenFile {
 
 /**
  * The brand check of a class: returns what one of its objects has in a private member, and throws `ERR_INVALID_THIS` for
- * anything else. Asks no proxy, and no prototype.
+ * anything else. It does not depend on proxies or prototypes.
  *
  * @example
  * static readonly #of = brand('DmaHeap', (self) => (#file in self ? self.#file : undefined));
@@ -142,8 +142,8 @@ export function brand<Part>(
 }
 
 /**
- * The file that a constructor was given for the object that it makes. No user has one to give, so that nobody else constructs:
- * that throws `ERR_ILLEGAL_CONSTRUCTOR`.
+ * The file that a constructor was given for its object. Users have no such file to pass, so that their calls of a
+ * constructor throw `ERR_ILLEGAL_CONSTRUCTOR`.
  */
 export function own<File extends OpenFile>(owner: object, file: File, type: string, instead: string): File {
   if (!(file instanceof OpenFile)) throw illegalConstructor(type, instead);

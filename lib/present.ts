@@ -1,12 +1,12 @@
 import { type InspectOptionsStylized, inspect } from 'node:util';
 import * as workerThreads from 'node:worker_threads';
 
-/** What the classes have in common: what an object is, for logs and as JSON. */
+/** What the classes have in common: a description of the object for logs and JSON. */
 interface Presentable {
   toJSON(): object;
 }
 
-/** Throws nothing: prototypes are shown too, and have no details. */
+/** Throws nothing: prototypes are shown, too, and have no details. */
 function present(object: Presentable, type: string, depth: number, options: InspectOptionsStylized): string {
   if (depth < 0) return options.stylize(`[${type}]`, 'special');
   let details: object;
@@ -20,7 +20,7 @@ function present(object: Presentable, type: string, depth: number, options: Insp
   return `${type} ${inspect(details, { ...options, depth: deeper })}`;
 }
 
-/** Has util.inspect() and console.log() show the objects of a class by what toJSON() says, in place of private members. */
+/** Makes util.inspect() and console.log() show the objects of a class by their toJSON() instead of their private members. */
 export function showDetails(prototype: Presentable, type: string): void {
   const shown = {
     [inspect.custom](this: Presentable, depth: number, options: InspectOptionsStylized): string {
@@ -33,7 +33,7 @@ export function showDetails(prototype: Presentable, type: string): void {
 type Mark = ((object: object) => void) | undefined;
 
 /**
- * Has structuredClone() and postMessage() refuse an object with a DataCloneError, where Node.js can (22.10 and later): a copy
- * has no private members, so it could do nothing.
+ * Makes structuredClone() and postMessage() refuse an object with a DataCloneError, if Node.js can (22.10 and later): a
+ * copy would have no private members, and so be useless.
  */
 export const markUncloneable: Mark = (workerThreads as { markAsUncloneable?: Mark }).markAsUncloneable;

@@ -1,4 +1,4 @@
-/** What can stand in a {@link Queue}: in one at a time. */
+/** An item of a {@link Queue}; it can be in one queue at a time. */
 export interface Queued<Item> {
   isQueued: boolean;
   previous: Item | undefined;
@@ -6,8 +6,8 @@ export interface Queued<Item> {
 }
 
 /**
- * First come, first served; anybody may leave from anywhere. Neither an array nor a Set, whose methods programs may have
- * replaced, and whose shortening costs more than an ioctl.
+ * First in, first out; an item may be removed from any place. It is neither an array nor a Set: programs may have
+ * replaced their methods, and to shorten them costs more than an ioctl.
  */
 export class Queue<Item extends Queued<Item>> {
   first: Item | undefined;

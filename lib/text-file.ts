@@ -1,9 +1,9 @@
 import { existsSync, readdirSync, readFileSync } from 'node:fs';
 
-// What may not be there is not asked for: Node.js aborts the process where a worker that is being terminated would be told so
-// by an exception (seen with 20.20, in readFileSync() and readdirSync()).
+// Files that may be missing are checked before they are read: if readFileSync() or readdirSync() throws in a worker that
+// is being terminated, Node.js aborts the process (seen with 20.20).
 
-/** The contents of a small file of the kernel's; undefined where it cannot be read. */
+/** The contents of a small file of the kernel; undefined if it cannot be read. */
 export function bytesOf(path: string): Buffer | undefined {
   try {
     return existsSync(path) ? readFileSync(path) : undefined;
@@ -17,7 +17,7 @@ export function textOf(path: string): string | undefined {
   return bytesOf(path)?.toString();
 }
 
-/** The names of the folders in a folder; undefined where they cannot be read. */
+/** The names of the folders in a folder; undefined if they cannot be read. */
 export function foldersIn(folder: string): string[] | undefined {
   try {
     if (!existsSync(folder)) return undefined;
@@ -28,7 +28,7 @@ export function foldersIn(folder: string): string[] | undefined {
   }
 }
 
-/** The names in a folder; undefined where they cannot be read. */
+/** The names in a folder; undefined if they cannot be read. */
 export function namesIn(folder: string): string[] | undefined {
   try {
     return existsSync(folder) ? readdirSync(folder) : undefined;

@@ -2,19 +2,19 @@ import diagnostics, { type TracingChannel } from 'node:diagnostics_channel';
 import type { Access } from './check.js';
 
 /**
- * What the tracing channel `dmabuf:wait` tells of a call that waits: `DmaBuf.ready()`, `SyncFile.wait()` or
- * `DmaBufPool.acquire()`. It tells of each call, also of one that is over at once.
+ * What the tracing channel `dmabuf:wait` reports about a call that waits: `DmaBuf.ready()`, `SyncFile.wait()` or
+ * `DmaBufPool.acquire()`. It reports each call, including those that need not wait.
  */
 export interface WaitTrace {
   /** The method. */
   operation: 'ready' | 'wait' | 'acquire';
-  /** Of `'ready'`: the access for which the buffer's fences matter. */
+  /** For `'ready'`: the access for which the buffer's fences matter. */
   access?: Access;
-  /** Of `'ready'`: identifies the buffer on the whole machine. Absent where the kernel could not tell it. */
+  /** For `'ready'`: identifies the buffer on the whole machine. Absent if the kernel did not report it. */
   inode?: number;
-  /** Of `'ready'` and `'acquire'`: the buffer's size in bytes. */
+  /** For `'ready'` and `'acquire'`: the buffer's size in bytes. */
   size?: number;
-  /** Of `'wait'`: the sync_file's name, which a driver, or anybody who merged it, has chosen. */
+  /** For `'wait'`: the sync_file's name, which its driver or the process that merged it has chosen. */
   name?: string;
   /** The option `timeout` in milliseconds. */
   timeout?: number | undefined;
@@ -24,7 +24,7 @@ export interface WaitTrace {
 
 const nobody = { hasSubscribers: false };
 
-/** The tracing channel of that name. A runtime without them has one to which nobody subscribes. */
+/** The tracing channel with that name. In a runtime without tracing channels, an object without subscribers stands for it. */
 export function tracingOf<Context extends object>(name: string): TracingChannel<unknown, Context> {
   const { tracingChannel } = diagnostics as Partial<typeof diagnostics>;
   const without = { ...nobody, start: nobody, end: nobody, error: nobody };
@@ -32,8 +32,8 @@ export function tracingOf<Context extends object>(name: string): TracingChannel<
 }
 
 /**
- * Whether anybody subscribes to what a synchronous call publishes. The compiler makes next to nothing of these three; of
- * `hasSubscribers` of all five, and of a function more on the way, it makes 2 % of a CPU access.
+ * Whether there are subscribers to what a synchronous call publishes. These three checks cost next to nothing once
+ * compiled; `hasSubscribers` of all five and one more function call would cost 2 % of a CPU access.
  */
 export function isTracedSync<Context extends object>({
   start,
@@ -43,7 +43,10 @@ export function isTracedSync<Context extends object>({
   return start.hasSubscribers || end.hasSubscribers || error.hasSubscribers;
 }
 
-/** Makes an asynchronous call for those who subscribe. Whatever it throws rejects, so that every trace has an `asyncEnd`. */
+/**
+ * Makes an asynchronous call for the subscribers. Whatever it throws becomes a rejection, so that every trace has an
+ * `asyncEnd`.
+ */
 export function traceAsync<Context extends object, T>(
   channel: TracingChannel<unknown, Context>,
   context: Context,

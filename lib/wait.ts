@@ -9,7 +9,8 @@ export interface WaitOptions {
   /** When it aborts, the promise rejects with its reason. */
   signal?: AbortSignal | undefined;
   /**
-   * Milliseconds from 0 to 2^31 − 1, fractions too; then the promise rejects with `ETIMEDOUT`. Default: no limit.
+   * Milliseconds from 0 to 2^31 − 1, possibly a fraction; after that the promise rejects with `ETIMEDOUT`. Default: no
+   * limit.
    */
   timeout?: number | undefined;
 }
@@ -20,7 +21,7 @@ export type Limits = Readonly<WaitOptions>;
 export const waitOptions: readonly string[] = ['signal', 'timeout'];
 const noLimits: Limits = {};
 
-/** Finds every fault of the options; throws the signal's reason when it has aborted already. */
+/** Checks the options; throws the signal's reason if the signal has already aborted. */
 export function checkWaitOptions(options: WaitOptions | undefined): Limits {
   if (options === undefined) return noLimits;
   const { timeout, signal } = readOptions(options, waitOptions);
@@ -30,7 +31,7 @@ export function checkWaitOptions(options: WaitOptions | undefined): Limits {
   return { signal: usable, timeout };
 }
 
-/** Settles a wait, and says whether it was the first to do so: only then has anybody got the value. */
+/** Settles a wait, and returns whether it was the first to do so: otherwise nobody received the value. */
 export type Done<T> = (errno: number, value: T, syscall?: string) => boolean;
 
 /**
@@ -56,7 +57,7 @@ function quietly(action: (() => void) | undefined): void {
   try {
     action?.();
   } catch {
-    // Whoever waits has been answered.
+    // The caller has been answered.
   }
 }
 
@@ -65,11 +66,12 @@ export class PendingWaits {
   readonly #queue = new Queue<Pending>();
 
   /**
-   * Runs a wait: settles when it is done, when the signal aborts, when the time is over, or when the object is closed,
-   * whichever comes first. Errors carry the stack of `site`. Whatever `start`, the signal or a timer throws rejects.
+   * Runs a wait: the promise settles when the operation is done, when the signal aborts, when the time has passed, or
+   * when the object is closed, whichever comes first. Errors carry the stack of `site`. Whatever `start`, the signal or a
+   * timer throws rejects.
    *
-   * @param what For the message, where the time is over.
-   * @param advise What to do then; asked while it still waits.
+   * @param what What the message says that the call waited for, when the time has passed.
+   * @param advise The advice for that case; called while the wait is still pending.
    */
   run<T>(start: Start<T>, limits: Limits, site: CallSite, what: string, advise?: () => string): Promise<T> {
     const { signal, timeout } = limits;
@@ -109,7 +111,7 @@ export class PendingWaits {
       try {
         if (signal !== undefined) {
           ignoreSignal = onAbort(signal, fail);
-          // It called back at once.
+          // It called back immediately.
           if (isSettled) return ignoreSignal();
         }
         cancel = start(done, fail);

@@ -2,9 +2,9 @@ import { provideAdvice } from '../errors.js';
 import { adviceOnProcesses } from '../rights.js';
 import { adviceForMapping } from './mapping-limits.js';
 
-/** What to do about a process that keeps who looks at it waiting. */
+/** What to do about a process that blocks its inspection. */
 export const adviceOnWaiting: string =
-  'That process has the kernel wait for a lock that it keeps, or for a file system that does not answer (FUSE, NFS): see to it';
+  'That process makes the kernel wait for a lock that it holds, or for a file system that does not answer (FUSE, NFS): end it, or repair that file system';
 
 const isOfProcess = (path: string | undefined): path is string => path?.startsWith('/proc/') === true;
 
@@ -12,8 +12,7 @@ const adviceOnRights = (path: string | undefined): string | undefined =>
   isOfProcess(path) ? adviceOnProcesses(path.split('/')[2]) : undefined;
 
 provideAdvice({
-  ERR_DMABUF_LOST:
-    'The device was probably removed: close the buffer, and take what was read from it for lost',
+  ERR_DMABUF_LOST: 'The device was probably removed: close the buffer, and discard what was read from it',
   ERR_DMABUF_NO_EXTERNAL_BUFFERS: 'Use read() and write(), which copy',
   'mmap EACCES':
     'The descriptor does not allow this mapping: JavaScript memory is always writable, so map() needs a ' +

@@ -11,7 +11,7 @@ import type { OpenBuffer } from './open-buffer.js';
 export interface TextOptions {
   /** Where to start in the buffer, in bytes. Default 0. */
   position?: number | undefined;
-  /** Bytes; fewer are decoded at the end of the buffer. Default: up to the end of the buffer. */
+  /** How many bytes to decode; fewer are decoded at the end of the buffer. Default: up to the end of the buffer. */
   length?: number | undefined;
   /** Default `'utf8'`; bytes that are not UTF-8 become U+FFFD. */
   encoding?: 'utf8' | 'latin1' | undefined;
@@ -24,7 +24,7 @@ function busy(): DmaBufError {
   return createError(-constants.errno.EAGAIN, 'poll');
 }
 
-/** Copies out of a buffer what `target` has room for; returns how many bytes. */
+/** Copies as many bytes out of a buffer as `target` has room for; returns how many. */
 export function readBytes(buffer: OpenBuffer, target: ArrayBufferView, position: number): number {
   const bytes = checkView(target, 'target');
   checkInteger(position, 'position', 0, Number.MAX_SAFE_INTEGER);

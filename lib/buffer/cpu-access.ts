@@ -8,12 +8,12 @@ import { checkWaitOptions, type Limits, type WaitOptions } from '../wait.js';
 import { accessTracing } from './access-tracing.js';
 import type { OpenBuffer } from './open-buffer.js';
 
-/** Known to this file alone: nobody else constructs. */
+/** Known only to this file, so that no other code can construct one. */
 let createCpuAccess: (buffer: OpenBuffer, bytes: Uint8Array, access: Access, direction: number) => CpuAccess;
 
 /**
- * The time between DMA_BUF_IOCTL_SYNC START and END (Linux 4.6), in which the CPU may use a buffer's bytes. END follows
- * with `end()`, at the end of a `using` block, or when the buffer is closed.
+ * The time between DMA_BUF_IOCTL_SYNC START and END (Linux 4.6), in which the CPU may use a buffer's bytes. `end()`, the
+ * end of a `using` block, or closing the buffer sends END.
  *
  * @example
  * using access = buffer.cpuAccessSync('write');
@@ -26,11 +26,11 @@ export class CpuAccess implements Disposable {
   }
 
   /**
-   * The whole buffer. It stays mapped after `end()`, but what devices write later may not be seen here, and what is written
-   * here may not reach them. After the buffer was closed it reads zeros.
+   * The whole buffer. It stays mapped after `end()`, but what devices write later may not be visible here, and what is
+   * written here may not reach them. After the buffer was closed, it reads as zeros.
    */
   readonly bytes: Uint8Array;
-  /** The direction that was begun, and that `end()` names again, as the kernel demands. */
+  /** The direction of the access. `end()` repeats it, as the kernel requires. */
   readonly access: Access;
   #buffer: OpenBuffer | undefined;
   readonly #direction: number;
@@ -45,10 +45,10 @@ export class CpuAccess implements Disposable {
   static readonly #of = brand('CpuAccess', (self) => (#buffer in self ? self : undefined));
 
   /**
-   * Ends the access: what was written becomes visible to devices. Does nothing the second time, or after the
-   * buffer was closed (which ends its accesses).
+   * Ends the access: what was written becomes visible to devices. A second call does nothing; so does a call after the
+   * buffer was closed, which ends its accesses.
    *
-   * @throws DmaBufError `ERR_DMABUF_LOST` when the exporter no longer has the memory; the access has ended all the same
+   * @throws DmaBufError `ERR_DMABUF_LOST` when the exporter no longer has the memory; the access has ended nevertheless
    */
   end(): void {
     const buffer = CpuAccess.#of(this).#buffer;
@@ -74,7 +74,7 @@ export class CpuAccess implements Disposable {
   }
 }
 
-/** Starts CPU access, and blocks until it may. */
+/** Starts CPU access, and blocks until the fences have signalled. */
 export function beginSync(buffer: OpenBuffer, access: Access): CpuAccess {
   const direction = directionOf(access);
   if (isTracedSync(accessTracing)) {
@@ -88,12 +88,12 @@ function beginNow(buffer: OpenBuffer, access: Access, direction: number): CpuAcc
   return createCpuAccess(buffer, buffer.begin(direction), access, direction);
 }
 
-/** Whoever looks on may have closed the buffer, which ends its accesses. */
+/** A subscriber may have closed the buffer, which ends its accesses. */
 function endNow(buffer: OpenBuffer, direction: number): void {
   if (buffer.slot >= 0) buffer.end(direction);
 }
 
-/** Starts CPU access once it may, without blocking the event loop; `method` is what the user called. */
+/** Starts CPU access once the fences have signalled, without blocking the event loop; `method` is what the user called. */
 export async function begin(
   buffer: OpenBuffer,
   access: Access,
@@ -118,12 +118,12 @@ async function beginLater(
   method: Function,
 ): Promise<CpuAccess> {
   const direction = directionOf(access);
-  // First, for what cannot be mapped need not be waited for.
+  // Maps first: if the buffer cannot be mapped, there is no need to wait.
   const bytes = buffer.tryBegin(direction) ?? (await buffer.beginReady(direction, limits, callSite(method)));
   return createCpuAccess(buffer, bytes, access, direction);
 }
 
-/** Uses a buffer's bytes at once; the access ends whatever `fn` does. */
+/** Calls `fn` with a buffer's bytes; the access ends whatever `fn` does. */
 export function withAccess<T>(buffer: OpenBuffer, access: Access, fn: (bytes: Uint8Array) => T): T {
   directionOf(access);
   if (typeof fn !== 'function') throw invalidType('fn', 'a function', fn);
@@ -148,7 +148,7 @@ export function withAccess<T>(buffer: OpenBuffer, access: Access, fn: (bytes: Ui
   return result;
 }
 
-/** Uses an access until what `fn` returns has settled, however it does. */
+/** Ends an access when the promise that `fn` returns has settled, in either way. */
 export async function useAndEnd<T>(
   cpuAccess: CpuAccess,
   fn: (bytes: Uint8Array) => T | Promise<T>,
@@ -164,12 +164,12 @@ export async function useAndEnd<T>(
   return result;
 }
 
-/** For when the caller's own error matters more than one from END. */
+/** Ends an access when the caller's own error matters more than an error of END. */
 function endQuietly(access: CpuAccess): void {
   try {
     access.end();
   } catch {
-    // The caller's error is on its way.
+    // The caller's error is thrown instead.
   }
 }
 

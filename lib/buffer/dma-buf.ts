@@ -15,13 +15,13 @@ import { type DmaBufMapping, type MapOptions, mapRange } from './mapping.js';
 import type { Memfd } from './memfd.js';
 import { OpenBuffer } from './open-buffer.js';
 
-/** Whether a value is a DmaBuf of this copy's: asks no proxy, unlike instanceof. */
+/** Whether a value is a DmaBuf of this copy of the package. Unlike instanceof, this cannot be deceived by a proxy. */
 export let isDmaBuf: (value: unknown) => value is DmaBuf;
 
-/** What a DmaBuf owns; throws where it is closed. */
+/** What a DmaBuf owns; throws if it is closed. */
 export let bufferOf: (buffer: DmaBuf) => OpenBuffer;
 
-/** Makes the DmaBuf of a slot that the addon has just yielded, at `place` in a message. */
+/** Makes the DmaBuf of a slot that the addon has just yielded, at position `place` in a message. */
 export let createDmaBuf: (slot: Slot, source?: string, place?: number) => DmaBuf;
 
 /**
@@ -57,7 +57,7 @@ export class DmaBuf implements Disposable {
   }
 
   /**
-   * Takes a dma-buf's descriptor over, and marks it close-on-exec. When this throws, the descriptor is still yours.
+   * Takes over a dma-buf's descriptor, and marks it close-on-exec. When this throws, the descriptor is still yours.
    *
    * @throws DmaBufError `ERR_DMABUF_NOT_DMABUF`, `EBADF` (not open)
    */
@@ -72,8 +72,8 @@ export class DmaBuf implements Disposable {
 
   /**
    * Copies a dma-buf out of another process (pidfd_getfd(2), Linux 5.6), which the caller must be allowed to trace
-   * (ptrace(2)): a process of the same user where the ptrace scope allows it, any with CAP_SYS_PTRACE. That process is
-   * not disturbed, and keeps its own descriptor.
+   * (ptrace(2)): a process of the same user if the ptrace scope allows it, or any process with CAP_SYS_PTRACE. That
+   * process is not disturbed, and keeps its own descriptor.
    *
    * @param pid The process, as numbered in this PID namespace.
    * @param fd Its descriptor's number there.
@@ -297,13 +297,15 @@ export class DmaBuf implements Disposable {
   /**
    * Copies bytes out of the buffer, under CPU access, also through read-only descriptors. Never waits: see `ready()`.
    *
-   * @param target Filled from its start. Not memory of this buffer that overlaps what is read: their order is undefined.
+   * @param target Filled from its start. It must not be memory of this buffer that overlaps the range that is read: the
+   *   order in which bytes are copied is undefined.
    * @param position Where to start in the buffer, in bytes.
    * @returns How many bytes were copied: fewer than `target` holds at the end of the buffer, 0 beyond it.
    * @throws TypeError `ERR_INVALID_ARG_TYPE`, `ERR_INVALID_ARG_VALUE` for a DataView that has lost its memory
    * @throws DmaBufError `EAGAIN` while the fences of devices that write the buffer have not signalled, `EACCES` for a
-   *   descriptor that may only be written, `ERR_DMABUF_LOST` when the exporter no longer has the memory; what `target`
-   *   holds is not defined then. Of a buffer that others may hold: `EMFILE`, `EAGAIN` of `pthread_create`
+   *   descriptor that may only be written, `ERR_DMABUF_LOST` when the exporter no longer has the memory; the content of
+   *   `target` is then undefined. For a buffer that other processes may hold, also `EMFILE`, or `EAGAIN` of
+   *   `pthread_create`
    */
   read(target: ArrayBufferView, position = 0): number {
     return readBytes(DmaBuf.#of(this).checkOpen(), target, position);
@@ -327,14 +329,15 @@ export class DmaBuf implements Disposable {
   /**
    * Copies bytes into the buffer, under CPU access. Never waits for a device: see `ready()`.
    *
-   * @param source Not memory of this buffer that overlaps what is written: the order of bytes is not defined then.
+   * @param source It must not be memory of this buffer that overlaps the range that is written: the order in which bytes
+   *   are copied is undefined.
    * @param position Where to start in the buffer, in bytes.
    * @returns How many bytes were copied: all of `source`.
    * @throws TypeError `ERR_INVALID_ARG_TYPE`, `ERR_INVALID_ARG_VALUE` for a DataView that has lost its memory
-   * @throws RangeError `ERR_OUT_OF_RANGE` when they would not all fit; nothing is copied then
-   * @throws DmaBufError `EACCES` for a descriptor that is not readable and writable, `EAGAIN` while the fences of
-   *   devices that use the buffer have not signalled, `ERR_DMABUF_LOST` when the exporter no longer has the memory. Of a
-   *   buffer that others may hold: `EMFILE`, `EAGAIN` of `pthread_create`
+   * @throws RangeError `ERR_OUT_OF_RANGE` when the bytes do not all fit; nothing is copied then
+   * @throws DmaBufError `EACCES` for a descriptor that is not readable and writable, `EAGAIN` while the fences of devices
+   *   that use the buffer have not signalled, `ERR_DMABUF_LOST` when the exporter no longer has the memory. For a buffer
+   *   that other processes may hold, also `EMFILE`, or `EAGAIN` of `pthread_create`
    */
   write(source: ArrayBufferView, position = 0): number {
     return writeBytes(DmaBuf.#of(this).checkOpen(), source, position);
@@ -347,10 +350,10 @@ export class DmaBuf implements Disposable {
   }
 
   /**
-   * Gives the descriptor to the caller, who has to close it. The object is closed afterwards, its mappings and
-   * CPU accesses with it, and its pending waits are rejected.
+   * Gives the descriptor to the caller, who has to close it. The object is closed afterwards, with its mappings and CPU
+   * accesses, and its pending waits are rejected.
    *
-   * @throws DmaBufError `ENOMEM` where `close()` throws it
+   * @throws DmaBufError `ENOMEM` as `close()` does
    */
   release(): number {
     return DmaBuf.#of(this).checkOpen().release();
@@ -379,7 +382,7 @@ export class DmaBuf implements Disposable {
 }
 
 /**
- * The same as {@link DmaBuf.importFrom}.
+ * The same as {@link DmaBuf.importFrom}: copies a dma-buf out of another process.
  *
  * @param pid The process, as numbered in this PID namespace.
  * @param fd Its descriptor's number there.

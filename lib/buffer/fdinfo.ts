@@ -2,23 +2,26 @@ import { checkFd, checkInteger, invalidType } from '../check.js';
 import { native, Register } from '../native.js';
 import './advice.js';
 
-/** What the kernel says of one open dma-buf in `/proc/<pid>/fdinfo/<fd>` (Linux 5.3; `inode` 5.15). */
+/** What the kernel says about one open dma-buf in `/proc/<pid>/fdinfo/<fd>` (Linux 5.3; `inode` 5.15). */
 export interface DmaBufInfo {
-  /** Identifies the buffer on the whole system; 0 where the kernel does not print it (before 5.15). */
+  /** Identifies the buffer on the whole system; 0 if the kernel does not print it (before 5.15). */
   inode: number;
-  /** Bytes. */
+  /** The size in bytes. */
   size: number;
   /** The driver that made the buffer: `'system'` (a heap's name), `'udmabuf'`, `'drm'`, … */
   exporter: string;
-  /** Absent when unset. Any user of the buffer may set it to any bytes: show it escaped, trust it in nothing. */
+  /**
+   * Absent when unset. Any process that holds the buffer may set it to any bytes: escape it when you show it, and do not
+   * rely on it.
+   */
   name?: string;
-  /** How many hold the buffer, anywhere: descriptors, mappings, drivers, messages in flight. */
+  /** How many references to the buffer exist anywhere: descriptors, mappings, drivers, messages in flight. */
   references: number;
-  /** The descriptor's flags as open(2) has them: `O_CLOEXEC`, the access mode. */
+  /** The descriptor's flags, as in open(2): `O_CLOEXEC`, the access mode. */
   flags: number;
 }
 
-/** The info of which the addon has returned the strings and left the numbers in the registers. */
+/** The info whose strings the addon has returned, and whose numbers it has left in the registers. */
 export function toInfo(strings: [string, string?]): DmaBufInfo {
   const registers = native.registers;
   const info: DmaBufInfo = {
@@ -33,12 +36,12 @@ export function toInfo(strings: [string, string?]): DmaBufInfo {
 }
 
 /**
- * Parses the text of an fdinfo file; `undefined` when it is not a dma-buf's, or a figure in it is 2^53 or more, which no number
- * tells from its neighbours.
+ * Parses the text of an fdinfo file; `undefined` when it is not a dma-buf's, or when it has a figure of 2^53 or more,
+ * which a number cannot represent exactly.
  *
- * The kernel prints names unescaped, newlines included, so a name can contain lines that look like the
- * kernel's own. This parser takes everything after the first `name:` as the name; nothing in it can change
- * another field. Bytes that are no UTF-8 become U+FFFD.
+ * The kernel prints names unescaped, newlines included, so a name can contain lines that look like the kernel's own. This
+ * parser takes everything after the first `name:` as the name; nothing in it can change another field. Bytes that are not
+ * UTF-8 become U+FFFD.
  *
  * @throws TypeError `ERR_INVALID_ARG_TYPE`
  */
@@ -54,9 +57,9 @@ export function parseFdInfo(text: string | Uint8Array): DmaBufInfo | undefined {
  * Reads and parses `/proc/<pid>/fdinfo/<fd>`; `undefined` when the descriptor is not a dma-buf's.
  *
  * @param pid A process id, or `'self'`.
- * @throws DmaBufError `ENOENT` (no such process or descriptor), `EACCES` (the process is another user's), `ETIMEDOUT` (it has
- *   kept this waiting for a second, and is not asked again before it lets go), `EAGAIN` (no thread could be made to look at
- *   another process)
+ * @throws DmaBufError `ENOENT` (no such process or descriptor), `EACCES` (the process is another user's), `ETIMEDOUT`
+ *   (the process has blocked the inspection for a second; it is not inspected again until it stops blocking), `EAGAIN`
+ *   (no thread could be created to inspect another process)
  * @throws TypeError `ERR_INVALID_ARG_TYPE`
  * @throws RangeError `ERR_OUT_OF_RANGE`
  */

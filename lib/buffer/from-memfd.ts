@@ -3,7 +3,7 @@ import type { Memfd } from './memfd.js';
 
 /** A range of a memfd, for {@link DmaBuf.fromMemfd}. */
 export interface MemfdRange {
-  /** Another memfd than the first argument; its descriptor stays yours. */
+  /** A memfd other than the first argument; its descriptor stays yours. */
   memfd?: number | Memfd | undefined;
   /** Bytes, a multiple of the page size. */
   offset: number;
@@ -13,10 +13,10 @@ export interface MemfdRange {
 
 type FromMemfd = (memfd: number | Memfd, pieces: MemfdRange | readonly MemfdRange[] | undefined) => Slot;
 
-/** The slot of a dma-buf over pieces of memfds. The memory wing, which stands above this one, knows how it is made. */
+/** Returns the slot of a dma-buf over ranges of memfds. The memory wing, which is above this one, provides it. */
 export let createFromMemfd: FromMemfd;
 
-/** Says how {@link DmaBuf.fromMemfd} makes the dma-buf. */
+/** Sets the function by which {@link DmaBuf.fromMemfd} makes the dma-buf. */
 export function provideFromMemfd(create: FromMemfd): void {
   createFromMemfd = create;
 }

@@ -7,7 +7,7 @@ function readLine(path: string, pattern: RegExp): string | undefined {
   return pattern.exec(bytesOf(path)?.toString('latin1') ?? '')?.[1];
 }
 
-/** What keeps this process from tracing another, as far as /proc tells. */
+/** The reason why this process may not trace another one, as far as /proc shows it. */
 function missingRight(pid: number): string {
   const owner = readLine(`/proc/${pid}/status`, /^Uid:\t(\d+)/m);
   const self = process.geteuid?.();
@@ -17,16 +17,16 @@ function missingRight(pid: number): string {
   const scope = readLine('/proc/sys/kernel/yama/ptrace_scope', /^(\d)/);
   if (scope === '1') {
     return (
-      'The ptrace scope (/proc/sys/kernel/yama/ptrace_scope) is 1: only its ancestors may copy from a process, unless it ' +
+      'The ptrace scope (/proc/sys/kernel/yama/ptrace_scope) is 1: only the ancestors of a process may copy from it, unless it ' +
       'allows it by prctl(PR_SET_PTRACER). Run with CAP_SYS_PTRACE, or as root: sysctl -w kernel.yama.ptrace_scope=0'
     );
   }
   if (scope === '2' || scope === '3') {
     return `The ptrace scope (/proc/sys/kernel/yama/ptrace_scope) is ${scope}: ${
-      scope === '2' ? 'it takes CAP_SYS_PTRACE' : 'nobody may, until the next boot'
+      scope === '2' ? 'it requires CAP_SYS_PTRACE' : 'no process may trace another until the next boot'
     }`;
   }
-  return 'It takes the right to trace that process: the same user, the same capabilities, and that it may be dumped; or CAP_SYS_PTRACE';
+  return 'The right to trace that process is required: the same user, the same capabilities, and a process that may be dumped; or CAP_SYS_PTRACE';
 }
 
 function explain(error: DmaBufError, pid: number, fd: number): DmaBufError {

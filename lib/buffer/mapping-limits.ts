@@ -3,7 +3,7 @@ import { native, Register } from '../native.js';
 /** What to do when the kernel, or the addon before it, refuses to map or to unmap with ENOMEM. */
 export function adviceForMapping(): string {
   native.mappingLimits();
-  // Each is -1 where it cannot be told, or where there is no limit.
+  // Each is -1 if it is unknown, or if there is no limit.
   const { registers } = native;
   const mappings = registers[Register.mappings] as number;
   const mostMappings = registers[Register.mostMappings] as number;
@@ -13,7 +13,7 @@ export function adviceForMapping(): string {
   if (mostMappings >= 0 && mappings >= mostMappings - keptFree) {
     return (
       `The process has ${mappings} mappings, of at most ${mostMappings} (vm.max_map_count), of which ${keptFree} are ` +
-      'left to Node.js itself, which ends when it gets none: unmap or close what is no longer needed, or raise the ' +
+      'reserved for Node.js itself, which ends when it gets none: unmap or close what is no longer needed, or raise the ' +
       `limit, as root: sysctl vm.max_map_count=${2 * mostMappings}`
     );
   }

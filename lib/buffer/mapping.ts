@@ -14,16 +14,16 @@ import { brand, own } from '../open-file.js';
 import { showDetails } from '../present.js';
 import type { OpenBuffer } from './open-buffer.js';
 
-/** What {@link DmaBuf.map} maps, and for what. */
+/** What {@link DmaBuf.map} maps, and for which purpose. */
 export interface MapOptions {
   /**
    * The purpose of the mapping; default `'read-write'`. The pages of a writable descriptor are always writable, since a
    * write to a read-only page kills the process.
    */
   access?: Access | undefined;
-  /** Where to start, in bytes: a multiple of the page size. Default 0. */
+  /** Where to start in the buffer, in bytes: a multiple of the page size. Default 0. */
   offset?: number | undefined;
-  /** Bytes, at least 1. Default: up to the end of the buffer. */
+  /** The length in bytes, at least 1. Default: up to the end of the buffer. */
   length?: number | undefined;
   /**
    * With access `'read'`: map the pages read-only, so that a write ends the process with SIGSEGV. This is the only way
@@ -37,15 +37,16 @@ const mapOptions: readonly string[] = ['access', 'offset', 'length', 'faultOnWri
 const nothing = new ArrayBuffer(0);
 const noBytes = new Uint8Array(nothing);
 
-/** Known to this module alone: nobody else constructs. */
+/** Known only to this file, so that no other code can construct one. */
 let createMapping: (owner: OpenBuffer, writable: boolean, offset: number, length: number) => DmaBufMapping;
 
 /**
- * A range of a dma-buf in the process's memory, shared with everybody who holds the buffer; {@link DmaBuf.map} makes it.
+ * A range of a dma-buf in the process's memory, shared with every process that holds the buffer; {@link DmaBuf.map} makes
+ * it.
  *
- * After `unmap()`, `buffer` and `bytes` are empty. Whoever kept them from before, or got the memory through a
- * stream, a transfer or a job on the thread pool, reads zeros and no longer reaches the dma-buf; it never faults. Nor does
- * an access that the exporter answers with SIGBUS: see `lost`.
+ * After `unmap()`, `buffer` and `bytes` are empty. Code that kept them from before, or got the memory through a stream, a
+ * transfer or a job on the thread pool, reads zeros, and no longer reaches the dma-buf; it never faults. An access that
+ * the exporter answers with SIGBUS does not fault either: see `lost`.
  */
 export class DmaBufMapping implements Disposable {
   static {
@@ -55,7 +56,7 @@ export class DmaBufMapping implements Disposable {
 
   /** Where the range starts in the dma-buf, in bytes. */
   readonly offset: number;
-  /** Bytes that were mapped; it stays what it was after `unmap()`. */
+  /** How many bytes were mapped; `unmap()` does not change it. */
   readonly length: number;
   readonly #owner: OpenBuffer;
   #buffer: ArrayBuffer;
@@ -64,7 +65,7 @@ export class DmaBufMapping implements Disposable {
 
   private constructor(owner: OpenBuffer, writable: boolean, offset: number, length: number) {
     this.#owner = own(this, owner, 'DmaBufMapping', 'DmaBuf.map()');
-    // Above this the engine ends the process.
+    // For more bytes, the engine would end the process.
     if (length > constants.MAX_LENGTH) throw tooLarge(length);
     this.#buffer = native.map(owner.slot, writable, offset, length);
     this.#id = native.registers[Register.mapping] as number;
@@ -85,7 +86,7 @@ export class DmaBufMapping implements Disposable {
     return DmaBufMapping.#closed(this) ? nothing : this.#buffer;
   }
 
-  /** All of `buffer`. */
+  /** The same memory as `buffer`, as bytes. */
   get bytes(): Uint8Array {
     return DmaBufMapping.#closed(this) ? noBytes : this.#bytes;
   }
@@ -96,8 +97,8 @@ export class DmaBufMapping implements Disposable {
   }
 
   /**
-   * Whether the buffer's memory is gone: its exporter answered an access with SIGBUS, as drivers do whose device was
-   * removed. The bytes read zeros from then on, and nobody sees what is written.
+   * Whether the buffer's memory is gone: its exporter answered an access with SIGBUS, for example after its device was
+   * removed. From then on the bytes read as zeros, and what is written is lost.
    */
   get lost(): boolean {
     DmaBufMapping.#closed(this);
@@ -105,10 +106,10 @@ export class DmaBufMapping implements Disposable {
   }
 
   /**
-   * Lets go of the dma-buf's memory, and puts zeros in its place. Does nothing the second time.
+   * Releases the dma-buf's memory, and replaces it by zeros. A second call does nothing.
    *
-   * @throws DmaBufError `ENOMEM` when the process has as many mappings as it may have, and the kernel cannot put zeros
-   *   there; nothing has changed then, and it can be tried again
+   * @throws DmaBufError `ENOMEM` when the process has reached its limit of mappings, and the kernel cannot replace the
+   *   memory by zeros; nothing has changed then, and you can try again
    */
   unmap(): void {
     if (DmaBufMapping.#closed(this)) return;
@@ -130,7 +131,7 @@ export class DmaBufMapping implements Disposable {
   }
 }
 
-/** Maps what a user has asked for. */
+/** Maps what the user has requested. */
 export function mapRange(buffer: OpenBuffer, options: MapOptions | undefined): DmaBufMapping {
   const { access = 'read-write', offset = 0, faultOnWrite, ...rest } = readOptions(options, mapOptions);
   const direction = directionOf(access);

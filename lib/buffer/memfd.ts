@@ -5,7 +5,7 @@ import { showDetails } from '../present.js';
 
 /** The memfd that {@link Memfd.create} or {@link createMemfd} makes. */
 export interface MemfdOptions {
-  /** For `/proc/<pid>/maps`: at most 31 bytes of UTF-8, without NUL. Default `'dmabuf'`. */
+  /** The name in `/proc/<pid>/maps`: at most 31 bytes of UTF-8, without NUL. Default `'dmabuf'`. */
   name?: string | undefined;
   /**
    * Use huge pages of this many bytes, a power of two of which the kernel has reserved some; `size` must be a multiple
@@ -16,7 +16,7 @@ export interface MemfdOptions {
 
 const memfdOptions: readonly string[] = ['name', 'hugePageSize'];
 
-/** Finds every fault of a request for a memfd. */
+/** Checks a request for a memfd. */
 export function checkMemfd(
   size: number,
   options: MemfdOptions | undefined,
@@ -31,10 +31,10 @@ export function checkMemfd(
   return { name: checkName(name), hugePageSize };
 }
 
-/** Whether a value is a Memfd of this copy's: asks no proxy, unlike instanceof. */
+/** Whether a value is a Memfd of this copy of the package. Unlike instanceof, this cannot be deceived by a proxy. */
 export let isMemfd: (value: unknown) => value is Memfd;
 
-/** The descriptor of an open Memfd; throws where it is closed, or another file's by now. */
+/** The descriptor of an open Memfd; throws if it is closed, or if it now refers to another file. */
 export let fdOfMemfd: (memfd: Memfd) => number;
 
 /**
@@ -69,7 +69,7 @@ export class Memfd implements Disposable {
   /**
    * Makes a memfd.
    *
-   * @param size Bytes, a multiple of the page size.
+   * @param size The size in bytes, a multiple of the page size.
    * @throws DmaBufError `EMFILE`, `ENOMEM`, `ENODEV` or `EINVAL` for a huge page size that the kernel does not have
    */
   static create(size: number, options?: MemfdOptions): Memfd {
@@ -85,7 +85,7 @@ export class Memfd implements Disposable {
     return Memfd.#of(this).#file.fd;
   }
 
-  /** Bytes, as asked for; growth of the file is not shown here. */
+  /** The requested size in bytes; if the file grows, this does not change. */
   get size(): number {
     return Memfd.#of(this).#size;
   }
@@ -100,7 +100,7 @@ export class Memfd implements Disposable {
     return Memfd.#of(this).#file.release();
   }
 
-  /** Closes the descriptor. Dma-bufs of its pages keep them. Does nothing the second time. */
+  /** Closes the descriptor. Dma-bufs of its pages keep these. A second call does nothing. */
   close(): void {
     Memfd.#of(this).#file.close();
   }

@@ -68,13 +68,13 @@ export class OpenBuffer extends OpenFile {
     return info;
   }
 
-  /** Once closed, with what was found out before. */
+  /** After closing, with what was known before. */
   override show(): object {
     const known = this.slot < 0 && this.knownSize > 0 ? { inode: this.knownInode, size: this.knownSize } : {};
     return super.show(this.source === undefined ? known : { ...known, source: this.source });
   }
 
-  /** What tells the buffer from others, for those who look on: nothing where the kernel says nothing. */
+  /** What identifies the buffer, for subscribers: nothing if the kernel does not report it. */
   private identity(): { inode?: number; size?: number } {
     try {
       return { inode: this.inode, size: this.size };
@@ -83,7 +83,7 @@ export class OpenBuffer extends OpenFile {
     }
   }
 
-  /** What is told of an access to those who subscribe. */
+  /** What subscribers are told about an access. */
   traceOf(operation: AccessTrace['operation'], direction: number): AccessTrace {
     return { operation, access: accessOf(direction), ...this.identity() };
   }
@@ -94,10 +94,10 @@ export class OpenBuffer extends OpenFile {
     this.knownSize = native.registers[Register.size] as number;
   }
 
-  /** The bytes of the whole buffer; mapped at first use, and again when the ArrayBuffer was transferred away. */
+  /** The bytes of the whole buffer; mapped at first use, and again after the ArrayBuffer was transferred. */
   wholeBytes(): Uint8Array {
     if (this.bytes === undefined || this.bytes.length === 0) {
-      // Above this the engine ends the process.
+      // For more bytes, the engine would end the process.
       if (this.size > constants.MAX_LENGTH) throw tooLarge(this.size);
       this.bytes = new Uint8Array(native.mapWhole(this.slot));
     }
@@ -112,7 +112,7 @@ export class OpenBuffer extends OpenFile {
     return bytes;
   }
 
-  /** The same where no fence has to be waited for; undefined where one has not signalled. */
+  /** The same if there is no fence to wait for; undefined if one has not signalled. */
   tryBegin(direction: number): Uint8Array | undefined {
     const bytes = this.wholeBytes();
     if (!native.tryBeginCpuAccess(this.slot, direction)) return undefined;
@@ -122,7 +122,7 @@ export class OpenBuffer extends OpenFile {
 
   /**
    * Waits, through the event loop, until the fences that matter for an access have signalled. `siteOf` remembers the
-   * user's call where it has to wait.
+   * user's call if it has to wait.
    */
   ready(direction: number, limits: Limits, siteOf: () => CallSite): Promise<void> {
     if (waitTracing.hasSubscribers) {
@@ -147,7 +147,7 @@ export class OpenBuffer extends OpenFile {
     return this.wait(direction, limits, site, "waiting for the buffer's fences");
   }
 
-  /** Begins, whatever fences others add meanwhile, once none is left to be waited for. */
+  /** Begins CPU access once there is no fence left to wait for, whatever fences other processes add meanwhile. */
   async beginReady(direction: number, { signal, timeout }: Limits, site: CallSite): Promise<Uint8Array> {
     const start = performance.now();
     let left = timeout;
@@ -159,7 +159,7 @@ export class OpenBuffer extends OpenFile {
     }
   }
 
-  /** Clears the buffer where no device uses it; else returns false. Never waits. */
+  /** Clears the buffer if no device uses it; otherwise returns false. Never waits. */
   tryToClear(): boolean {
     const bytes = this.tryBegin(2);
     if (bytes === undefined) return false;
@@ -178,7 +178,7 @@ export class OpenBuffer extends OpenFile {
 
   end(direction: number): void {
     native.endCpuAccess(this.slot, direction);
-    // Where that fails, closing tries once more.
+    // If that fails, closing tries once more.
     (this.accesses as number[])[direction] = ((this.accesses as number[])[direction] as number) - 1;
   }
 
@@ -209,7 +209,7 @@ export class OpenBuffer extends OpenFile {
         try {
           this.end(direction);
         } catch {
-          // The descriptor is no longer ours. Closing goes on: it must not fail half-way.
+          // The descriptor belongs to another owner by now. Closing continues: it must not stop half-way.
         }
       }
     }

@@ -1,15 +1,14 @@
 import { provideAdvice } from '../errors.js';
 
-const otherAddress = "give a path that leads through none, or an abstract name ('@name')";
+const otherAddress = "use a path that does not lead through one, or an abstract name ('@name')";
 
 const adviceOnPaths =
-  'As many paths as this process looks up at once lead to file systems that do not answer (FUSE, NFS): see to ' +
+  'All threads that look up paths wait for file systems that do not answer (FUSE, NFS): repair ' +
   `these, or ${otherAddress}`;
 
-const adviceToListen = 'Nobody listens there: start the server first';
+const adviceToListen = 'No server listens there: start it first';
 
-const adviceOnType =
-  'A channel is a Unix socket of type SOCK_SEQPACKET, and this is a socket of another kind';
+const adviceOnType = 'A channel is a Unix socket of type SOCK_SEQPACKET; this is a socket of another kind';
 
 provideAdvice({
   'bind EACCES': 'The folder may not be written',
@@ -22,12 +21,12 @@ provideAdvice({
   'connect ENOENT': adviceToListen,
   'connect EPROTOTYPE': adviceOnType,
   'getpeername ENOTCONN': 'The socket is not connected',
-  'getsockopt ENOTSOCK': 'A channel is a Unix socket of type SOCK_SEQPACKET, and this is no socket',
+  'getsockopt ENOTSOCK': 'A channel is a Unix socket of type SOCK_SEQPACKET, and this is not a socket',
   'getsockopt EPROTOTYPE': adviceOnType,
   'sendmsg EBADF': 'One of the handles is not an open descriptor',
   'sendmsg EPIPE': 'The peer has closed its end',
   'sendmsg ETOOMANYREFS':
-    'Too many descriptors of this user are on their way: let the receivers take what was sent, or raise the limit ' +
+    'Too many descriptors of this user are in unreceived messages: let the receivers read them, or raise the limit ' +
     '(ulimit -n)',
   'unlink EBUSY': 'Something is mounted on the file: unmount it',
 });

@@ -93,8 +93,8 @@ export class DmaBufChannel implements Disposable, AsyncIterable<ChannelMessage> 
   }
 
   /**
-   * Takes a connected SOCK_SEQPACKET socket's descriptor over, for example one inherited from the parent process, and
-   * marks it close-on-exec. When this throws, the descriptor is still yours.
+   * Takes over the descriptor of a connected SOCK_SEQPACKET socket, for example one inherited from the parent process,
+   * and marks it close-on-exec. When this throws, the descriptor is still yours.
    *
    * @throws DmaBufError `EPROTOTYPE` (another kind of socket), `ENOTSOCK`, `ENOTCONN`, `EBADF`
    */
@@ -120,7 +120,7 @@ export class DmaBufChannel implements Disposable, AsyncIterable<ChannelMessage> 
    * tries again every 10 ms.
    *
    * @param path A socket's path of at most 107 bytes, or an abstract name: `@` or NUL and up to 107 bytes.
-   * @throws DmaBufError `ENOENT`, `ECONNREFUSED` (nobody listens), `EACCES`, `EPROTOTYPE` (another kind of socket),
+   * @throws DmaBufError `ENOENT`, `ECONNREFUSED` (no server listens), `EACCES`, `EPROTOTYPE` (another kind of socket),
    *   `ETIMEDOUT`, `EBUSY` (too many paths lead to file systems that do not answer); or the signal's reason
    */
   static async connect(path: string, options?: ChannelOptions & WaitOptions): Promise<DmaBufChannel> {
@@ -144,7 +144,7 @@ export class DmaBufChannel implements Disposable, AsyncIterable<ChannelMessage> 
   }
 
   /**
-   * Listens for connections. A socket file that a dead server left behind is replaced; one that somebody listens on, and
+   * Listens for connections. A socket file that a dead server left behind is replaced; one on which a server listens, and
    * any other file, is not touched.
    *
    * @param path A socket's path of at most 107 bytes, or an abstract name, which every user of this network namespace may
@@ -246,13 +246,14 @@ export class DmaBufChannel implements Disposable, AsyncIterable<ChannelMessage> 
    * Gives the descriptor to the caller, who has to close it. The object is closed afterwards, and pending calls are
    * rejected.
    *
-   * @throws DmaBufError `EBUSY` while a message is just being thrown away for want of descriptors: the channel stays open
+   * @throws DmaBufError `EBUSY` while a thread drops a message for which there were not enough descriptors: the channel
+   *   stays open
    */
   release(): number {
     return DmaBufChannel.#of(this).#file.release();
   }
 
-  /** Closes this end, and rejects pending calls. The peer can still receive what was sent. Does nothing the second time. */
+  /** Closes this end, and rejects pending calls. The peer can still receive what was sent. A second call does nothing. */
   close(): void {
     DmaBufChannel.#of(this).#file.close();
   }
@@ -298,7 +299,7 @@ export class DmaBufServer implements Disposable, AsyncIterable<DmaBufChannel> {
     createServer = (file, path, options) => new DmaBufServer(file, path, options);
   }
 
-  /** The path or name at which it listens, as it was given. */
+  /** The path or name at which it listens, as the caller gave it. */
   readonly path: string;
   readonly #file: OpenFile;
   readonly #options: ChannelOptions;
@@ -354,8 +355,8 @@ export class DmaBufServer implements Disposable, AsyncIterable<DmaBufChannel> {
   }
 
   /**
-   * Stops listening, removes the socket's file and rejects pending calls. Channels that were accepted stay open. Does
-   * nothing the second time.
+   * Stops listening, removes the socket's file and rejects pending calls. Channels that were accepted stay open. A second
+   * call does nothing.
    */
   close(): void {
     DmaBufServer.#of(this).#file.close();

@@ -27,7 +27,7 @@ export interface PeerCredentials {
   gid: number;
 }
 
-/** What the tracing channel `dmabuf:send` tells of a message that `DmaBufChannel.send()` sends. */
+/** What the tracing channel `dmabuf:send` reports about a message that `DmaBufChannel.send()` sends. */
 export interface SendTrace {
   /** The method. */
   operation: 'send';
@@ -35,7 +35,7 @@ export interface SendTrace {
   size: number;
   /** How many handles the message has. */
   handles: number;
-  /** Identifies each dma-buf among the handles on the whole machine: the receiver's object has the same. */
+  /** Identifies each dma-buf among the handles on the whole machine: the receiver's object has the same inode. */
   inodes: readonly number[];
   /** The process that made the connection at the other end. */
   peer: PeerCredentials;
@@ -204,7 +204,7 @@ function tooLarge(length: number, limit: number): DmaBufError {
 function dropped(): DmaBufError {
   return new DmaBufError(
     'ERR_DMABUF_PEER_DROPPED: nothing more is received on this channel, since the peer has sent too many descriptors of ' +
-      'files that keep whoever closes them waiting',
+      'files whose closing blocks',
     { code: 'ERR_DMABUF_PEER_DROPPED', hint: 'Close the channel' },
   );
 }
@@ -213,7 +213,7 @@ function truncated(data: boolean, limit: number): DmaBufError {
   const { registers } = native;
   const why = data
     ? `it has ${registers[Register.messageLength]} bytes, and this channel receives at most ${limit} bytes`
-    : `only ${registers[Register.handleCount]} of its descriptors could be received: this process has none left, or may not have them`;
+    : `only ${registers[Register.handleCount]} of its descriptors could be received: this process has none left, or is not allowed to have them`;
   return new DmaBufError(`ERR_DMABUF_MESSAGE_TRUNCATED: a message was dropped, since ${why}`, {
     code: 'ERR_DMABUF_MESSAGE_TRUNCATED',
     syscall: 'recvmsg',

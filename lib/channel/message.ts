@@ -43,7 +43,7 @@ function numberOf(item: Sendable): number {
   return checkFd(item, 'handle');
 }
 
-/** What shall be sent: objects of this copy's, and numbers. From here on nothing that the caller wrote is run. */
+/** What will be sent: objects of this copy of the package, and numbers. From here on no code of the caller runs. */
 export function readSendables(handles: readonly Sendable[]): (DmaBuf | SyncFile | number)[] {
   const items = readList(handles, maxHandles);
   for (let index = 0; index < items.length; index++) {
@@ -54,9 +54,9 @@ export function readSendables(handles: readonly Sendable[]): (DmaBuf | SyncFile 
 }
 
 /**
- * Closes received handles: buffers, sync_files and plain descriptors. It also closes the numbers that {@link
- * createMemfd} and `release()` return, in every thread and without a warning of Node.js; close what `node:fs` has
- * opened with `node:fs`. All are closed even if one fails; then the first error is thrown.
+ * Closes received handles: buffers, sync_files and plain descriptors. It also closes the numbers that {@link createMemfd}
+ * and `release()` return, in every thread and without a warning of Node.js; close files that `node:fs` has opened with
+ * `node:fs`. All are closed even if one fails; then the first error is thrown.
  *
  * Closing another process's file may block (FUSE, NFS, a socket that lingers). A separate thread closes such files;
  * this function sometimes waits for it, for some milliseconds at most. Until then the number stays in use.

@@ -111,23 +111,23 @@ function isOwnAlive({ file, mode }: PlacedFile, patience: Patience): boolean {
   return alive;
 }
 
-/** Throws unless the file is a socket of ours that nobody listens on any more. */
+/** Throws unless the file is a socket of ours on which no server listens now. */
 function checkStale(place: Place, path: string): void {
   withFile(place, (found) => {
     const { file, mode, user } = found;
-    if (!isSocket(mode)) throw inUse(path, 'There is a file that is no socket; it was not touched');
+    if (!isSocket(mode)) throw inUse(path, 'There is a file that is not a socket; it was not touched');
     const isOurs = user === process.geteuid?.();
     let alive: boolean;
     try {
       alive = native.isSocketAlive(file, place.patience());
     } catch (error) {
       if (!isCode(error, 'EACCES')) throw error;
-      if (!isOurs) throw inUse(path, "Somebody else's socket is there");
+      if (!isOurs) throw inUse(path, "Another user's socket is there");
       alive = isOwnAlive(found, place.patience);
     }
-    if (alive) throw inUse(path, 'Somebody listens there');
+    if (alive) throw inUse(path, 'A server listens there');
     if (isOurs) return;
-    const why = `A socket of the user ${user} is there, on which nobody listens: remove it, if it is not needed`;
+    const why = `A socket of the user ${user} is there, on which no server listens: remove it if it is not needed`;
     throw inUse(path, why);
   });
 }
@@ -164,7 +164,7 @@ function exists(place: Place): boolean {
   }
 }
 
-/** A socket that shall listen at a path. */
+/** A socket that will listen at a path. */
 export interface Wanted {
   address: Uint8Array;
   path: string;
@@ -207,14 +207,14 @@ export function bindName(address: Uint8Array, mode: number, path: string): Slot 
     return native.listen(address, mode);
   } catch (failure) {
     const error = atPath(failure, path);
-    throw isCode(error, 'EADDRINUSE') ? inUse(path.replace('\0', '@'), 'Somebody listens there') : error;
+    throw isCode(error, 'EADDRINUSE') ? inUse(path.replace('\0', '@'), 'A server listens there') : error;
   }
 }
 
 /** Gives the socket's file the permissions that the umask took, and remembers which file it is. */
 function finishFile(place: Place, server: Slot, { path, mode: wanted }: Wanted): void {
   withFile(place, ({ file, mode }) => {
-    if (!isSocket(mode)) throw inUse(path, 'Somebody replaced the socket');
+    if (!isSocket(mode)) throw inUse(path, 'Another process replaced the socket');
     if (wanted !== undefined && (mode & 0o777) !== wanted) native.changeMode(file, wanted, place.patience());
     native.keepPlace(server, place.folder, file, place.name);
   });
@@ -227,7 +227,7 @@ const folderErrors: readonly string[] = ['ENOENT', 'EACCES', 'ENOTDIR', 'ELOOP',
 const isOfLookup = ({ code, syscall }: DmaBufError): boolean =>
   code === 'ETIMEDOUT' || (code === 'EBUSY' && syscall === 'pthread_create');
 
-/** Calls `use` with the place where a server shall listen. */
+/** Calls `use` with the place where a server will listen. */
 function withPlaceToBind<T>(path: string, use: (place: Place) => T): T {
   let isOpen = false;
   try {

@@ -1,23 +1,26 @@
 import { native, Register, type Slot, Yielded } from '../native.js';
 
-/** How many files one job of the thread pool merges: so many descriptors does it copy, and so long does it keep a thread. */
+/**
+ * How many files one job of the thread pool merges: this limits how many descriptors it copies, and how long it occupies
+ * a thread.
+ */
 const mostAtOnce = 16;
 
-/** What is merged, and who is told how that has ended. */
+/** What is merged, and the callbacks for the result. */
 export interface MergeUser {
-  /** Throws when the file has been closed. */
+  /** Throws if the file has been closed. */
   slotAt: (place: number) => Slot;
   done: (slot: Slot, failure: number) => void;
   refuse: (errno: number, syscall: string | undefined) => void;
   fail: (error: unknown) => void;
 }
 
-/** A merge of many sync_files, a few at a time: of the files, then of what that has made, until one is left. */
+/** A merge of many sync_files, a few at a time: first of the files, then of the results, until one is left. */
 export class Merge {
   readonly #name: string;
   readonly #count: number;
   readonly #user: MergeUser;
-  /** What was made of the files and is to be merged on; -1 once closed. Empty while the files themselves are. */
+  /** The intermediate results that are still to be merged; -1 once closed. Empty while the files themselves are merged. */
   #level: Slot[] = [];
   #made: Slot[] = [];
   #isOfFiles = true;
@@ -31,7 +34,7 @@ export class Merge {
     this.#user = user;
   }
 
-  /** Begins; returns how to give up. Throws when it cannot begin, and then nothing is left. */
+  /** Begins; returns a function that cancels the merge. If this throws, nothing is left open. */
   start(): () => void {
     try {
       this.#mergeSome();
@@ -51,7 +54,7 @@ export class Merge {
   #mergeSome(): void {
     const left = (this.#isOfFiles ? this.#count : this.#level.length) - this.#next;
     const count = left < mostAtOnce ? left : mostAtOnce;
-    // One alone is merged with itself.
+    // A single file is merged with itself.
     const length = count < 2 ? 2 : count;
     const slots = new Float64Array(length);
     for (let index = 0; index < length; index++) {
@@ -102,7 +105,7 @@ export class Merge {
   }
 }
 
-/** Closes what nobody else knows of. */
+/** Closes the intermediate results, which no other code knows. */
 function closeAll(slots: Slot[]): void {
   for (let index = 0; index < slots.length; index++) {
     const slot = slots[index] as Slot;

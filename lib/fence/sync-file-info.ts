@@ -1,7 +1,7 @@
 import { describeErrno } from '../errnos.js';
 import { native, Register, type Slot } from '../native.js';
 
-/** Whether a fence, or a file of fences, has signalled (`'active'`: not yet), and if so, whether its work went well. */
+/** Whether a fence, or a file of fences, has signalled (`'active'`: not yet), and if so, whether its work succeeded. */
 export type FenceStatus = 'active' | 'signaled' | 'error';
 
 /** One fence: a point in a device's work (struct sync_fence_info). */
@@ -22,27 +22,27 @@ export interface FenceInfo {
 export interface SyncFileInfo {
   /** The name that it got when it was made or merged. */
   name: string;
-  /** Of all fences together. */
+  /** The status of all fences together. */
   status: FenceStatus;
   /** The errno's name, with status `'error'`. */
   error?: string;
-  /** One by one. */
+  /** The fences, one by one. */
   fences: FenceInfo[];
 }
 
-/** Of a negative errno. */
+/** The code of a negative errno. */
 export const errnoName: (errno: number) => string = (errno) => describeErrno(errno)[0];
 
-/** Of the kernel's number. */
+/** The status for the kernel's number. */
 export function statusOf(value: number): FenceStatus {
   if (value === 0) return 'active';
   return value > 0 ? 'signaled' : 'error';
 }
 
-/** Most fences that the addon's registers have room for. */
+/** How many fences fit into the addon's registers. */
 const fewFences = 8;
 
-/** Takes apart what the addon has laid out, from `first` in `numbers` on. */
+/** Decodes what the addon has returned, from `first` in `numbers` on. */
 function toInfo(text: string, numbers: Float64Array, bits: BigUint64Array, first: number): SyncFileInfo {
   const registers = native.registers;
   const count = registers[Register.fenceCount] as number;
@@ -70,7 +70,7 @@ function toInfo(text: string, numbers: Float64Array, bits: BigUint64Array, first
   return info;
 }
 
-/** What the kernel says of a sync_file now. */
+/** What the kernel says about a sync_file now. */
 export function readInfo(slot: Slot): SyncFileInfo {
   const text = native.syncFileInfo(slot);
   let count = native.registers[Register.fenceCount] as number;

@@ -23,7 +23,7 @@ provideAdvice({ 'SYNC_IOC_FILE_INFO ENOTTY': 'The file descriptor does not refer
 /** The slot of an open SyncFile. */
 export let slotOfSyncFile: (file: SyncFile) => Slot;
 
-/** Whether a value is a SyncFile of this copy's: asks no proxy, unlike instanceof. */
+/** Whether a value is a SyncFile of this copy of the package. Unlike instanceof, this cannot be deceived by a proxy. */
 export let isSyncFile: (value: unknown) => value is SyncFile;
 /** Makes the SyncFile of a slot that the addon has just yielded. */
 export let createSyncFile: (slot: Slot, place?: number) => SyncFile;
@@ -72,7 +72,7 @@ export class SyncFile implements Disposable {
   }
 
   /**
-   * Takes a sync_file's descriptor over, and marks it close-on-exec. When this throws, it is still yours.
+   * Takes over a sync_file's descriptor, and marks it close-on-exec. When this throws, the descriptor is still yours.
    *
    * @throws DmaBufError `ENOTTY` (not a sync_file), `EBADF` (not open)
    */
@@ -86,8 +86,7 @@ export class SyncFile implements Disposable {
    * The kernel leaves out fences that have signalled, also those that failed. The new object remembers that one failed,
    * and so do its duplicates by `dup()`; the descriptor alone, sent to another process or released, does not.
    *
-   * The event loop waits for the kernel, which takes the longer the more files there are: for more than a few dozen, use
-   * {@link SyncFile.mergeAsync}.
+   * This blocks the event loop, for longer with more files: for more than a few dozen, use {@link SyncFile.mergeAsync}.
    *
    * @param name For debugging tools: at most 31 bytes of UTF-8, without NUL.
    *
@@ -117,12 +116,12 @@ export class SyncFile implements Disposable {
   }
 
   /**
-   * The same as {@link SyncFile.merge} for any number of files, on the thread pool and a few at a time, so that the event loop
-   * goes on whatever their number. A file that is closed before its turn ends it.
+   * The same as {@link SyncFile.merge} for any number of files, on the thread pool and a few at a time, so that the event
+   * loop is not blocked. When one of the files is closed before its turn, the merge fails.
    *
    * @param name For debugging tools: at most 31 bytes of UTF-8, without NUL.
    * @param files One or more. They stay open and unchanged.
-   * @throws DmaBufError `EMFILE` (it takes up to 16 descriptors for a while, and one for every 16 files), `ENOMEM`,
+   * @throws DmaBufError `EMFILE` (the merge uses up to 16 descriptors for a while, and one for every 16 files), `ENOMEM`,
    *   `ETIMEDOUT`, `ERR_DMABUF_CLOSED` when one of the files is closed; or the signal's reason
    *
    * @example
@@ -167,7 +166,7 @@ export class SyncFile implements Disposable {
     );
   }
 
-  /** The state that the kernel tells, and what it has left out. */
+  /** The kernel's state, combined with the error that a merge left out. */
   #statusNow(): number {
     const status = native.syncFileStatus(this.#file.slot);
     return status < 0 || this.#failure === 0 ? status : this.#failure;
@@ -203,7 +202,7 @@ export class SyncFile implements Disposable {
     return statusOf(this.#statusNow());
   }
 
-  /** The name, the state and every fence, as they are now (SYNC_IOC_FILE_INFO). */
+  /** The present name, state and fences (SYNC_IOC_FILE_INFO). */
   info(): SyncFileInfo {
     const { slot } = SyncFile.#openOf(this);
     return this.#withFailure(readInfo(slot));
@@ -212,7 +211,7 @@ export class SyncFile implements Disposable {
   /**
    * Waits until all fences have signalled, through the event loop (poll(2)); a pending wait keeps the process alive.
    *
-   * @throws DmaBufError with the errno's name of a fence that ended in error, `ETIMEDOUT` when `timeout` is over,
+   * @throws DmaBufError with the errno's name of a fence that ended in error, `ETIMEDOUT` when `timeout` has passed,
    *   `ERR_DMABUF_CLOSED` when the object is closed meanwhile; or the signal's reason
    */
   async wait(options?: WaitOptions): Promise<void> {
@@ -226,7 +225,7 @@ export class SyncFile implements Disposable {
     await this.#waitNow(limits, siteOf);
   }
 
-  /** Its name, for those who look on: nothing where the kernel says nothing. */
+  /** Its name, for subscribers: nothing if the kernel does not report it. */
   #named(): { name?: string } {
     try {
       return { name: readInfo(this.#file.slot).name };
@@ -273,12 +272,12 @@ export class SyncFile implements Disposable {
     return SyncFile.#of(this).#file.release();
   }
 
-  /** Closes the descriptor and rejects pending waits. Does nothing the second time. */
+  /** Closes the descriptor and rejects pending waits. A second call does nothing. */
   close(): void {
     SyncFile.#of(this).#file.close();
   }
 
-  /** What the file is, for logs and as JSON: its name and state, as far as they can still be told. */
+  /** A description for logs and JSON: its name and state, as far as they are still known. */
   toJSON(): object {
     const file = SyncFile.#of(this);
     if (file.#file.closed) return file.#file.show();

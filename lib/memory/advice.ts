@@ -1,6 +1,7 @@
 import { provideAdvice } from '../errors.js';
 
-const adviceOnLimits = 'A limit of the module may be exceeded, as root: /sys/module/udmabuf/parameters';
+const adviceOnLimits =
+  'The request may exceed a limit of the module, which root can raise: /sys/module/udmabuf/parameters';
 
 provideAdvice({
   'DMA_HEAP_IOCTL_ALLOC EINVAL': 'The heap refuses this size or access',

@@ -24,7 +24,7 @@ import { allocateUdmabuf, allocateUdmabufSync } from './udmabuf.js';
  */
 export type Source = 'system' | 'cma' | 'udmabuf' | (string & {}) | DmaHeap;
 
-/** The buffer that {@link allocate} makes, and its sources. */
+/** The options of {@link allocate}: the buffer, and the sources of its memory. */
 export interface AllocateOptions extends BufferOptions {
   /**
    * The sources in the order of preference, at least one. Default `['system', 'udmabuf']`. When one refuses, the next
@@ -42,10 +42,10 @@ const cancellableOptions: readonly string[] = [...allocateOptions, 'signal'];
 const defaultSources: readonly Source[] = ['system', 'udmabuf'];
 
 /**
- * What no other source would cure: the process has no descriptor left, the descriptor of an open heap was closed behind its
- * object, or a path that was given makes no sense (a heap's name has none: what lies in the way of its path is the machine's
- * fault). Whatever else the kernel answers is this one source's refusal: EINVAL too, since the
- * request was checked before (a contiguous heap, a vendor's heap and udmabuf each refuse sizes that others serve).
+ * Errors that no other source would avoid: the process has no descriptor left, other code closed the descriptor of an
+ * open heap, or a path that the user gave is wrong (a heap's name has no path of the user's: an obstacle there is the
+ * machine's fault). Every other error is the refusal of this one source, including EINVAL, since the request was checked
+ * before: contiguous heaps, vendors' heaps and udmabuf refuse sizes that others serve.
  */
 const endsTheSearch = new Set(['EMFILE', 'ENFILE', 'EBADF', 'ENAMETOOLONG']);
 const isSenseless = new Set(['ENOTDIR', 'ELOOP']);
@@ -71,12 +71,12 @@ function checkSources(from: unknown): readonly Source[] {
   return sources as Source[];
 }
 
-/** What {@link allocate} was asked for, checked. */
+/** The checked request of {@link allocate}. */
 export interface AllocationRequest extends BufferRequest {
   readonly sources: readonly Source[];
 }
 
-/** Finds every fault of the request before the first source is touched; the options have been read. */
+/** Checks the request before the first source is used; the options have been read. */
 export function checkAllocation(size: number, { from, ...options }: AllocateOptions): AllocationRequest {
   return { ...checkRequest(size, options), sources: checkSources(from) };
 }
@@ -85,7 +85,7 @@ function nameOf(source: Source): string {
   return typeof source === 'string' ? source : source.name;
 }
 
-/** Keeps a refusal for the report, or throws an error that no other source would cure. */
+/** Keeps a refusal for the report, or throws an error that no other source would avoid. */
 function record(attempts: AllocationAttempt[], source: Source, error: unknown): void {
   if (!isRefusal(error, source)) throw error;
   attempts.push({ source: nameOf(source), error });
@@ -118,16 +118,16 @@ function allocateFromSync(source: Source, request: BufferRequest): DmaBuf {
   }
 }
 
-/** Tells a buffer, if need be, which sources were passed over. */
+/** Records in a buffer which sources were passed over, if any. */
 function served(buffer: DmaBuf, attempts: AllocationAttempt[]): DmaBuf {
   if (attempts.length > 0) bufferOf(buffer).attempts = freeze(attempts);
   return buffer;
 }
 
-/** What a source that does not exist answers. */
+/** The error of a source that does not exist. */
 const isAbsent = new Set(['ENOENT', 'ENODEV', 'ENXIO']);
 
-/** A refusal, and what to do about it but for what was said of another source before. */
+/** A refusal, and what to do about it, without advice that was given for another source before. */
 function describe({ source, error }: AllocationAttempt, said: Set<string>): string {
   const { what, advice } = partsOf(error);
   const more = advice.filter((sentence) => !said.has(sentence));
@@ -136,7 +136,7 @@ function describe({ source, error }: AllocationAttempt, said: Set<string>): stri
 }
 
 function noSource({ size }: BufferRequest, attempts: AllocationAttempt[]): DmaBufError {
-  // Where every source that there is lacks the memory, that is the one reason.
+  // If every existing source lacks the memory, this is the only reason.
   const [first, ...others] = attempts.filter(({ error }) => !isAbsent.has(error.code));
   const code = 'ERR_DMABUF_MEMORY_GUARD';
   if (first !== undefined && [first, ...others].every(({ error }) => error.code === code)) {
@@ -151,7 +151,7 @@ function noSource({ size }: BufferRequest, attempts: AllocationAttempt[]): DmaBu
   });
 }
 
-/** What exceeds the machine's memory exceeds every source: one clear refusal instead of a list. */
+/** A request that exceeds the machine's memory exceeds every source: one clear refusal instead of a list. */
 function guardAll({ size, unchecked }: BufferRequest): void {
   if (!unchecked) guardAllMemory(size);
 }
@@ -200,7 +200,7 @@ async function tryInTurn(
  *
  * @param size Bytes; rounded up to pages.
  * @throws DmaBufError `ERR_DMABUF_NO_SOURCE` with `attempts`, `ERR_DMABUF_MEMORY_GUARD` (more than is available); the
- *   kernel's errno where no other source would help: `EMFILE`
+ *   kernel's errno if no other source would help: `EMFILE`
  *
  * @example
  * using buffer = await allocate(1920 * 1080 * 4, { from: ['cma', 'system'], name: 'frame' });

@@ -9,17 +9,17 @@ import './advice.js';
 import type { BufferRequest } from './request.js';
 
 /**
- * What the tracing channel `dmabuf:allocate` tells of an allocation: by `allocate()` and `allocateSync()`, by the methods of
- * that name of a `DmaHeap`, or by a pool.
+ * What the tracing channel `dmabuf:allocate` reports about an allocation: by `allocate()` and `allocateSync()`, by the
+ * methods of a `DmaHeap` with these names, or by a pool.
  */
 export interface AllocateTrace {
   /** The function or method; a pool calls `allocate()`. */
   operation: 'allocate' | 'allocateSync';
-  /** Bytes, as asked for. */
+  /** The requested size in bytes. */
   size: number;
   /** The name that the buffer gets. */
   name?: string | undefined;
-  /** The sources in the order of preference: heaps as they were named, and `'udmabuf'`. */
+  /** The sources in the order of preference: heaps as the caller named them, and `'udmabuf'`. */
   sources: readonly string[];
   /** The buffer: its `source` is the one that served, and its `attempts` are the refusals of others. */
   result?: DmaBuf;
@@ -31,15 +31,15 @@ export interface AllocateTrace {
 export const allocateTracing: TracingChannel<unknown, AllocateTrace> = tracingOf('dmabuf:allocate');
 
 /**
- * Allocates for those who subscribe, and blocks. The place of the call is looked at first: later, the way through Node.js
- * leaves it no room in the stack.
+ * Allocates for subscribers, and blocks. The place of the call is recorded first: later, the frames of Node.js would push
+ * it out of the stack.
  */
 export function traceAllocationSync(trace: AllocateTrace, allocate: () => DmaBuf): DmaBuf {
   const site = placeOfCall();
   return allocateTracing.traceSync(() => askedForAt(site, allocate), trace);
 }
 
-/** Names a buffer that the kernel has just made; what cannot be named is not kept. */
+/** Names a buffer that the kernel has just made; a buffer that cannot be named is closed. */
 export function finishAllocation(slot: Slot, name: string | undefined, source: string): DmaBuf {
   const buffer = createDmaBuf(slot, source);
   if (name !== undefined) {
@@ -53,12 +53,12 @@ export function finishAllocation(slot: Slot, name: string | undefined, source: s
   return buffer;
 }
 
-/** What an allocation on the thread pool calls: with a slot, or with a negative errno and the call's name. */
+/** The callback of an allocation on the thread pool: gets a slot, or a negative errno and the call's name. */
 export type AllocationDone = (slotOrErrno: number, syscall: string | undefined) => void;
 
 /**
- * Runs an allocation on the thread pool. The kernel cannot be stopped: when `signal` aborts, the promise rejects
- * at once and the buffer is closed when it comes.
+ * Runs an allocation on the thread pool. The kernel cannot be stopped: when `signal` aborts, the promise rejects at once,
+ * and the buffer is closed when it arrives.
  */
 export function runAllocation(
   start: (done: AllocationDone) => void,

@@ -16,10 +16,10 @@ import {
   udmabufDevice,
 } from './device-files.js';
 
-// Why a device that makes dma-bufs (a heap, /dev/udmabuf) cannot be opened, and what to do. open(2) has one errno for many
-// causes: what tells them apart is looked at here, after the failure, and without rights of its own.
+// Why a device that makes dma-bufs (a heap, /dev/udmabuf) cannot be opened, and what to do. open(2) has one errno for
+// many causes. The code here finds the cause after the failure, without special rights.
 
-/** What is to be done where a device under `path` answered open(2) with `code`; undefined where that is not known. */
+/** What to do when open(2) of the device at `path` failed with `code`; undefined if this is not known. */
 export function deviceAdvice(code: string, path: string, kind: DeviceKind = 'heap'): Hint | undefined {
   switch (code) {
     case 'ENOENT':
@@ -30,7 +30,7 @@ export function deviceAdvice(code: string, path: string, kind: DeviceKind = 'hea
     case 'ENODEV':
       return (
         `No driver answers to the device number of ${path}: load the module that made it, as root, or remove the file` +
-        ofContainers("; in a container, pass the host's device in anew")
+        ofContainers("; in a container, pass the host's device in again")
       );
     case 'EPERM':
       return adviceForDenied(path);
@@ -43,7 +43,7 @@ export function deviceAdvice(code: string, path: string, kind: DeviceKind = 'hea
   }
 }
 
-/** What is to be done where there is no heap at all, or not the one that should be at `path`. */
+/** What to do when there is no heap at all, or not the one at `path`. */
 export function adviceForNoHeaps(path = `${heapFolder}/system`): string[] {
   const config = adviceForConfig(optionsOf(path));
   return [
@@ -52,7 +52,7 @@ export function adviceForNoHeaps(path = `${heapFolder}/system`): string[] {
   ];
 }
 
-/** The alias of the library for whatever the contiguous heap is called. */
+/** The library's alias for the contiguous heap, whose real name varies. */
 const contiguousAlias = `${heapFolder}/cma`;
 
 /** Its name since Linux 6.17. */
@@ -69,7 +69,7 @@ function adviceToPassHeap(path: string): string[] {
   ];
 }
 
-/** The options of the kernel that bring the device. */
+/** The kernel's options that provide the device. */
 function optionsOf(path: string): string[] {
   if (path === udmabufDevice) return ['CONFIG_UDMABUF'];
   const name = basename(path);
@@ -79,11 +79,12 @@ function optionsOf(path: string): string[] {
     : ['CONFIG_DMABUF_HEAPS'];
 }
 
-/** No container and no module can bring what the kernel was built without. */
+/** If the kernel was built without an option, neither a container nor a module can provide the device. */
 function adviceForConfig(options: readonly string[]): string | undefined {
   const missing = missingOption(options);
   return (
-    missing && `This kernel was built without ${missing}, by ${kernelConfig()?.path}: run one that has it`
+    missing &&
+    `This kernel was built without ${missing}, according to ${kernelConfig()?.path}: run one that has it`
   );
 }
 
@@ -127,39 +128,39 @@ function adviceForMissing(path: string): Hint | undefined {
   );
 }
 
-/** Of a link that leads nowhere. */
+/** Advice about a link that leads nowhere. */
 function adviceForLink(path: string, code: string): string | undefined {
   const target = linkOf(path);
   if (target === undefined) return undefined;
-  const fault = code === 'ELOOP' ? 'and so on without end' : 'which is not there';
-  return `${path} is a symbolic link to ${target}, ${fault}: remove it, as root, or have it lead to the device`;
+  const fault = code === 'ELOOP' ? 'in an endless loop of links' : 'which does not exist';
+  return `${path} is a symbolic link to ${target}, ${fault}: remove it, as root, or let it point to the device`;
 }
 
-/** Of what lies in the device's place. */
+/** Advice about a file of another kind in the place of the device. */
 function adviceForStranger(path: string, kind: DeviceKind): string {
   const what = strangerAt(path, kind) ?? 'another device';
   const target = realPathOf(path);
   const where = target === path ? path : `${path}, a link to ${target},`;
   if (kind === 'heap' && strangerAt(path, 'udmabuf') === undefined && what.startsWith('the device')) {
-    return `${where} is udmabuf and no dma-buf heap: the source 'udmabuf' allocates from it`;
+    return `${where} is udmabuf, not a dma-buf heap: the source 'udmabuf' allocates from it`;
   }
   if (kind === 'heap' && !path.startsWith(`${heapFolder}/`)) {
-    return `${where} is ${what}, and no dma-buf heap; heaps are the devices under ${heapFolder}`;
+    return `${where} is ${what}, not a dma-buf heap; heaps are the devices under ${heapFolder}`;
   }
   if (what === 'a folder' && target === path) {
     return (
-      `${path} is a folder. docker -v makes one where the host has no such file: remove it there and here, as root ` +
-      `(rmdir ${path}), and pass the device by --device ${path} in place of -v, which tells when the host does not have it`
+      `${path} is a folder. docker -v creates one when the host has no such file: remove it on the host and here, as root ` +
+      `(rmdir ${path}), and pass the device by --device ${path} instead of -v; this fails when the host does not have the device`
     );
   }
   return (
     `${where} is ${what}, where ${kind === 'heap' ? "a heap's device" : "udmabuf's device"} should be: remove it, as root, and ` +
-    "have the kernel's own device there" +
+    "let the kernel's own device take its place" +
     ofContainers('; in a container, pass it by --device')
   );
 }
 
-/** EPERM of open(2) on a device: neither mode bits nor mounts answer so. */
+/** Advice about EPERM of open(2) on a device: neither mode bits nor mounts cause this errno. */
 function adviceForDenied(path: string): string {
   const device = deviceNumberOf(statusOf(path));
   const rule = device === undefined ? path : `c ${device} r`;
@@ -179,8 +180,8 @@ function adviceForRefused(path: string): Hint | undefined {
   const mount = status.isCharacterDevice() ? mountOf(path) : undefined;
   if (mount?.nodev) {
     return (
-      `${path} lies on ${mount.point}, which is mounted with nodev, so that nobody may open devices there: ` +
-      `--device ${path} in place of a volume (docker, podman), --dev-bind in place of --bind (bwrap), or as root ` +
+      `${path} lies on ${mount.point}, which is mounted with nodev, so that devices cannot be opened there: ` +
+      `use --device ${path} instead of a volume (docker, podman), --dev-bind instead of --bind (bwrap), or as root ` +
       `mount -o remount,bind,dev ${mount.point}`
     );
   }
@@ -188,17 +189,17 @@ function adviceForRefused(path: string): Hint | undefined {
   return adviceForModule(path);
 }
 
-/** Modes of a folder that let nobody but its owner through: no rule for devices can mend that. */
+/** Advice about the mode of a folder that allows only its owner: no rule for devices can fix that. */
 function adviceForFolder(folder: string): Hint {
   const status = statusOf(folder);
   if (status === undefined || bitsAllow(status, 0o1)) return adviceForModule(folder) as string;
   return [
     `The folder ${folder} (${describeModes(status)}) may not be entered: as root, chmod 755 ${folder}`,
-    'Rules for the devices in it come only after that',
+    'Rules for the devices in the folder have an effect only after that',
   ];
 }
 
-/** What is to be done about a folder whose names may not be read. */
+/** What to do about a folder whose names may not be read. */
 export function adviceForUnlistable(folder: string): Hint | undefined {
   const closed = closedFolderOf(`${folder}/.`);
   if (closed !== undefined) return adviceForFolder(closed);
@@ -216,7 +217,7 @@ function adviceForModes(path: string, status: Stats): Hint {
   const who = `${path} is for ${describeModes(status)}`;
   if (isRootOfNamespace()) {
     return (
-      `${who}, and root of a user namespace is an ordinary user there: let that user of the host into the group of the ` +
+      `${who}, and root of a user namespace is an ordinary user on the host: add that user of the host to the group of the ` +
       "device, and keep the group in the container (podman: --group-add keep-groups); or set the device's mode on the host"
     );
   }
@@ -226,13 +227,13 @@ function adviceForModes(path: string, status: Stats): Hint {
     }
     const add = `As root: usermod -aG ${group ?? status.gid} ${userName()}, then log in again`;
     const keep = `Start the container with --group-add ${status.gid}, the group's number on the host`;
-    if (container() !== undefined) return [who, keep, `Outside of one: ${lowerFirst(add)}`];
+    if (container() !== undefined) return [who, keep, `Outside a container: ${lowerFirst(add)}`];
     return [who, add, ...(isInVm() ? [] : [`In a container: ${lowerFirst(keep)}`])];
   }
   const rule = udevRuleFor(path);
   return container() === undefined
     ? rule
-    : [rule, "That is for the host; start the container with --group-add and that group's number there"];
+    : [rule, "That is for the host; start the container with --group-add and the group's number on the host"];
 }
 
 function udevRuleFor(path: string): string {
@@ -247,18 +248,18 @@ function udevRuleFor(path: string): string {
   );
 }
 
-/** Modes and mounts would let this process through. */
+/** Advice when modes and mounts would allow this process. */
 function adviceForModule(path: string): string | undefined {
   const label = textOf('/proc/self/attr/current')?.replaceAll('\0', '').trim();
   const confined = label !== undefined && label !== '' && label !== 'unconfined' ? label : undefined;
   if (confined === undefined && !isRootOfNamespace()) {
-    return `The modes of ${path} allow it: a security module (SELinux, AppArmor) or an access control list (getfacl ${path}) denies it`;
+    return `The mode of ${path} allows it: a security module (SELinux, AppArmor) or an access control list (getfacl ${path}) denies it`;
   }
   if (confined === undefined) {
-    return `The modes of ${path} allow it, and a file system that was mounted in a user namespace has no devices: bind the host's device`;
+    return `The mode of ${path} allows it, but a file system that was mounted in a user namespace has no devices: bind the host's device`;
   }
   return (
-    `The modes of ${path} allow it, and this process is confined as '${confined}': see what was denied with ausearch -m avc ` +
+    `The mode of ${path} allows it, but this process is confined as '${confined}': see what was denied with ausearch -m avc ` +
     '-ts recent (SELinux) or journalctl -k (AppArmor), and allow it in the policy' +
     ofContainers('; of a container: --security-opt label=disable, or apparmor=unconfined, to try')
   );
@@ -273,24 +274,24 @@ function passIn(path: string): string {
   return `Pass the device into the container ${how ?? `by --device ${path}`}`;
 }
 
-/** Whether this is the guest of `dmabuf vm`, which has the machine's files, and their marks of a container, too. */
+/** Whether this is the guest of `dmabuf vm`, which sees the machine's files, including those that mark a container. */
 function isInVm(): boolean {
   return process.env.DMABUF_VM !== undefined;
 }
 
-/** What is to be said of containers, where this may be one. */
+/** Returns advice about containers, if this process may be in one. */
 function ofContainers(text: string): string {
   return isInVm() && container() === undefined ? '' : text;
 }
 
-/** What kind of container this process runs in, as far as the usual marks tell; undefined for none. */
+/** What kind of container this process runs in, according to the usual marks; undefined for none. */
 function container(): string | undefined {
   if (process.env.KUBERNETES_SERVICE_HOST !== undefined) return 'kubernetes';
   const name = process.env.container ?? (isInVm() ? undefined : markedContainer());
   return name === '' ? undefined : name;
 }
 
-/** What files say of it. */
+/** The kind of container according to files. */
 function markedContainer(): string | undefined {
   if (statusOf('/.flatpak-info') !== undefined) return 'flatpak';
   if (statusOf('/run/.containerenv') !== undefined) return 'podman';
@@ -311,14 +312,15 @@ function closedFolderOf(path: string): string | undefined {
 /** Whether mode bits and owner let this process through for all of `bits` (4: read, 1: search), as the kernel decides. */
 function bitsAllow({ mode, uid, gid }: Stats, bits: number): boolean {
   const euid = process.geteuid?.();
-  // Root of a namespace has power over files of its own users alone; those of the machine's look like nobody's.
+  // Root of a namespace has power only over files of the namespace's users; files of other users appear to belong to
+  // nobody.
   if (hasCapability('DAC_OVERRIDE') && !(isRootOfNamespace() && uid === 65534)) return true;
   if (uid === euid) return ((mode >> 6) & bits) === bits;
   const groups = [process.getegid?.(), ...(process.getgroups?.() ?? [])];
   return ((groups.includes(gid) ? mode >> 3 : mode) & bits) === bits;
 }
 
-/** The mount that a path's file is reached through, and whether devices may be opened there. */
+/** The mount through which a file is reached, and whether devices may be opened there. */
 function mountOf(path: string): { point: string; nodev: boolean } | undefined {
   let fd: number | undefined;
   try {
@@ -331,7 +333,7 @@ function mountOf(path: string): { point: string; nodev: boolean } | undefined {
     const [, , , , point = '', options = ''] = fields;
     return { point: unescapeOctal(point), nodev: options.split(',').includes('nodev') };
   } catch {
-    return undefined; // No /proc, or no descriptor left: what else is known has to do.
+    return undefined; // No /proc, or no descriptor left: what is known otherwise has to suffice.
   } finally {
     if (fd !== undefined) closeSync(fd);
   }

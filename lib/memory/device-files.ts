@@ -1,17 +1,17 @@
 import { lstatSync, readlinkSync, realpathSync, type Stats, statSync } from 'node:fs';
 import { basename } from 'node:path';
 
-// What lies at a path, without opening it: whoever opens a FIFO, a terminal or a watchdog is noticed.
+// Finds out what is at a path without opening it: to open a FIFO, a terminal or a watchdog has side effects.
 
 /** The folder of the heaps. */
 export const heapFolder = '/dev/dma_heap';
 
 export const udmabufDevice = '/dev/udmabuf';
 
-/** What makes dma-bufs. */
+/** A kind of device that makes dma-bufs. */
 export type DeviceKind = 'heap' | 'udmabuf';
 
-/** The file at a path; undefined where there is none, or it may not be looked at. */
+/** The status of the file at a path; undefined if there is none, or if it may not be inspected. */
 export function statusOf(path: string): Stats | undefined {
   try {
     return statSync(path, { throwIfNoEntry: false });
@@ -20,7 +20,7 @@ export function statusOf(path: string): Stats | undefined {
   }
 }
 
-/** Whether the path names something, be it a link that leads nowhere; not where that may not be looked at. */
+/** Whether the path exists, even as a link that leads nowhere; false if that may not be inspected. */
 export function isNamed(path: string): boolean {
   try {
     return lstatSync(path, { throwIfNoEntry: false }) !== undefined;
@@ -38,7 +38,7 @@ export function linkOf(path: string): string | undefined {
   }
 }
 
-/** The path without symbolic links; as it is where the device went away meanwhile. */
+/** The path without symbolic links; unchanged if the device has been removed meanwhile. */
 export function realPathOf(path: string): string {
   try {
     return realpathSync(path);
@@ -50,11 +50,14 @@ export function realPathOf(path: string): string {
 /** A character device's number as the kernel writes it, `'10:124'`. */
 export function deviceNumberOf(status: Stats | undefined): string | undefined {
   if (!status?.isCharacterDevice()) return undefined;
-  // As the C library's major() and minor() have it.
+  // The same as the C library's major() and minor().
   return `${(status.rdev >> 8) & 0xfff}:${(status.rdev & 0xff) | ((status.rdev >> 12) & 0xfff00)}`;
 }
 
-/** What there is in place of the device, in words; undefined where it is the device, or nobody can tell. As native/os/device.cc. */
+/**
+ * What there is instead of the device, in words; undefined if it is the device, or if this is unknown. The same rules as
+ * in native/os/device.cc.
+ */
 export function strangerAt(path: string, kind: DeviceKind): string | undefined {
   const status = statusOf(path);
   if (status === undefined) return undefined;
@@ -63,7 +66,7 @@ export function strangerAt(path: string, kind: DeviceKind): string | undefined {
   if (status.isSocket()) return 'a socket';
   if (status.isBlockDevice()) return 'a block device';
   const number = deviceNumberOf(status);
-  if (number === undefined) return 'an ordinary file';
+  if (number === undefined) return 'a regular file';
   const device = linkOf(`/sys/dev/char/${number}`);
   if (device === undefined) return undefined;
   const isHeap = basename(linkOf(`/sys/dev/char/${number}/subsystem`) ?? '') === 'dma_heap';

@@ -23,7 +23,7 @@ import { type BufferOptions, type BufferRequest, bufferOptions, checkRequest } f
 
 const cancellableOptions: readonly string[] = [...bufferOptions, 'signal'];
 
-/** Of what is in the list and is no heap at all. */
+/** For an entry of the list that is not a heap. */
 const isNoHeap = new Set<string | undefined>(['ENOTTY', 'ENOENT', 'ELOOP']);
 
 function openNative(path: string): Slot {
@@ -39,7 +39,7 @@ function openNative(path: string): Slot {
   }
 }
 
-/** Allocates what has been asked for and checked, unless the heap is closed; `site` is the user's call. */
+/** Allocates what was requested and checked, unless the heap is closed; `site` is the user's call. */
 export let allocateOn: (
   heap: DmaHeap,
   request: BufferRequest,
@@ -47,7 +47,7 @@ export let allocateOn: (
   site: CallSite,
 ) => Promise<DmaBuf>;
 
-/** The same now. */
+/** The same, synchronously. */
 export let allocateOnSync: (heap: DmaHeap, request: BufferRequest) => DmaBuf;
 
 /**
@@ -90,9 +90,10 @@ export class DmaHeap implements Disposable {
   }
 
   /**
-   * Every heap on this machine, whether this process may use it or not; `[]` where there is none. A heap that
-   * symbolic links name as well is listed once, and so is the default contiguous region, which has two devices. Where the folder `/dev/dma_heap` may not be listed, it stands itself among
-   * the heaps, with the error, for those that cannot be seen.
+   * Every heap on this machine, whether this process may use it or not; `[]` if there is none. A heap that also has
+   * symbolic links is listed once, and so is the default contiguous region, which has two devices. If the folder
+   * `/dev/dma_heap` may not be listed, the list contains the folder itself, with the error, in place of the heaps that
+   * cannot be seen.
    */
   static list(): HeapInfo[] {
     return listHeaps();
@@ -103,9 +104,9 @@ export class DmaHeap implements Disposable {
    *
    * @param heap A name (`'system'`), the alias `'cma'` for whatever the contiguous heap is called on this
    *   kernel, or a path.
-   * @throws DmaBufError `EACCES` or `EPERM` (with what denies it: the device's modes, a folder's, a mount, a container's
-   *   rules for devices, and the cure), `ENOENT` (with the heaps that exist), `ENOTTY` (what lies there is not a heap, and
-   *   was not opened)
+   * @throws DmaBufError `EACCES` or `EPERM` (with the cause, which may be the mode of the device or of a folder, a mount,
+   *   or a container's rules for devices, and the fix), `ENOENT` (with the heaps that exist), `ENOTTY` (the path is not a
+   *   heap, and was not opened)
    */
   static open(heap: string): DmaHeap {
     const asked = resolveHeap(heap);
@@ -139,7 +140,7 @@ export class DmaHeap implements Disposable {
 
   /**
    * Allocates zeroed memory on the thread pool (DMA_HEAP_IOCTL_ALLOC). When `signal` aborts, the promise rejects at once
-   * with its reason, and what the kernel still delivers is closed.
+   * with its reason, and a buffer that the kernel still delivers is closed.
    *
    * @param size Bytes; rounded up to pages.
    * @throws DmaBufError `ENOMEM`, `EMFILE`, `ERR_DMABUF_MEMORY_GUARD` (more than is available)
@@ -162,8 +163,8 @@ export class DmaHeap implements Disposable {
   }
 
   /**
-   * Allocates zeroed memory now (DMA_HEAP_IOCTL_ALLOC). **Blocks** the thread: the kernel clears every page, which takes
-   * the longer the larger the buffer is.
+   * Allocates zeroed memory (DMA_HEAP_IOCTL_ALLOC). **Blocks** the thread: the kernel clears every page, which takes
+   * longer for larger buffers.
    *
    * @param size Bytes; rounded up to pages.
    * @throws DmaBufError `ENOMEM`, `EMFILE`, `ERR_DMABUF_MEMORY_GUARD` (more than is available)
@@ -182,7 +183,7 @@ export class DmaHeap implements Disposable {
     return { operation, size, name, sources: [this.#name] };
   }
 
-  /** Closes the heap; buffers and pending allocations are not affected. Does nothing the second time. */
+  /** Closes the heap; buffers and pending allocations are not affected. A second call does nothing. */
   close(): void {
     DmaHeap.#of(this).#file.close();
   }

@@ -3,7 +3,7 @@ import { basename } from 'node:path';
 import { invalidType, outOfRange } from '../check.js';
 import { type DeviceKind, heapFolder, isNamed, realPathOf, strangerAt } from './device-files.js';
 
-/** What kind of memory a heap gives, told from its name. */
+/** What kind of memory a heap provides, derived from its name. */
 export type HeapKind = 'system' | 'cma' | 'protected' | 'shared' | 'unknown';
 
 /** A heap as {@link DmaHeap.list} found it. */
@@ -44,10 +44,10 @@ const contiguousNames = [
 /** The default contiguous region since Linux 6.17. */
 const defaultRegion = contiguousNames[0] as string;
 
-/** What else it may be called: the kernel's document userspace-api/dma-buf-heaps. */
+/** Its other possible names, by the kernel's document userspace-api/dma-buf-heaps. */
 const olderNames = new Set(['linux,cma', 'reserved', 'default-pool']);
 
-/** What kind of memory a heap of that name gives. */
+/** What kind of memory a heap of that name provides. */
 export function kindOf(name: string): HeapKind {
   if (name === 'system_cc_shared') return 'shared';
   if (name === 'system' || name.startsWith('system-')) return 'system';
@@ -65,10 +65,10 @@ function describe(path: string): HeapInfo {
   return { name, path, kind: kindOf(name), ...access(path) };
 }
 
-/** Whether the device can be opened, and if not, why; `ENOTTY` where something else lies there, which is not opened. */
+/** Whether the device can be opened, and if not, why; `ENOTTY` for a file of another kind, which is not opened. */
 export function access(path: string, kind: DeviceKind = 'heap'): Pick<HeapInfo, 'accessible' | 'error'> {
-  // A worker that is being terminated must not be told by an exception (see text-file.ts); nor can existsSync() be asked,
-  // which the device control group answers as it answers open(2).
+  // No exception may report this in a worker that is being terminated (see text-file.ts). existsSync() is no alternative:
+  // the device control group refuses it, as it refuses open(2).
   if (!isNamed(path)) return { accessible: false, error: 'ENOENT' };
   if (strangerAt(path, kind) !== undefined) return { accessible: false, error: 'ENOTTY' };
   try {
@@ -80,8 +80,8 @@ export function access(path: string, kind: DeviceKind = 'heap'): Pick<HeapInfo, 
 }
 
 /**
- * Lists `/dev/dma_heap`. Where its names may not be read, those heaps that have a usual name, if they can be reached,
- * and the folder itself in place of those that cannot be seen.
+ * Lists `/dev/dma_heap`. If its names may not be read, the list has the heaps with usual names that can be reached, and
+ * the folder itself in place of those that cannot be seen.
  */
 export function listHeaps(): HeapInfo[] {
   const heaps = new Map<string, HeapInfo>();
@@ -107,13 +107,13 @@ export function listHeaps(): HeapInfo[] {
 }
 
 /**
- * The default contiguous region has a second device under its older name. It is one heap: the newer name stands for it, unless
+ * The default contiguous region has a second device under its older name. It is one heap, listed by the newer name unless
  * only the older one may be used.
  */
 function joinDefaultRegion(heaps: Map<string, HeapInfo>): void {
   const newer = heaps.get(`${heapFolder}/${defaultRegion}`);
   const [older, ...others] = [...heaps.values()].filter(({ name }) => olderNames.has(name));
-  // Of several, nobody knows which is the one.
+  // If there are several, it is unknown which is the same heap.
   if (newer === undefined || older === undefined || others.length > 0) return;
   const [heap, other] = newer.accessible || !older.accessible ? [newer, older] : [older, newer];
   heaps.delete(other.path);
@@ -138,7 +138,10 @@ function namesOf(heaps: Map<string, HeapInfo>): string[] {
   }
 }
 
-/** Deno throws where it does not allow a look; a folder that may not be listed stands for what cannot be seen. */
+/**
+ * Deno throws if it does not allow the inspection; a folder that may not be listed stands for the heaps that cannot be
+ * seen.
+ */
 function mayExist(path: string): boolean {
   try {
     return existsSync(path);
@@ -147,14 +150,14 @@ function mayExist(path: string): boolean {
   }
 }
 
-/** A heap's name, alias or path, whether it exists or not. */
+/** A heap's name, alias or path, which need not exist. */
 export function checkHeapName(heap: unknown): string {
   if (typeof heap !== 'string') throw invalidType('heap', "a heap's name or path", heap);
   if (heap === '' || heap.includes('\0')) throw outOfRange('heap', 'not empty and without NUL', heap);
   return heap;
 }
 
-/** Where to find a heap that was asked for by name, alias or path. */
+/** Where to find a heap that was requested by name, alias or path. */
 export function resolveHeap(asked: unknown): string {
   const heap = checkHeapName(asked);
   if (heap.includes('/')) return heap;

@@ -1,13 +1,13 @@
 import { bufferOf, type DmaBuf } from '../buffer/dma-buf.js';
 
-/** A buffer that was given back. */
+/** A buffer that was returned to the pool. */
 export interface Idle {
   readonly buffer: DmaBuf;
   readonly since: number;
   isWatched: boolean;
 }
 
-/** Closes a buffer that the pool no longer hands out. What went wrong does not concern the caller who is served. */
+/** Closes a buffer that the pool no longer lends. An error is of no concern to the caller that is being served. */
 export function closeQuietly(buffer: DmaBuf): void {
   try {
     buffer.close();
@@ -16,18 +16,19 @@ export function closeQuietly(buffer: DmaBuf): void {
   }
 }
 
-/** Makes a buffer ready for its next user, where no device uses it. */
+/** Prepares a buffer for its next user, if no device uses it. */
 function prepare(buffer: DmaBuf, zero: boolean): 'ready' | 'busy' | 'unusable' {
   try {
     const isReady = zero ? bufferOf(buffer).tryToClear() : buffer.isReady('read-write');
     return isReady ? 'ready' : 'busy';
   } catch {
-    // Somebody closed it, or its descriptor, after giving it back; or it cannot be cleared. A new one comes cleared.
+    // The last user closed it, or its descriptor, after returning it; or it cannot be cleared. A new buffer is already
+    // cleared.
     return 'unusable';
   }
 }
 
-/** A pool's idle buffers, the one that came back last at the end. */
+/** A pool's idle buffers, in the order in which they were returned. */
 export class IdleBuffers {
   readonly #list: Idle[] = [];
 
@@ -64,8 +65,9 @@ export class IdleBuffers {
   }
 
   /**
-   * What `use` makes of the buffer that came back last, of those that no device uses: the older ones may then be trimmed. The
-   * buffer leaves the list after `use`, which may throw. Buffers that cannot be used are closed.
+   * Calls `use` with the buffer that was returned last, among those that no device uses, so that the older ones can be
+   * trimmed; returns the result. The buffer is removed from the list after `use`, which may throw. Buffers that cannot be
+   * used are closed.
    */
   takeReady<T>(zero: boolean, use: (buffer: DmaBuf) => T): T | undefined {
     for (let place = this.#list.length - 1; place >= 0; place--) {

@@ -29,15 +29,15 @@ function refuse(why: string, hint?: string): never {
 }
 
 /**
- * A limit of the udmabuf module, as it is now: root may change it at any time. Infinity where there is none, as for
- * size_limit_mb since Linux 7.3 (the largest int), and where it cannot be read: the kernel will say.
+ * The present limit of the udmabuf module, which root may change at any time. Infinity if there is none, as for
+ * size_limit_mb since Linux 7.3 (the largest int), and if it cannot be read: the kernel will check.
  */
 export function udmabufLimit(name: 'size_limit_mb' | 'list_limit'): number {
   const value = Number.parseInt(textOf(`/sys/module/udmabuf/parameters/${name}`) ?? '', 10);
   return value >= 0 && value < 2 ** 31 - 1 ? value : Number.POSITIVE_INFINITY;
 }
 
-/** The module's limit on one buffer: without it the kernel says EINVAL. */
+/** Checks the module's limit on one buffer, for which the kernel only answers EINVAL. */
 export function checkTotal(size: number): void {
   const megabytes = udmabufLimit('size_limit_mb');
   if (size > megabytes * 2 ** 20) {
@@ -48,7 +48,7 @@ export function checkTotal(size: number): void {
   }
 }
 
-/** The descriptor of a memfd, given as one or as its owner. */
+/** The descriptor of a memfd that is given by its number or its owner. */
 function fdOf(memfd: unknown): number {
   return isMemfd(memfd) ? fdOfMemfd(memfd) : checkFd(memfd, 'memfd');
 }
@@ -100,8 +100,8 @@ function checkPiece(piece: MemfdRange, first: number, sizes: Map<number, number>
 const hugetlbfs = 0x958458f6;
 
 /**
- * Bytes of pages that the kernel has to find when it pins these pieces: a memfd has none where nothing was written. Huge
- * pages were set aside before.
+ * How many bytes of pages the kernel has to allocate when it pins these pieces: a memfd has no pages where nothing was
+ * written. Huge pages were reserved before.
  */
 function missingPages(
   pieces: readonly [number, number, number][],
@@ -125,7 +125,7 @@ function isOfHugePages(memfd: number): boolean {
   }
 }
 
-/** The slot of a dma-buf over pieces of memfds. */
+/** Makes a dma-buf of pieces of memfds; returns its slot. */
 function createFromMemfd(
   memfd: number | Memfd,
   pieces: MemfdRange | readonly MemfdRange[] | undefined,
@@ -161,7 +161,7 @@ provideFromMemfd(createFromMemfd);
 /**
  * Makes a memfd that {@link DmaBuf.fromMemfd} accepts: sized, and sealed against shrinking (memfd_create(2), Linux 3.17).
  *
- * @param size Bytes, a multiple of the page size.
+ * @param size The size in bytes, a multiple of the page size.
  * @returns The descriptor, which is close-on-exec; you must close it. {@link Memfd.create} returns an object that owns it.
  * @throws DmaBufError `EMFILE`, `ENOMEM`, `ENODEV` or `EINVAL` for a huge page size that the kernel does not have
  */

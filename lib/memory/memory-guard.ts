@@ -12,37 +12,40 @@ import {
 } from './memory-limits.js';
 
 /**
- * What a source's memory is taken from. `'contiguous'`: from CMA, which answers ENOMEM by itself, and whose free pages are
- * no limit, since page cache and programs make way. `'machine'`: from all other memory. `'charged'`: from that too, and
- * counted by the control groups of the process.
+ * Where a source takes its memory from. `'contiguous'`: from CMA, for which the kernel itself answers ENOMEM, and whose
+ * free pages are no limit, since page cache and programs' memory are moved away. `'machine'`: from all other memory.
+ * `'charged'`: the same, and counted by the control groups of the process.
  */
 export type MemoryKind = 'contiguous' | 'machine' | 'charged';
 
-/** The memory of a heap that is no contiguous one. */
+/** The memory of a heap that is not contiguous. */
 export function kindOfHeapMemory(): MemoryKind {
   return chargesHeaps() ? 'charged' : 'machine';
 }
 
-/** Bytes that may pass between two looks at the counters. */
+/** How many bytes may pass between two readings of the counters. */
 const grain = 1 << 20;
 
-/** How a store of memory is looked at by this thread. The addon keeps account of all threads' requests. */
+/** How this thread reads the counters of one kind of memory. The addon adds up the requests of all threads. */
 class Store {
   readonly #isGroups: boolean;
-  /** Bytes that have passed since the last look. */
+  /** How many bytes have passed since the last reading. */
   #passed = grain;
 
   constructor(isGroups: boolean) {
     this.#isGroups = isGroups;
   }
 
-  /** Whether it is time to look at the counters again. */
+  /** Whether it is time to read the counters again. */
   pass(size: number): boolean {
     this.#passed += size;
     return this.#passed >= grain;
   }
 
-  /** Whether so many bytes are left of what `look` finds. They are reserved then; else the registers say what is left. */
+  /**
+   * Whether so many bytes are left of what `look` finds. If so, they are reserved; otherwise the registers say what is
+   * left.
+   */
   admits(size: number, look: () => number): boolean {
     for (;;) {
       const settled = native.settledMemory(this.#isGroups);
@@ -51,12 +54,12 @@ class Store {
         this.#passed = 0;
         return true;
       }
-      // Where another thread's request has ended meanwhile, nobody knows whether it was counted.
+      // If a request of another thread has ended meanwhile, it is unknown whether it was counted.
       if (native.registers[Register.settledMemory] === settled) return false;
     }
   }
 
-  /** Refuses what exceeds the limit. */
+  /** Refuses a request that exceeds the limit. */
   check(size: number, look: () => MemoryLimit, hint: string): void {
     let counter = '';
     const isAdmitted = this.admits(size, () => {
@@ -80,7 +83,7 @@ const { queueMicrotask } = globalThis;
 
 let isForgoing = false;
 
-/** Whatever the guard lets through is asked for at once, or not at all. */
+/** A request that passes the guard is made immediately, or not at all. */
 function forgoSoon(): void {
   if (isForgoing) return;
   queueMicrotask(() => {
@@ -93,17 +96,17 @@ function forgoSoon(): void {
 const askForLess = 'Ask for less, free some, or pass unchecked: true';
 
 function refusal(size: number, left: number, counter: string, reserved: number, hint: string): DmaBufError {
-  const others = reserved === 0 ? '' : `, less ${reserved} bytes of requests that are on their way`;
+  const others = reserved === 0 ? '' : `, minus ${reserved} bytes of pending requests`;
   return new DmaBufError(
-    `ERR_DMABUF_MEMORY_GUARD: ${size} bytes were asked for and ${left} are available (${counter}${others}). The kernel ` +
-      'would not refuse but kill processes to find the memory',
+    `ERR_DMABUF_MEMORY_GUARD: ${size} bytes were requested and ${left} are available (${counter}${others}). The kernel ` +
+      'would not refuse, but kill processes to get the memory',
     { code: 'ERR_DMABUF_MEMORY_GUARD', hint },
   );
 }
 
 /**
- * Refuses what cannot be had: the kernel does not, and its OOM killer takes other people's processes first. Small requests
- * are let through until they add up to a mebibyte.
+ * Refuses requests for more memory than is available: the kernel does not, and its OOM killer first kills processes of
+ * others. Small requests pass until they add up to a mebibyte.
  */
 export function guardMemory(size: number, kind: MemoryKind, hint: string = askForLess): void {
   if (kind === 'contiguous') {
@@ -120,7 +123,7 @@ export function guardMemory(size: number, kind: MemoryKind, hint: string = askFo
   }
 }
 
-/** Refuses what no source of this machine could serve. */
+/** Refuses a request that no source of this machine could serve. */
 export function guardAllMemory(size: number): void {
   if (size >= grain && exceedsAllMemory(size)) {
     const { available, counter } = machineLimit();
@@ -128,7 +131,7 @@ export function guardAllMemory(size: number): void {
   }
 }
 
-/** Has an allocation on the thread pool count, until it is done, for all requests of this process that come meanwhile. */
+/** Counts an allocation on the thread pool, until it is done, in all requests that this process makes meanwhile. */
 export function whileReserved(
   size: number,
   kind: MemoryKind,

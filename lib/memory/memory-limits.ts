@@ -1,22 +1,22 @@
 import { native, Register } from '../native.js';
 import { foldersIn, namesIn, textOf } from '../text-file.js';
 
-// How much memory there is for a buffer, by the kernel's own counters: of the machine, and of the control groups that this
-// process is in.
+// How much memory is available for a buffer, according to the kernel's counters for the machine and for the control
+// groups of this process.
 
 /** What one counter leaves, in bytes. */
 export interface MemoryLimit {
   available: number;
-  /** Which counter, for people. */
+  /** The name of the counter, for messages. */
   counter: string;
 }
 
-/** A file's first line; undefined where it cannot be read. */
+/** A file's first line; undefined if it cannot be read. */
 function lineOf(path: string): string | undefined {
   return textOf(path)?.split('\n', 1)[0];
 }
 
-/** A file with one number in it; infinity for 'max' and where it cannot be read. */
+/** The number in a file; infinity for 'max' and if the file cannot be read. */
 function numberIn(path: string): number {
   const line = lineOf(path);
   return line === undefined || line === 'max' ? Number.POSITIVE_INFINITY : Number(line);
@@ -25,22 +25,22 @@ function numberIn(path: string): number {
 // ---- the machine
 
 /**
- * Contiguous memory (CMA) of this kernel in bytes, fixed at boot. Above what is free at first, so that the first look is a
- * thorough one.
+ * Contiguous memory (CMA) of this kernel in bytes, fixed at boot. At first it is more than any free memory, so that the
+ * first reading is a thorough one.
  */
 let contiguous = Number.POSITIVE_INFINITY;
 
 /**
- * Bytes that, by a look at one cheap counter, are available outside of CMA: half of what is free, if that is more than an
- * eighth of all memory. Of less, the kernel's own reserves are a great part: MemAvailable was 0 where 49 MiB of 1 GiB were
- * free.
+ * How many bytes are available outside CMA, according to one cheap counter: half of the free memory, if that is more than
+ * an eighth of all memory. Below that, the kernel's own reserves are a large part of it: MemAvailable was 0 when 49 MiB
+ * of 1 GiB were free.
  */
 export function surelyAvailable(): number {
   const free = native.freeMemory() - contiguous;
   return free > (native.registers[Register.totalMemory] as number) / 8 ? Math.floor(free / 2) : 0;
 }
 
-/** Whether no machine of this size could have so many bytes. */
+/** Whether so many bytes exceed the memory of this machine. */
 export function exceedsAllMemory(size: number): boolean {
   native.freeMemory();
   const total = native.registers[Register.totalMemory] as number;
@@ -48,10 +48,10 @@ export function exceedsAllMemory(size: number): boolean {
 }
 
 /**
- * What the kernel can give for memory that cannot be moved: what MemAvailable counts, less what lies in CMA, where only
- * memory goes that can be. It counts free pages there, and page cache, of which the kernel does not say where it is: as much
- * as may be there is taken to be there. (Seen with cma=1200M of 2 GiB and 500 MiB of page cache: MemAvailable - CmaFree was
- * 1119 MiB, and the kernel began to kill at 680.)
+ * How much memory that cannot be moved the kernel can provide: MemAvailable minus its part in CMA, which is only for
+ * memory that can be moved. That part consists of the free pages in CMA and of page cache. The kernel does not say where
+ * page cache is: as much as possible is assumed to be there. (Seen with cma=1200M of 2 GiB and 500 MiB of page cache:
+ * MemAvailable - CmaFree was 1119 MiB, and the kernel began to kill at 680.)
  */
 export function machineLimit(): MemoryLimit {
   native.availableMemory();
@@ -66,25 +66,26 @@ export function machineLimit(): MemoryLimit {
     return { available: Math.max(0, available - kept), counter: 'MemAvailable in /proc/meminfo' };
   }
   const inside = Math.min(fileCache, Math.max(0, unallocatedCma(cmaTotal) - cmaFree));
-  // MemAvailable leaves the kernel half of the page cache, or what its zones shall keep free: 5/4 of their minimum.
+  // MemAvailable reserves for the kernel half of the page cache, or what its zones keep free, which is 5/4 of their
+  // minimum.
   const low = numberIn('/proc/sys/vm/min_free_kbytes') * 1024 * 1.25;
   const counted = (pages: number): number => pages - Math.min(pages / 2, low);
   const outside = available - kept - cmaFree - counted(fileCache) + counted(fileCache - inside);
   return {
     available: Math.max(0, Math.floor(outside)),
-    counter: 'MemAvailable less CmaFree and the page cache in contiguous memory, in /proc/meminfo',
+    counter: 'MemAvailable minus CmaFree and the page cache in contiguous memory, in /proc/meminfo',
   };
 }
 
-/** All of CMA in bytes; 0 where there is none. */
+/** The size of CMA in bytes; 0 if there is none. */
 export function contiguousTotal(): number {
   native.availableMemory();
   return native.registers[Register.cmaTotal] as number;
 }
 
 /**
- * Left to the programs that run: MemAvailable counts the page cache with their code in it, and a kernel that has to take that
- * kills first. (Seen on 1 GiB: buffers of 4 MiB until MemAvailable was 2 MiB ended in the OOM killer.)
+ * Reserved for the running programs: MemAvailable includes the page cache with their code, and the kernel kills processes
+ * before it takes that. (Seen on 1 GiB: buffers of 4 MiB until MemAvailable was 2 MiB ended in the OOM killer.)
  */
 function machineReserve(): number {
   native.freeMemory();
@@ -92,7 +93,10 @@ function machineReserve(): number {
   return Math.floor(Math.min(total / 64, 32 * 2 ** 20));
 }
 
-/** Bytes of CMA that no device uses: free, or with pages in it that make way. All of it where sysfs does not say. */
+/**
+ * How many bytes of CMA no device uses: they are free, or have pages that can be moved away. All of CMA if sysfs does not
+ * say.
+ */
 function unallocatedCma(total: number): number {
   const folder = '/sys/kernel/mm/cma';
   const areas = namesIn(folder)?.map((area) => textOf(`${folder}/${area}/available_pages`));
@@ -110,10 +114,10 @@ export function chargesHeaps(): boolean {
 
 // ---- control groups
 
-/** A hierarchy of control groups that counts memory, and this process's place in it. */
+/** A hierarchy of control groups that counts memory, and this process's position in it. */
 interface Place {
   version: 1 | 2;
-  /** Folders from the process's own group up to the uppermost that can be seen. */
+  /** The folders from the process's own group up to the highest visible one. */
   folders: string[];
 }
 
@@ -139,7 +143,7 @@ function memoryMounts(): { version: 1 | 2; root: string; point: string }[] {
   return mounts;
 }
 
-/** This process's group in the hierarchy of either version, as /proc/self/cgroup has it. */
+/** This process's group in the hierarchy of either version, according to /proc/self/cgroup. */
 function groupOf(version: 1 | 2): string | undefined {
   for (const line of (textOf('/proc/self/cgroup') ?? '').split('\n')) {
     const [, controllers = '', path] = /^\d+:([^:]*):(.*)$/.exec(line) ?? [];
@@ -199,8 +203,8 @@ function statistic(stat: string, key: string): number {
 }
 
 /**
- * Bytes of a group and those below it that the kernel takes back when they reach a limit, before it kills: page cache but
- * for what is mapped, which the programs that run need again at once.
+ * How many bytes of a group and those below it the kernel takes back when they reach a limit, before it kills processes:
+ * page cache except mapped files, which the running programs need again immediately.
  */
 function reclaimable(folder: string, version: 1 | 2): number {
   const stat = textOf(`${folder}/memory.stat`) ?? '';
@@ -210,12 +214,12 @@ function reclaimable(folder: string, version: 1 | 2): number {
   return Math.max(0, cache - mapped) + (version === 2 ? statistic(stat, 'slab_reclaimable') : 0);
 }
 
-/** What a group's processes themselves go on needing: JavaScript's heap grows and shrinks. */
+/** What a group's processes still need for themselves: JavaScript's heap grows and shrinks. */
 function keptFor(limit: number): number {
   return Math.min(limit / 16, 16 * 2 ** 20);
 }
 
-/** The limits of one group: the hard one, and in version 2 the one from which on the kernel slows its processes down. */
+/** The limits of one group: the hard one, and in version 2 the one above which the kernel slows its processes down. */
 function* limitsIn(folder: string, version: 1 | 2): Generator<MemoryLimit> {
   const [usageFile, ...limitFiles] =
     version === 2
@@ -223,7 +227,7 @@ function* limitsIn(folder: string, version: 1 | 2): Generator<MemoryLimit> {
       : ['memory.usage_in_bytes', 'memory.limit_in_bytes'];
   for (const file of limitFiles) {
     const limit = numberIn(`${folder}/${file}`);
-    // Version 1 has the largest number of pages for no limit.
+    // In version 1, the largest number of pages stands for no limit.
     if (limit >= 2 ** 60) continue;
     const usage = numberIn(`${folder}/${usageFile}`);
     if (!Number.isFinite(usage)) continue;
@@ -233,8 +237,8 @@ function* limitsIn(folder: string, version: 1 | 2): Generator<MemoryLimit> {
 }
 
 /**
- * What the control groups of this process leave of memory that is charged to them: the smallest of every ancestor's limits
- * that can be seen. Page cache of a group counts as available, swap does not. Undefined where none limits.
+ * How much memory the control groups of this process still allow: the smallest remainder of all visible ancestors. Page
+ * cache of a group counts as available, swap does not. Undefined if there is no limit.
  */
 export function groupLimit(): MemoryLimit | undefined {
   let smallest: MemoryLimit | undefined;
@@ -242,7 +246,7 @@ export function groupLimit(): MemoryLimit | undefined {
     const place = placeIn(mount);
     if (place === undefined) continue;
     for (const [index, folder] of place.folders.entries()) {
-      // Before Linux 5.11, a group of version 1 counted what is below it only when told so.
+      // Before Linux 5.11, a group of version 1 counted the groups below it only if configured to do so.
       if (index > 0 && lineOf(`${folder}/memory.use_hierarchy`) === '0') continue;
       for (const limit of limitsIn(folder, place.version)) {
         if (smallest === undefined || limit.available < smallest.available) smallest = limit;

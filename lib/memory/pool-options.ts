@@ -6,11 +6,11 @@ import {
   checkAllocation,
 } from './allocate.js';
 
-/** The buffers of a {@link DmaBufPool}, and how many it has. */
+/** The options of a {@link DmaBufPool}: its buffers, and how many it has. */
 export interface PoolOptions extends AllocateOptions {
   /** The maximum number of buffers, lent and idle together: 1 to 2^20. Default 8. */
   max?: number | undefined;
-  /** How many buffers stay when idle ones are freed, lent ones included: at most `max`. Default 0. */
+  /** How many buffers, including lent ones, are kept when idle ones are freed: at most `max`. Default 0. */
   min?: number | undefined;
   /** Milliseconds after which an idle buffer is freed. Default 10 000; 0 keeps them. */
   idleTimeout?: number | undefined;
@@ -37,7 +37,7 @@ export function checkPoolOptions(
   if (min > max) throw outOfRange('min', `at most ${max}, which is max`, min);
   if (checked.zero && access !== undefined && access !== 'read-write') {
     throw invalidValue(
-      `The option zero needs access 'read-write': what is opened for '${access}' cannot be cleared`,
+      `The option zero needs access 'read-write': a buffer with access '${access}' cannot be cleared`,
     );
   }
   return checked;

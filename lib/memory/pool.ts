@@ -35,7 +35,7 @@ interface Waiter extends Queued<Waiter> {
   fail(error: unknown): void;
 }
 
-// Taken when this is loaded, for what programs put in its place later.
+// Read when this file is loaded, since programs may replace it later.
 const { queueMicrotask } = globalThis;
 
 /**
@@ -80,7 +80,7 @@ export class DmaBufPool implements Disposable {
    *
    * @param size Bytes of every buffer; rounded up to pages.
    * @throws TypeError `ERR_INVALID_ARG_TYPE`
-   * @throws TypeError `ERR_INVALID_ARG_VALUE` for `zero` with an access that does not allow to clear a buffer
+   * @throws TypeError `ERR_INVALID_ARG_VALUE` for `zero` with an access that does not allow the pool to clear a buffer
    * @throws RangeError `ERR_OUT_OF_RANGE`
    */
   constructor(size: number, options?: PoolOptions) {
@@ -95,12 +95,12 @@ export class DmaBufPool implements Disposable {
 
   static readonly #of = brand('DmaBufPool', (self) => (#request in self ? self : undefined));
 
-  /** Bytes of every buffer, as asked for. */
+  /** The requested size of every buffer in bytes. */
   get size(): number {
     return DmaBufPool.#of(this).#request.size;
   }
 
-  /** Most buffers at a time. */
+  /** The maximum number of buffers at a time. */
   get max(): number {
     return DmaBufPool.#of(this).#max;
   }
@@ -111,8 +111,8 @@ export class DmaBufPool implements Disposable {
   }
 
   /**
-   * Lends a buffer whose fences have all signalled: an idle one, else a new one, else the next that is returned or with
-   * which devices are done. Calls are served in their order.
+   * Lends a buffer whose fences have all signalled: an idle one, otherwise a new one, otherwise the next one that is
+   * returned, or that devices have finished with. Calls are served in order.
    *
    * @throws DmaBufError what `allocate()` throws, `ETIMEDOUT`, `ERR_DMABUF_CLOSED` when the pool is closed; or the
    *   signal's reason
@@ -186,8 +186,8 @@ export class DmaBufPool implements Disposable {
   }
 
   /**
-   * Closes the idle buffers and rejects waiting calls. Lent buffers are closed when they are returned. Does nothing the
-   * second time.
+   * Closes the idle buffers and rejects waiting calls. Lent buffers are closed when they are returned. A second call does
+   * nothing.
    */
   close(): void {
     if (DmaBufPool.#of(this).#closed) return;
@@ -215,20 +215,20 @@ export class DmaBufPool implements Disposable {
     apply(DmaBufPool.prototype.close, this, []);
   }
 
-  /** What keeps a call waiting that has waited too long. */
+  /** The reason why a call has waited too long. */
   #adviseLate(): string {
     if (this.#total < this.#max || this.#allocating > 0) {
-      return 'A new buffer was still being allocated: allow more time, or have the pool keep more of them (min, idleTimeout)';
+      return 'A new buffer was still being allocated: allow more time, or let the pool keep more buffers (min, idleTimeout)';
     }
     const loans = `${this.#inUse} of the pool's ${this.#max} buffers (max) are on loan`;
-    const fences = `${this.#idle.length} wait for devices`;
+    const fences = `${this.#idle.length} are still used by devices`;
     return (
       `${loans}, ${fences}: release() loans sooner, or raise max. statistics() has the pool's figures; openHandles() says ` +
-      'where buffers were made, if setHandleTracking(true) came first'
+      'where buffers were made, if setHandleTracking(true) was called before'
     );
   }
 
-  /** Every buffer that exists or is on its way. */
+  /** How many buffers exist or are being allocated. */
   get #total(): number {
     return this.#inUse + this.#idle.length + this.#allocating;
   }
@@ -267,7 +267,7 @@ export class DmaBufPool implements Disposable {
     this.#serveQuietly();
   }
 
-  /** Where nobody can be told what went wrong but those who wait. */
+  /** For errors of which only the waiting calls can be informed. */
   #serveQuietly(): void {
     try {
       this.#serve();
@@ -277,7 +277,7 @@ export class DmaBufPool implements Disposable {
     }
   }
 
-  /** Hands out what there is, in the order of the queue, and sees to it that more comes. */
+  /** Lends the available buffers, in the order of the queue, and allocates or waits for more if needed. */
   #serve(): void {
     while (this.#queue.length > 0) {
       const loan = this.#lendReady();
@@ -289,7 +289,7 @@ export class DmaBufPool implements Disposable {
     this.#stopWatchingWhenServed();
   }
 
-  /** To the head of the queue, or back where nobody waits any more. */
+  /** To the head of the queue, or back to the pool if no call waits by now. */
   #hand(loan: PooledBuffer): void {
     for (let waiter = this.#queue.take(); waiter !== undefined; waiter = this.#queue.take()) {
       if (waiter.give(loan)) return;
@@ -304,7 +304,7 @@ export class DmaBufPool implements Disposable {
       buffer = await allocateFirst(this.#request, undefined, callSite(this.#allocate));
     } catch (error) {
       this.#allocating--;
-      // The head of the queue bears it, unless another allocation is on its way to it.
+      // The call at the head of the queue gets the error, unless another allocation is pending for it.
       if (this.#queue.length > this.#allocating) this.#queue.take()?.fail(error);
       this.#serveQuietly();
       return;
@@ -320,7 +320,7 @@ export class DmaBufPool implements Disposable {
     this.#hand(loan);
   }
 
-  /** While calls wait, the idle buffers that devices still use are waited for. */
+  /** While calls wait, the pool waits for the idle buffers that devices still use. */
   #watchBusy(): void {
     if (this.#queue.length === 0) return;
     for (let place = 0; place < this.#idle.length; place++) {
@@ -339,7 +339,7 @@ export class DmaBufPool implements Disposable {
     try {
       await idle.buffer.ready('read-write', { signal });
     } catch {
-      // Nobody waits any more, or it cannot be waited for: then it goes, and makes room for another.
+      // No call waits by now, or the wait failed: then the buffer is closed, which makes room for another.
       if (!signal.aborted) this.#idle.drop(idle);
     }
     idle.isWatched = false;
@@ -356,13 +356,13 @@ export class DmaBufPool implements Disposable {
     const timer = setTimeout(() => {
       this.#timer = undefined;
       const now = performance.now();
-      // Timers count whole milliseconds: who has less than one left is due.
+      // Timers count whole milliseconds: a buffer with less than one left is due.
       this.#trimIdle(({ since }) => since + this.#idleTimeout - now < 1);
       const { oldest } = this.#idle;
       if (oldest === undefined || this.#total <= this.#min) return;
       this.#scheduleTrim(Math.min(oldest.since + this.#idleTimeout - now, this.#idleTimeout));
     }, Math.ceil(delay));
-    // Some stand-ins for the clock have numbers for timers.
+    // Some mocks of the clock use numbers for timers.
     timer.unref?.();
     this.#timer = timer;
   }

@@ -5,26 +5,26 @@ import { apply, register, unregister } from '../intrinsics.js';
 import { brand } from '../open-file.js';
 import { markUncloneable, showDetails } from '../present.js';
 
-/** Who lends a buffer. */
+/** The lender of a buffer. */
 export interface Lender {
-  /** Takes it back. Throws before anything has changed, or not at all: a loan is never half given back. */
+  /** Takes it back. If this throws, nothing has changed: a loan is never returned only in part. */
   takeBack(loan: Loan): void;
-  /** It was collected without `release()`: its place becomes free. */
+  /** The loan was garbage-collected without `release()`: the pool may allocate another buffer. */
   forget(loan: Loan): void;
 }
 
-/** A buffer that was handed out. */
+/** A buffer on loan. */
 export interface Loan {
   readonly lender: Lender;
   readonly buffer: DmaBuf;
   isOut: boolean;
 }
 
-/** Known to this module alone, so that nobody else constructs. */
+/** Known only to this file, so that no other code can construct one. */
 const construct = Symbol('PooledBuffer');
 let createPooledBuffer: (loan: Loan) => PooledBuffer;
 
-/** A buffer on loan from a pool; {@link DmaBufPool.acquire} hands it out. */
+/** A buffer on loan from a pool, which {@link DmaBufPool.acquire} returns. */
 export class PooledBuffer implements Disposable {
   static {
     showDetails(PooledBuffer.prototype, 'PooledBuffer');
@@ -42,8 +42,8 @@ export class PooledBuffer implements Disposable {
   static readonly #of = brand('PooledBuffer', (self) => (#loan in self ? self.#loan : undefined));
 
   /**
-   * The buffer. Do not close it, and keep no reference to it beyond `release()`: the next user gets the same object. What you
-   * set on it (its name) stays for that one.
+   * The buffer. Do not close it, and keep no reference to it beyond `release()`: the next user gets the same object. What
+   * you set on it (its name) stays set for that user.
    *
    * @throws DmaBufError `ERR_DMABUF_CLOSED` after `release()`
    */
@@ -60,8 +60,8 @@ export class PooledBuffer implements Disposable {
   }
 
   /**
-   * Gives the buffer back. Devices may still be using it: the pool waits for their fences before it hands the
-   * buffer out again. Does nothing the second time.
+   * Returns the buffer to the pool. Devices may still be using it: the pool waits for their fences before it lends the
+   * buffer again. A second call does nothing.
    */
   release(): void {
     const loan = PooledBuffer.#of(this);
@@ -82,10 +82,10 @@ export class PooledBuffer implements Disposable {
   }
 }
 
-/** Loans that were collected without `release()`. */
+/** Detects loans that were garbage-collected without `release()`. */
 const lost = new FinalizationRegistry<Loan>((loan) => loan.lender.forget(loan));
 
-/** Hands a buffer out. */
+/** Lends a buffer. */
 export function lend(lender: Lender, buffer: DmaBuf): PooledBuffer {
   const loan: Loan = { lender, buffer, isOut: true };
   const pooled = createPooledBuffer(loan);

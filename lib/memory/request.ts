@@ -1,27 +1,27 @@
 import { type Access, accessModeOf, checkFlag, checkName, checkSize } from '../check.js';
 
-/** What a new buffer shall be. */
+/** The properties of a new buffer. */
 export interface BufferOptions {
-  /** For debugging tools: at most 31 bytes of UTF-8, without NUL. */
+  /** The name for debugging tools: at most 31 bytes of UTF-8, without NUL. */
   name?: string | undefined;
   /**
    * The access mode of the file descriptor, and of its duplicates in all processes. Default `'read-write'`, the only
    * one that can be mapped for JavaScript and that udmabuf supports.
    */
   access?: Access | undefined;
-  /** Skips the memory guard: the kernel then kills processes rather than refuse. Default false. */
+  /** Whether to skip the memory guard: the kernel then kills processes instead of refusing. Default false. */
   unchecked?: boolean | undefined;
 }
 
 /** The names of the options. */
 export const bufferOptions: readonly string[] = ['name', 'access', 'unchecked'];
 
-/** A request for a buffer in which every fault has been looked for, once, where the user made it. */
+/** A request for a buffer that was checked, once, where the user made it. */
 export interface BufferRequest {
-  /** Bytes, as asked for. */
+  /** The requested size in bytes. */
   readonly size: number;
   readonly name: string | undefined;
-  /** Of open(2). */
+  /** The access mode for open(2). */
   readonly accessMode: number;
   /** Whether the memory guard is skipped. */
   readonly unchecked: boolean;
@@ -30,7 +30,7 @@ export interface BufferRequest {
 /** The access mode of a buffer that can be mapped for JavaScript. */
 export const readWrite: number = accessModeOf('read-write');
 
-/** Finds every fault of a request; the options have been read. */
+/** Checks a request; the options have been read. */
 export function checkRequest(
   size: number,
   { name, access = 'read-write', unchecked }: BufferOptions,

@@ -8,7 +8,7 @@ import { checkTotal } from './memfd.js';
 import { guardMemory, whileReserved } from './memory-guard.js';
 import { type BufferRequest, readWrite } from './request.js';
 
-/** The size in whole pages; throws what speaks against this source. */
+/** The size in whole pages; throws if this source cannot serve the request. */
 function wholePages({ size, accessMode, unchecked }: BufferRequest): number {
   if (accessMode !== readWrite) {
     throw new DmaBufError("ENOTSUP: udmabuf makes descriptors with access 'read-write' only", {
@@ -21,7 +21,7 @@ function wholePages({ size, accessMode, unchecked }: BufferRequest): number {
   return whole;
 }
 
-/** Calls `make` with a memfd of so many bytes, which afterwards the dma-buf alone keeps. */
+/** Calls `make` with a memfd of so many bytes; afterwards only the dma-buf keeps it. */
 function overMemfd<T>(size: number, make: (device: string, pieces: Float64Array) => T): T {
   const memfd = native.createMemfd('dmabuf', size, 0, true);
   native.unclaimed[Yielded.only] = 0;
@@ -34,7 +34,7 @@ function overMemfd<T>(size: number, make: (device: string, pieces: Float64Array)
   }
 }
 
-/** Allocates a memfd of its own behind a dma-buf, on the thread pool. */
+/** Allocates a dma-buf of a new memfd, on the thread pool. */
 export function allocateUdmabuf(
   request: BufferRequest,
   signal: AbortSignal | undefined,
@@ -47,7 +47,7 @@ export function allocateUdmabuf(
   return runAllocation(start, request, signal, 'udmabuf', site);
 }
 
-/** Allocates a memfd of its own behind a dma-buf. */
+/** Allocates a dma-buf of a new memfd. */
 export function allocateUdmabufSync(request: BufferRequest): DmaBuf {
   const whole = wholePages(request);
   const slot = overMemfd(whole, (device, pieces) => native.createUdmabuf(device, pieces));

@@ -8,7 +8,7 @@ import { scenarios as tracked } from './tracked-leaks.scenarios.js';
 
 const cure =
   'was garbage-collected without close\\(\\)\\. Its file descriptor has been closed now; close it yourself, or declare ' +
-  'it with using, so that it goes when you are done with it\\. NODE_DEBUG=dmabuf or setHandleTracking\\(true\\) shows ' +
+  'it with using, which closes it at the end of the block\\. NODE_DEBUG=dmabuf or setHandleTracking\\(true\\) shows ' +
   'where such objects are made$';
 
 function warningFor(what: string): RegExp {

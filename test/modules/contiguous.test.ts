@@ -286,7 +286,7 @@ contiguousTest('other heaps are not given what lies in contiguous memory: the gu
   const size = memory('MemAvailable') - 32 * MiB;
   const { message } = throwsCode(() => allocateSync(size, { from: 'system' }), 'ERR_DMABUF_MEMORY_GUARD');
   const [, available] =
-    / and (\d+) are available \(MemAvailable less CmaFree and the page cache/.exec(message) ?? [];
+    / and (\d+) are available \(MemAvailable minus CmaFree and the page cache/.exec(message) ?? [];
   // What it says is there is served, but for what other programs have taken meanwhile.
   using buffer = await allocate(Number(available) - 16 * MiB, { from: 'system' });
   assert.equal(buffer.source, 'system');

@@ -166,7 +166,7 @@ describe('what could not be seen', () => {
   });
 
   for (const [error, advice] of [
-    ['EAGAIN', /No thread could be made.*ulimit -u.*pids\.max/],
+    ['EAGAIN', /No thread could be created.*ulimit -u.*pids\.max/],
     ['ETIMEDOUT', /a lock that it keeps, or for a file system that does not answer/],
     ['EIO', undefined],
   ] as const) {
@@ -197,7 +197,7 @@ describe('what could not be seen', () => {
     );
     const { text, fix = '' } = findingOnProcesses(unreadable);
     assert.match(text, /^3 of .* \(EACCES, EAGAIN\)$/);
-    assert.match(fix, /root.*\. No thread could be made/);
+    assert.match(fix, /root.*\. No thread could be created/);
   });
 
   it('is not that a better source failed, when another lists every buffer', () => {

@@ -80,16 +80,16 @@ describe('what is no device', asRoot, () => {
   for (const [name, advice] of [
     [
       'system',
-      /\/dev\/dma_heap\/system is a folder\. docker -v makes one.*rmdir \/dev\/dma_heap\/system.*--device/,
+      /\/dev\/dma_heap\/system is a folder\. docker -v creates one.*rmdir \/dev\/dma_heap\/system.*--device/,
     ],
     ['fifo', /fifo is a FIFO, where a heap's device should be: remove it/],
-    ['file', /file is an ordinary file, where/],
+    ['file', /file is a regular file, where/],
     ['null', /null is the device null \(1:3\), where/],
     ['tty', /tty is the device tty \(5:0\), where/],
     ['to-folder', /to-folder, a link to \/dev\/dma_heap, is a folder, where/],
     ['to-null', /to-null, a link to \/dev\/null, is the device null/],
-    ['dangling', /dangling is a symbolic link to nowhere, which is not there/],
-    ['loop', /loop is a symbolic link to loop, and so on without end/],
+    ['dangling', /dangling is a symbolic link to nowhere, which does not exist/],
+    ['loop', /loop is a symbolic link to loop, in an endless loop of links/],
   ] as const) {
     test(`is refused with what it is: ${name}`, () => assert.match(hint(name), advice));
   }
@@ -136,7 +136,7 @@ describe('what lies in the way', asRoot, () => {
     assert.deepEqual(seen.list, [
       { name: 'dma_heap', path: '/dev/dma_heap', kind: 'unknown', accessible: false, error: 'ENOTDIR' },
     ]);
-    const fault = /\/dev\/dma_heap is an ordinary file, where the folder of the heaps should be: remove it/;
+    const fault = /\/dev\/dma_heap is a regular file, where the folder of the heaps should be: remove it/;
     assert.match(seen.findings.find(({ subject }) => subject === 'heaps')?.fix ?? '', fault);
     assert.match(seen.system?.hint ?? '', fault);
   });
@@ -163,7 +163,7 @@ describe('advice about a device that is missing', asRoot, () => {
     ]) {
       assert.match(
         said ?? '',
-        /This kernel was built without CONFIG_(DMABUF_HEAPS|UDMABUF), by \S+: run one that has it/,
+        /This kernel was built without CONFIG_(DMABUF_HEAPS|UDMABUF), according to \S+: run one that has it/,
       );
       assert.doesNotMatch(said ?? '', /--device|modprobe/);
     }

@@ -41,7 +41,7 @@ describe('an error of the kernel', () => {
 
   test('has what to do as its hint, which ends the message', () => {
     const { hint, message } = throwsCode(() => DmaHeap.open('/dev/null'), 'ENOTTY');
-    const device = '/dev/null is the device null (1:3), and no dma-buf heap';
+    const device = '/dev/null is the device null (1:3), not a dma-buf heap';
     assert.equal(hint, `${device}; heaps are the devices under /dev/dma_heap.`);
     assert.equal(message, `ENOTTY: inappropriate ioctl for device, open '/dev/null'. ${hint}`);
   });

@@ -147,7 +147,7 @@ describe('an aborted allocation', () => {
 
 describe('the memory guard', () => {
   const size = 2 ** 50;
-  const figures = /^ERR_DMABUF_MEMORY_GUARD: 1125899906842624 bytes were asked for and (\d+) are available/;
+  const figures = /^ERR_DMABUF_MEMORY_GUARD: 1125899906842624 bytes were requested and (\d+) are available/;
 
   test('refuses more than the machine has, with both figures', () => {
     const error = leavesNothing(() => throwsCode(() => allocateSync(size), 'ERR_DMABUF_MEMORY_GUARD'));

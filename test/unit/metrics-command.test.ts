@@ -59,7 +59,7 @@ test('why it cannot listen on a Unix socket is said in one line', async () => {
   using folder = new Folder();
   writeFileSync(folder.file('file'), '');
   for (const [name, code, advice] of [
-    ['file', 'EADDRINUSE', 'There is a file that is no socket; it was not touched.'],
+    ['file', 'EADDRINUSE', 'There is a file that is not a socket; it was not touched.'],
     ['none/socket', 'ENOENT', 'The folder does not exist.'],
   ] as const) {
     await using service = metricsCommand(['--listen', `unix:${folder.file(name)}`]);
@@ -82,7 +82,7 @@ test('dmabuf metrics replaces the socket of one that was killed, and never that 
   await using second = metricsCommand(args);
   assert.equal(await second.ended, 2);
   assert.deepEqual(second.said, [
-    `dmabuf metrics: cannot listen on unix:${folder.file()}: EADDRINUSE. Somebody listens there.`,
+    `dmabuf metrics: cannot listen on unix:${folder.file()}: EADDRINUSE. A server listens there.`,
   ]);
   const asked = request({ socketPath: folder.file(), path: '/metrics' }).end();
   const [response] = (await once(asked, 'response')) as [IncomingMessage];

@@ -290,7 +290,7 @@ channelTest(
     withPtraceScope(2, async () => {
       const { error } = await importAs(65534, user.pid, inheritedFd);
       assert.equal(error?.code, 'EPERM');
-      assert.match(error?.message ?? '', /ptrace_scope\) is 2: it takes CAP_SYS_PTRACE/);
+      assert.match(error?.message ?? '', /ptrace_scope\) is 2: it requires CAP_SYS_PTRACE/);
       importFrom(user.pid, inheritedFd).close();
     }),
   noYama,

@@ -79,7 +79,7 @@ for (const [name, make] of ways) {
     const total = Number(/MemTotal: +(\d+)/.exec(readFileSync('/proc/meminfo', 'latin1'))?.[1]) * 1024;
     const error = await rejectsCode(async () => make(heap, tebibyte), 'ERR_DMABUF_MEMORY_GUARD');
     const [, asked, available] =
-      /: (\d+) bytes were asked for and (\d+) are available/.exec(error.message) ?? [];
+      /: (\d+) bytes were requested and (\d+) are available/.exec(error.message) ?? [];
     assert.equal(Number(asked), tebibyte);
     assert.ok(Number(available) > 0 && Number(available) <= total, error.message);
   });

@@ -192,7 +192,7 @@ if (hasKernel) {
     const { hint } = beside.refused['/dev/dma_heap/to-udmabuf'] ?? {};
     assert.match(
       hint ?? '',
-      /a link to \/dev\/udmabuf, is udmabuf and no dma-buf heap: the source 'udmabuf'/,
+      /a link to \/dev\/udmabuf, is udmabuf, not a dma-buf heap: the source 'udmabuf'/,
     );
     assert.deepEqual([beside.udmabuf, beside.system, beside.any], [undefined, undefined, undefined]);
   });

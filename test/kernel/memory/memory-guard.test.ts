@@ -68,7 +68,7 @@ guardTest("more than a control group's memory.max is refused, with both figures 
   for (const outcome of outcomes.slice(0, 2)) {
     assertGuarded(outcome, /memory\.max of 209715200 bytes in .*dmabuf-test-\d+\/inner/);
     const [, asked, available] =
-      /: (\d+) bytes were asked for and (\d+) are/.exec(outcome.error?.message ?? '') ?? [];
+      /: (\d+) bytes were requested and (\d+) are/.exec(outcome.error?.message ?? '') ?? [];
     assert.equal(Number(asked), 400 * MiB);
     assert.ok(Number(available) > 64 * MiB && Number(available) < 200 * MiB, available);
     assert.match(outcome.error?.hint ?? '', /unchecked: true/);
@@ -118,7 +118,7 @@ guardTest('many small requests end in a refusal, and nobody is killed', () => {
 guardTest('requests on their way count together', () => {
   const { outcomes } = runIn({ inner: { 'memory.max': '200M' } }, 'atOnce');
   assert.equal(outcomes[0]?.source, 'udmabuf');
-  assertGuarded(outcomes[1], /less 100663296 bytes of requests that are on their way/);
+  assertGuarded(outcomes[1], /minus 100663296 bytes of pending requests/);
 });
 
 for (const task of ['workers', 'workersSync']) {
@@ -155,7 +155,7 @@ guardTest('requests after each other do not', () => {
 
 guardTest('pages of a memfd that are not there yet count when a buffer is made of them', () => {
   const { outcomes } = runIn({ inner: { 'memory.max': '200M' } }, 'memfd');
-  assertGuarded(outcomes[0], /419430400 bytes were asked for.*memory\.max/);
+  assertGuarded(outcomes[0], /419430400 bytes were requested.*memory\.max/);
   assert.equal(outcomes[1]?.source, 'udmabuf');
 });
 

@@ -23,23 +23,23 @@ interface Failure {
 }
 
 const failures: readonly Failure[] = [
-  { what: 'nothing', code: 'ENOENT', reason: /Nobody listens/, make: () => undefined },
+  { what: 'nothing', code: 'ENOENT', reason: /No server listens/, make: () => undefined },
   {
     what: "a dead server's file",
     code: 'ECONNREFUSED',
-    reason: /Nobody listens/,
+    reason: /No server listens/,
     make: (folder) => void ForeignSocket.leaveStale(folder.file()) as undefined,
   },
   {
     what: 'a regular file',
     code: 'ECONNREFUSED',
-    reason: /Nobody listens/,
+    reason: /No server listens/,
     make: (folder) => void writeFileSync(folder.file(), 'x') as undefined,
   },
   {
     what: 'a directory',
     code: 'ECONNREFUSED',
-    reason: /Nobody listens/,
+    reason: /No server listens/,
     make: (folder) => void mkdirSync(folder.file()) as undefined,
   },
   {
@@ -57,7 +57,7 @@ const failures: readonly Failure[] = [
   {
     what: 'a socket that is bound and does not listen',
     code: 'ECONNREFUSED',
-    reason: /Nobody listens/,
+    reason: /No server listens/,
     make(folder) {
       const socket = ForeignSocket.create('seqpacket');
       socket.bind(folder.file());
@@ -224,7 +224,7 @@ channelTest(
     slow.server.close();
     const error = await rejectsCode(() => connecting, 'ECONNREFUSED');
     assert.equal(error.path, slow.name);
-    assert.match(error.message, /Nobody listens/);
+    assert.match(error.message, /No server listens/);
   },
 );
 

@@ -64,7 +64,7 @@ for (const what of ['listenAtLive', 'listenAtStale'] as const) {
     () => {
       const { name, code, message } = user[what];
       assert.deepEqual([name, code], ['DmaBufError', 'EADDRINUSE']);
-      assert.match(message, /Somebody else's socket/);
+      assert.match(message, /Another user's socket/);
     },
     notRoot,
   );

@@ -107,7 +107,7 @@ channelTest(
     const { hint } = throwsCode(() => DmaBufChannel.listen(folder.file()), 'EADDRINUSE');
     assert.equal(
       hint,
-      'A socket of the user 65534 is there, on which nobody listens: remove it, if it is not needed.',
+      'A socket of the user 65534 is there, on which no server listens: remove it if it is not needed.',
     );
     assert.equal(lstatSync(folder.file()).ino, ino);
   },

@@ -150,7 +150,7 @@ kernelTest('a call that waits too long rejects with ETIMEDOUT and leaves the lin
   assert.match(stack, /at (async )?namedCaller /);
   assert.match(
     hint,
-    /1 of the pool's 1 buffers \(max\) .* on loan, 0 wait for devices.*statistics\(\).*openHandles\(\)/,
+    /1 of the pool's 1 buffers \(max\) .* on loan, 0 are still used by devices.*statistics\(\).*openHandles\(\)/,
   );
   assert.equal(pool.statistics().waiting, 0);
 });
