@@ -68,7 +68,7 @@ Napi::Object Init(Napi::Env env, Napi::Object exports) {
 
   Napi::Float64Array registers = Napi::Float64Array::New(env, kRegisterCount);
   Napi::Float64Array unclaimed = Napi::Float64Array::New(env, Unclaimed::kRoom);
-  // A worker that is being terminated makes no objects any more, and runs nothing that would miss them.
+  // A worker that is being terminated creates no objects, and runs no code that would need them.
   if (registers.IsEmpty() || unclaimed.IsEmpty()) return exports;
   addon->registers = registers.Data();
   napi_create_reference(env, registers, 1, &addon->registers_reference);

@@ -13,11 +13,11 @@
 
 namespace dmabuf::js {
 
-// How many descriptors may be received without looking again whether there are numbers for them.
+// How many descriptors may be received before the free numbers are counted again.
 struct DescriptorRoom {
   int64_t looked = 0;  // when, in milliseconds
   size_t left = 0;
-  bool ample = false;  // whether there were enough when it was looked
+  bool ample = false;  // whether there were enough at that time
 };
 
 // Everything that the addon keeps for one environment (the main thread or one worker).
@@ -38,16 +38,17 @@ struct AddonData {
   // Numbers that JavaScript sees, see Unclaimed.
   std::unique_ptr<Unclaimed> unclaimed;
   napi_ref unclaimed_reference = nullptr;
-  // Into which messages are received, until JavaScript takes a copy: as large as the largest so far may be.
+  // Messages are received into this, until JavaScript takes a copy: as large as the largest one so far may
+  // be.
   std::vector<uint8_t> receive_buffer;
   DescriptorRoom room;
-  // Whether this is a worker's environment: what JavaScript was given there to close goes with it.
+  // Whether this is a worker's environment: the numbers that JavaScript got there are closed at its end.
   bool is_worker = false;
   [[nodiscard]] const void* worker() const { return is_worker ? this : nullptr; }
   // The library's function that makes a DmaBufError.
   napi_ref create_error = nullptr;
 
-  // What the next call that allocates takes; given back at the latest when this environment ends.
+  // The reservation for the next call that allocates; returned at the latest when this environment ends.
   std::shared_ptr<os::MemoryReservation> reservation;
   os::MemoryReservation& NextReservation() {
     if (reservation == nullptr) reservation = std::make_shared<os::MemoryReservation>();
@@ -58,7 +59,7 @@ struct AddonData {
   void Throw(napi_env env, const SystemError& error, const char* path) const;
   void Throw(napi_env env, const char* code) const;
 
-  // The library's function that has startClosers() called in a while, and whether it does that already.
+  // The library's function that calls startClosers() after a while, and whether that is already scheduled.
   napi_ref await_closers = nullptr;
   bool awaits_closers = false;
   void AskForClosers(napi_env env);

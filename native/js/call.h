@@ -10,21 +10,23 @@
 
 namespace dmabuf::js {
 
-// When it is looked at whether an argument's descriptor still refers to the file that it was taken for.
+// When a call checks whether an argument's descriptor still refers to the same file as before.
 enum class Identity : uint8_t {
   kAsked,  // when it is read
-  // When it is read, of those whose number JavaScript was told: who never got it can hardly have closed it,
-  // and the look costs a fifth of a message and a twelfth of a small allocation. Of the others as kIfRefused.
+  // When it is read, for descriptors whose number JavaScript knows: a number that was never returned can
+  // hardly have been closed, and the check costs a fifth of a message and a twelfth of a small allocation.
+  // For the others as kIfRefused.
   kIfLent,
   kIfRefused,  // when the call fails: the reason may be that the descriptor has become another file's
-  kUnasked,    // the function does without, or asks itself
+  kUnasked,    // never, or the function checks itself
 };
 
 // One call from JavaScript: its arguments, and the ways to end it. The raw Node-API is used here because
 // these few lines are on every hot path.
 //
 // Readers return false with a JavaScript TypeError pending when the argument has another type. The library
-// has checked what the user gave long before; this only keeps a mistake in it from corrupting memory.
+// has already checked the user's arguments; this only prevents a mistake in the library from corrupting
+// memory.
 class Call {
  public:
   static constexpr size_t kMaxArguments = 5;
@@ -75,7 +77,7 @@ class Call {
     return *handle == nullptr ? Fail("ERR_DMABUF_CLOSED") : Identify(slot, identity, **handle);
   }
 
-  // An open object of whatever kind.
+  // An open object of any kind.
   bool ReadAny(size_t index, Identity identity, uint32_t* slot, Handle** handle) {
     if (!Read(index, slot)) return false;
     *handle = addon_->handles->Find(*slot);
@@ -86,16 +88,16 @@ class Call {
   bool Fail(const SystemError& error, const char* path = nullptr);
   bool Fail(const char* code);
 
-  // The descriptor must still refer to the file that it was taken for: else EBADF or ERR_DMABUF_STALE_FD.
+  // The descriptor must still refer to the same file as before: otherwise EBADF or ERR_DMABUF_STALE_FD.
   bool CheckIdentity(Handle& handle);
 
-  // A new slot, for JavaScript to make an object of.
+  // Adds a slot, of which JavaScript makes an object.
   napi_value Yield(uint32_t slot) {
     addon_->unclaimed->Reclaim();
     addon_->unclaimed->AddSlot(slot);
     return Number(slot);
   }
-  // The same for a descriptor that was the caller's before.
+  // The same for a descriptor that belonged to the caller before.
   napi_value YieldTaken(uint32_t slot) {
     const napi_value number = Yield(slot);
     addon_->unclaimed->MarkTaken();
@@ -122,7 +124,7 @@ class Call {
     napi_get_boolean(env_, value, &result);
     return result;
   }
-  // Bytes that should be UTF-8; what is not becomes U+FFFD.
+  // Bytes that should be UTF-8; others become U+FFFD.
   [[nodiscard]] napi_value Text(std::string_view text) const {
     napi_value result = nullptr;
     napi_create_string_utf8(env_, text.data(), text.size(), &result);
@@ -139,7 +141,7 @@ class Call {
   }
 
   static constexpr uint32_t kNone = UINT32_MAX;
-  uint32_t suspect_ = kNone;  // whose descriptor is looked at when the call fails
+  uint32_t suspect_ = kNone;  // whose descriptor is checked when the call fails
   napi_env env_;
   AddonData* addon_ = nullptr;
   napi_value arguments_[kMaxArguments];

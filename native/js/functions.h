@@ -14,7 +14,7 @@ struct Export {
 };
 using Exports = std::initializer_list<Export>;
 
-// Of each file of functions; addon.cc joins them.
+// One table for each file of functions; addon.cc joins them.
 extern const Exports kBufferFunctions;
 extern const Exports kFdinfoFunctions;
 extern const Exports kFenceFunctions;

@@ -43,12 +43,12 @@ struct SharedMapping {
   bool exposed = false;                // an ArrayBuffer shows it; only its finalizer may unmap
 };
 
-// What is known of an end of a connection.
+// What is known about an end of a connection.
 struct Connection {
   bool marked = false;  // MarkMessages() is on
   bool ended = false;   // the peer is gone, and everything was received
   std::shared_ptr<os::Sender> sender = std::make_shared<os::Sender>();
-  std::shared_ptr<os::Discarding> discarding;  // a message that is being thrown away
+  std::shared_ptr<os::Discarding> discarding;  // a message that is being dropped
   int64_t discarding_since = 0;                // milliseconds
   size_t delivered = 0;                        // how many of its descriptors could have been received
 };
@@ -56,15 +56,15 @@ struct Connection {
 // What a path led to.
 struct AtPath {
   std::string path;                        // as the user gave it
-  std::shared_ptr<os::PathLookup> lookup;  // of kLookup, and what it will have made
+  std::shared_ptr<os::PathLookup> lookup;  // for kLookup, with its future result
   std::shared_ptr<std::optional<Result<UniqueFd>>> made;
   std::optional<os::SocketFile> file;  // of a server
 };
 
-// What handles of one environment have in common whose descriptors are copies of one another.
+// The common state of handles of one environment whose descriptors are copies of one another.
 struct Copies {
   size_t open = 1;      // handles
-  bool shared = false;  // as of a handle, of any of them
+  bool shared = false;  // whether any of them is shared
   bool lent = false;
   std::shared_ptr<os::Sender> sender;
 };
@@ -73,17 +73,17 @@ struct Copies {
 struct Handle {
   uint32_t slot = 0;  // the last one that it was given
   HandleKind kind = HandleKind::kFree;
-  // Whether identity and size are known. A new allocation is first looked at when its descriptor's number or
-  // its bytes are asked for, since the look costs a twelfth of the allocation.
+  // Whether identity and size are known. A new allocation is inspected when its descriptor's number or its
+  // bytes are first needed, since the inspection costs a twelfth of the allocation.
   bool identified = false;
-  // Whether JavaScript was told the descriptor's number, and so may have closed it behind our back.
+  // Whether JavaScript knows the descriptor's number, and so may have closed it.
   bool lent = false;
-  // Whether a mapping that is gone had been lost; see IsLost().
+  // Whether a former mapping had been lost; see IsLost().
   bool lost = false;
-  // Whether other processes hold or held the file; see Share(). IsShared() also knows of its copies.
+  // Whether other processes hold or held the file; see Share(). IsShared() also considers its copies.
   bool shared = false;
   std::shared_ptr<os::Sender> sender;  // who sent it, or was sent it first
-  std::shared_ptr<Copies> copies;      // none: no copy was made here
+  std::shared_ptr<Copies> copies;      // none if no copy was made here
   UniqueFd fd;
   os::FileIdentity identity;
   uint64_t size = 0;                     // bytes, of a dma-buf
@@ -93,18 +93,18 @@ struct Handle {
   std::unique_ptr<AtPath> at_path;                                        // of a server, kPlace and kLookup
 };
 
-// Every open handle of one environment, so that a worker that is terminated leaves no descriptor behind.
-// Used on the environment's own thread only.
+// Every open handle of one environment, so that a terminated worker leaves no descriptor open. Used only on
+// the environment's own thread.
 //
 // A slot is the number of a handle: its place in the table in the lower bits, and in the upper ones the
-// generation of that place. They count up together, past the places that are taken, so that a slot comes
-// again only after all others: whoever still has that of a closed handle finds none, and never its successor.
-// No more are open than can have descriptors, so that the numbers suffice; 0 is none of them, and none is so
-// large that V8 would make an object of it.
+// generation of that place. They count up together, past the places that are taken, so that a slot is reused
+// only after all others: code that still has the slot of a closed handle finds no handle, and never its
+// successor. There are never more open handles than descriptors, so the numbers suffice; 0 is not used, and
+// no number is so large that V8 would make an object of it.
 class Handles {
  public:
   uint32_t Add(HandleKind kind, UniqueFd fd, const os::FileStatus& status);
-  // A dma-buf that the kernel has just made, not looked at yet.
+  // A dma-buf that the kernel has just made, and that was not inspected yet.
   uint32_t AddNewBuffer(UniqueFd fd);
   // nullptr when the slot has no open handle of that kind. Valid until the next Add().
   Handle* Find(uint32_t slot, HandleKind kind) {
@@ -118,18 +118,18 @@ class Handles {
   }
   // All that are open, in the order in which they were made.
   [[nodiscard]] std::vector<const Handle*> List() const;
-  // The one has a copy of the other's descriptor.
+  // Records that one has a copy of the other's descriptor.
   void Join(uint32_t original, uint32_t copy);
-  // Whose number this is, if it is that of an open dma-buf.
+  // The handle of the open dma-buf with this descriptor number, if any.
   [[nodiscard]] std::optional<uint32_t> FindBuffer(int fd, const os::FileIdentity& identity) const;
-  // Lets go of the mappings and closes the descriptor, unless it has become another file's. When the kernel
-  // does not let a mapping go, the handle stays open, with what is left of them.
+  // Releases the mappings and closes the descriptor, unless its number now refers to another file. When the
+  // kernel refuses to release a mapping, the handle stays open with the remaining ones.
   Result<void> Close(uint32_t slot);
-  // Closes the descriptor, but leaves what an ArrayBuffer shows to that ArrayBuffer.
+  // Closes the descriptor, but leaves mappings that an ArrayBuffer shows to that ArrayBuffer.
   void Abandon(uint32_t slot);
-  // Lets go of the mappings and gives the descriptor away; see Close() for when it cannot.
+  // Releases the mappings and gives the descriptor away; Close() says when this fails.
   Result<int> Release(uint32_t slot);
-  // Lets go of one mapping; nothing has changed when the kernel refuses.
+  // Releases one mapping; when the kernel refuses, nothing has changed.
   Result<void> Unmap(uint32_t slot, uint64_t mapping);
   // Forgets a mapping whose ArrayBuffer is gone.
   void Forget(uint32_t slot, uint64_t mapping, bool lost);
@@ -157,18 +157,18 @@ class Handles {
   uint64_t last_mapping_id_ = 0;
 };
 
-// What JavaScript was given and has not made an object of yet. Where that fails (at the end of the stack, or
-// in what a program has put in place of a built-in function), nobody else knows of the descriptor: what is
-// yielded next closes it.
+// Slots that JavaScript got and has not made an object of yet. If that fails (at the end of the stack, or in
+// a program's replacement of a built-in function), no other code knows the descriptor: the next yield closes
+// it.
 class Unclaimed {
  public:
-  // `entries` is memory of kRoom numbers that JavaScript sees. It claims what is at a place by writing 0
+  // `entries` is memory of kRoom numbers that JavaScript sees. It claims the slot at a position by writing 0
   // there.
   Unclaimed(Handles& handles, double* entries) : handles_(handles), entries_(entries) {}
 
   static constexpr size_t kRoom = 256;
 
-  // Closes what was yielded before and never claimed.
+  // Closes the slots that were yielded before and never claimed.
   void Reclaim() {
     for (; count_ > 0; count_--) {
       if (entries_[count_ - 1] != 0) Drop(count_ - 1);
@@ -178,7 +178,7 @@ class Unclaimed {
   // The places are 0, 1, ... after Reclaim().
   void AddSlot(uint32_t slot) { entries_[count_++] = slot; }
   void AddFd(int fd) { entries_[count_++] = -static_cast<double>(fd) - 1; }
-  // What was yielded is a descriptor that the caller keeps where it cannot be taken over.
+  // The yielded slot has a descriptor that the caller keeps if it cannot be taken over.
   void MarkTaken() { taken_ = true; }
   // The slot is closed or given away.
   void Forget(uint32_t slot) {
@@ -195,11 +195,11 @@ class Unclaimed {
   size_t count_ = 0;
   bool taken_ = false;
 };
-// Other processes hold the file, too, or did: it was received, sent, imported or taken over. From now on only
-// the closer closes it. `peer`: whoever was at the other end, if that is known.
+// Other processes hold the file, too, or did: it was received, sent, imported or taken over. From now on
+// only the closer closes it. `peer`: the other end of the connection, if known.
 void Share(Handle& handle, const std::shared_ptr<os::Sender>& peer);
 
-// JavaScript is told the descriptor's number: from now on others may hold the file.
+// JavaScript gets the descriptor's number: from now on other processes may hold the file.
 void Lend(Handle& handle);
 
 inline bool IsShared(const Handle& handle) {
@@ -212,12 +212,11 @@ inline os::Fences FencesOf(const Handle& handle) {
   return lent || IsShared(handle) ? os::Fences::kOfOthers : os::Fences::kOurs;
 }
 
-// Whether the descriptor still refers to the file that it was taken for; false for another. Looks at a
-// new buffer for the first time.
+// Whether the descriptor still refers to the same file as before. Inspects a new buffer for the first time.
 Result<bool> CheckIdentity(Handle& handle);
 
-// Whether an access to a mapping of the handle was answered with SIGBUS: it is over with the buffer, as far
-// as this object can tell.
+// Whether an access to a mapping of the handle was answered with SIGBUS: the buffer is lost, as far as this
+// object knows.
 inline bool IsLost(const Handle& handle) {
   if (os::lost_ranges.load(std::memory_order_relaxed) == 0) return false;
   const auto lost = [](const SharedMapping& shared) { return shared.mapping && shared.mapping->lost(); };
@@ -226,10 +225,11 @@ inline bool IsLost(const Handle& handle) {
                      [lost](const auto& entry) { return lost(*entry.second); });
 }
 
-// Replaces the pages beneath the ArrayBuffer that shows the mapping: whoever still uses that memory reads
-// zeros from then on. The ArrayBuffer is not detached. Detaching drops its memory at once, while jobs on the
+// Replaces the pages of the ArrayBuffer that shows the mapping: code that still uses that memory reads zeros
+// from then on. The ArrayBuffer is not detached. Detaching drops its memory at once, while jobs on the
 // thread pool (zlib, fs, crypto) hold a bare pointer to it, and Node's zlib does not survive an input that
-// shrinks. Unmaps at once what no ArrayBuffer ever showed. When the kernel refuses, nothing has changed.
+// shrinks. Unmaps at once if no ArrayBuffer ever showed the mapping. When the kernel refuses, nothing has
+// changed.
 Result<void> ReleaseMapping(SharedMapping& mapping);
 
 }  // namespace dmabuf::js

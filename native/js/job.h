@@ -9,7 +9,7 @@
 
 namespace dmabuf::js {
 
-// Work for the thread pool, and what JavaScript gets of it.
+// Work for the thread pool, and its result for JavaScript.
 class Job {
  public:
   Job() = default;
@@ -21,11 +21,11 @@ class Job {
 
   // On the thread pool: system calls only.
   virtual void Run() = 0;
-  // In JavaScript's thread: the arguments of `done`. Not called when Run() was not.
+  // In JavaScript's thread: returns the arguments of `done`. Not called unless Run() was.
   virtual void Finish(napi_env env, napi_value* first, napi_value* second) = 0;
 
  protected:
-  // The arguments that stand for an error: -errno, and the call's name.
+  // The arguments for an error: -errno, and the call's name.
   static void FinishWith(napi_env env, const SystemError& error, napi_value* first, napi_value* second);
 
  private:
@@ -38,16 +38,16 @@ class Job {
   bool has_run_ = false;
 };
 
-// Runs the job on the thread pool, then calls `done` with what it finishes with. Returns false with an
-// exception pending when it cannot start.
+// Runs the job on the thread pool, then calls `done` with its result. Returns false with an exception
+// pending when it cannot start.
 bool QueueJob(Call& call, const char* name, std::unique_ptr<Job> job, napi_value done);
 
-// What a job that makes a descriptor does, with a descriptor of its own.
+// The work of a job that makes a descriptor, with a descriptor of its own as argument.
 using JobWork = std::function<Result<UniqueFd>(int file)>;
 
 // Runs `work` on the thread pool, then calls `done(slot, undefined)`, or `done(-errno, the call's name)`. A
-// descriptor that it yields becomes a new dma-buf's handle; where it yields none, the number is 0. Whatever
-// happens, nothing stays open that found no owner. Returns false with an exception pending when it cannot
+// descriptor that it yields becomes the handle of a new dma-buf; if it yields none, the number is 0. In
+// every case, nothing stays open without an owner. Returns false with an exception pending when it cannot
 // start.
 bool QueueJob(Call& call, const char* name, UniqueFd file, JobWork work, napi_value done);
 

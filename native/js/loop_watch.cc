@@ -39,8 +39,8 @@ Result<void> LoopWatch::Init(uv_loop_t* loop, int fd) {
     return {};
   }
   if (errno != EMFILE && errno != ENFILE) return SystemError{errno, "eventfd"};
-  // Without a copy whoever closes the file behind its owner's back leaves the loop watching it. Still better
-  // than not to wait at all for want of a descriptor.
+  // Without a copy, the loop continues to watch the file if other code closes it. This is better than not to
+  // wait at all because no descriptor is left.
   return InitUnchanged(loop, &poll_, fd);
 }
 

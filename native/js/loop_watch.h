@@ -8,24 +8,24 @@
 
 namespace dmabuf::js {
 
-// One descriptor that the event loop of Node.js watches. Used on the environment's thread only.
+// One descriptor that the event loop of Node.js watches. Used only on the environment's thread.
 //
-// The loop's own epoll watches it directly. A set of ours that the loop watches in turn would be an epoll in
-// an epoll: to add to such a set, the kernel takes the one lock that it has for all of them in the system,
-// which any process can keep for as long as it likes.
+// The loop's own epoll watches it directly. If the loop watched a set of ours, that would be an epoll within
+// an epoll: to add to such a set, the kernel takes a lock that is common to the whole system, and which any
+// process can hold for ever.
 class LoopWatch {
  public:
   struct Callbacks {
-    // It is ready, or failed; in a handle scope.
+    // Called when it is ready, or has failed; in a handle scope.
     void (*ready)(void* data, uint32_t id, int error);
     // The environment ends: all watches have to be closed.
     void (*ended)(void* data);
     void* data;
   };
 
-  // ENOSYS where the runtime has no loop that polls.
+  // ENOSYS if the runtime has no loop that polls.
   static Result<LoopWatch*> Start(napi_env env, uint32_t id, int fd, short event, const Callbacks& callbacks);
-  // The watch is gone with it. The file may be closed then.
+  // Ends the watch and deletes the object. After that the file may be closed.
   void Close();
 
   LoopWatch(const LoopWatch&) = delete;
@@ -46,7 +46,7 @@ class LoopWatch {
   napi_env env_;
   uint32_t id_;
   Callbacks callbacks_;
-  UniqueFd number_;  // a copy's; none where the process had no descriptor left for it
+  UniqueFd number_;  // of a copy; none if the process had no descriptor left
   uv_poll_t poll_{};
   napi_async_cleanup_hook_handle hook_ = nullptr;
   bool closing_ = false;

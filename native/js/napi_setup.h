@@ -8,7 +8,7 @@
 
 namespace dmabuf::js {
 
-// What both floors speak in. Everything else of the floor below is called by its whole name.
+// Types that both layers use. All other names of the layer below are used with their namespace.
 using os::Result;
 using os::SystemError;
 using os::UniqueFd;

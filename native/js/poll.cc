@@ -26,8 +26,8 @@ Result<void> Polls::PrepareThread() {
 Result<void> Polls::AddToSet(uint32_t id, int fd, short event, Watch* watch) {
   const Result<void> prepared = PrepareThread();
   if (!prepared) return prepared;
-  // Without a copy whoever closes the file behind its owner's back leaves the set watching it. Still better
-  // than not to wait at all for want of a descriptor.
+  // Without a copy, the set continues to watch the file if other code closes it. This is better than not to
+  // wait at all because no descriptor is left.
   Result<UniqueFd> copy = os::Duplicate(fd);
   if (!copy && copy.error().number != EMFILE && copy.error().number != ENFILE) return copy.error();
   if (copy) watch->copy = std::move(*copy);

@@ -14,7 +14,7 @@
 namespace dmabuf::js {
 
 // Waits of one environment for descriptors to become ready. A pending wait keeps the event loop alive. The
-// event loop watches, or a thread, with a set of its own; these stay. Used on the environment's thread only.
+// event loop watches, or a thread with a set of its own. Used only on the environment's thread.
 class Polls {
  public:
   explicit Polls(napi_env env) : env_(env) {}
@@ -24,20 +24,20 @@ class Polls {
   Polls& operator=(Polls&&) = delete;
   ~Polls();
 
-  // Has a thread wait instead of the event loop, from the first wait on: other runtimes than Node.js have
-  // none that polls.
+  // Makes a thread wait instead of the event loop, from the first wait on: in runtimes other than Node.js,
+  // the event loop does not poll.
   void UseThread() { use_thread_ = true; }
-  // Calls `done(errno)` once when `event`, POLLIN or POLLOUT, holds of the file: 0, or a negative errno. All
-  // waits with one `owner` are for one file, and share a copy of its descriptor: it may be closed meanwhile,
-  // once they have been cancelled. Returns the wait's number, for Cancel().
+  // Calls `done(errno)` once when `event`, POLLIN or POLLOUT, is true for the file: with 0, or a negative
+  // errno. All waits with one `owner` are for one file, and share a copy of its descriptor: it may be closed
+  // meanwhile, once they have been cancelled. Returns the wait's number, for Cancel().
   Result<uint32_t> Start(uint32_t owner, int fd, short event, napi_value done);
-  // Ends a wait without calling back. Does nothing when it is over.
+  // Ends a wait without calling back. Does nothing if the wait has ended.
   void Cancel(uint32_t id);
 
  private:
   struct Watch {
     LoopWatch* on_loop;  // nullptr: the set has it
-    UniqueFd copy;       // of the set's; none where the process had no descriptor left for it
+    UniqueFd copy;       // for the set; none if the process had no descriptor left
     int fd;
     uint64_t key;  // owner and event
     std::vector<uint32_t> waits;
@@ -61,8 +61,8 @@ class Polls {
   napi_env env_;
   bool use_thread_ = false;
   bool ending_ = false;
-  bool settling_ = false;  // whoever is called may wait again at once
-  bool fired_ = false;     // the waker has called, and waits to be told to go on
+  bool settling_ = false;  // a callback may wait again immediately
+  bool fired_ = false;     // the waker has called, and waits until it is resumed
   std::optional<os::ReadySet> set_;
   Waker* waker_ = nullptr;
   std::unordered_map<uint32_t, Watch> watches_;

@@ -4,8 +4,8 @@
 
 namespace dmabuf::js {
 
-// Where a call leaves what it returns beside its value; lib/native.ts says which call leaves what, and has
-// the same names and numbers (scripts/native-names.mjs compares them). None is used for two things.
+// Where a call leaves what it returns in addition to its value. lib/native.ts says which call uses which,
+// and has the same names and numbers (scripts/native-names.mjs compares them). No register has two meanings.
 enum class Register : uint32_t {
   // Of a file.
   kFd = 0,

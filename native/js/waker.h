@@ -6,8 +6,8 @@
 namespace dmabuf::js {
 
 // A thread that calls `wake` in JavaScript's thread whenever a descriptor is readable, for runtimes whose
-// event loop polls nothing; and `ended`, once, when the environment ends: the waker is gone then. Used on the
-// environment's thread only.
+// event loop does not poll; and `ended`, once, when the environment ends and the waker is deleted. Used only
+// on the environment's thread.
 class Waker {
  public:
   struct Callbacks {
@@ -24,13 +24,13 @@ class Waker {
   Waker& operator=(const Waker&) = delete;
   Waker& operator=(Waker&&) = delete;
 
-  // Something is waited for: it keeps the event loop alive.
+  // There is a wait, which keeps the event loop alive.
   virtual void KeepAlive() = 0;
-  // Nothing is waited for, and the event loop may end.
+  // There is no wait, and the event loop may end.
   virtual void Rest() = 0;
-  // Something is waited for again, after `wake` was called.
+  // There is a wait again, after `wake` was called.
   virtual void Rearm() = 0;
-  // Nobody is there any more to be called. Never before `ended` on Node.js, which keeps an order.
+  // There is no one left to call. On Node.js, which keeps an order, never before `ended`.
   virtual void Orphan() = 0;
 
  protected:

@@ -6,18 +6,17 @@
 
 namespace dmabuf::os {
 
-// Has `work` done by a process of its own, and waits for its end. It has this one's memory, and none of its
-// descriptors: what the kernel has it wait for, even where SIGKILL ends no such wait, keeps neither this
-// process from ending nor its files open. (A thread in such a wait does both.)
+// Runs `work` in a separate process, and waits for its end. That process shares this one's memory, and has
+// none of its descriptors. If it blocks in the kernel, even in a wait that SIGKILL does not end, this
+// process can still end, and its files are closed. (A thread in such a wait would prevent both.)
 //
-// `work` gets what it takes for the folder in openat(2); kOwnFolder is this process's working directory.
-// Meanwhile this thread stands still, as after vfork(2), and its thread-local variables are the other
-// process's: for threads that are watched. Where there can be no other process, as under valgrind, this
-// thread does the work.
+// `work` gets the folder to pass to openat(2); kOwnFolder is this process's working directory. Meanwhile
+// this thread is suspended, as after vfork(2), and the other process uses its thread-local variables: this
+// is for watched threads. If no process can be created, as under valgrind, this thread does the work.
 constexpr int kOwnFolder = -1;
 Result<void> RunApart(int folder, const std::function<void(int folder)>& work);
 
-// Whether a process is one of those, of this process: its memory is seen as that of another, too.
+// Whether a process is such a helper of this process: it appears to hold this process's memory, too.
 bool IsApart(int pid);
 
 }  // namespace dmabuf::os

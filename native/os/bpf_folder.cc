@@ -107,7 +107,7 @@ Result<void> MakeBpfFolder(BpfFolder* folder) {
   if (!made) return made.error();
   const Result<void> owned = CheckOwner(made->get(), Sticky::kRefused);
   if (!owned) return owned.error();
-  // Whatever the umask: others shall find the files.
+  // Whatever the umask is, other users must be able to find the files.
   if (::fchmod(made->get(), 0755) < 0) return SystemError{errno, "fchmod"};
   folder->folder = std::move(*made);
   return {};

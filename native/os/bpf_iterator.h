@@ -18,11 +18,10 @@ enum class BpfIterator : uint8_t {
 // The file of a folder in a BPF file system that an iterator is pinned as.
 const char* PinName(BpfIterator iterator);
 
-// A link to an iterator of this kernel. Fails with
-// EPERM without CAP_BPF and CAP_PERFMON, or CAP_SYS_ADMIN;
-// EOPNOTSUPP and the name of what is missing, where the kernel has no such iterator or has one that loses
-// buffers (before 6.18, without struct dmabuf_iter_priv);
-// EINVAL where lockdown=confidentiality forbids to read strings.
+// A link to an iterator of this kernel. Fails with EPERM without CAP_BPF and CAP_PERFMON, or CAP_SYS_ADMIN;
+// EOPNOTSUPP and the name of what is missing, if the kernel has no such iterator or has one that loses
+// buffers (before 6.18, without struct dmabuf_iter_priv); EINVAL if lockdown=confidentiality forbids reading
+// strings.
 Result<UniqueFd> LinkSurvey(BpfIterator iterator);
 
 // What the programs write. Binary, since names hold any byte.

@@ -15,16 +15,16 @@ struct PinOptions {
   gid_t group = static_cast<gid_t>(-1);  // that: as the kernel makes them
 };
 
-// Places the iterators in a folder that FindBpfFolder() accepts, which is made where there is none, and
-// returns their paths. They appear complete and all at once, in the place of older ones; without `holders`
-// those of the holders go. When it fails, all is as it was. `where` is the path that is to blame, or empty.
-// Fails as FindBpfFolder() and LinkSurvey() do, and with EEXIST and "BPF_OBJ_PIN" where somebody else has
-// pinned something under one of the names.
+// Places the iterators in a folder that FindBpfFolder() accepts, which is created if there is none, and
+// returns their paths. They appear complete and all at once, and replace older ones; without `holders`,
+// those of the holders are removed. When this fails, nothing has changed. `where` is the path that is to
+// blame, or empty. Fails as FindBpfFolder() and LinkSurvey() do, and with EEXIST and "BPF_OBJ_PIN" if
+// another program has pinned something under one of the names.
 Result<std::vector<std::string>> PinIterators(const std::string& path, const PinOptions& options,
                                               std::string* where);
 
-// Removes them, and the folder when nothing is left in it. Returns the names of what is left: what was not
-// pinned by PinIterators(). Fails as OpenBpfFolder() does.
+// Removes them, and the folder when it is then empty. Returns the names of the remaining files, which
+// PinIterators() did not pin. Fails as OpenBpfFolder() does.
 Result<std::vector<std::string>> UnpinIterators(const std::string& path, std::string* where);
 
 }  // namespace dmabuf::os

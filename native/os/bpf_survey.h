@@ -8,8 +8,8 @@
 
 namespace dmabuf::os {
 
-// Whether what a descriptor yields first could be from the iterator: nothing, or records that make sense.
-// Fails where it cannot be read, which tells nothing of it.
+// Whether the first data of a descriptor can come from the iterator: nothing, or valid records. Fails if it
+// cannot be read; then this is unknown.
 Result<bool> ReadsAs(BpfIterator iterator, int fd);
 
 struct BpfSurveyOptions {
@@ -19,11 +19,11 @@ struct BpfSurveyOptions {
   bool holders = true;
   std::string vague_command;  // as in CommandOf()
 };
-// Reads the iterators. Without `buffers`, the buffers are those that somebody holds, and have no size.
+// Reads the iterators. Without `buffers`, only buffers that processes hold are listed, without their size.
 // Holders' process ids are those of the first PID namespace: fails with EOPNOTSUPP and "pid_namespaces" in
-// any other. Of what is pinned nothing is believed that another user could have put there: fails as
-// OpenBpfFolder() and OpenPinned() do, with EPROTO and "read" when a record makes no sense, EAGAIN when none
-// comes, EFBIG when they do not end. `where` is the path that is to blame, or empty.
+// any other. Pinned files that another user could have placed there are not trusted: fails as
+// OpenBpfFolder() and OpenPinned() do, with EPROTO and "read" when a record is invalid, EAGAIN when none
+// arrives, EFBIG when they do not end. `where` is the path that is to blame, or empty.
 Result<Survey> SurveyBpf(const BpfSurveyOptions& options, std::string* where);
 
 }  // namespace dmabuf::os

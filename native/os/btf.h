@@ -15,7 +15,7 @@ namespace dmabuf::os {
 // (Documentation/bpf/btf.rst; Linux 5.4). Type numbers are the file's own; 0 is void.
 class Btf {
  public:
-  // ENOENT where the kernel was built without CONFIG_DEBUG_INFO_BTF, EPROTO where the file is not understood.
+  // ENOENT if the kernel was built without CONFIG_DEBUG_INFO_BTF, EPROTO if the file is not understood.
   static Result<Btf> Load();
 
   // The function with this name.
@@ -27,7 +27,7 @@ class Btf {
   // anonymous structures and unions count as the structure's own.
   [[nodiscard]] std::optional<uint32_t> FindMember(uint32_t structure, std::string_view name,
                                                    uint32_t* type) const;
-  // The same of a member of a member of ... that is no pointer.
+  // The same for a member of a member of ... that is not a pointer.
   [[nodiscard]] std::optional<uint32_t> FindMember(uint32_t structure,
                                                    std::initializer_list<std::string_view> path) const;
   // What a pointer points to, or the type itself; without its modifiers.

@@ -15,7 +15,7 @@
 
 namespace dmabuf::os {
 
-// Of files that could not be looked at.
+// For files that could not be inspected.
 constexpr dev_t kUnknownDevice = ~dev_t{0};
 
 struct Batch {
@@ -25,33 +25,33 @@ struct Batch {
 // A descriptor that a thread of the closer closes.
 struct ClosingTask {
   int fd = -1;
-  bool known = true;                     // others were told the number
-  std::optional<FileIdentity> identity;  // none: a look at it has failed
-  dev_t device = kUnknownDevice;         // whose files may wait for one another; 0: for no other's
+  bool known = true;                     // other code knows the number
+  std::optional<FileIdentity> identity;  // none if the inspection has failed
+  dev_t device = kUnknownDevice;         // whose files may wait for one another; 0: for no other file
   std::shared_ptr<Sender> sender;
-  std::shared_ptr<Batch> batch;            // that somebody waits for
+  std::shared_ptr<Batch> batch;            // for which a thread waits
   std::shared_ptr<Discarding> discarding;  // instead of closing
 };
 
-// What waits to be closed, by sender and then by device. Senders have their turns, and so have the devices of
-// each: what one of them has waiting, of however many devices, costs the others no time. Used under the
-// closer's lock.
+// The descriptors that wait to be closed, by sender and then by device. Senders take turns, and so do the
+// devices of each: the waiting descriptors of one sender, of however many devices, do not delay the others.
+// Used under the closer's lock.
 class ClosingQueue {
  public:
   [[nodiscard]] size_t size() const { return size_; }
-  // Whether it might be taken now, if nothing else waited.
+  // Whether it could be taken now if nothing else waited.
   bool Add(ClosingTask&& task);
-  // Takes what is to be thrown away out again; false where it is not here any more.
+  // Removes a message that was to be dropped; false if it is no longer here.
   bool Withdraw(const std::shared_ptr<Discarding>& discarding);
-  // Whether Take() would find any.
+  // Whether Take() would find a task.
   [[nodiscard]] bool HasNext() const;
-  // The next whose sender and device have their share of the threads yet. It counts as running then, until
-  // Finish().
+  // Takes the next task whose sender and device have not used up their share of the threads. It counts as
+  // running until Finish().
   std::optional<ClosingTask> Take();
   void Finish(const ClosingTask& task);
 
  private:
-  // What waits of one sender on one device, in the order in which it came. None is empty.
+  // The waiting tasks of one sender and one device, in the order of arrival. No list is empty.
   struct Lane {
     dev_t device;
     std::deque<ClosingTask> tasks;

@@ -24,7 +24,7 @@ timespec NextLook() {
   return time;
 }
 
-// START on a thread of its own. Shared by that thread and by whoever wants it.
+// START on a separate thread. Shared by that thread and the caller.
 class Attempt {
  public:
   Attempt(UniqueFd file, CpuAccess access) : file_(std::move(file)), access_(access) {

@@ -10,23 +10,23 @@
 
 namespace dmabuf::os {
 
-// What /proc tells of a process's descriptor that had a dma-buf's name. Between the look at the name and this
-// one the process may have made it another file: one whose lock it keeps (epoll(7)), or of a file system that
-// it keeps from answering. So it takes a thread that is watched.
+// What /proc says about a process's descriptor that had a dma-buf's name. After the name was read, the
+// process may have replaced the file by one whose lock it holds (epoll(7)), or by one of a file system that
+// it prevents from answering. So a watched thread reads this.
 struct DescriptorLook {
   int fd = -1;
-  bool wants_status = false;  // else only what cannot be told otherwise
+  bool wants_status = false;  // else only what cannot be found out otherwise
   SystemError error{0, nullptr};
   std::string text;  // of its fdinfo
   std::optional<struct statx> status;
 };
 
-// Looks at all of them: from a process apart, but for this process's own, which it might have no right to see
-// there. `process`: the folder /proc/<pid> or one of its threads'.
+// Inspects all of them: in a separate process, except for this process's own descriptors, which it might not
+// be allowed to see there. `process`: the folder /proc/<pid> or one of its threads'.
 Result<void> LookAtDescriptors(int process, int pid, std::vector<DescriptorLook>* looks);
 
-// The text of a descriptor's fdinfo; empty when it is no dma-buf's by its name. `pid` 0 is the calling
-// process. ETIMEDOUT when another process keeps it from being read.
+// The text of a descriptor's fdinfo; empty when its name is not that of a dma-buf. `pid` 0 is the calling
+// process. ETIMEDOUT when another process prevents it from being read.
 Result<std::string> ReadFdInfo(int pid, int fd);
 
 }  // namespace dmabuf::os

@@ -42,12 +42,12 @@ Result<UniqueFd> Duplicate(int fd);
 Result<void> MarkCloseOnExec(int fd);
 // fcntl(2) F_GETFL: the access mode, one of O_RDONLY, O_WRONLY, O_RDWR.
 Result<int> AccessModeOf(int fd);
-// fcntl(2) F_GETFL: whether it was opened with O_PATH, and so is a file's name alone.
+// fcntl(2) F_GETFL: whether it was opened with O_PATH, and so stands only for a file's name.
 Result<bool> IsPathOnly(int fd);
-// How many more descriptors this process may open, by RLIMIT_NOFILE and the size of /proc/self/fd
-// (Linux 6.2); 0 where the kernel does not tell.
+// How many more descriptors this process may open, by RLIMIT_NOFILE and the size of /proc/self/fd (Linux
+// 6.2); 0 if the kernel does not say.
 size_t FreeDescriptors();
-// Reads at most `capacity` bytes from where the file is, up to its end.
+// Reads at most `capacity` bytes from the file's position, up to its end.
 Result<size_t> ReadAll(int fd, char* buffer, size_t capacity);
 // Reads at most `capacity` bytes of the small file at `path` (procfs, sysfs) from its start.
 Result<size_t> ReadSmallFile(const char* path, char* buffer, size_t capacity);

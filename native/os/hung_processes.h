@@ -8,22 +8,22 @@
 
 namespace dmabuf::os {
 
-// The processes of which a read has not come back. Each such read costs a thread, however often somebody
-// looks: so there is one list for all of this process.
+// The processes that block a read. Each such read occupies a thread, however often a process is inspected:
+// so there is one list for the whole process.
 
 // Whether there is one of what it holds in this way.
 bool HasHung(int pid, Survey::Secret what);
-// 1 from who left a thread behind, with the user whose process it is; -1 from the thread when it comes back.
-// Either may be the first.
+// 1 from the code that left a thread behind, with the process's user; -1 from the thread when it returns.
+// Either may come first.
 void AddHung(int pid, Survey::Secret what, uid_t user);
 void RemoveHung(int pid, Survey::Secret what);
 
-// How many of the threads that may be left (os/watched.h) the processes of one user may keep. His other
-// processes are not looked at then; everybody else's are.
+// How many of the threads that may be left behind (os/watched.h) the processes of one user may occupy. Then
+// no other process of that user is inspected; those of other users are.
 constexpr size_t kMostHungOfUser = 24;
-// Whether he keeps so many. `process`: the folder of a process of his, in procfs.
+// Whether a user's processes occupy so many. `process`: the folder of one of them in procfs.
 bool HasHungTooMany(int process);
-// Whose process it is.
+// The user of a process.
 uid_t UserOf(int process);
 
 }  // namespace dmabuf::os

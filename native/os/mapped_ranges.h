@@ -17,19 +17,19 @@ struct MappedRange {
   MappedRange* next_free = nullptr;
 };
 
-// Notes a range, and sees to it that the handler is installed; nullptr without memory for the table. The
-// range stays in the table until nobody can use its addresses any more.
+// Records a range, and installs the handler if needed; nullptr if there is no memory for the table. The
+// range stays in the table until no code can use its addresses.
 MappedRange* NoteMappedRange(void* start, size_t length);
 void ForgetMappedRange(MappedRange* range);
 
 // How many are in the table.
 size_t MappedRangeCount();
 
-// How often anything was lost in this process.
+// How often a range was lost in this process.
 extern std::atomic<uint32_t> lost_ranges;
 
-// Puts anonymous zero pages there, in place and writable: nobody who still uses the range faults. Returns
-// false with errno set. Safe in a signal handler.
+// Puts anonymous zero pages there, in place and writable: code that still uses the range does not fault.
+// Returns false with errno set. Safe in a signal handler.
 bool ReplaceByZeros(void* start, size_t length);
 
 }  // namespace dmabuf::os

@@ -12,8 +12,8 @@ namespace dmabuf::os {
 // what is left behind there.
 class Mapping {
  public:
-  // mmap(2), MAP_SHARED. `protection` is PROT_READ or PROT_READ | PROT_WRITE. ENOMEM also where the process
-  // is about to reach the limit on mappings.
+  // mmap(2), MAP_SHARED. `protection` is PROT_READ or PROT_READ | PROT_WRITE. ENOMEM also if the process is
+  // about to reach the limit on mappings.
   static Result<Mapping> Create(int fd, int protection, uint64_t offset, size_t length);
 
   Mapping(Mapping&& other) noexcept;
@@ -25,12 +25,12 @@ class Mapping {
   [[nodiscard]] uint8_t* address() const { return address_; }
   [[nodiscard]] size_t length() const { return length_; }
   [[nodiscard]] bool writable() const { return writable_; }
-  // Whether the exporter answered an access with SIGBUS. Zero pages stand there since.
+  // Whether the exporter answered an access with SIGBUS. Since then there are zero pages.
   [[nodiscard]] bool lost() const { return range_->lost.load(std::memory_order_relaxed); }
 
-  // Lets go of the buffer but keeps the range: anonymous zero pages replace it in place, so whoever still
-  // reads or writes there neither faults nor reaches memory that somebody else was given. When the kernel
-  // refuses (ENOMEM at the limit of mappings, EAGAIN where memory is locked), nothing has changed.
+  // Releases the buffer but keeps the range: anonymous zero pages replace it in place, so code that still
+  // reads or writes there neither faults nor reaches other memory. When the kernel refuses (ENOMEM at the
+  // limit of mappings, EAGAIN if memory is locked), nothing has changed.
   Result<void> Retire();
   // Gives the range up without unmapping it.
   void Abandon() { address_ = nullptr; }

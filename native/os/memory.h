@@ -8,16 +8,16 @@
 namespace dmabuf::os {
 
 struct MachineMemory {
-  uint64_t free = 0;   // bytes, those of contiguous memory (CMA) that nobody uses included
+  uint64_t free = 0;   // bytes, including unused contiguous memory (CMA)
   uint64_t total = 0;  // bytes
 };
 
-// sysinfo(2); nothing is free when it fails. Half of what is free outside of CMA is surely available:
-// reclaimable memory comes on top, and only the reserves of the zones go off. Costs a fortieth of reading
+// sysinfo(2); all zero when it fails. Half of what is free outside CMA is surely available: reclaimable
+// memory is added to it, and only the reserves of the zones are subtracted. Costs a fortieth of reading
 // /proc/meminfo.
 MachineMemory ReadMachineMemory();
 
-// Bytes; what a kernel does not count is absent.
+// Bytes; 0 if the kernel does not count it.
 struct MemoryInfo {
   uint64_t available = 0;   // MemAvailable
   uint64_t file_cache = 0;  // Active(file) + Inactive(file)

@@ -14,7 +14,7 @@ MemoryAccount& Account(MemoryStore store) { return accounts[static_cast<size_t>(
 void Settle(MemoryAccount& account, double size) {
   account.reserved -= size;
   account.settled += size;
-  // With nothing on its way, what was once counted says nothing any more.
+  // Without pending requests, earlier counts no longer apply.
   if (account.reserved == 0) account.budget = 0;
 }
 

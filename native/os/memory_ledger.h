@@ -6,18 +6,19 @@
 
 namespace dmabuf::os {
 
-// What is kept account of: the memory of the machine, and what is charged to this process's control groups.
+// The accounts: the memory of the machine, and the memory that is charged to this process's control groups.
 enum class MemoryStore : size_t { kMachine, kGroups };
 
-// What requests take of one store of memory beside what the kernel counts already: it takes their memory bit
-// by bit. One account for the whole process, whose threads ask at the same moment.
+// How much of one kind of memory the requests take in addition to what the kernel already counts, since it
+// allocates their memory bit by bit. One account for the whole process, whose threads may request at the
+// same moment.
 struct MemoryAccount {
-  double reserved = 0;  // bytes of requests on their way
-  double budget = 0;    // what is left for others by the counts since something is on its way; else 0
+  double reserved = 0;  // bytes of pending requests
+  double budget = 0;    // what the counts since the first pending request leave for others; else 0
   double settled = 0;   // bytes of requests that have ended
 };
 
-// The bytes that one request has reserved, until it has ended in whatever way.
+// The bytes that one request has reserved, until it has ended in any way.
 class MemoryReservation {
  public:
   MemoryReservation() = default;
@@ -30,7 +31,7 @@ class MemoryReservation {
   // Reserves so many bytes of the store, and no longer what this had reserved there, if they are left of
   // `available`: bytes, which were counted when the account had `settled`.
   bool Admit(MemoryStore store, double size, double available, double settled);
-  // The same, whether they are left or not.
+  // The same, even if they are not left.
   void Set(MemoryStore store, double size);
 
  private:
@@ -38,7 +39,7 @@ class MemoryReservation {
 };
 
 MemoryAccount AccountOf(MemoryStore store);
-// What is left of so many bytes, of which requests on their way may have taken some already.
+// What is left of so many bytes, of which pending requests may already have taken some.
 double LeftOf(const MemoryAccount& account, double available);
 
 }  // namespace dmabuf::os

@@ -13,8 +13,8 @@ inline void SkipSpaces(std::string_view* text) {
   text->remove_prefix(std::min(text->find_first_not_of(' '), text->size()));
 }
 
-// Takes the number off `text` that it begins with: digits of the base, and nothing before them. What is too
-// large for 64 bits is UINT64_MAX; nothing where there is no number.
+// Removes the number at the start of `text`: digits of the base, and nothing before them. A number too large
+// for 64 bits is UINT64_MAX; nothing if there is no number.
 inline std::optional<uint64_t> TakeNumber(std::string_view* text, int base = 10) {
   uint64_t number = 0;
   const auto [end, error] = std::from_chars(text->data(), text->data() + text->size(), number, base);

@@ -15,17 +15,18 @@
 
 namespace dmabuf::os {
 
-// Work for which the kernel looks a path up. That waits for as long as a file system on the way does not
-// answer (FUSE, NFS), and whoever may put a symbolic link there can lead it to one that he serves. So a
-// thread does it, and whoever wants it done can give it up: the thread then keeps what it owns, until the
-// file system has answered.
+// Work for which the kernel looks up a path. This blocks while a file system on the way does not answer
+// (FUSE, NFS), and a user who may place a symbolic link there can lead it to a file system of their own. So
+// a thread does it, and the caller can give it up: the thread then keeps what it owns until the file system
+// has answered.
 //
-// One set of threads for the process: at most kMostLookups, and of these two for one path, so that whoever
-// tries one again and again leaves the others threads. What is more waits for its turn.
+// One set of threads for the process: at most kMostLookups, and two of these for one path, so that repeated
+// attempts on one path leave threads for the others. Further lookups wait for their turn.
 class PathLookup {
  public:
-  // `path`: what the user gave, by which lookups that would wait for the same are known. `work` owns what it
-  // needs. EBUSY while all threads have been kept waiting for kPatience; EAGAIN, of pthread_create.
+  // `path`: the path as the user gave it, which identifies lookups that would wait for the same file system.
+  // `work` owns what it needs. EBUSY when all threads have been blocked for kPatience; EAGAIN of
+  // pthread_create.
   static Result<std::shared_ptr<PathLookup>> Begin(std::string path, std::function<void()> work);
 
   PathLookup(std::string path, std::function<void()> work) : path_(std::move(path)), work_(std::move(work)) {
@@ -37,15 +38,15 @@ class PathLookup {
   PathLookup& operator=(PathLookup&&) = delete;
   ~PathLookup() { pthread_cond_destroy(&over_); }
 
-  // Waits for the end; false, and it is given up, when that has not come for so long.
+  // Waits for the end; if it takes longer, gives up the lookup and returns false.
   bool Wait(std::chrono::milliseconds patience);
-  // The same for a moment, if no other lookup is on its way, and without giving it up.
+  // The same for a moment, if there is no other lookup, and without giving it up.
   bool WaitAMoment();
-  // A descriptor that is readable when it is over.
+  // A descriptor that is readable when the lookup is done.
   Result<UniqueFd> Watch();
-  // Whether it still waits for a thread, while all are kept waiting.
+  // Whether it still waits for a thread, while all are blocked.
   bool IsKeptOut();
-  // Nobody wants it any more, nor looks at what Watch() has returned.
+  // The result is no longer needed, and the descriptor of Watch() no longer used.
   void GiveUp();
   [[nodiscard]] bool is_over();
 
@@ -65,9 +66,9 @@ class PathLookup {
 constexpr size_t kMostLookups = 16;
 constexpr size_t kMostLookupsOfOne = 2;
 
-// Has the kernel look a name up, and what it leads to, in a process apart (os/apart.h), which a file system
-// that never answers keeps without keeping this one from ending. What comes after it, and can only be done by
-// this process, finds out by itself where the name leads. `folder`: kOwnFolder, or a descriptor.
+// Makes the kernel look up a name, and what it leads to, in a separate process (os/apart.h): a file system
+// that never answers blocks that process, and this one can still end. Later calls, which only this process
+// can make, resolve the name themselves. `folder`: kOwnFolder, or a descriptor.
 Result<void> LookUpApart(int folder, const std::string& name, int flags);
 
 }  // namespace dmabuf::os

@@ -216,9 +216,9 @@ Result<void> ProcessScanner::ScanLine(Watch* watch, int pid, int thread, const c
   return {};
 }
 
-// What only /proc/<pid>/map_files shows, and only to who has CAP_CHECKPOINT_RESTORE: the size of a buffer
-// that may have no descriptor any more, and that the path in `maps` is nobody's invention. Only the kernel
-// gives a file no type.
+// Two facts that only /proc/<pid>/map_files shows, and only with CAP_CHECKPOINT_RESTORE: the size of a
+// buffer that may have no descriptor left, and that the path in `maps` is not forged. Only files of the
+// kernel have no type.
 Result<void> ProcessScanner::LookBehind(Watch* watch, int thread, uint64_t start, uint64_t end,
                                         Held* mapping) {
   char path[64];

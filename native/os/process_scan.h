@@ -8,10 +8,10 @@
 namespace dmabuf::os {
 
 // Looks for dma-bufs among the descriptors and mappings of all processes (proc(5)). A process or descriptor
-// that goes meanwhile is no error; what cannot be read for any other reason is in `refusals`. Nothing is
-// opened but procfs, and no file's file system is asked anything: a server that never answers (FUSE, NFS)
-// cannot hold it up. A process whose memory map stays locked, or that swaps its descriptors for files whose
-// locks it keeps, is left to a thread. `vague_command`: as in CommandOf().
+// that disappears meanwhile is not an error; everything that cannot be read for another reason is in
+// `refusals`. Only procfs is opened, and no request is sent to a file's file system: a server that never
+// answers (FUSE, NFS) cannot block it. A process whose memory map stays locked, or that swaps its
+// descriptors for files whose locks it holds, is left to a thread. `vague_command`: as in CommandOf().
 Result<Survey> ScanProcesses(std::string vague_command);
 
 }  // namespace dmabuf::os

@@ -29,8 +29,8 @@ inline Result<void> UnlessGone(const SystemError& error) {
   return IsGone(error.number) ? Result<void>() : error;
 }
 
-// How a file's path begins when it is a dma-buf (Linux 5.3). Whoever has a root folder of his own can have a
-// path that begins so, too.
+// How a file's path begins when it is a dma-buf (Linux 5.3). A process with a root folder of its own can
+// have a path that begins so, too.
 constexpr std::string_view kPrefix = "/dmabuf:";
 
 // The whole number that `text` is, or -1.
@@ -48,11 +48,11 @@ struct DirectoryEntry {
   char name[1];
 };
 
-// Not of a call: this thread was left behind, and nothing but its own is its any more.
+// Not the error of a call: this thread was left behind, and may use only what it owns itself.
 constexpr SystemError kLeftBehind{ETIMEDOUT, nullptr};
 inline bool IsLeftBehind(const Result<void>& result) { return !result && result.error().call == nullptr; }
 
-// What ScanProcesses() is made of: the way through processes and threads (process_scan.cc), and what one of
+// The parts of ScanProcesses(): the iteration over processes and threads (process_scan.cc), and what one of
 // them holds (process_holdings.cc).
 class ProcessScanner {
  public:
@@ -61,22 +61,22 @@ class ProcessScanner {
         vague_command_(std::move(vague_command)),
         entries_(std::make_unique<char[]>(kEntriesSize)) {}
 
-  // Has it look at all processes, and at this one first.
+  // Lists all processes to inspect, this one first.
   Result<void> ListAll();
-  // Looks at the processes from the next one on, `end` of all. Without a watch it asks nothing that may never
-  // be answered.
+  // Inspects the processes from the next one on, up to `end`. Without a watch it makes no call that may
+  // never return.
   Result<void> Run(Watch* watch, size_t end);
   [[nodiscard]] size_t count() const { return pids_.size(); }
   [[nodiscard]] size_t next() const { return next_; }
-  // Goes on behind the process at which a thread was left.
+  // Continues after the process at which a thread was left behind.
   void PassOver();
-  // What can only be decided when all has been seen.
+  // Decides what can only be decided when all processes have been seen.
   Survey Finish();
 
  private:
   static constexpr size_t kEntriesSize = 32768;
   static constexpr size_t kLinesSize = 65536;
-  // Few enough for a slow machine not to take them for one that hangs.
+  // Few enough that a slow machine does not mistake them for a call that hangs.
   static constexpr size_t kMostLooks = 64;
 
   // A mapping, or a path (O_PATH), whose own path looks like a dma-buf's.
@@ -84,7 +84,7 @@ class ProcessScanner {
     int pid;
     dev_t device;
     uint64_t inode;
-    uint64_t size;  // at the least, where it ends
+    uint64_t size;  // at least, where it ends
     bool size_is_lower_bound;
     bool is_path;
     std::string name;
@@ -94,7 +94,7 @@ class ProcessScanner {
   Result<void> ForEachNumber(int folder, Visit visit);
   Result<void> ScanProcess(Watch* watch, int pid);
   Result<void> ScanOtherThreads(Watch* watch, int pid, int process);
-  // Looks at what /proc/<pid> or /proc/<pid>/task/<tid> shows; `has_seen`: there was anything.
+  // Inspects what /proc/<pid> or /proc/<pid>/task/<tid> shows; `has_seen`: it showed anything.
   Result<void> ScanThread(Watch* watch, int pid, int thread, bool* has_seen);
   Result<void> ScanDescriptors(Watch* watch, int pid, int thread, bool* has_seen);
   Result<void> AddDescriptors(Watch* watch, int pid, int thread, std::vector<DescriptorLook> looks);
@@ -105,7 +105,7 @@ class ProcessScanner {
   Result<void> LookBehind(Watch* watch, int thread, uint64_t start, uint64_t end, Held* mapping);
   void Add(const Held& held);
   bool IsOtherDevice(dev_t device) const;
-  // Notes why something could not be read; what fails for want of this process's own means is an error.
+  // Records why something could not be read; if this process itself lacks resources, this is an error.
   Result<void> Refuse(int pid, const SystemError& error, Survey::Secret what);
 
   UniqueFd proc_;
@@ -113,10 +113,10 @@ class ProcessScanner {
   std::vector<int> pids_;
   size_t next_ = 0;
   std::unique_ptr<char[]> entries_;
-  // What of the process at hand is looked at.
+  // Which part of the present process is being inspected.
   Survey::Secret what_ = Survey::Secret::kDescriptors;
   Survey survey_;
-  // What could not be read of the process at hand.
+  // What could not be read of the present process.
   std::vector<Survey::Refusal> refusals_;
   // The one file system of all dma-bufs; 0 until the first was seen.
   dev_t device_ = 0;

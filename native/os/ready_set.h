@@ -8,9 +8,9 @@
 
 namespace dmabuf::os {
 
-// Descriptors that somebody waits for: epoll(7). The set's own descriptor is readable while one of them is
-// ready. The files themselves are left as they are: a flag such as O_NONBLOCK belongs to everybody who holds
-// one, other processes included.
+// Descriptors that are waited for: epoll(7). The set's own descriptor is readable while one of them is
+// ready. The files themselves are not changed: a flag such as O_NONBLOCK applies to all holders of a file,
+// including other processes.
 class ReadySet {
  public:
   struct Event {
@@ -21,7 +21,8 @@ class ReadySet {
   static Result<ReadySet> Create();
 
   [[nodiscard]] int fd() const { return set_.get(); }
-  // `event` is POLLIN or POLLOUT. Each descriptor once, and to be removed before it is closed.
+  // `event` is POLLIN or POLLOUT. Each descriptor may be added once, and must be removed before it is
+  // closed.
   Result<void> Add(int fd, short event, uint32_t id);
   void Remove(int fd);
   // Those that are ready now, at most `capacity`; how many. Never waits.

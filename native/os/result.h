@@ -5,7 +5,7 @@
 
 namespace dmabuf::os {
 
-// Why a system call failed: errno, and the call's name as the manual page or the kernel header has it.
+// Why a system call failed: errno, and the call's name as in the manual page or the kernel's header.
 struct SystemError {
   int number;
   const char* call;

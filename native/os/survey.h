@@ -8,7 +8,7 @@
 
 namespace dmabuf::os {
 
-// What one look at the system has found: its dma-bufs, and the processes that hold them.
+// The result of one survey of the system: its dma-bufs, and the processes that hold them.
 struct Survey {
   struct Buffer {
     uint64_t inode = 0;
@@ -18,7 +18,7 @@ struct Survey {
     int32_t name_length = -1;  // -1: unset, or not known
     uint32_t name_start = 0;   // in `text`
     bool size_is_lower_bound = false;
-    bool is_gone = false;  // it was there, but not to the end
+    bool is_gone = false;  // it existed at first, but not until the end
   };
   struct Process {
     int pid = 0;

@@ -15,16 +15,16 @@ Result<UniqueFd> ExportSyncFile(int buffer, CpuAccess access);
 // DMA_BUF_IOCTL_IMPORT_SYNC_FILE (Linux 6.0): adds the fences to the buffer, as a reader's or a writer's.
 Result<void> ImportSyncFile(int buffer, int sync_file, CpuAccess access);
 
-// Whether a descriptor is a sync_file's: its name in procfs tells, which is the kernel's own. Files of other
-// kinds are not asked for SYNC_IOC_FILE_INFO: a perf event takes its lock first, which somebody may hold for
-// as long as he likes. Only where there is no procfs is any file asked; some dislike the request's contents
-// (EINVAL, as epoll does), which a sync_file does not.
+// Whether a descriptor is a sync_file's, by its name in procfs, which the kernel sets. SYNC_IOC_FILE_INFO is
+// not sent to files of other kinds: a perf event takes its lock first, which another process may hold for
+// ever. Only without procfs is it sent to any file; some refuse the contents of the request (EINVAL, as
+// epoll does), which a sync_file does not.
 Result<bool> IsSyncFile(int fd);
 
 // SYNC_IOC_FILE_INFO: the state of all fences together: 1 signalled, 0 active, negative errno.
 Result<int32_t> SyncFileStatus(int sync_file);
 
-// Names of the kernel's, with a NUL where they are shorter.
+// Names from the kernel, with a NUL if they are shorter.
 constexpr size_t kFenceNameBytes = 32;
 
 // One fence, laid out as the kernel's struct sync_fence_info.
@@ -42,8 +42,8 @@ struct SyncFileSummary {
   uint32_t fence_count;
 };
 
-// SYNC_IOC_FILE_INFO with every fence. Where `capacity` is too small for them, the summary has their number
-// and no fence is described.
+// SYNC_IOC_FILE_INFO with every fence. If `capacity` is too small for them, the summary has their number and
+// no fence is described.
 Result<SyncFileSummary> SyncFileInfo(int sync_file, uint32_t capacity, FenceInfo* fences);
 
 // SYNC_IOC_MERGE: a new sync_file that signals when all of two or more have. `name`: at most kMaxNameBytes

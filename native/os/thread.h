@@ -6,7 +6,7 @@
 
 namespace dmabuf::os {
 
-// Holds a mutex for as long as it lives.
+// Holds a mutex until the end of its scope.
 class Lock {
  public:
   explicit Lock(pthread_mutex_t* mutex) : mutex_(mutex) { pthread_mutex_lock(mutex_); }
@@ -23,8 +23,8 @@ class Lock {
 // Makes a condition whose timed waits go by CLOCK_MONOTONIC.
 void MakeCondition(pthread_cond_t* condition);
 
-// Starts a thread that takes no signals and that nobody joins. The caller holds a lock that the thread needs
-// before it ends: it is named here, so that it never goes by another name, and must still be there.
+// Starts a thread that takes no signals and is never joined. The caller holds a lock that the thread needs
+// before it ends: the name is set here, so that the thread never has another name, and it must still exist.
 Result<void> StartDetached(const char* name, void* (*run)(void*), void* argument);
 
 }  // namespace dmabuf::os

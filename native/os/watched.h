@@ -14,23 +14,23 @@
 
 namespace dmabuf::os {
 
-// Follows a thread through calls that may never return and that only SIGKILL ends: what reads another
-// process's memory map waits for locks, which that process may hold for as long as a file system that it uses
-// (FUSE, NFS) does not answer. What not even SIGKILL ends is for a process apart (os/apart.h).
+// Follows a thread through calls that may never return and that only SIGKILL ends: to read another process's
+// memory map, the kernel waits for locks, which that process may hold while a file system that it uses
+// (FUSE, NFS) does not answer. Waits that not even SIGKILL ends belong in a separate process (os/apart.h).
 class Watch {
  public:
   // Before such a call.
   void Begin();
-  // After it. False: it took so long that nobody has waited. Then the thread owns what is its own alone, and
-  // must end.
+  // After it. False: it took so long that the caller has stopped waiting. Then the thread may use only what
+  // it owns itself, and must end.
   [[nodiscard]] bool End();
 
  private:
   friend class WatchedThread;
-  // Of the thread, at its end.
+  // Called by the thread, at its end.
   void Finish();
-  // Of who waits: until the thread has ended (true), or one call has waited as long as that, or run twelve
-  // times as long (false).
+  // Called by the waiting thread: returns when the thread has ended (true), or when one call has waited that
+  // long, or has run twelve times as long (false).
   bool Wait(std::chrono::milliseconds patience);
   // The processor time of the thread, 0 before its first call.
   [[nodiscard]] int64_t Spent() const;
@@ -44,8 +44,8 @@ class Watch {
   bool is_over_ = false;
 };
 
-// A call that may never return, of a thread that is watched; `call` touches nothing but what is the thread's
-// own. Nothing: nobody waits any more.
+// A call of a watched thread that may never return; `call` uses only what the thread owns itself. Returns
+// nothing if the caller has stopped waiting.
 template <typename Call>
 auto Within(Watch* watch, Call call) -> std::optional<decltype(call())> {
   watch->Begin();
@@ -56,21 +56,21 @@ auto Within(Watch* watch, Call call) -> std::optional<decltype(call())> {
   return result;
 }
 
-// How long one process may keep a thread waiting.
+// How long one process may block a thread.
 constexpr std::chrono::milliseconds kPatience(1000);
 
 enum class Watched {
   kEnded,
-  kLeft,        // it hangs in a call, which may go on for ever
+  kLeft,        // it hangs in a call, which may last for ever
   kNotStarted,  // too many hang already, or there can be no thread
 };
 
-// Runs `work` on a thread of its own and waits for its end, or until one of its calls has waited longer than
-// `patience` without using the processor (a busy machine makes calls slow, and only one that hangs does
-// nothing): then `work` goes on alone, if ever, and keeps what it owns until then.
+// Runs `work` on a separate thread and waits for its end, or until one of its calls has waited longer than
+// `patience` without using the processor (calls are slow on a busy machine, but only a call that hangs does
+// nothing). In that case `work` continues alone, if at all, and keeps what it owns.
 //
-// Of threads that hang there are at most `most` in this process, whoever started them: they count for the
-// limits of the process, so that is one number for all. Some more are for looks at this process itself.
+// At most `most` threads hang in this process: they count towards the limits of the process, so there is one
+// number for all. Some more are reserved for inspections of this process itself.
 constexpr int kMostLeft = 32;
 constexpr int kMostLeftByItself = kMostLeft + 4;
 Watched RunWatched(std::chrono::milliseconds patience, std::function<void(Watch*)> work,
