@@ -13,7 +13,8 @@ napi_value Text(napi_env env, const char* text) {
   return value;
 }
 
-// Throws create_error(...arguments). Quiet where JavaScript can no longer run: the worker is ending.
+// Throws create_error(...arguments). Does nothing if JavaScript can no longer run because the worker is
+// ending.
 void ThrowCreated(napi_env env, napi_ref create_error, size_t count, const napi_value* arguments) {
   napi_value function = nullptr;
   napi_value undefined = nullptr;
@@ -41,7 +42,7 @@ void AddonData::Throw(napi_env env, const char* code) const {
 
 void AddonData::AskForClosers(napi_env env) {
   if (awaits_closers || await_closers == nullptr) return;
-  // What the call itself throws goes on.
+  // What the call itself throws is passed on.
   napi_value thrown = nullptr;
   bool throws = false;
   napi_is_exception_pending(env, &throws);
@@ -51,7 +52,7 @@ void AddonData::AskForClosers(napi_env env) {
   napi_get_reference_value(env, await_closers, &function);
   napi_get_undefined(env, &undefined);
   awaits_closers = napi_call_function(env, undefined, function, 0, nullptr, nullptr) == napi_ok;
-  // At the end of the stack it throws, too: the next call asks again.
+  // At the end of the stack it throws, too: the next call tries again.
   napi_value failure = nullptr;
   if (!awaits_closers) napi_get_and_clear_last_exception(env, &failure);
   if (throws) napi_throw(env, thrown);

@@ -7,7 +7,7 @@
 namespace dmabuf::js {
 namespace {
 
-// Of a buffer that others hold, too.
+// For a buffer that other processes hold, too.
 uint32_t AddShared(Call& call, UniqueFd fd, const os::FileStatus& status) {
   Handles& handles = *call.addon().handles;
   const uint32_t slot = handles.Add(HandleKind::kDmaBuf, std::move(fd), status);
@@ -15,7 +15,7 @@ uint32_t AddShared(Call& call, UniqueFd fd, const os::FileStatus& status) {
   return slot;
 }
 
-// Leaves what JavaScript shows of a file in the registers, its number apart.
+// Leaves what JavaScript shows about a file in the registers, except its number.
 void ShowFile(AddonData& addon, const Handle& handle) {
   addon.Leave(Register::kInode, handle.identity.inode);
   addon.Leave(Register::kSize, handle.size);
@@ -57,7 +57,7 @@ napi_value Describe(Call& call) {
   uint32_t slot = 0;
   if (!call.ReadAny(0, Identity::kUnasked, &slot, &handle)) return nullptr;
   Lend(*handle);
-  // The number is told even where nothing else of the file can be.
+  // The number is returned even if nothing else about the file is known.
   call.addon().Leave(Register::kFd, handle->fd.get());
   if (!handle->identified && !call.CheckIdentity(*handle)) return nullptr;
   ShowFile(call.addon(), *handle);

@@ -10,7 +10,7 @@ bool Call::Read(size_t index, char* text, size_t capacity) {
   if (napi_get_value_string_utf8(env_, arguments_[index], nullptr, 0, &length) != napi_ok) {
     return WrongType(index);
   }
-  // All texts but paths have been measured before.
+  // The lengths of all texts except paths were checked before.
   if (length >= capacity) return Fail(SystemError{ENAMETOOLONG, "open"});
   return napi_get_value_string_utf8(env_, arguments_[index], text, capacity, nullptr) == napi_ok ||
          WrongType(index);
@@ -32,7 +32,7 @@ bool Call::Read(size_t index, double** numbers, size_t* length) {
 
 bool Call::ReadArray(size_t index, napi_typedarray_type wanted, void** data, size_t* length) {
   napi_typedarray_type type = napi_int8_array;
-  // Node-API itself refuses what is no typed array.
+  // Node-API itself refuses values that are not typed arrays.
   return (napi_get_typedarray_info(env_, arguments_[index], &type, length, data, nullptr, nullptr) ==
               napi_ok &&
           type == wanted) ||
@@ -43,7 +43,7 @@ bool Call::Fail(const SystemError& error, const char* path) {
   Handle* suspect = suspect_ == kNone ? nullptr : addon_->handles->Find(suspect_);
   const Result<bool> ours = suspect == nullptr ? true : js::CheckIdentity(*suspect);
   if (ours && !*ours) return Fail("ERR_DMABUF_STALE_FD");
-  // Whatever else keeps the check from telling, the call's own error is what the caller asked for.
+  // If the check itself fails, the error of the call is what matters to the caller.
   const bool closed = !ours && ours.error().number == EBADF;
   addon_->Throw(env_, closed ? ours.error() : error, closed ? nullptr : path);
   return false;

@@ -25,13 +25,13 @@ napi_value Info(Call& call) {
   os::FdInfoText buffer;
   const os::FdInfoPath path = os::PathOfFdInfo(0, handle->fd.get());
   const Result<std::string_view> text = os::ReadFdInfo(path, &buffer);
-  // No such entry: the descriptor was closed behind our back. Let fstat say so in the usual words.
+  // No such entry: other code has closed the descriptor. fstat reports this in the usual way.
   if (!text) {
     if (call.CheckIdentity(*handle)) call.Fail(text.error(), path.text);
     return nullptr;
   }
   const std::optional<os::FdInfo> info = os::ParseFdInfo(*text);
-  // The text itself shows the identity where it has the inode; before Linux 5.15 fstat must.
+  // The text shows the identity if it has the inode; before Linux 5.15, fstat is needed.
   const bool same = info && info->inode == handle->identity.inode;
   if (!same && !call.CheckIdentity(*handle)) return nullptr;
   if (!info) return call.Fail("ERR_DMABUF_UNSUPPORTED_KERNEL"), nullptr;

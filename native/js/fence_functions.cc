@@ -114,9 +114,9 @@ napi_value SyncFileStatus(Call& call) {
   return status ? call.Number(*status) : (call.Fail(status.error()), nullptr);
 }
 
-// Leaves what JavaScript is to know of a sync_file and of as many fences as there was room for: numbers as
-// pairs of status and timestamp bits, names in one string, separated by NUL, which no name holds. (As an
-// array of single values, info() of one fence cost twice as much.) `names` has room for NameBytes().
+// Leaves what JavaScript needs about a sync_file and about as many fences as there was room for: numbers as
+// pairs of status and timestamp bits, names in one string, separated by NUL, which no name contains. (With
+// an array of single values, info() of one fence cost twice as much.) `names` has room for NameBytes().
 napi_value LeaveInfo(Call& call, const os::SyncFileSummary& summary, const os::FenceInfo* fences, size_t room,
                      double* numbers, char* names) {
   call.addon().Leave(Register::kStatus, summary.status);
@@ -173,8 +173,8 @@ napi_value SyncFileInfoOfMany(Call& call) {
   return LeaveInfo(call, *summary, fences.data(), fences.size(), numbers, names.data());
 }
 
-// The errno of a fence that has ended in error, negative, else 0. The kernel leaves out of a merge what has
-// signalled, in error too. To be asked after merging, so that what ended meanwhile counts.
+// The errno of a fence that has ended in error, negative, else 0. A merge leaves out fences that have
+// signalled, also those in error. Called after merging, so that fences that ended meanwhile count.
 Result<int32_t> FirstError(const std::vector<int>& files) {
   for (const int file : files) {
     const Result<int32_t> error = os::ErrorOfSyncFile(file);

@@ -12,8 +12,8 @@
 namespace dmabuf::js {
 namespace {
 
-// What a check that failed leaves open. Only a number that is closed is surely not ours; of the others the
-// kernel's own memory is asked, for another process's file system may be what failed.
+// Decides when a check has failed. Only a closed number is surely not ours. For others, only the kernel's
+// own memory is queried, because another process's file system may be the reason of the failure.
 bool IsAnother(const Handle& handle, const SystemError& error) {
   if (error.number == EBADF) return true;
   if (!handle.identified) return false;
@@ -32,8 +32,8 @@ void CloseChannel(Handle& handle) {
   os::CloseConnection(std::move(handle.fd), {connection.marked, alone, connection.ended}, connection.sender);
 }
 
-// Whether copies of its descriptor stay open here, so that to close it is not the last close(2) of the file:
-// only that may wait.
+// Whether copies of its descriptor stay open here. Then this is not the last close(2) of the file, and only
+// the last one may block.
 bool LeaveCopies(Handle& handle) {
   const auto copies = std::move(handle.copies);
   if (!copies) return false;
@@ -42,16 +42,16 @@ bool LeaveCopies(Handle& handle) {
   return --copies->open > 0;
 }
 
-// Closes what is still ours. Somebody may have closed the number behind our back and got it for another
-// file; that one is left alone.
+// Closes the file if the number is still ours. Other code may have closed the number and reused it for
+// another file, which is left alone.
 void CloseOwned(Handle& handle) {
   if (handle.kind == HandleKind::kPlace || handle.kind == HandleKind::kLookup) {
     if (handle.at_path->lookup) handle.at_path->lookup->GiveUp();
-    handle.fd.Reset();  // of O_PATH, no file system is told
+    handle.fd.Reset();  // for O_PATH, no file system is informed
     return;
   }
   if (handle.kind == HandleKind::kMessage || handle.kind == HandleKind::kLock) {
-    // Nobody ever learned its number.
+    // No other code knows its number.
     (void)os::CloseForeignFiles({{handle.fd.release(), handle.sender}}, os::Wait::kAMoment);
     return;
   }
@@ -61,7 +61,7 @@ void CloseOwned(Handle& handle) {
     os::CloseSharedFile(std::move(handle.fd), identity, handle.lent, handle.sender);
     return;
   }
-  // Of a buffer whose number nobody was told, the cheaper look suffices.
+  // For a buffer whose number is not known to other code, the cheaper check suffices.
   const bool told = handle.kind != HandleKind::kDmaBuf || handle.lent;
   const Result<bool> ours = told ? CheckIdentity(handle) : os::IsDmaBuf(handle.fd.get());
   if (ours ? !*ours : IsAnother(handle, ours.error())) {
@@ -77,7 +77,7 @@ void CloseOwned(Handle& handle) {
   }
 }
 
-// Lets go of a mapping; what it has told of the buffer is kept.
+// Releases a mapping, and keeps what it has shown about the buffer.
 Result<void> LetGo(Handle& handle, SharedMapping& mapping) {
   const bool lost = IsLost(handle);
   const Result<void> released = ReleaseMapping(mapping);
@@ -85,8 +85,8 @@ Result<void> LetGo(Handle& handle, SharedMapping& mapping) {
   return released;
 }
 
-// Lets go of all mappings, or of those before the one that the kernel refuses to let go. That of the whole
-// buffer is the last: while it is there, CPU access goes on to work.
+// Releases all mappings, or those before the first one that the kernel refuses to release. The mapping of
+// the whole buffer is the last: while it exists, CPU access still works.
 Result<void> LetGoOfAll(Handle& handle) {
   while (!handle.mappings.empty()) {
     const auto first = handle.mappings.begin();
@@ -209,7 +209,7 @@ Result<bool> CheckIdentity(Handle& handle) {
   if (!status) return status.error();
   if (handle.identified) {
     if (!(status->identity == handle.identity)) return false;
-    // All anonymous inodes are one: eventfds, epolls and sync_files differ only in what they answer.
+    // All anonymous inodes are the same: eventfds, epolls and sync_files differ only in their answers.
     if (handle.kind == HandleKind::kSyncFile) return os::IsSyncFile(handle.fd.get());
     return true;
   }
@@ -230,7 +230,7 @@ Result<void> Handles::Close(uint32_t slot) {
 
 void Handles::Abandon(uint32_t slot) {
   Handle& handle = At(slot);
-  // What was never exposed is unmapped with it; before, since the last to let go of a shared file may wait.
+  // A mapping that was never exposed is unmapped before, since the last release of a shared file may block.
   handle.whole.reset();
   handle.mappings.clear();
   CloseOwned(handle);

@@ -14,7 +14,7 @@ class DescriptorJob : public Job {
 
   void Run() override {
     outcome_.emplace(work_(file_.get()));
-    work_ = nullptr;  // with what it holds: the kernel has counted the memory now
+    work_ = nullptr;  // with what it owns: the kernel has counted the memory by now
   }
 
   void Finish(napi_env env, napi_value* first, napi_value* second) override {

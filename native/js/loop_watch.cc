@@ -8,7 +8,7 @@
 
 #include <cerrno>
 
-// Other runtimes may not have these, and could not load the addon for their want.
+// Other runtimes may lack these functions, and then could not load the addon.
 #pragma weak uv_poll_init
 #pragma weak uv_poll_start
 #pragma weak uv_backend_fd
@@ -17,12 +17,12 @@
 namespace dmabuf::js {
 namespace {
 
-// uv_poll_init() makes a file non-blocking, for everybody who holds it.
+// uv_poll_init() makes a file non-blocking, for all its holders.
 Result<void> InitUnchanged(uv_loop_t* loop, uv_poll_t* poll, int fd) {
   const int flags = ::fcntl(fd, F_GETFL);
   const int result = uv_poll_init(loop, poll, fd);
   if (flags >= 0) (void)::fcntl(fd, F_SETFL, flags);
-  // One copy at most can do without a number of its own.
+  // At most one copy can do without a number of its own.
   if (result == UV_EEXIST) return SystemError{EMFILE, "eventfd"};
   if (result < 0) return SystemError{-result, "uv_poll_init"};
   return {};
@@ -30,7 +30,7 @@ Result<void> InitUnchanged(uv_loop_t* loop, uv_poll_t* poll, int fd) {
 
 }  // namespace
 
-// Initialised with an eventfd, in whose place the file comes: so nobody sees what uv_poll_init() does to it.
+// Initialised with an eventfd, which the file then replaces: so the file is not affected by uv_poll_init().
 Result<void> LoopWatch::Init(uv_loop_t* loop, int fd) {
   number_ = UniqueFd(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
   if (number_.valid()) {
@@ -49,8 +49,8 @@ Result<void> LoopWatch::Begin(uv_loop_t* loop, int fd, short event) {
   if (number_.valid() && ::dup3(fd, watched, O_CLOEXEC) < 0) return SystemError{errno, "dup3"};
   // It starts what has been initialised, and so cannot fail. It first takes the file out of the epoll.
   uv_poll_start(&poll_, event == POLLIN ? UV_READABLE : UV_WRITABLE, OnReady);
-  // libuv itself adds it in the loop's next turn, and ends the process where that fails. What is there
-  // already it changes instead, which cannot fail.
+  // libuv itself adds it in the loop's next turn, and ends the process if that fails. If it is there
+  // already, libuv changes it instead, which cannot fail.
   epoll_event nothing{};
   nothing.data.fd = watched;
   if (::epoll_ctl(uv_backend_fd(loop), EPOLL_CTL_ADD, watched, &nothing) < 0) {

@@ -21,7 +21,7 @@ struct BufferFinalizer {
   uint64_t id;  // 0 for the whole-buffer mapping
 
   // Node runs the finalizers of all ArrayBuffers when the environment ends, though the memory may have moved
-  // to another thread (transfer, then postMessage). Nothing tells which did.
+  // to another thread (transfer, then postMessage). It is unknown which did.
   static bool EnvironmentEnds(napi_env env) {
     napi_value value = nullptr;
     napi_get_undefined(env, &value);
@@ -33,7 +33,8 @@ struct BufferFinalizer {
     SharedMapping& shared = *self->mapping;
     const bool lost = shared.mapping && shared.mapping->lost();
     if (EnvironmentEnds(env) && shared.mapping) {
-      // Nobody could be told that the kernel refused. Then the buffer's own pages stay, which is safe, too.
+      // A refusal of the kernel cannot be reported here. Then the buffer's own pages stay, which is safe,
+      // too.
       (void)shared.mapping->Retire();
       shared.mapping->Abandon();
     }
@@ -45,8 +46,8 @@ struct BufferFinalizer {
   }
 };
 
-// The ArrayBuffer over a mapping; nullptr with an exception pending where the runtime has none for memory
-// that is not its own.
+// The ArrayBuffer over a mapping; nullptr with an exception pending if the runtime does not support it for
+// external memory.
 napi_value Expose(Call& call, const std::shared_ptr<SharedMapping>& mapping, uint32_t slot, uint64_t id) {
   auto* finalizer = new BufferFinalizer{mapping, call.addon().handles, slot, id};
   napi_value buffer = nullptr;
@@ -54,7 +55,7 @@ napi_value Expose(Call& call, const std::shared_ptr<SharedMapping>& mapping, uin
       napi_create_external_arraybuffer(call.env(), mapping->mapping->address(), mapping->mapping->length(),
                                        BufferFinalizer::Run, finalizer, &buffer);
   if (status != napi_ok) {
-    // Any other failure comes after Node took the finalizer over, and it has run or will run.
+    // Any other failure comes after Node took over the finalizer, which has run or will run.
     const bool never_taken = status == napi_no_external_buffers_allowed || status == napi_pending_exception ||
                              status == napi_cannot_run_js;
     if (never_taken) delete finalizer;
@@ -65,7 +66,7 @@ napi_value Expose(Call& call, const std::shared_ptr<SharedMapping>& mapping, uin
   return buffer;
 }
 
-// The mapping of the whole buffer, made at first use: readable, and writable where the descriptor is.
+// The mapping of the whole buffer, made at first use: readable, and writable if the descriptor is.
 SharedMapping* WholeMapping(Call& call, Handle& handle) {
   if (IsLost(handle)) return call.Fail("ERR_DMABUF_LOST"), nullptr;
   if (handle.whole && handle.whole->mapping) return handle.whole.get();
@@ -78,8 +79,8 @@ SharedMapping* WholeMapping(Call& call, Handle& handle) {
   return handle.whole.get();
 }
 
-// Copies between the buffer and memory of ours, between START and END of the one direction; returns true
-// where fences have not signalled.
+// Copies between the buffer and memory of ours, between START and END of the one direction; returns true if
+// fences have not signalled.
 template <typename Copy>
 napi_value CopyUnderAccess(Call& call, const Handle& handle, os::CpuAccess access, Copy copy) {
   const Result<bool> begun = os::TryBeginCpuAccess(handle.fd.get(), access, FencesOf(handle));
@@ -156,7 +157,7 @@ napi_value MapWhole(Call& call) {
     return nullptr;
   }
   if (IsLost(*handle)) return call.Fail("ERR_DMABUF_LOST"), nullptr;
-  // The ArrayBuffer was transferred away. What shows the old range now reads zeros, as after unmap; map anew.
+  // The ArrayBuffer was transferred away. Its new owner reads zeros from now on, as after unmap; map again.
   if (handle->whole && handle->whole->exposed) {
     const Result<void> released = ReleaseMapping(*handle->whole);
     if (!released) return call.Fail(released.error()), nullptr;

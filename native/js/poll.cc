@@ -87,7 +87,7 @@ void Polls::End(std::unordered_map<uint32_t, Wait>::iterator entry) {
     if (watch.on_loop != nullptr) {
       watch.on_loop->Close();
     } else {
-      // Others may hold the same file open, and the set would go on to watch it.
+      // Other descriptors may keep the same file open, and the set would continue to watch it.
       set_->Remove(watch.fd);
     }
     watch_by_key_.erase(watch.key);
@@ -106,8 +106,8 @@ void Polls::OnLoopReady(void* data, uint32_t watch, int error) {
 
 void Polls::Settle(const os::ReadySet::Event& event) {
   const auto watch = watches_.find(event.id);
-  if (watch == watches_.end()) return;  // what was settled before it has ended it
-  // Those that begin meanwhile are not meant.
+  if (watch == watches_.end()) return;  // an earlier callback has ended it
+  // Waits that begin meanwhile are not included.
   const std::vector<uint32_t> waits = watch->second.waits;
   for (const uint32_t id : waits) Settle(id, event.error);
 }
@@ -124,8 +124,8 @@ void Polls::Settle(uint32_t id, int error) {
   napi_value receiver = nullptr;
   napi_create_int32(env_, -error, &argument);
   napi_get_global(env_, &receiver);
-  // A callback scope of its own: without one, what follows the promise runs when something else wakes the
-  // loop. A thread's call comes in one. It fails quietly where JavaScript may no longer run.
+  // A callback scope of its own: without one, the continuation of the promise would only run when something
+  // else wakes the loop. A thread's call comes in one. It fails quietly if JavaScript may no longer run.
   const napi_status status = use_thread_
                                  ? napi_call_function(env_, receiver, done, 1, &argument, nullptr)
                                  : napi_make_callback(env_, nullptr, receiver, done, 1, &argument, nullptr);

@@ -147,7 +147,7 @@ napi_value AdoptChannel(Call& call) {
   const uint32_t slot = call.addon().handles->Add(HandleKind::kChannel, UniqueFd(fd), *status);
   Handle& channel = *call.addon().handles->Find(slot);
   channel.connection = std::make_unique<Connection>();
-  // Whoever named the number knows it, and so may others.
+  // The caller knows the number, and so may other code.
   os::Redeem(fd);
   return call.YieldTaken(slot);
 }

@@ -29,7 +29,7 @@ napi_value Table(napi_env env, size_t rows, Row row) {
   void* data = nullptr;
   napi_value buffer = nullptr;
   napi_value array = nullptr;
-  // Refused where the environment is ending: nobody will see the result.
+  // Refused if the environment is ending: the result is not needed.
   if (napi_create_arraybuffer(env, rows * columns * sizeof(double), &data, &buffer) != napi_ok)
     return nullptr;
   auto* numbers = static_cast<double*>(data);
@@ -103,7 +103,7 @@ napi_value ToJs(napi_env env, const os::Survey& survey) {
   return result;
 }
 
-// A look at the system, which sets the path that is to blame when it fails.
+// A survey of the system, which sets the path that is responsible when it fails.
 using SurveyWork = std::function<Result<os::Survey>(std::string* where)>;
 
 class SurveyJob : public Job {
@@ -129,7 +129,7 @@ class SurveyJob : public Job {
   std::optional<Result<os::Survey>> outcome_;
 };
 
-// A file of the kernel's that may be long, and takes as long to make.
+// A file of the kernel that may be long, and takes correspondingly long to read.
 class ReadJob : public Job {
  public:
   explicit ReadJob(std::string path) : path_(std::move(path)) {}

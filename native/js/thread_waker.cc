@@ -12,8 +12,8 @@
 namespace dmabuf::js {
 namespace {
 
-// A thread that sleeps in poll(2). When the descriptor is readable it says so once, and looks at it again
-// when it is told to: until then somebody else has not yet seen what there is.
+// A thread that sleeps in poll(2). When the descriptor is readable, it reports this once, and checks again
+// when it is told to: until then, the other thread has not yet processed the events.
 class ThreadWaker : public Waker {
  public:
   ThreadWaker(napi_env env, int fd, const Callbacks& callbacks) : env_(env), fd_(fd), callbacks_(callbacks) {}
@@ -46,7 +46,8 @@ class ThreadWaker : public Waker {
       napi_release_threadsafe_function(function_, napi_tsfn_abort);
       return SystemError{error, "pthread_create"};
     }
-    // Later than the function's own hook, and so before it: the thread must not use what is gone.
+    // Added later than the function's own hook, and so called before it: the thread must not use the
+    // function after its deletion.
     napi_add_env_cleanup_hook(env_, OnCleanup, this);
     return static_cast<Waker*>(this);
   }
@@ -98,12 +99,12 @@ class ThreadWaker : public Waker {
     self->Stop();
   }
 
-  // What was queued may still come; with the function goes this object.
+  // Queued calls may still arrive; the object is deleted with the function.
   void Stop() {
     ending_ = true;
     Tell();
     pthread_join(thread_, nullptr);
-    told_.Reset();  // the object itself may have to stay: of a terminated worker nothing deletes it
+    told_.Reset();  // the object itself may have to stay: for a terminated worker, nothing deletes it
     napi_release_threadsafe_function(function_, napi_tsfn_release);
   }
 

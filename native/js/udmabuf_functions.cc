@@ -51,7 +51,7 @@ napi_value CreateMemfd(Call& call) {
 napi_value Seals(Call& call) {
   int32_t fd = -1;
   if (!call.Read(0, &fd)) return nullptr;
-  // The kernel knows by itself what no memfd is; another process's file may not even be looked at.
+  // The kernel itself recognises files that are not memfds; to inspect another process's file could block.
   const Result<int> seals = os::Seals(fd);
   if (!seals) return call.Fail(seals.error()), nullptr;
   const Result<os::FileStatus> status = os::StatusOf(fd);

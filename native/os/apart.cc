@@ -21,7 +21,7 @@
 namespace dmabuf::os {
 namespace {
 
-// Of this process's processes, by their ids. Never destroyed, as one may go on for ever.
+// The helper processes of this process, by their ids. Never destroyed, as one may run for ever.
 class Registry {
  public:
   static Registry& All() {
@@ -51,13 +51,14 @@ struct Errand {
   int parent;
   int folder;
   const std::function<void(int folder)>* work;
-  // Until it is done: somebody has ended the process.
+  // It was not done: the process was killed.
   SystemError error{EINTR, "clone"};
 };
 
 int Perform(void* data) {
   auto* errand = static_cast<Errand*>(data);
-  // Else it could wait for a lock that nobody gives back: this process's other threads may end at any moment.
+  // Otherwise it could wait for a lock that is never released: this process's other threads may end at any
+  // moment.
   ::prctl(PR_SET_PDEATHSIG, SIGKILL);
   if (::getppid() != errand->parent) return 0;
   Registry::All().Add(::getpid());
@@ -65,16 +66,16 @@ int Perform(void* data) {
     errand->error = {errno, "fchdir"};
     return 0;
   }
-  // Linux 5.9: a table of its own, with nothing in it. Copies of other descriptors could have to ask file
-  // systems when they are closed; before, it keeps this process's.
+  // Linux 5.9: a table of its own, with nothing in it. To close copies of descriptors could require requests
+  // to file systems; on older kernels it keeps this process's.
   (void)::syscall(SYS_close_range, 0U, ~0U, kCloseRangeUnshare);
   (*errand->work)(AT_FDCWD);
   errand->error = {0, nullptr};
   return 0;
 }
 
-// It knows no such process, and ends the program that asks for one. Looked up when the addon is loaded:
-// later, other threads may change the environment.
+// valgrind does not support such a process, and ends the program that creates one. Checked when the addon is
+// loaded: later, other threads may change the environment.
 const bool kIsUnderValgrind = [] {
   const char* preloaded = std::getenv("LD_PRELOAD");
   return preloaded != nullptr && std::strstr(preloaded, "/vgpreload_") != nullptr;
@@ -85,7 +86,7 @@ const bool kIsUnderValgrind = [] {
 Result<void> RunApart(int folder, const std::function<void(int folder)>& work) {
   alignas(16) std::byte stack[size_t{64} << 10];
   Errand errand{::getpid(), folder, &work};
-  // No signal tells of its end: programs may count those of their own children.
+  // Its end sends no signal: programs may count the signals of their own children.
   const int pid = kIsUnderValgrind
                       ? -1
                       : ::clone(Perform, stack + sizeof stack, CLONE_VM | CLONE_VFORK | CLONE_FILES, &errand);

@@ -9,7 +9,7 @@
 namespace dmabuf::os {
 namespace {
 
-// Kernels look at as many bytes as they know, and want the rest to be zero.
+// Kernels read as many bytes as they know, and require the rest to be zero.
 template <typename Attributes>
 long Bpf(int command, const Attributes& attributes) {
   long result;

@@ -23,7 +23,7 @@ constexpr int kAnyFolder = O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC;
 
 bool BelongsToUs(const struct stat& status) { return status.st_uid == 0 || status.st_uid == ::geteuid(); }
 
-// A sticky folder that all may write lets nobody replace what is another's.
+// In a sticky folder that all users may write, no user can replace files of another.
 enum class Sticky : bool { kRefused, kAllowed };
 
 Result<void> CheckOwner(int fd, Sticky sticky) {
@@ -43,7 +43,7 @@ Result<void> CheckFileSystem(int fd) {
   return {};
 }
 
-// Takes the first component off.
+// Removes the first component.
 std::string NextOf(std::string_view* path) {
   const size_t start = path->find_first_not_of('/');
   if (start == std::string_view::npos) {
@@ -102,7 +102,7 @@ Result<BpfFolder> FindBpfFolder(const std::string& path, std::string* where) {
 Result<void> MakeBpfFolder(BpfFolder* folder) {
   const char* name = folder->name.c_str();
   if (::mkdirat(folder->parent.get(), name, 0755) < 0) return SystemError{errno, "mkdirat"};
-  // It is what was just made: nobody else may rename or remove it.
+  // This is the folder that was just made: no other user may rename or remove it.
   Result<UniqueFd> made = OpenAt(folder->parent.get(), name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
   if (!made) return made.error();
   const Result<void> owned = CheckOwner(made->get(), Sticky::kRefused);
@@ -115,7 +115,7 @@ Result<void> MakeBpfFolder(BpfFolder* folder) {
 
 Result<UniqueFd> OpenPinned(int folder, const char* name) {
   Result<UniqueFd> file = OpenAt(folder, name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
-  // So does a BPF file system refuse to open a program or a map, and nothing else.
+  // A BPF file system refuses only programs and maps with this error.
   if (!file && file.error().number == EIO) return SystemError{EPROTO, "openat"};
   if (!file) return file;
   const Result<void> is_bpf = CheckFileSystem(file->get());

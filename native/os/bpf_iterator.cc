@@ -17,7 +17,7 @@ namespace {
 
 enum : int32_t { kProbeReadKernelStr = 115, kSeqWrite = 127 };
 
-// Where the running kernel keeps what the programs read. -1: not there.
+// The offsets, in the running kernel, of what the programs read. -1: missing.
 struct KernelLayout {
   int64_t buffers_function = -1;
   int64_t descriptors_function = -1;
@@ -144,7 +144,7 @@ BpfProgram BuffersProgram(const KernelLayout& layout) {
   program.Store32(kStack, at(offsetof(BufferRecord, exporter_length)), kResult);
   program.Land(has_no_exporter);
 
-  // Somebody may be replacing the name: read it again while its lock is held, or when it is another
+  // Another process may be replacing the name: read it again while its lock is held, or when it has changed
   // afterwards.
   std::vector<BpfProgram::Jump> done;
   for (int tries = 0; tries < 4; tries++) {

@@ -21,11 +21,12 @@ namespace {
 
 constexpr std::array kIterators = {BpfIterator::kBuffers, BpfIterator::kDescriptors, BpfIterator::kMappings};
 
-// Whether the file is there, and reads as what PinIterators() places. Everything else is somebody's own.
+// Whether the file exists, and has the content that PinIterators() places. Every other file belongs to
+// another program.
 enum class Pin : uint8_t { kNone, kOurs, kForeign };
 
-// Whether OpenPinned() has found a file that PinIterators() does not place; other failures tell nothing of
-// it.
+// Whether OpenPinned() has found a file that PinIterators() does not place; other failures say nothing about
+// this.
 bool IsForeign(const SystemError& error) {
   const std::string_view call = error.call;
   switch (error.number) {
@@ -59,7 +60,7 @@ std::string NewNameOf(BpfIterator iterator) {
   return std::string(PinName(iterator)) + "-" + std::to_string(::syscall(SYS_gettid));
 }
 
-// The iterator that a file is, or is on the way to be, by its name.
+// The iterator of a file by its name, which may be the temporary one.
 std::optional<BpfIterator> IteratorOf(std::string_view name) {
   for (const BpfIterator iterator : kIterators) {
     const std::string_view whole = PinName(iterator);
@@ -77,7 +78,7 @@ Result<void> Remove(int folder, const char* name, int flags = 0) {
   return {};
 }
 
-// Group before mode: it is never open to more than it was asked for.
+// Group before mode: so the file is never more accessible than requested.
 Result<void> SetRights(int folder, const char* name, const PinOptions& options) {
   const Result<UniqueFd> file = OpenPinned(folder, name);
   if (!file) return file.error();
@@ -92,7 +93,7 @@ Result<void> SetRights(int folder, const char* name, const PinOptions& options) 
 Result<void> PinNew(int link, int folder, const char* name, const PinOptions& options) {
   Result<void> pinned = PinLink(link, folder, name);
   if (!pinned && pinned.error().number == EEXIST) {
-    // A thread of this number has ended before it was done.
+    // A thread with this number ended before it had finished.
     const Result<void> removed = Remove(folder, name);
     if (!removed) return removed;
     pinned = PinLink(link, folder, name);
@@ -106,7 +107,7 @@ struct Placement {
   UniqueFd link;
 };
 
-// Under other names first, so that a failure leaves what was there.
+// Under other names first, so that a failure leaves the existing files unchanged.
 Result<void> Place(const std::vector<Placement>& placements, int folder, const PinOptions& options) {
   for (const Placement& placement : placements) {
     const Result<void> pinned =
@@ -122,7 +123,7 @@ Result<void> Place(const std::vector<Placement>& placements, int folder, const P
   return {};
 }
 
-// What is pinned under the names that are to be used, or to go, must be ours.
+// Files that will be replaced or removed must be ours.
 Result<void> CheckOlder(int folder, bool holders, std::vector<BpfIterator>* unwanted, std::string* where) {
   for (const BpfIterator iterator : kIterators) {
     const bool is_wanted = holders || iterator == BpfIterator::kBuffers;

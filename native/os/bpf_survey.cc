@@ -26,8 +26,8 @@ namespace {
 // Where iterators come from.
 struct Origin {
   std::string path;
-  std::optional<BpfFolder> pinned;  // there; else they are loaded
-  std::string* where;               // the path that is to blame for a failure
+  std::optional<BpfFolder> pinned;  // if it exists; otherwise they are loaded
+  std::string* where;               // the path that is responsible for a failure
 };
 
 Result<UniqueFd> OpenSurvey(BpfIterator iterator, const Origin& origin) {
@@ -43,7 +43,7 @@ Result<UniqueFd> OpenSurvey(BpfIterator iterator, const Origin& origin) {
 // The kernel gives no more than it has collected, 32 KiB.
 constexpr size_t kCapacity = size_t{64} << 10;
 
-// A record that no kernel yields ends the reading; so do more of them than a machine can have.
+// An invalid record ends the reading; so do more records than a machine can have.
 template <typename Record>
 class RecordReader {
  public:
@@ -115,7 +115,7 @@ bool MakesSense(const HolderRecord& record) {
          record.unused == 0;
 }
 
-// Whether its first records are such, or it has none.
+// Whether its first records are valid, or it has none.
 template <typename Record>
 Result<bool> StartsWith(int fd) {
   RecordReader<Record> reader(fd);
@@ -154,7 +154,7 @@ Result<void> ReadHolders(BpfIterator which, const Origin& origin, bool known_alo
   if (!iterator) return iterator.error();
   return ForEachRecord<HolderRecord>(iterator->get(), [&](const HolderRecord& record) {
     if (!MakesSense(record)) return false;
-    // What was made since the buffers were read has no size yet.
+    // A buffer that was made since the buffers were read has no size yet.
     if (known_alone && survey->Find(record.inode) == nullptr) return true;
     bool is_new = false;
     Survey::Holding& holding = survey->HoldingOf(survey->BufferOf(record.inode, &is_new), record.pid);
@@ -163,7 +163,7 @@ Result<void> ReadHolders(BpfIterator which, const Origin& origin, bool known_alo
   });
 }
 
-// Buffers that nobody holds any more because they are gone would look like the kernel's own.
+// Buffers without holders because they were freed would look like buffers of the kernel.
 Result<void> DropVanished(const Origin& origin, Survey* survey) {
   std::vector<bool> is_held(survey->buffers.size(), false);
   for (const Survey::Holding& holding : survey->holdings) is_held[holding.buffer] = true;
@@ -224,8 +224,8 @@ Result<Survey> SurveyHere(const BpfSurveyOptions& options, std::string* where) {
 }  // namespace
 
 Result<Survey> SurveyBpf(const BpfSurveyOptions& options, std::string* where) {
-  // The iterator over mappings waits for the memory map of each process, which one of them may hold for ever.
-  // Then it is in vain to try again, and every try would cost a thread.
+  // The iterator over mappings waits for the memory map of each process, which one of them may hold for
+  // ever. Then it is useless to try again, and every attempt would cost a thread.
   static std::atomic<int> hanging{0};
   constexpr std::chrono::milliseconds kPatience(5000);
   if (options.holders && hanging > 0) return SystemError{ETIMEDOUT, "read"};

@@ -51,7 +51,7 @@ int64_t TrailerOf(uint32_t kind, uint32_t count) {
 
 constexpr SystemError kNotUnderstood{EPROTO, "/sys/kernel/btf/vmlinux"};
 
-// How long the kinds are that a file has and this library may not know: <linux/btf.h> of Linux 7.2.
+// The lengths of kinds that a file may have and this library may not know: <linux/btf.h> of Linux 7.2.
 struct Layout {
   uint8_t of_type;
   uint8_t of_each;
@@ -59,7 +59,7 @@ struct Layout {
 };
 static_assert(sizeof(Layout) == 4);
 
-// Where the header says that it is, behind what every header has.
+// At the position that the header states, after the part that every header has.
 struct LayoutSection {
   uint32_t offset;
   uint32_t length;
@@ -75,7 +75,7 @@ std::string_view LayoutIn(std::string_view all, const btf_header& header) {
   return all.substr(start, section.length);
 }
 
-// The same as TrailerOf(), by the file's own word.
+// The same as TrailerOf(), according to the file itself.
 int64_t TrailerBy(std::string_view layouts, uint32_t kind, uint32_t count) {
   Layout layout;
   if ((kind + size_t{1}) * sizeof layout > layouts.size()) return -1;
@@ -139,7 +139,7 @@ const Btf::Type* Btf::At(uint32_t type) const {
 }
 
 bool Btf::HasName(uint32_t name, std::string_view wanted) const {
-  // The strings end with a NUL, so that what follows a name that fits is theirs, too.
+  // The strings end with a NUL, so that the byte after a name that fits is also among them.
   return name < strings_.size() && wanted.size() < strings_.size() - name &&
          strings_.compare(name, wanted.size(), wanted) == 0 && strings_[name + wanted.size()] == '\0';
 }

@@ -25,16 +25,16 @@ namespace {
 // How long the calling thread may wait for the closer, in all, in every second.
 constexpr int64_t kMostWaitNanoseconds = 15'000'000;
 constexpr int64_t kOneWaitNanoseconds = 10'000'000;
-// It does not wait for more files than these: closing them takes time enough.
+// It waits for at most so many files, since closing them takes long enough.
 constexpr size_t kMostWaitedFor = 8;
 constexpr int64_t kSecond = 1'000'000'000;
-// And how many descriptors of queues it may look at.
+// How many descriptors in queues it may inspect.
 constexpr size_t kMostLooksAtQueues = 1024;
 
-// The last holder of a memfd frees its pages: so many bytes within a moment.
+// The last close(2) of a memfd frees its pages: so many bytes take only a moment.
 constexpr uint64_t kMostFreedAtOnce = 4 << 20;
-// How many threads stay when nothing is left to do, and how long; the first of them looks every millisecond
-// whether there is more, the second once, in case the first has met what does not close.
+// How many threads stay when there is nothing to do, and how long. The first of them checks for more work
+// every millisecond, the second once, in case the first is blocked.
 constexpr size_t kMostIdle = 2;
 constexpr int kMostLooks = 10;
 constexpr int64_t kLookNanoseconds = 1'000'000;
@@ -63,33 +63,33 @@ bool IsOnMemfdDevice(dev_t device) {
   return device == known;
 }
 
-// /dev/null, /dev/zero and /dev/full, which nothing can wait for.
+// /dev/null, /dev/zero and /dev/full, which never block.
 bool IsVoid(dev_t number) {
   return major(number) == 1 && (minor(number) == 3 || minor(number) == 5 || minor(number) == 7);
 }
 
-// Whether there are so many bytes left, of which these are taken then.
+// Whether so many bytes are left; if so, subtracts them.
 bool Spend(uint64_t bytes, uint64_t* left) {
   if (bytes > *left) return false;
   *left -= bytes;
   return true;
 }
 
-// Whether the last close(2) certainly does not take long, if so many bytes `left` may be freed by it. Of what
-// peers can make, that is small memfds and /dev/null. Not pipes, epolls and sockets, where somebody can hold
-// a lock while the kernel reads or writes memory of his that nobody provides; nor whatever an epoll can
-// watch, since the last close(2) takes the lock of that: dma-bufs and sync_files.
+// Whether the last close(2) certainly does not take long, if it may free so many bytes `left`. Among files
+// that peers can make, this is true for small memfds and /dev/null. It is not true for pipes, epolls and
+// sockets, whose lock a process can hold while the kernel waits for that process's memory; nor for files
+// that an epoll can watch, since the last close(2) takes the epoll's lock: dma-bufs and sync_files.
 bool ClosesAtOnce(int fd, const ForeignStatus& status, uint64_t* left) {
   const dev_t device = status.file.identity.device;
   if (status.file.is_character_device) return IsVoid(status.file.device_number);
   if (major(device) != 0) return false;
-  // The name alone of a file of the kernel's own.
+  // Only the name of a file of the kernel.
   if (const Result<bool> path_only = IsPathOnly(fd); status.type == 0 && path_only && *path_only) return true;
   return IsOnMemfdDevice(device) && Spend(status.blocks * 512, left);
 }
 
-// All sockets are of one device, all pipes of another, and nobody serves these: what keeps one of them from
-// closing is its sender's doing.
+// All sockets belong to one device and all pipes to another, which no process serves: if closing one of them
+// blocks, its sender is the reason.
 dev_t DeviceOf(const ForeignStatus& status, bool has_sender) {
   const bool served = status.type != 0 && status.type != S_IFSOCK && status.type != S_IFIFO;
   return served || !has_sender ? status.file.identity.device : 0;
@@ -114,8 +114,8 @@ class Closer {
     return *closer;
   }
 
-  // Whether the number waits here already. One that is just being closed does not count: the kernel frees it
-  // early in close(2), and it may be somebody's again.
+  // Whether the number already waits here. A number that is just being closed does not count: the kernel
+  // frees it early in close(2), and it may already be reused.
   bool Owns(int fd) {
     const Lock lock(&mutex_);
     return numbers_.count(fd) > 0;
@@ -132,7 +132,7 @@ class Closer {
       tasks[index].batch = batch;
       may_run = Queue(std::move(tasks[index])) || may_run;
     }
-    // What waited before waits on.
+    // Earlier ones continue to wait.
     if (may_run) StartThread();
     if (batch) WaitFor(*batch, time);
   }
@@ -152,7 +152,7 @@ class Closer {
     StartThread();
   }
 
-  // Returns whether there still is work for a thread that cannot be made.
+  // Returns whether there is still work for a thread that cannot be created.
   bool StartMissing() {
     const Lock lock(&mutex_);
     StartThread();
@@ -173,13 +173,13 @@ class Closer {
     MakeCondition(&wanted_);
   }
 
-  // Returns whether it is the turn of what was added.
+  // Returns whether the added task may run now.
   bool Queue(ClosingTask&& task) {
     if (task.known && !task.discarding) numbers_.insert(task.fd);
     return queue_.Add(std::move(task));
   }
 
-  // One thread more, where there is work for it and none that will look for some.
+  // Starts one more thread if there is work for it and no idle thread will check for it.
   void StartThread() {
     if (idle_ > 0 || threads_ >= kMostClosers || !queue_.HasNext()) {
       closers_missing = false;
@@ -243,7 +243,7 @@ class Closer {
     if (is_open) ::close(task.fd);
   }
 
-  // Whoever closed the number although it was no longer his may have made it another file's.
+  // Code that closed the number without owning it may have reused it for another file.
   static bool IsOpenStill(const ClosingTask& task) {
     const Result<ForeignStatus> status = StatusWithoutServer(task.fd);
     if (!status) return status.error().number != EBADF;
@@ -268,7 +268,7 @@ class Closer {
     looked_ = 0;
   }
 
-  // How long somebody may wait now; he does not where that is over.
+  // How long the caller may wait now; it does not wait if that is used up.
   int64_t TimeToWait() {
     BeginSecond(Now());
     return std::min(kOneWaitNanoseconds, kMostWaitNanoseconds - waited_);
@@ -287,7 +287,7 @@ class Closer {
 
   pthread_mutex_t mutex_ = PTHREAD_MUTEX_INITIALIZER;
   pthread_cond_t finished_;
-  pthread_cond_t wanted_;  // somebody waits for what an idle thread would find a little later
+  pthread_cond_t wanted_;  // a caller waits for a task that an idle thread would find a little later
   ClosingQueue queue_;
   std::unordered_set<int> numbers_;  // of those that wait
   size_t threads_ = 0;

@@ -5,7 +5,7 @@
 
 namespace dmabuf::os {
 
-// Whether the sender has its share of the threads yet.
+// Whether the sender has not used up its share of the threads.
 bool ClosingQueue::MayRun(const std::shared_ptr<Sender>& sender) const {
   size_t of_sender = 0;
   size_t of_user = 0;
@@ -51,7 +51,7 @@ bool ClosingQueue::Add(ClosingTask&& task) {
   return may_run;
 }
 
-// One of the lane's is gone.
+// A task of the lane was removed.
 void ClosingQueue::Forget(std::list<Line>::iterator line, std::list<Lane>::iterator lane, Sender* sender) {
   if (lane->tasks.empty()) {
     line->by_device.erase(lane->device);
@@ -89,7 +89,7 @@ bool ClosingQueue::HasNext() const {
   });
 }
 
-// Whose turn it was is the last then.
+// The one whose turn it was becomes the last.
 std::optional<ClosingTask> ClosingQueue::Take() {
   for (auto line = lines_.begin(); line != lines_.end(); ++line) {
     if (!MayRun(line->sender)) continue;

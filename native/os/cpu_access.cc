@@ -11,7 +11,7 @@
 namespace dmabuf::os {
 namespace {
 
-// START takes some microseconds where it does not sleep.
+// START takes some microseconds if it does not sleep.
 constexpr int64_t kLookEveryNanoseconds = 1'000'000;
 constexpr int64_t kSecond = 1'000'000'000;
 
@@ -73,7 +73,7 @@ class Attempt {
       is_given_up_ = true;
       return ready;
     }
-    file_.Reset();  // the thread, which may take a moment to end, needs it no more
+    file_.Reset();  // the thread, which may take a moment to end, no longer needs it
     if (!begun_) return begun_.error();
     return true;
   }
@@ -93,7 +93,7 @@ Result<bool> TryBeginCpuAccess(int fd, CpuAccess access, Fences fences) {
   const Result<bool> ready = IsReady(fd, access);
   if (!ready || !*ready) return ready;
   if (fences == Fences::kOfOthers) {
-    // Its number may be closed before the thread that is left behind is done.
+    // The number may be closed before the thread that is left behind has finished.
     Result<UniqueFd> copy = Duplicate(fd);
     if (!copy) return copy.error();
     return Attempt::Make(std::move(*copy), access);

@@ -44,7 +44,7 @@ void LookAt(int process, DescriptorLook* look) {
   }
 }
 
-// As readFdInfo() does when another process may keep it waiting.
+// The same limit as in readFdInfo(), when another process may block it.
 Result<std::string> ReadWatched(int pid, int fd) {
   constexpr Survey::Secret kWhat = Survey::Secret::kDescriptors;
   constexpr SystemError kHangs{ETIMEDOUT, "read"};
@@ -79,7 +79,7 @@ Result<std::string> ReadWatched(int pid, int fd) {
   }
   if (!errand->outcome) return errand->outcome.error();
   DescriptorLook& look = errand->looks.front();
-  // The text is there before its status is asked for.
+  // The text is read before the status is requested.
   if (look.text.empty() && look.error.number != 0) return look.error;
   return std::move(look.text);
 }
@@ -99,7 +99,8 @@ Result<std::string> ReadFdInfo(int pid, int fd) {
   const FdInfoPath path = PathOfFdInfo(pid, fd);
   const Result<UniqueFd> file = OpenForReading(path.text);
   if (!file) return file.error();
-  // Not of any file: to print an epoll's, the kernel waits for a lock that somebody may hold.
+  // Not for every file: to print an epoll's fdinfo, the kernel waits for a lock that another process may
+  // hold.
   const Result<bool> may_be = MayBeDmaBuf(pid, fd);
   if (!may_be) return may_be.error();
   if (!*may_be) return std::string();

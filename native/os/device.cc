@@ -33,14 +33,14 @@ bool IsDeviceOf(DeviceKind kind, unsigned major_number, unsigned minor_number) {
 Result<UniqueFd> OpenDevice(const char* path, DeviceKind kind) {
   const SystemError other{ENOTTY, "open"};
   struct statx seen;
-  // What keeps it from being looked at keeps it from being opened, with the same errno.
+  // What prevents its inspection also prevents opening it, with the same errno.
   const bool is_seen = Statx(AT_FDCWD, path, AT_STATX_DONT_SYNC, STATX_TYPE, &seen) == 0;
   if (is_seen && (!S_ISCHR(seen.stx_mode) || !IsDeviceOf(kind, seen.stx_rdev_major, seen.stx_rdev_minor))) {
     return other;
   }
   Result<UniqueFd> fd = OpenForReading(path);
   if (!fd) return fd.error();
-  // Something else may lie there by now.
+  // By now another file may be there.
   const Result<FileStatus> status = StatusOf(fd->get());
   if (!status) return status.error();
   if (!status->is_character_device) return other;

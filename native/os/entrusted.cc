@@ -26,7 +26,8 @@ Table& TheTable() {
   return *table;
 }
 
-// Whether the number still stands for that file, as far as an inode says; those without a type share one.
+// Whether the number still refers to that file, as far as the inode shows; files without a type share one
+// inode.
 bool IsStill(const Result<ForeignStatus>& status, const FileIdentity& identity, bool certainly) {
   return status && status->file.identity == identity && !(certainly && status->type == 0);
 }

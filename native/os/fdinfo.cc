@@ -19,8 +19,8 @@ bool ParseNumber(std::string_view text, int base, uint64_t* value) {
   return true;
 }
 
-// Takes "<key>:\t<value>\n" apart. The kernel prints size and count with %zu and %ld after one tab; ino and
-// flags alike.
+// Splits "<key>:\t<value>\n". The kernel prints size and count with %zu and %ld after one tab, and ino and
+// flags in the same way.
 bool TakeLine(std::string_view* rest, std::string_view* key, std::string_view* value) {
   const size_t end = rest->find('\n');
   if (end == std::string_view::npos) return false;
@@ -41,7 +41,7 @@ std::optional<FdInfo> ParseFdInfo(std::string_view text) {
   bool has_references = false;
   bool has_exporter = false;
   // The first value of a key is the kernel's. The name comes last, holds any byte but NUL and is printed
-  // unescaped, so whatever follows its key, up to the final newline, is name and never looked into.
+  // unescaped, so everything after its key, up to the final newline, is the name and is never parsed.
   std::string_view rest = text;
   while (!rest.empty()) {
     if (rest.substr(0, kNameKey.size()) == kNameKey) {

@@ -19,7 +19,7 @@ namespace {
 #define ANON_INODE_FS_MAGIC 0x09041934
 #endif
 
-// Of a file without a type: of the kernel's own, which answers.
+// For a file without a type: it belongs to the kernel, which answers.
 Result<FileKind> KindOf(int fd, dev_t device) {
   // The file system of all dma-bufs is mounted at boot and never again, so its device number is a constant of
   // the running kernel; 0 until the first dma-buf was seen.
@@ -53,18 +53,18 @@ Result<ForeignStatus> StatusWithoutServer(int fd) {
 }
 
 Result<FileKind> KindOfForeignFile(int fd, const ForeignStatus& status) {
-  // A file system that somebody serves has no files without a type.
+  // A file system that a process serves has no files without a type.
   if (status.type != 0) return FileKind::kOther;
   const Result<FileKind> kind = KindOf(fd, status.file.identity.device);
   if (!kind || *kind == FileKind::kOther) return kind;
-  // With O_PATH it is a dma-buf's name, and nothing that can be used.
+  // With O_PATH it is only a dma-buf's name, which cannot be used.
   const Result<bool> path_only = IsPathOnly(fd);
   return path_only && !*path_only ? *kind : FileKind::kOther;
 }
 
 Result<FileDescription> DescribeForeignFile(int fd) {
   const Result<ForeignStatus> status = StatusWithoutServer(fd);
-  // Somebody else's FUSE may not even be looked at; a dma-buf always may.
+  // The inspection of another user's FUSE file may be refused; that of a dma-buf never is.
   if (!status && status.error().number == EACCES) return FileDescription{FileKind::kOther, {}};
   if (!status) return status.error();
   const Result<FileKind> kind = KindOfForeignFile(fd, *status);
@@ -74,11 +74,11 @@ Result<FileDescription> DescribeForeignFile(int fd) {
 
 Result<bool> IsForeignSyncFile(int fd) {
   const Result<ForeignStatus> status = StatusWithoutServer(fd);
-  // Somebody else's FUSE may not even be looked at.
+  // The inspection of another user's FUSE file may be refused.
   if (!status && status.error().number != EACCES) return status.error();
   const Result<bool> path_only = IsPathOnly(fd);
   if (path_only && *path_only) return SystemError{EBADF, "SYNC_IOC_FILE_INFO"};
-  // Somebody may serve a file that has a type, and never answer.
+  // A process may serve a file that has a type, and never answer.
   if (!status || status->type != 0) return false;
   return IsSyncFile(fd);
 }

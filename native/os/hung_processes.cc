@@ -21,7 +21,7 @@ struct Hung {
   std::map<std::pair<int, Survey::Secret>, Reads> reads;
 };
 
-// Never destroyed, as a thread may come back at any time.
+// Never destroyed, as a thread may return at any time.
 Hung& All() {
   static auto* const all = new Hung;
   return *all;
@@ -53,7 +53,7 @@ void RemoveHung(int pid, Survey::Secret what) {
 
 bool HasHungTooMany(int process) {
   Hung& hung = All();
-  // Fewer cannot be too many of anybody: the look at whose process it is costs something.
+  // Fewer cannot be too many for any user: to find out the user of a process costs something.
   const auto count = [&](const auto& is_his) {
     const std::lock_guard<std::mutex> lock(hung.mutex);
     size_t total = 0;
@@ -65,7 +65,8 @@ bool HasHungTooMany(int process) {
   return count([user](uid_t other) { return other == user; }) >= kMostHungOfUser;
 }
 
-// Not whose the folder is: that is root's for processes that may not be dumped, which is theirs to choose.
+// Not the owner of the folder, which is root for processes that may not be dumped; a process can choose that
+// itself.
 uid_t UserOf(int process) {
   const Result<UniqueFd> file = OpenAt(process, "status");
   if (!file) return 0;

@@ -32,7 +32,7 @@ MappedRange* free_ranges = nullptr;  // guarded by `lock`
 // For changes of the table and of the handler. The signal handler does not take it.
 std::mutex lock;
 
-// What was there before our handler, each kind once: the signal handler reads these at any time.
+// The handlers that were installed before ours, each once: the signal handler reads these at any time.
 struct Previous {
   struct sigaction action;
   Previous* next;
@@ -41,8 +41,8 @@ Previous* all_previous = nullptr;  // guarded by `lock`
 std::atomic<const Previous*> first_previous{nullptr};
 std::atomic<const Previous*> last_previous{nullptr};
 
-// The threads that are passing a signal on just now. Two copies of the addon that were each installed above
-// the other would pass it on for ever.
+// The threads that are passing on a signal at the moment. Two copies of the addon that were each installed
+// after the other would otherwise pass it on for ever.
 std::atomic<pid_t> passing_on[16];
 
 MappedRange* FindRange(uintptr_t address) {
@@ -51,7 +51,7 @@ MappedRange* FindRange(uintptr_t address) {
       char* start = range.start.load();
       const auto first = reinterpret_cast<uintptr_t>(start);
       if (start == nullptr || address < first || address - first >= range.length.load()) continue;
-      if (range.start.load() == start) return &range;  // else the length was another's
+      if (range.start.load() == start) return &range;  // otherwise the length belonged to another range
     }
   }
   return nullptr;
@@ -61,7 +61,7 @@ void Call(const struct sigaction& action, int signal, siginfo_t* info, void* con
   if ((action.sa_flags & SA_SIGINFO) != 0) return action.sa_sigaction(signal, info, context);
   const bool ignored = action.sa_handler == SIG_IGN;
   if (!ignored && action.sa_handler != SIG_DFL) return action.sa_handler(signal);
-  // Nobody else cares. A fault cannot be ignored: it comes again, and ends the process as it always did.
+  // There is no other handler. A fault cannot be ignored: it occurs again, and ends the process as usual.
   const bool comes_again = info->si_code > 0 && info->si_code != BUS_MCEERR_AO;
   if (ignored && !comes_again) return;
   struct sigaction standard = {};
@@ -83,7 +83,7 @@ void PassOn(int signal, siginfo_t* info, void* context) {
     place = &thread;
     break;
   }
-  // What was there before our first time cannot lead back to us.
+  // The handler before our first installation cannot lead back to us.
   const Previous* previous = place == nullptr ? first_previous.load() : last_previous.load();
   Call(previous->action, signal, info, context);
   if (place != nullptr) place->store(0);
@@ -91,7 +91,7 @@ void PassOn(int signal, siginfo_t* info, void* context) {
 
 void OnBusError(int signal, siginfo_t* info, void* context) {
   const int saved = errno;
-  // Only the kernel's own have an address.
+  // Only faults from the kernel have an address.
   const bool fault = info->si_code == BUS_ADRERR || info->si_code == BUS_OBJERR ||
                      info->si_code == BUS_MCEERR_AR || info->si_code == BUS_MCEERR_AO;
   MappedRange* range = fault ? FindRange(reinterpret_cast<uintptr_t>(info->si_addr)) : nullptr;
@@ -118,8 +118,8 @@ bool IsOurs(const struct sigaction& action) {
   return (action.sa_flags & SA_SIGINFO) != 0 && action.sa_sigaction == OnBusError;
 }
 
-// Somebody may have put a handler over ours that does not know of it, as process.on('SIGBUS') does: then ours
-// goes on top again. Guarded by `lock`.
+// Other code may have replaced our handler without passing signals on to it, as process.on('SIGBUS') does:
+// then ours is installed again. Guarded by `lock`.
 void KeepHandler() {
   struct sigaction current = {};
   ::sigaction(SIGBUS, nullptr, &current);

@@ -12,8 +12,8 @@ namespace dmabuf::os {
 namespace {
 
 void Unmap(void* address, size_t length) {
-  // In the middle of what the kernel has joined to one mapping this needs another one. Without it nothing can
-  // be done: the range stays, which is safe.
+  // In the middle of ranges that the kernel has joined to one mapping, this needs another mapping. If there
+  // is none, the range stays, which is safe.
   if (::munmap(address, length) != 0 && errno == ENOMEM && ReleaseSpareMappings()) ::munmap(address, length);
 }
 
@@ -50,7 +50,7 @@ Mapping& Mapping::operator=(Mapping&& other) noexcept {
 
 Mapping::~Mapping() {
   if (address_ == nullptr) return;
-  // First: as soon as the range is unmapped, it may be somebody else's.
+  // This comes first: as soon as the range is unmapped, other code may get it.
   ForgetMappedRange(range_);
   Unmap(address_, length_);
 }

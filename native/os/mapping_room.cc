@@ -18,19 +18,21 @@
 namespace dmabuf::os {
 namespace {
 
-// The state is the process's, since the limit is.
+// The state belongs to the process, as the limit does.
 
-// As many mappings, in one range of pages whose protection alternates: of one protection they would be one.
+// So many mappings, in one range of pages whose protection alternates: with equal protection they would be
+// one mapping.
 constexpr size_t kSpares = 17;
 std::atomic<void*> spares{nullptr};
 
-// Looks at the limit, which costs three system calls, once in so many mappings more than ever.
+// The limit is read, with three system calls, each time that there are so many more mappings than ever
+// before.
 constexpr size_t kLookEvery = 32;
-// Left to V8, the C library and other addons; of a small limit an eighth.
+// Reserved for V8, the C library and other addons; of a small limit, an eighth.
 constexpr int64_t kLeftToOthers = 4096;
 
-std::atomic<size_t> next_look{0};   // how many of ours exist when the limit is to be looked at
-std::atomic<size_t> next_count{0};  // and when all mappings are to be counted
+std::atomic<size_t> next_look{0};   // how many of ours exist when the limit is read next
+std::atomic<size_t> next_count{0};  // and when all mappings are counted next
 std::atomic<int64_t> known_limit{-1};
 
 int64_t LeftToOthers(int64_t limit) { return std::min(kLeftToOthers, limit / 8); }
@@ -89,13 +91,13 @@ bool HasRoom(size_t ours) {
     return true;
   }
   const int64_t all = CountMappings();
-  if (limit < 0 || all < 0) {  // no /proc here: the kernel's own refusal has to do
+  if (limit < 0 || all < 0) {  // no /proc here: the kernel's own refusal has to suffice
     next_look = ours + kLeftToOthers;
     return true;
   }
   const int64_t room = limit - LeftToOthers(limit) - all;
   if (room <= 0) return false;
-  // Others make mappings meanwhile.
+  // Other code makes mappings meanwhile.
   next_count = ours + std::max<size_t>(1, static_cast<size_t>(room) / 2);
   known_limit = limit;
   next_look = std::min<size_t>(ours + kLookEvery, next_count);

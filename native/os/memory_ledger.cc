@@ -21,8 +21,8 @@ void Settle(MemoryAccount& account, double size) {
 }  // namespace
 
 double LeftOf(const MemoryAccount& account, double available) {
-  // Never less than without what is on its way, and as much as before it began to be served. With nothing on
-  // its way the counters say it all: others may have taken memory since.
+  // Never less than without pending requests, and as much as before the kernel began to serve them. Without
+  // pending requests the counters are complete: other processes may have taken memory since.
   const double left =
       account.reserved == 0 ? available : std::max(account.budget, available - account.reserved);
   return std::max(0.0, std::min(available, left));
@@ -37,7 +37,7 @@ bool MemoryReservation::Admit(MemoryStore store, double size, double available, 
   Set(store, 0);
   const std::lock_guard<std::mutex> lock(mutex);
   MemoryAccount& account = Account(store);
-  // What has ended since then may not have been counted yet.
+  // Requests that have ended since then may not have been counted yet.
   const double left = LeftOf(account, available - (account.settled - settled));
   if (size > left) return false;
   account.reserved += size;

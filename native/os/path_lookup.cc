@@ -24,7 +24,7 @@ using std::chrono::steady_clock;
 
 constexpr milliseconds kMoment(2);
 
-// Waits for a condition, as long as that at most.
+// Waits for a condition, at most so long.
 void WaitFor(pthread_cond_t* condition, pthread_mutex_t* mutex, nanoseconds time) {
   constexpr int64_t kSecond = 1'000'000'000;
   timespec until;
@@ -37,10 +37,10 @@ void WaitFor(pthread_cond_t* condition, pthread_mutex_t* mutex, nanoseconds time
 
 }  // namespace
 
-// Those of this process, by the order in which they came.
+// The lookups of this process, in the order of arrival.
 class PathLookups {
  public:
-  // Never destroyed, as a thread may come back at any time.
+  // Never destroyed, as a thread may return at any time.
   static PathLookups& All() {
     static auto* const all = new PathLookups;
     return *all;
@@ -62,7 +62,7 @@ class PathLookups {
 
   bool Wait(PathLookup* lookup, milliseconds patience) {
     const Lock lock(&mutex_);
-    // A machine that stood still makes the clock jump, which may cost one of many parts but not all.
+    // If the machine was suspended, the clock jumps: this may use up one of many parts, but not all.
     constexpr int kParts = 20;
     for (int part = 0; !lookup->is_over_ && part < kParts; part++) {
       const steady_clock::time_point end = steady_clock::now() + nanoseconds(patience) / kParts;
@@ -115,7 +115,7 @@ class PathLookups {
     return static_cast<size_t>(std::count_if(running_.begin(), running_.end(), same));
   }
 
-  // Whose turn it is.
+  // The lookup whose turn it is.
   Queue::iterator Next() {
     return std::find_if(waiting_.begin(), waiting_.end(),
                         [&](const auto& lookup) { return CountOf(lookup->path_) < kMostLookupsOfOne; });

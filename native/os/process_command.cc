@@ -26,8 +26,8 @@ std::string ProgramOf(int process) {
   return std::string(path.substr(path.rfind('/') + 1));
 }
 
-// By its own account (argv[0]), which everybody may read: in the memory of the process, for whose locks this
-// may have to wait.
+// By argv[0], which every user may read. It is in the memory of the process, for whose locks this may have
+// to wait.
 std::string ProgramInMemoryOf(int process) {
   const Result<UniqueFd> file = OpenAt(process, "cmdline");
   if (!file) return {};

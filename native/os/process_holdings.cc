@@ -22,7 +22,7 @@
 namespace dmabuf::os {
 namespace {
 
-// Why nothing may be looked at that may never be answered, if so.
+// The reason why no call may be made that might never return, if there is one.
 Result<void> MayLook(Watch* watch, int pid, int thread, Survey::Secret what) {
   if (HasHung(pid, what)) return SystemError{ETIMEDOUT, "read"};
   const bool is_own = pid == ::getpid();
@@ -39,8 +39,8 @@ Result<void> ProcessScanner::ScanDescriptors(Watch* watch, int pid, int thread, 
   const auto look = [&] { return AddDescriptors(watch, pid, thread, std::exchange(looks, {})); };
   const Result<void> listed = ForEachNumber(folder->get(), [&](int fd, const char* name) -> Result<void> {
     *has_seen = true;
-    // The kernel's own memory says where a link leads. Whatever follows it (stat, statfs, open) may have to
-    // ask a server.
+    // The kernel's own memory says where a link leads. Calls that follow the link (stat, statfs, open) may
+    // need an answer of a server.
     char target[kPrefix.size()];
     const ssize_t length = ::readlinkat(folder->get(), name, target, sizeof target);
     if (length < 0) {
@@ -72,7 +72,7 @@ Result<void> ProcessScanner::AddDescriptors(Watch* watch, int pid, int thread,
   return {};
 }
 
-// A path (O_PATH) keeps the file, but has no fdinfo of it. Only the kernel gives a file no type.
+// A path (O_PATH) keeps the file, but has no fdinfo of it. Only files of the kernel have no type.
 Result<void> ProcessScanner::AddPath(int pid, const struct statx& status) {
   if ((status.stx_mode & S_IFMT) != 0 || status.stx_dev_major != 0) return {};
   if (status.stx_ino > kMaxFigure || status.stx_size > kMaxFigure) {
@@ -87,20 +87,20 @@ Result<void> ProcessScanner::AddPath(int pid, const struct statx& status) {
   return {};
 }
 
-// Nothing of an fdinfo can be forged but the name, and no other file has its lines.
+// Only the name in an fdinfo can be forged, and no other file has its lines.
 Result<void> ProcessScanner::AddDescriptor(int pid, const DescriptorLook& look) {
   if (look.error.number != 0) return UnlessGone(look.error);
   const std::optional<FdInfo> info = ParseFdInfo(look.text);
   if (!info) {
     if (IsPath(look.text)) return AddPath(pid, *look.status);
-    // A dma-buf's, with what cannot be told: no other file has this key.
+    // A dma-buf with an unreadable figure: no other file has this key.
     if (look.text.find("\nexp_name:\t") == std::string::npos) return {};
     return Refuse(pid, {EOVERFLOW, "read"}, Survey::Secret::kDescriptors);
   }
 
   uint64_t inode = info->inode;
   if (inode == 0 || device_ == 0) {
-    // It is the kernel's own file, unless the number is another's by now.
+    // It is a file of the kernel, unless the number refers to another file by now.
     const struct statx& status = *look.status;
     const bool is_same = (status.stx_mode & S_IFMT) == 0 && (inode == 0 || inode == status.stx_ino);
     if (is_same) device_ = makedev(status.stx_dev_major, status.stx_dev_minor);
@@ -135,7 +135,7 @@ Result<void> ProcessScanner::ScanMappings(Watch* watch, int pid, int thread, boo
   const auto file = Within(watch, [&] { return OpenAt(thread, "maps"); });
   if (!file) return kLeftBehind;
   if (!*file) return file->error();
-  // The thread's own: a read that comes back late still writes to it.
+  // It belongs to the thread: a read that returns late still writes to it.
   const auto lines = std::make_unique<char[]>(kLinesSize);
   size_t kept = 0;
   for (;;) {
@@ -250,7 +250,7 @@ void ProcessScanner::Add(const Held& mapping) {
   if (is_new) {
     is_described_.push_back(false);
     seen.size_is_lower_bound = mapping.size_is_lower_bound;
-    // A newline is shown as "\012", and so are these four characters.
+    // A newline is printed as "\012", and these four characters in a name look the same.
     if (!mapping.name.empty() && mapping.name.find("\\012") == std::string::npos) {
       survey_.SetName(buffer, mapping.name);
     }

@@ -25,7 +25,7 @@
 namespace dmabuf::os {
 namespace {
 
-// Then nothing that this process sees is to be trusted.
+// Then this process can trust nothing that it sees.
 bool IsOwnTrouble(int error) { return error == EMFILE || error == ENFILE || error == ENOMEM; }
 
 // "name" or "folder/name" as openat(2) takes it.
@@ -133,7 +133,7 @@ Result<void> ProcessScanner::ScanProcess(Watch* watch, int pid) {
   return {};
 }
 
-// A first thread that has ended has given back what all share: any other shows it.
+// A first thread that has ended has released what all threads share: any other thread shows it.
 Result<void> ProcessScanner::ScanOtherThreads(Watch* watch, int pid, int process) {
   const Result<UniqueFd> folder = OpenAt(process, "task", O_RDONLY | O_DIRECTORY);
   if (!folder) return Refuse(pid, folder.error(), Survey::Secret::kDescriptors);
@@ -173,7 +173,7 @@ Result<void> ProcessScanner::ScanThread(Watch* watch, int pid, int thread, bool*
 }
 
 Survey ProcessScanner::Finish() {
-  // Where no descriptor has shown the device, the path is all there is.
+  // If no descriptor has shown the device, there is only the path.
   for (const Held& mapping : undecided_) {
     if (device_ != 0 ? mapping.device != device_ : IsOtherDevice(mapping.device)) continue;
     const size_t known = survey_.processes.size();
@@ -195,7 +195,7 @@ Result<Survey> ScanProcesses(std::string vague_command) {
   const auto scanner = std::make_shared<ProcessScanner>(std::move(*proc), std::move(vague_command));
   const Result<void> listed = scanner->ListAll();
   if (!listed) return listed.error();
-  // The first one that hangs has had its time; who waits for others besides should not wait as long for each.
+  // The first one that hangs had the full time; the caller should not wait as long for each further one.
   constexpr std::chrono::milliseconds kLessPatience(200);
   std::chrono::milliseconds patience = kPatience;
   while (scanner->next() < scanner->count()) {

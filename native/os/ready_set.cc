@@ -32,7 +32,7 @@ size_t ReadySet::Take(Event* events, size_t capacity) {
   const int most = static_cast<int>(std::min(capacity, kMostTaken));
   const int count = ::epoll_wait(set_.get(), ready, most, 0);
   for (int index = 0; index < count; index++) {
-    // A file that reports an error, and says it when it is used, if at all.
+    // A file that reports an error here, and states it when it is used, if at all.
     const bool failed = (ready[index].events & EPOLLERR) != 0;
     events[index] = {ready[index].data.u32, failed ? EBADF : 0};
   }

@@ -43,7 +43,7 @@ Result<UniqueFd> CreateUdmabuf(int device, const std::vector<MemfdPiece>& pieces
     if (fd < 0) return SystemError{errno, "UDMABUF_CREATE"};
     return UniqueFd(fd);
   }
-  // The header ends in a flexible array, which C++ has not: lay it out in plain memory.
+  // The header ends in a flexible array, which C++ lacks: lay it out in plain memory.
   std::vector<unsigned char> memory(sizeof(udmabuf_create_list) +
                                     pieces.size() * sizeof(udmabuf_create_item));
   udmabuf_create_list head{};

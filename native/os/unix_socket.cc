@@ -380,7 +380,7 @@ bool Drain(int socket, bool marked, const std::shared_ptr<Sender>& sender) {
 void CloseConnection(UniqueFd socket, const Closing& how, const std::shared_ptr<Sender>& sender) {
   if (how.ended) return;
   if (!how.alone) {
-    // Whoever else holds it may hold its lock: even a look at the queue would wait.
+    // Another holder may hold its lock: even to inspect the queue would block.
     (void)CloseForeignFiles({{socket.release(), sender}}, Wait::kAMoment);
     return;
   }
@@ -399,7 +399,7 @@ void CloseConnection(UniqueFd socket, const Closing& how, const std::shared_ptr<
 void CloseListener(UniqueFd socket, bool alone) {
   std::vector<ForeignFile> files;
   if (alone) {
-    // Nobody connects any more; EINVAL says that nobody has.
+    // No client connects from now on; EINVAL says that none has.
     ::shutdown(socket.get(), SHUT_RD);
     UniqueFd waiting(::accept4(socket.get(), nullptr, nullptr, SOCK_CLOEXEC));
     if (!waiting.valid() && errno == EINVAL) return;

@@ -26,7 +26,7 @@ Result<std::pair<UniqueFd, UniqueFd>> CreateSocketPair();
 // the listener's queue is full.
 Result<UniqueFd> Connect(std::string_view address);
 // Whether a socket, of whatever type, is bound to the file at `path`. It does not notice: a datagram socket
-// that connects to one of another type gets EPROTOTYPE, and ECONNREFUSED where there is none any more.
+// that connects to one of another type gets EPROTOTYPE, and ECONNREFUSED if there is none left.
 Result<bool> IsSocketBound(std::string_view path);
 // `type`: SOCK_SEQPACKET or SOCK_STREAM. A file gets the permissions `mode` less the umask, from its first
 // moment on.
@@ -81,8 +81,8 @@ class Descriptors {
   size_t count_ = 0;
 };
 
-// Has the kernel mark every message that this end receives (SO_TIMESTAMPNS), so that an empty message can be
-// told from the end without a second system call. Whoever else receives from this end sees the marks.
+// Makes the kernel mark every message that this end receives (SO_TIMESTAMPNS), so that an empty message can
+// be distinguished from the end without a second system call. Other receivers at this end see the marks.
 Result<void> MarkMessages(int socket, bool on);
 
 struct ReceiveMode {

@@ -40,7 +40,7 @@ int64_t Watch::Spent() const {
 }
 
 bool Watch::Wait(std::chrono::milliseconds patience) {
-  // A machine that stood still makes the clock jump, which may cost one of many parts but not all.
+  // If the machine was suspended, the clock jumps: this may use up one of many parts, but not all.
   constexpr int kParts = 20;
   constexpr int kBusyParts = 12 * kParts;
   std::unique_lock<std::mutex> lock(mutex_);
@@ -66,7 +66,7 @@ class WatchedThread {
  public:
   explicit WatchedThread(std::function<void(Watch*)> work) : work_(std::move(work)) {}
 
-  // False: there can be no thread.
+  // False: no thread can be created.
   static bool Start(const std::shared_ptr<WatchedThread>& self);
   bool Wait(std::chrono::milliseconds patience) { return watch_.Wait(patience); }
 
@@ -91,7 +91,7 @@ bool WatchedThread::Start(const std::shared_ptr<WatchedThread>& self) {
   pthread_attr_init(&attributes);
   pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
   pthread_attr_setstacksize(&attributes, size_t{256} << 10);
-  // Signals are for the threads that know of them.
+  // Signals are for other threads, which handle them.
   sigset_t all;
   sigset_t before;
   sigfillset(&all);

@@ -54,7 +54,7 @@ constexpr size_t kPage = 4096;
 volatile char* volatile own = nullptr;
 volatile int64_t caught = 0;
 
-// Mends its own page; of others it knows nothing.
+// Replaces its own page; it knows no others.
 void OnOwnFault(int /*signal*/, siginfo_t* info, void* /*context*/) {
   char* page = const_cast<char*>(own);
   if (info->si_addr < page || info->si_addr >= page + kPage) _exit(99);
