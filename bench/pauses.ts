@@ -164,7 +164,7 @@ async function pauseUnder(attack: Attack, peers: number): Promise<number> {
   } else {
     victim.child.kill('SIGKILL');
   }
-  await end(); // first: whoever waits for them waits for their end
+  await end(); // first: a wait for them ends with them
   await gone;
   return pause;
 }

@@ -1,6 +1,6 @@
 #!/bin/sh
 # in-guest.sh COMMAND...: runs a command in a guest, and looks afterwards for what only the guest sees of its kernel: faults that
-# have left no report in its log, and memory that nobody points to any more. It says so in that log, where
+# have left no report in its log, and memory to which nothing points. It says so in that log, where
 # scripts/kernel-log.mjs reads it.
 
 say() {

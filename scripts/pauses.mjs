@@ -1,5 +1,5 @@
-// npm run pauses [-- options] [attacks]: how long the event loop stands still while peers send what keeps whoever closes it
-// waiting.
+// npm run pauses [-- options] [attacks]: how long the event loop stands still while peers send files that block
+// every process that closes them.
 
 import { createInterface } from 'node:readline';
 import { PassThrough } from 'node:stream';

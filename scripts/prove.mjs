@@ -190,7 +190,7 @@ async function buildFromSource({ project }) {
   proven('npx node-gyp rebuild', 'built from source where the package is installed, and loaded');
 }
 
-/** A clone without binaries, or with old ones, must not become a package, whoever packs it. */
+/** A clone without binaries, or with old ones, must not become a package, by any package manager. */
 async function checkRefusals() {
   const clone = join(folder, 'clone');
   await run('git clone', ['git', 'clone', '--quiet', '--local', root, clone]);

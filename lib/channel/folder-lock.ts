@@ -7,9 +7,9 @@ const pause = 5;
 /**
  * Locks a folder, so that of this user's processes and threads one at a time replaces what a dead server left in it.
  *
- * Whoever may list the folder may lock it, and keep it locked; the kernel says who only in a list of all locks of the machine,
- * which others can make as long as they like. So a lock that is kept is passed over, whoever keeps it: he can take away the
- * order among simultaneous starts, and no more.
+ * Every user who may list the folder may lock it, and keep it locked; the kernel only says who in a list of all locks of
+ * the machine, which any user can make very long. So a lock that is kept is ignored: its owner can disturb the order of
+ * simultaneous starts, and nothing else.
  *
  * @returns undefined where it cannot be locked.
  */

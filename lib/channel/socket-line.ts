@@ -172,7 +172,7 @@ export class SocketLine implements Queued<SocketLine> {
   #advance(errno: number): void {
     // A pending error of the socket is told by the first attempt; where it is not, asking again would never end.
     let unexplained = errno < 0;
-    // Whoever is served or refused leaves.
+    // A call that is served or refused leaves the line.
     for (let place = this.#places.first; place !== undefined; place = this.#places.first) {
       if (left <= 0 && !unexplained) break;
       left--;

@@ -70,8 +70,8 @@ function withOpen<T>(opened: Slot, use: (opened: Slot) => T): T {
 }
 
 /**
- * A socket's place: its folder is looked up once, and its file within the folder. Whoever may write to a folder above
- * could otherwise lead one step of several to other files than those that were looked at.
+ * A socket's place: its folder is looked up once, and its file within the folder. Otherwise a user who may write to a
+ * folder above could lead one of several steps to files other than those that were inspected.
  */
 interface Place {
   folder: Slot;

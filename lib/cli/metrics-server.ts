@@ -282,8 +282,9 @@ export class MetricsServer {
       connection.end();
     });
     if (this.#connections.size <= limits.connections) return;
-    // Whoever asks at once is served, however many others keep connections open, ask for more, or do not take their answers.
-    // The request of a newcomer may not have been read yet: of those that wait for their clients it is the last.
+    // A client that sends its request at once is served, however many others keep connections open, send more requests,
+    // or do not read their answers. The request of a newcomer may not have been read yet: of those that wait for their
+    // clients it is the last.
     const others = [...this.#connections.values()].slice(0, -1);
     const last =
       others.find(({ isServed }) => isServed) ??

@@ -159,7 +159,7 @@ async function showLive(flags: Flags): Promise<void> {
     end();
   };
   const endBy = (signal: NodeJS.Signals): void => {
-    // The terminal has gone, or whoever looked at it.
+    // The terminal has gone, or the program that read the output.
     if (signal === 'SIGHUP') endByHangUp();
     process.exitCode = 128 + constants.signals[signal];
     end();

@@ -266,7 +266,7 @@ function summarize(
   pids: readonly number[] | undefined,
   listsAll: boolean,
 ): Snapshot {
-  // Whoever else holds a buffer has a share of it, asked for or not.
+  // Every other holder of a buffer has a share of it, even one that was not asked for.
   let processes = processesOf(collection.buffers.values(), collection.commands);
   if (pids !== undefined) {
     const wanted = new Set(pids);

@@ -13,7 +13,8 @@ export function adviceOnUnreadable(unreadable: readonly Unreadable[]): string | 
   const causes = causesOf(unreadable);
   const advice: string[] = [];
   if (causes.includes('EACCES') || causes.includes('EPERM')) advice.push(adviceOnProcesses());
-  // Only the thread that watches whether a look comes to its end can be refused so: others wait for whoever keeps them.
+  // Only the thread that watches an inspection can be refused in this way: other inspections wait for the process that
+  // blocks them.
   if (causes.includes('EAGAIN') && !causes.includes('ETIMEDOUT')) advice.push(adviceOnThreads);
   if (causes.includes('ETIMEDOUT')) advice.push(adviceOnWaiting);
   return advice.length > 0 ? textOfHint(advice) : undefined;

@@ -147,8 +147,8 @@ export interface GuestCommand {
 }
 
 /**
- * A pipe without a name: one that has a name and whose writer is done already would keep whoever opens /dev/stdin waiting for
- * the next. Nobody waits for the process in it.
+ * A pipe without a name: to open /dev/stdin would block if it were a named pipe whose writer has finished. The process in
+ * it is never waited for.
  */
 const PASS_INPUT_ON = `{ cat ${PORT.stdin} & } | `;
 
@@ -163,7 +163,7 @@ tools=${TOOLS}
 fail() { echo "fail $*" >&3; wait $watcher; }
 
 # Nobody but the host's own death ends the control port: power off then, so that no guest is left behind.
-# Whoever resizes the host's terminal is told of here, and whoever has asked for a picture.
+# It also reports the sizes of the host's terminal, and that a requested picture was taken.
 (
   while read -r word size rest; do
     case $word in

@@ -35,7 +35,7 @@ export async function withLock<T>(
   });
   holder.stdin.on('error', () => {});
   const ended = once(holder, 'close');
-  ended.catch(() => {}); // reported below, by whoever waits for it
+  ended.catch(() => {}); // reported below, by the code that waits for it
   const waiting = setTimeout(() => progress(`waiting for another run that is ${what}`), 1000);
   const stopWaiting = (): boolean => holder.kill();
   signal?.addEventListener('abort', stopWaiting, { once: true });

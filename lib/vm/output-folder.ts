@@ -187,7 +187,7 @@ function moveAll(from: Buffer, to: Buffer, move: Move): void {
 function moveOne(entry: Dirent, source: Buffer, target: Buffer, mode: number | undefined, move: Move): void {
   const there = lstatSync(target, { throwIfNoEntry: false });
   if (entry.isDirectory()) {
-    // A link to a folder is not followed, whoever made it.
+    // A link to a folder is never followed.
     if (there !== undefined && !there.isDirectory()) throw inTheWay(there);
     if (there === undefined) mkdirSync(target, { mode: ((mode ?? 0o755) & 0o755) | 0o700 });
     moveAll(source, target, move);

@@ -50,7 +50,10 @@ export class Screendump {
     });
   }
 
-  /** Takes a picture for whoever asks by this name in the guest; at the command's end only when it has not asked itself. */
+  /**
+   * Takes a picture when a program in the guest asks for one by this name; at the command's end only if the command has
+   * not asked itself.
+   */
   async answer(name: string): Promise<void> {
     try {
       if (name !== 'end' || !this.#isTaken) copyFileSync(await this.#take(), this.#path);

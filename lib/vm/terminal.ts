@@ -5,9 +5,9 @@ import { VmError } from './errors.js';
 import type { GuestEnds, InputSource } from './input.js';
 
 /**
- * Passes every key on, and gives the terminal its modes back when its third descriptor ends: when this process closes it, or
- * is gone, however that happened. Whoever has changed the modes meanwhile, as a shell does that has noticed the end before
- * this, is left alone.
+ * Passes every key on, and gives the terminal its modes back when its third descriptor ends: when this process closes it,
+ * or is gone, however that happened. If another program has changed the modes meanwhile, as a shell does that noticed the
+ * end earlier, its modes are kept.
  */
 const HOLDER = `
 trap '' INT TERM HUP QUIT

@@ -20,7 +20,7 @@ const isClass = (value: Callable): boolean => /^class\b/.test(Function.prototype
 
 export class Coverage {
   readonly #called = new Set<string>();
-  /** The packages as scripts shall have them. */
+  /** The packages as scripts get them. */
   readonly packages: Packages;
 
   constructor({ core, inspect, metrics }: Packages) {

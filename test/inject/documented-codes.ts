@@ -37,7 +37,7 @@ export const documentedCodes: readonly Rule[] = [
     calls: /^flock$/,
     errnos: /^EAGAIN$/,
     survives: true,
-    why: 'a lock that is kept is passed over, whoever keeps it',
+    why: 'a lock that is kept is ignored',
   },
   {
     calls: /^(bind|listen|connect)$/,

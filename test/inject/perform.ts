@@ -78,7 +78,8 @@ async function settled(before: Possessions, injection: Injection | undefined): P
     known = changes.length === 0 ? now : undefined;
     if (changes.length === 0 || (turn > 100 && performance.now() > limit)) return changes;
     if (turn === 20) globalThis.gc?.();
-    // What no thread could be made for waits for whoever closes a foreign file next; nothing closes it on the calling thread.
+    // A file for which no thread could be created waits until the next foreign file is closed; nothing closes it on the
+    // calling thread.
     if (turn === 30 && injection?.function === 'pthread_create') {
       core.closeHandles([openSync('/etc/hostname', 'r')]);
     }

@@ -1,4 +1,4 @@
-// What the programs under test/inject are made of: a use of the package in which system calls shall fail.
+// The parts of the programs in test/inject: a use of the package in which system calls will fail.
 
 /** What every script works with. */
 export interface Tools {

@@ -40,7 +40,7 @@ export const none = (): Record<Verdict, number> => ({
 /** libuv's pool and the addon's own threads have a bound; what grows with each failure has none. */
 const moreThreads = 8;
 
-/** Far more than any call makes: a process that dies each time shall not be started for ever. */
+/** Far more than any call makes: a process that dies each time must not be started for ever. */
 const mostAllocations = 100_000;
 
 /** Runs a script with each of its calls failing. */

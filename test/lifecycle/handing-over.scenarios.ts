@@ -73,7 +73,7 @@ async function kill(child: ChildProcess): Promise<void> {
   assert.equal(await endOf(child), 'SIGKILL');
 }
 
-/** Asserts that this process holds nothing any more, and that the kernel has these buffers no longer. */
+/** Asserts that this process no longer holds anything, and that the kernel no longer has these buffers. */
 async function assertNothingLeft(inodes: readonly number[] = []): Promise<void> {
   assert.deepEqual(openHandles(), []);
   await until(() => bufferFds() === 0, 'no buffer is open');

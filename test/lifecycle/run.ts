@@ -129,11 +129,11 @@ export function testTogether(
   });
 }
 
-/** How a process shall end. */
+/** How a process is expected to end. */
 export interface Ending {
   code?: number;
   signal?: NodeJS.Signals;
-  /** What it shall write on standard error; nothing by default. */
+  /** What it is expected to write to standard error; nothing by default. */
   stderr?: RegExp;
 }
 

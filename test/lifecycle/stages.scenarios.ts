@@ -38,7 +38,7 @@ async function endWorker(
   onReached(worker);
   assert.equal(await ended, code);
   assert.deepEqual(ours(), before);
-  // The kernel keeps a buffer that was polled until its fences have signalled, though nobody polls it any more.
+  // The kernel keeps a buffer that was polled until its fences have signalled, though it is no longer polled.
   signal(reached);
   if (noKernelList !== false) return;
   for (const { inodes, size } of reached) {

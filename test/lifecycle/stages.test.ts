@@ -38,7 +38,7 @@ function killWith(signal: NodeJS.Signals): Column {
         if (name === 'ready') child.kill(signal);
       },
     },
-    // Node does nothing any more, and the kernel all.
+    // Node no longer does anything, and the kernel does everything.
     sharing: () => possibleStages(),
   };
 }
@@ -48,7 +48,7 @@ const columns: readonly Column[] = [
     title: 'the script ends by itself, not before all that is pending is over',
     argument: 'by itself',
     ending: {},
-    // What is pending shall keep the process alive by itself.
+    // A pending operation must keep the process alive by itself.
     sharing: (stage) => (stage.group === 'idle' ? together(stage) : [stage.name]),
   },
   { title: 'process.exit(7)', argument: 'process.exit()', ending: { code: 7 }, sharing: together },

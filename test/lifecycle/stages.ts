@@ -458,7 +458,7 @@ export function possibleStages(group?: Group): string[] {
     .map(({ name }) => name);
 }
 
-/** Whether every stage shall have a process and a worker of its own, for every ending: it takes four times as long. */
+/** Whether every stage gets a process and a worker of its own, for every ending: this takes four times as long. */
 const apart = process.env.DMABUF_TEST_STAGES === 'apart';
 
 /** The stages that a process, or a worker, which ends at this one is at as well. */

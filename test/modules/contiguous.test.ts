@@ -30,7 +30,7 @@ function memory(name: string): number {
   return Number(line?.[1]) * 1024;
 }
 
-/** What the kernel has killed for want of memory since it started. */
+/** How many processes the kernel has killed since it started because memory was used up. */
 function killed(): number {
   return Number(/^oom_kill (\d+)$/m.exec(readFileSync('/proc/vmstat', 'utf8'))?.[1]);
 }

@@ -147,7 +147,7 @@ swSyncTest('a fence that has failed already makes no buffer busy', () => {
 });
 
 swSyncTest(
-  'readers wait for the writers of many timelines alone, writers for all, whoever fails',
+  'readers wait only for the writers of many timelines, writers for all, whichever fails',
   async () => {
     using buffer = allocateSync(4096);
     const [writers, readers] = [timelines(25), timelines(25)];

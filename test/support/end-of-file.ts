@@ -88,7 +88,7 @@ async function warmUp(): Promise<void> {
   await Promise.all(Array.from({ length: jobs }, () => stat('/')));
 }
 
-/** In a guest: whoever reads the kernel's log sees which file ran when it said something (scripts/kernel-log.mjs). */
+/** In a guest: the kernel's log shows which file ran at the time of a message (scripts/kernel-log.mjs). */
 function noteInKernelLog(file: string): void {
   if (process.env.DMABUF_VM === undefined) return;
   try {

@@ -62,7 +62,7 @@ function openForProcess(fences: FencesAddon): number {
 
 function open(): FencesAddon {
   const fences = loadFences();
-  // A worker uses the device of whoever started it: that may then signal the worker's fences.
+  // A worker uses the device of the thread that started it, which may then signal the worker's fences.
   if (opened < 0)
     opened = (workerData as { fenceDevice?: number } | null)?.fenceDevice ?? openForProcess(fences);
   return fences;

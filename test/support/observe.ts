@@ -48,19 +48,19 @@ export const noKernelList: string | false = existsSync(bufinfo)
   ? false
   : `${bufinfo} cannot be read (root, debugfs)`;
 
-/** Whether the buffer still exists in the kernel, whoever holds it. Inode numbers are never used again. */
+/** Whether the buffer still exists in the kernel, in any process. Inode numbers are never used again. */
 export function kernelHas(inode: number): boolean {
   const row = new RegExp(`^\\d{8,}\\t.*\\t0*${inode}\\t`, 'm');
   return row.test(readFileSync(bufinfo, 'latin1'));
 }
 
-/** How many buffers of that many bytes there are in the kernel, whoever holds them. */
+/** How many buffers of that many bytes there are in the kernel, of all processes. */
 export function kernelCount(size: number): number {
   const rows = readFileSync(bufinfo, 'latin1').split('\n');
   return rows.filter((row) => /^\d{8,}\t/.test(row) && Number.parseInt(row, 10) === size).length;
 }
 
-/** Goes on when the kernel has none of these buffers any more. */
+/** Resolves when the kernel no longer has any of these buffers. */
 export async function untilGone(inodes: readonly number[]): Promise<void> {
   for (const inode of inodes) await until(() => !kernelHas(inode), `buffer ${inode} is freed`);
 }

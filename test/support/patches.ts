@@ -94,7 +94,7 @@ let isInside = false;
 /** Whether patches do anything. */
 let isOn = false;
 
-/** Has the patches begin to work, or do nothing any more. */
+/** Makes the patches begin to work, or no longer do anything. */
 export function setPatching(on: boolean): void {
   isOn = on;
 }

@@ -36,7 +36,7 @@ describe('the check of the English', () => {
     assert.deepEqual(found('`shall`\n```sh\nmend\n```\n'), []);
   });
 
-  it('finds nothing in the documents, the manual and most of lib', () => {
+  it('finds nothing in the documents and the sources', () => {
     assert.deepEqual(report(), []);
   });
 });

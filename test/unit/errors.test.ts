@@ -46,7 +46,7 @@ describe('an error of the kernel', () => {
     assert.equal(message, `ENOTTY: inappropriate ioctl for device, open '/dev/null'. ${hint}`);
   });
 
-  test('does not list details that it has not got', () => {
+  test('does not list details that are missing', () => {
     const error = openFails();
     assert.equal('attempts' in error, false);
   });

@@ -357,11 +357,11 @@ describe('a snapshot that fails', () => {
     assert.deepEqual(told, [failure, failure]);
   });
 
-  test('by a source that this kernel has not got is counted too', async () => {
+  test('by a source that this kernel lacks is counted, too', async () => {
     const register = new Registry();
     const told: unknown[] = [];
     const options = { register, pinned: '/nonexistent', onError: (error: unknown) => told.push(error) };
-    // Removed from the kernel; whoever still has it gets figures.
+    // Removed from the kernel; older kernels still have it.
     registerMetrics({ ...options, source: 'sysfs' });
     const samples = await scrape(register);
     assert.equal(sampled(samples, 'dmabuf_scrape_errors_total'), told.length);

@@ -1,4 +1,4 @@
-// Workers that are terminated while a call of theirs fails: an exception cannot tell them any more.
+// Workers that are terminated while a call of theirs fails: an exception can no longer reach them.
 
 import assert from 'node:assert/strict';
 import { test } from 'node:test';

@@ -44,7 +44,7 @@ describe('dmabuf:send', () => {
     assert.deepEqual(peer, { pid: process.pid, uid: process.getuid?.(), gid: process.getgid?.() });
   });
 
-  test('tells all of a call by one object, to which whoever looks on may add', async () => {
+  test('reports a whole call by one object, to which subscribers may add', async () => {
     const { contexts } = await sends(async (here, _there, told) => {
       const sent = here.send('x');
       (told.contexts[0] as { span?: string }).span = 'mine';
@@ -75,13 +75,13 @@ describe('dmabuf:send', () => {
   });
 
   for (const event of ['start', 'end', 'asyncStart', 'asyncEnd'] as const) {
-    test(`tells whoever wants to know of ${event} alone`, async () => {
+    test(`informs a subscriber to ${event} alone`, async () => {
       const { events } = await sends(async (here) => await here.send('x'), [event]);
       assert.deepEqual(events, [event]);
     });
   }
 
-  test('tells whoever wants to know of errors alone', async () => {
+  test('informs a subscriber to errors alone', async () => {
     const body = async (here: DmaBufChannel, there: DmaBufChannel): Promise<void> => {
       await here.send('x');
       there.close();
@@ -124,7 +124,7 @@ describe('dmabuf:send', () => {
     assert.equal(seen, '3 bytes');
   });
 
-  test('has a message rejected whose channel is closed by whoever is told of it', async () => {
+  test('rejects a message whose channel a subscriber closes', async () => {
     const { start } = tracingChannel('dmabuf:send');
     await withPair(async (here) => {
       const close = (): void => here.close();
@@ -138,7 +138,7 @@ describe('dmabuf:send', () => {
   });
 });
 
-test('an error of whoever looks on is uncaught, and changes nothing for the call', () => {
+test('an error of a subscriber is uncaught, and changes nothing for the call', () => {
   const report = reportWhere('throws');
   assert.deepEqual({ received: report.received, code: report.code }, { received: 1, code: 'EPIPE' });
   const expected = [...order.async, ...order.asyncFailed].map((event) => `thrown at ${event}`);

@@ -143,7 +143,7 @@ describe('a kernel by name', () => {
     assert.equal(await find('7.2.12'), '7.2.12+deb13-amd64');
   });
 
-  it('that is to be had nowhere is an error, which tells what there is', async () => {
+  it('that is available nowhere is an error, which says what is available', async () => {
     debian.publish('trixie-backports', '7.3.4+deb13-amd64');
     debian.publish('trixie-security', '6.12.118+deb13-amd64');
     await find('7.3');

@@ -20,7 +20,7 @@ channelTest(
       assert.deepEqual(JSON.parse(await program.line()), [true, 7, 8]);
       assert.equal(await program.ended, 0, program.errors);
     } finally {
-      holder.kill(); // first: whoever waits for the lock waits for its end
+      holder.kill(); // first: a wait for the lock ends with it
       await holder.ended;
       for (const program of waiting) program.kill();
       for (const program of waiting) await program.ended;

@@ -160,7 +160,7 @@ async function inSecondWait(
   const addAnother = (): void => {
     second ??= addFence(buffer, 'write');
   };
-  // Waits for one buffer end in the same turn; the kernel decides in which order. Whoever is first makes it busy.
+  // Waits for one buffer end in the same turn; the kernel decides in which order. The first one makes it busy.
   const before = Array.from({ length: 5 }, () => buffer.ready('write').then(addAnother));
   const promise = buffer.cpuAccess('write', options).then((access) => access.end());
   const access = watch(promise);

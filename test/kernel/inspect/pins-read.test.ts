@@ -201,7 +201,7 @@ kernelTest('where nobody has pinned anything, no attempt is told', async () => {
 });
 
 kernelTest(
-  'whoever may load iterators does not look at what is pinned',
+  'a user who may load iterators does not read pinned ones',
   async () => {
     using bpf = new BpfMount();
     asStranger('mkdir "$1"', bpf.file());

@@ -17,7 +17,7 @@ import { type RunningProgram, startProgram } from '../../support/programs.js';
 const noFuse: string | false = existsSync('/dev/fuse') ? false : 'the module fuse is not loaded';
 
 const [major = 0, minor = 0] = release().split('.').map(Number);
-/** Whether a look at a process's mappings waits for whoever changes them. */
+/** Whether reading a process's mappings waits for a thread that changes them. */
 const mapsWait = major < 6 || (major === 6 && minor < 17);
 
 interface Scene {

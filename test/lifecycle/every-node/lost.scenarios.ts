@@ -205,7 +205,7 @@ export const scenarios: readonly Scenario[] = [
     },
   },
   {
-    name: 'two copies of the addon each take care of what they have mapped, whoever came last',
+    name: 'two copies of the addon each handle what they have mapped, whichever came last',
     run() {
       const copy = loadCopy();
       for (let round = 0; round < 4; round++) {

@@ -5,8 +5,8 @@ import { Worker } from 'node:worker_threads';
 import { report } from '../programs.js';
 
 /**
- * Ends workers while a system call of theirs fails, and reports how many there were. Where an exception is to tell a worker so
- * that may not run JavaScript any more, Node.js ends the process with SIGABRT.
+ * Ends workers while a system call of theirs fails, and reports how many there were. If an exception reports such a
+ * failure to a worker that may no longer run JavaScript, Node.js ends the process with SIGABRT.
  */
 const asking = `
 const { parentPort, workerData } = require('node:worker_threads');

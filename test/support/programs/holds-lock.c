@@ -26,7 +26,7 @@ static int read_event(void) { return (int)read(held, absent, 64); }
 static int wait_for_events(void) { return epoll_wait(held, absent, 10, -1); }
 static int receive_bytes(void) { return (int)recv(held, absent, 64, 0); }
 
-// A page that whoever touches it waits for.
+// A page that blocks every access to it.
 static void make_absent(void) {
   const int faults = check((int)syscall(SYS_userfaultfd, O_CLOEXEC), "userfaultfd");
   struct uffdio_api api = {.api = UFFD_API};

@@ -1,9 +1,9 @@
-// A peer whose descriptors keep whoever closes them waiting: TCP sockets with unread data and SO_LINGER. Its channels are
-// the descriptors from 3 on; argv: how many. Commands on standard input, a line each: `send <bytes>` sends a message of so
-// many bytes over every channel, with such a socket that nobody else holds; `flood <bytes> <messages> <descriptors> <what>`
-// so many messages over every channel, each with so many such sockets (`socket`), descriptors of /dev/null (`null`), or
-// files of as many devices behind one such socket (`devices`; as root);
-// `connect <path>` connects to a server and sends it one.
+// A peer whose descriptors block when they are closed: TCP sockets with unread data and SO_LINGER. Its channels are the
+// descriptors from 3 on; argv: how many. Commands on standard input, a line each: `send <bytes>` sends a message of so
+// many bytes over every channel, with such a socket that nobody else holds; `flood <bytes> <messages> <descriptors>
+// <what>` so many messages over every channel, each with so many such sockets (`socket`), descriptors of /dev/null
+// (`null`), or files of as many devices behind one such socket (`devices`; as root); `connect <path>` connects to a
+// server and sends it one.
 
 #include "channel.h"
 

@@ -1,6 +1,6 @@
-// Looks at a process that swaps a descriptor for one that keeps whoever reads its fdinfo waiting (holds-lock.c), until it is
-// caught so. argv: readFdInfo or snapshot, the process, its descriptor. Reports what became of it, and once more; and ends
-// when its standard input does.
+// Inspects a process that swaps a descriptor for one whose fdinfo cannot be read (holds-lock.c), until it is caught so.
+// argv: readFdInfo or snapshot, the process, its descriptor. Reports what became of it, and once more; and ends when its
+// standard input does.
 
 import { readFdInfo, snapshot } from 'dmabuf/inspect';
 import type { DmaBufError } from '../../../lib/errors.js';

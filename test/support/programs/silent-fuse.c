@@ -1,4 +1,4 @@
-// A FUSE file system that lets itself be opened and answers nothing more: whoever asks it for anything waits until this
+// A FUSE file system whose files can be opened, and that answers nothing else: every other request waits until this
 // process ends. A name that begins with "silent" it does not even look up. argv: an empty folder to mount it on, and the
 // user who mounts it and opens its files.
 //
@@ -65,7 +65,7 @@ static void answer(const struct fuse_in_header* request, const void* body) {
     }
     case FUSE_OPENDIR:
     case FUSE_OPEN: {
-      // Whoever only reads a page maps it past the page cache.
+      // A program that only reads a page maps it past the page cache.
       const struct fuse_open_in* wish = body;
       const int is_direct = request->nodeid >= PAGE_INODE && (wish->flags & O_ACCMODE) == O_RDONLY;
       const struct fuse_open_out opened = {.fh = 1, .open_flags = is_direct ? FOPEN_DIRECT_IO : 0};

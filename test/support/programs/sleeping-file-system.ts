@@ -1,5 +1,5 @@
-// Serves a file system (FUSE, version 7.31 of its protocol) until somebody has opened its one file, and then answers
-// nothing any more. Sends that open file over the channel that is its descriptor 3, and writes where it mounted. As root.
+// Serves a file system (FUSE, version 7.31 of its protocol) until its one file has been opened, and then no longer
+// answers. Sends that open file over the channel that is its descriptor 3, and writes where it mounted. As root.
 
 import { spawnSync } from 'node:child_process';
 import { mkdtempSync, openSync, read, writeSync } from 'node:fs';
@@ -64,7 +64,7 @@ async function serve(): Promise<void> {
     if (code === requests.init) answer(unique, initialised());
     else if (code === requests.lookup) answer(unique, entry());
     else if (code === requests.open) answer(unique, opened());
-    // Whoever asks for anything else waits for ever.
+    // Every other request waits for ever.
   }
 }
 

@@ -146,7 +146,7 @@ async function withSilentFiles(
     await body(fuses as [Peer, ...Peer[]], program, innocent);
   } finally {
     innocent.close();
-    for (const fuse of fuses) fuse.kill(); // first: whoever waits for them waits for their end
+    for (const fuse of fuses) fuse.kill(); // first: a wait for them ends with them
     await endAll(program.child);
     for (const fuse of fuses) await fuse.ended;
     for (const mount of mounts) mount.remove();
@@ -180,7 +180,7 @@ for (const [kind, looked] of [
         assert.deepEqual(reported.results.slice(0, looked.length), looked);
         assert.equal(readFdInfoBeside(holder.pid, Number(fd)), 'null');
       } finally {
-        holder.kill(); // first: whoever waits for the lock waits for its end
+        holder.kill(); // first: a wait for the lock ends with it
         await holder.ended;
         await endAll(program.child);
       }
@@ -218,7 +218,7 @@ for (const [kind, bytes, how, what, results] of [
           `nothing waits for the lock: ${names}`,
         );
       } finally {
-        holder.kill(); // first: whoever waits for the lock waits for its end
+        holder.kill(); // first: a wait for the lock ends with it
         await holder.ended;
         await endAll(program.child);
       }
@@ -425,7 +425,7 @@ channelTest(
       await fuse.ended;
       assert.equal(await program.ask('go on'), 'kept');
     } finally {
-      fuse.kill(); // first: whoever waits for it waits for its end
+      fuse.kill(); // first: a wait for it ends with it
       await fuse.ended;
       program.kill();
       await program.ended;

@@ -251,7 +251,7 @@ for (const what of ['folder', 'file']) {
     `fstatfs of a ${what} of a file system that does not answer never returns`,
     () =>
       withSilentFiles(0, async (fuse, here) => {
-        // Not by way of this process: if it had the file, it could not even start another any more.
+        // Not through this process: if it had the file, it could no longer even start another process.
         await using asker = new Peer(compiled('hostile-peer'), [], here);
         here.close();
         asker.tell('fstatfs');

@@ -1,4 +1,4 @@
-// Where a server's socket lies: whoever may write to a folder above can lead the path elsewhere between any two calls.
+// Where a server's socket is: a user who may write to a folder above can redirect the path between any two calls.
 
 import assert from 'node:assert/strict';
 import {

@@ -6,8 +6,8 @@ import { turns, watch } from '../../../support/event-loop.js';
 import type { RacerData } from '../../../support/fence-racer.js';
 import { fenceDevice, fenceTest } from '../../../support/fences.js';
 
-// Whoever holds a buffer may add a fence at any moment, also between a look at the buffer and START, which then sleeps in
-// the kernel. Another thread does so here, and takes the fence away only when the event loop has turned.
+// Every process that holds a buffer may add a fence at any moment, also between a check of the buffer and START, which
+// then sleeps in the kernel. Another thread does so here, and takes the fence away only when the event loop has turned.
 
 /** Says whether the buffer was idle. */
 type Attempt = () => boolean | Promise<boolean>;

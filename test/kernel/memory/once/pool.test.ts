@@ -52,7 +52,7 @@ kernelTest('giving back twice does nothing the second time', async () => {
   assert.equal(second.buffer.closed, false);
 });
 
-kernelTest('a loan that was given back has no buffer any more, for its next user has it', async () => {
+kernelTest('a loan that was returned no longer has a buffer, since its next user has it', async () => {
   using pool = new DmaBufPool(size);
   const first = await pool.acquire();
   first.release();

@@ -52,7 +52,7 @@ async function ask<T>(url: string): Promise<T> {
   return data;
 }
 
-/** Asks until the answer is as it shall be: Prometheus does not tell anybody that it has scraped. */
+/** Asks until the answer is as expected: Prometheus does not announce that it has scraped. */
 async function until<T>(url: string, isSo: (data: T) => boolean): Promise<T> {
   const deadline = Date.now() + 120_000;
   for (;;) {

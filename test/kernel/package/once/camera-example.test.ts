@@ -136,7 +136,7 @@ kernelTest(
   },
 );
 
-kernelTest('a producer that is asked to end does, whoever is connected', async () => {
+kernelTest('a producer that is asked to end does, even with clients', async () => {
   const path = nextPath();
   const producer = new Program('producer', path);
   const consumer = new Program('consumer', path, '--frames', '1000000', '--delay', '1');

@@ -245,7 +245,7 @@ for (const [what, call] of Object.entries({
   read: (buffer: DmaBuf) => throwsCode(() => buffer.read(new Uint8Array(4)), 'ERR_DMABUF_CLOSED'),
   write: (buffer: DmaBuf) => throwsCode(() => buffer.write(new Uint8Array(4)), 'ERR_DMABUF_CLOSED'),
 })) {
-  kernelTest(`${what} of a buffer that is closed by whoever is told of it throws`, async () => {
+  kernelTest(`${what} of a buffer that a subscriber closes throws`, async () => {
     using buffer = allocateSync(size);
     const { start } = tracingChannel('dmabuf:access');
     const close = (): void => buffer.close();
@@ -258,7 +258,7 @@ for (const [what, call] of Object.entries({
   });
 }
 
-kernelTest('the end of CPU access to a buffer that is closed by whoever is told of it is an end', () => {
+kernelTest('the end of CPU access to a buffer that a subscriber closes is an end', () => {
   using buffer = allocateSync(size);
   const access = buffer.cpuAccessSync('write');
   const { start } = tracingChannel('dmabuf:access');
