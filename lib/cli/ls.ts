@@ -61,7 +61,7 @@ export function lsCommand(): Command {
 async function list(flags: Flags, command: Command): Promise<void> {
   const { pid, source, devices } = flags;
   if (flags.unheld && (source === 'debugfs' || source === 'sysfs')) {
-    command.error(`error: --unheld needs to know the holders, and ${source} does not tell them`);
+    command.error(`error: --unheld needs to know the holders, and ${source} does not list them`);
   }
   const taken = await snapshot({ pids: pid, source, devices });
   const matching = taken.buffers.filter((buffer) => matches(buffer, flags));

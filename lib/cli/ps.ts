@@ -47,7 +47,7 @@ async function list(flags: Flags): Promise<void> {
   const unheld =
     unaccounted === undefined || unaccounted.buffers === 0
       ? ''
-      : `; of these ${describeTotal(unaccounted, flags)} held by no process that could be seen`;
+      : `; of these ${describeTotal(unaccounted, flags)} held by no visible process`;
   print(`total: ${describeTotal(total, flags)}${unheld}`);
   noteUnseen('ps', taken, flags);
 }

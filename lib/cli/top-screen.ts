@@ -121,10 +121,10 @@ export function afterKey(state: TopState, key: string, page: number): TopState {
 const helpLines = [
   'b p e  buffers, processes, exporters; Tab: the next of them',
   's > <  sort by the next column, the next, the one before',
-  'r      sort the other way round',
+  'r      reverse the order',
   'j k    scroll, as the arrows, Page Up and Down, g and G do',
   'space  pause, and go on',
-  '+ -    look more often, less often',
+  '+ -    refresh more often, less often',
   'q      quit, as Ctrl-C does',
   '',
   'Any key ends this help.',

@@ -146,7 +146,7 @@ async function noteWhatIsHidden({ attempts }: Collection): Promise<void> {
 function noSource(attempts: SourceAttempt[]): DmaBufError {
   const code = 'ERR_DMABUF_NO_SOURCE';
   const lines = attempts.map(({ source, error }) => `\n  ${source}: ${error.message}`);
-  return new DmaBufError(`${code}: nothing here tells which dma-bufs there are:${lines.join('')}`, {
+  return new DmaBufError(`${code}: no source could list the dma-bufs:${lines.join('')}`, {
     code,
     attempts,
   });

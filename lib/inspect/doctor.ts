@@ -84,7 +84,7 @@ function examineConfig(version: string): Finding[] {
   }
   return configItems.map(([item, use]) => {
     const value = configured(config, item);
-    const text = `${item}=${value} (${use}), by ${config.path}`;
+    const text = `${item}=${value} (${use}), according to ${config.path}`;
     return value === 'n'
       ? bad('warn', 'config', text, `Run a kernel built with ${item}`)
       : ok('config', text);
@@ -104,7 +104,7 @@ function examineDevices(devices: readonly MemoryDevice[]): Finding[] {
   if (usable.length > 0) return [...findings, ok('allocate', `memory can come from ${usable.join(', ')}`)];
   return [
     ...findings,
-    bad('fail', 'allocate', 'this user can allocate no dma-buf', 'See the heaps and udmabuf above'),
+    bad('fail', 'allocate', 'this user cannot allocate dma-bufs', 'See the heaps and udmabuf above'),
   ];
 }
 
@@ -114,10 +114,10 @@ function examineUdmabufLimits(): Finding[] {
   if (textOf(`${folder}/list_limit`) === undefined) return [];
   const bytes = size === Number.POSITIVE_INFINITY ? 'any size' : `${size} MiB`;
   const pieces = list === Number.POSITIVE_INFINITY ? 'any number of pieces' : `at most ${list} pieces`;
-  return [ok('udmabuf limits', `${bytes} a buffer (${folder}/size_limit_mb), of ${pieces} (list_limit)`)];
+  return [ok('udmabuf limits', `${bytes} for a buffer (${folder}/size_limit_mb), in ${pieces} (list_limit)`)];
 }
 
-/** Which limit the memory guard goes by. */
+/** Which limits the memory guard applies. */
 function examineMemory(): Finding[] {
   const describe = ({ available, counter }: MemoryLimit): string =>
     `${Math.floor(available / 2 ** 20)} MiB are available (${counter})`;
@@ -129,7 +129,7 @@ function examineMemory(): Finding[] {
     ok('memory of udmabuf', describe(charged)),
   ];
   if (contiguousTotal() > 0) {
-    const text = `${contiguousTotal() / 2 ** 20} MiB (CmaTotal); what programs and page cache have of it makes way`;
+    const text = `${contiguousTotal() / 2 ** 20} MiB (CmaTotal), including what programs and page cache use until it is needed`;
     findings.push(ok('contiguous memory', text));
   }
   return findings;
@@ -220,17 +220,17 @@ function examinePtrace(): Finding[] {
   }
   const text = `${path} is ${scope}:`;
   if (hasCapability('SYS_PTRACE') && scope !== '3')
-    return [ok(subject, `${text} no matter with CAP_SYS_PTRACE`)];
+    return [ok(subject, `${text} it does not restrict CAP_SYS_PTRACE`)];
   if (scope === '1') {
     const fix = 'Run sysctl kernel.yama.ptrace_scope=0, as root, or send buffers over a DmaBufChannel';
-    return [bad('warn', subject, `${text} importFrom() takes buffers from child processes alone`, fix)];
+    return [bad('warn', subject, `${text} importFrom() takes buffers only from child processes`, fix)];
   }
   const fix = 'Send buffers over a DmaBufChannel';
   return [
     bad(
       'warn',
       subject,
-      `${text} importFrom() is ${scope === '3' ? 'forbidden to all' : 'for root alone'}`,
+      `${text} importFrom() is ${scope === '3' ? 'forbidden to all processes' : 'reserved for root'}`,
       fix,
     ),
   ];
@@ -240,7 +240,7 @@ function examineLimits(): Finding[] {
   const limits = textOf('/proc/self/limits') ?? '';
   const [, soft, hard] = /^Max open files\s+(\w+)\s+(\w+)/m.exec(limits) ?? [];
   if (soft === undefined) return [];
-  const text = `${soft} descriptors a process, at most ${hard}: every open buffer takes one`;
+  const text = `${soft} descriptors for each process, at most ${hard}: every open buffer takes one`;
   if (soft === 'unlimited' || Number(soft) >= 1024) return [ok('descriptors', text)];
   return [bad('warn', 'descriptors', text, `Raise the limit: ulimit -n ${hard}`)];
 }
@@ -250,7 +250,7 @@ function examineLockdown(): Finding {
   if (mode === 'none') return ok('lockdown', 'the kernel is not locked down');
   const text = `the kernel is locked down (${mode})`;
   if (mode !== 'confidentiality') return ok('lockdown', text);
-  const fix = 'debugfs lists dma-bufs still; boot without lockdown=, or without secure boot';
+  const fix = 'debugfs still lists dma-bufs; boot without lockdown=, or without secure boot';
   return bad('warn', 'lockdown', `${text}: BPF may not read the names of dma-bufs`, fix);
 }
 

@@ -140,7 +140,7 @@ export const families: readonly Family[] = [
   ),
   byProcess(
     'process_pss_bytes',
-    'Share of a process in the dma-bufs that it holds: the size of each by the number of its holders.',
+    'Share of a process in the dma-bufs that it holds: the size of each divided by the number of its holders.',
     'pss',
   ),
   byProcess('process_buffers', 'Number of different dma-bufs that a process holds.', 'buffers'),
@@ -149,28 +149,28 @@ export const families: readonly Family[] = [
   single('processes', 'Processes that could be seen to hold dma-bufs.', ({ processes }) => processes.length),
   single(
     'unaccounted_bytes',
-    'Size of the dma-bufs that no process which could be seen holds. Absent when nothing lists every buffer.',
+    'Size of the dma-bufs that no visible process holds. Absent when no source lists every buffer.',
     ({ unaccounted }) => unaccounted?.size,
   ),
   single(
     'unaccounted_buffers',
-    'Number of dma-bufs that no process which could be seen holds. Absent when nothing lists every buffer.',
+    'Number of dma-bufs that no visible process holds. Absent when no source lists every buffer.',
     ({ unaccounted }) => unaccounted?.buffers,
   ),
   single(
     'inexact_buffers',
-    'Number of dma-bufs of which only a part of the size could be seen.',
+    'Number of dma-bufs of whose size only a part could be seen.',
     ({ buffers }) => buffers.filter(({ sizeIsLowerBound }) => sizeIsLowerBound).length,
   ),
   single(
     'unreadable_processes',
-    'Processes of which the descriptors or mappings could not be read.',
+    'Processes whose descriptors or mappings could not be read.',
     ({ unreadable }) => unreadable.length,
   ),
   bySource('source_info', 'The kernel interfaces that the figures come from.', ({ source }) => source),
   bySource(
     'source_failures',
-    'Kernel interfaces that would have told more and could not be used.',
+    'Kernel interfaces that have more information and could not be used.',
     ({ attempts }) => attempts.map(({ source }) => source),
   ),
 ];

@@ -103,7 +103,7 @@ function checkNames(register: Registry<RegistryContentType>, names: readonly str
   const taken = names.find((name) => register.getSingleMetric(name) !== undefined);
   if (taken === undefined) return;
   const code = 'ERR_DMABUF_METRIC_EXISTS';
-  throw new DmaBufError(`${code}: the registry has a metric '${taken}' already`, {
+  throw new DmaBufError(`${code}: the registry already has a metric '${taken}'`, {
     code,
     hint: 'Unregister it first, or choose another prefix',
   });

@@ -18,7 +18,7 @@ function unsupported(text: string, syscall: string): DmaBufError {
 }
 
 const rights =
-  'Loading a BPF iterator needs CAP_BPF and CAP_PERFMON, or CAP_SYS_ADMIN: run as root, or have root place it once ' +
+  'Loading a BPF iterator needs CAP_BPF and CAP_PERFMON, or CAP_SYS_ADMIN: run as root, or let root place it once ' +
   'where others may read it: dmabuf pin';
 
 /** What the failure of a call means here, and what to do. `path`: what of the pinned is to blame. */
@@ -62,16 +62,16 @@ function explainPinned(code: string, errno: number, syscall: string, path: strin
       return refuse(
         code,
         'cannot be trusted: it belongs to neither root nor this user, or others may write it',
-        'Have root remove it and run dmabuf pin anew, in a folder that only root may write',
+        'Let root remove it and run dmabuf pin again, in a folder that only root may write',
       );
     case 'fstatfs EINVAL':
       return refuse(
         code,
         'is not in a BPF file system',
-        'Give a folder of one, or mount one as root: mount -t bpf bpf /sys/fs/bpf',
+        'Choose a folder in one, or mount one as root: mount -t bpf bpf /sys/fs/bpf',
       );
     case 'openat ENOTDIR':
-      return refuse(code, 'is a symbolic link or no folder', 'Give the real path of the folder');
+      return refuse(code, 'is a symbolic link or not a folder', 'Use the real path of the folder');
     case 'openat EPROTO':
     case 'openat ELOOP':
     case 'fstat EPROTO':
@@ -81,7 +81,7 @@ function explainPinned(code: string, errno: number, syscall: string, path: strin
       return refuse(code, 'is not what dmabuf pin places there, and was left alone', 'Choose another folder');
     case 'read EFBIG':
     case 'read EAGAIN':
-      return refuse(code, 'does not come to an end');
+      return refuse(code, 'does not end');
     default:
       return createError(errno, syscall, path);
   }
@@ -99,7 +99,7 @@ function adviceOn(code: string, syscall: string): string | undefined {
     return whyRootMayNot('BPF', 'PERFMON') ?? rights;
   }
   if (syscall === 'BPF_PROG_LOAD' && code === 'EINVAL' && isLockedDown()) {
-    return 'The kernel is locked down (confidentiality), which forbids BPF programs to read strings';
+    return 'The kernel is locked down (confidentiality), which forbids BPF programs from reading strings';
   }
   if (syscall === 'BPF_PROG_LOAD' && code === 'ENOSYS')
     return 'This kernel was built without CONFIG_BPF_SYSCALL';

@@ -87,12 +87,15 @@ export function parseBufferInfo(text: string): BufferUsage[] {
   });
 }
 
-/** What the kernel counts must be what was understood: before 5.3 it printed no inodes, by which to tell buffers apart. */
+/**
+ * The kernel's count must be equal to the number of buffers that were understood: before 5.3 it printed no inodes, which
+ * identify buffers.
+ */
 function checkCount(text: string, found: number): void {
   const counted = totalLine.exec(text)?.[1];
   if (Number(counted) === found) return;
   const code = 'ERR_DMABUF_UNSUPPORTED_KERNEL';
-  const what = `${path} has ${counted ?? 'an unknown number of'} buffers in a form of which ${found} can be told`;
+  const what = `${path} has ${counted ?? 'an unknown number of'} buffers, of which this library understands ${found}`;
   throw new DmaBufError(`${code}: ${what}`, { code, path });
 }
 
@@ -109,7 +112,7 @@ function explain(errno: number, syscall: string): DmaBufError {
   const advice =
     errno === -constants.errno.ENOENT
       ? adviceOnMissing()
-      : (whyRootMayNot('DAC_OVERRIDE') ?? 'debugfs is for root alone');
+      : (whyRootMayNot('DAC_OVERRIDE') ?? 'only root may read debugfs');
   return createError(errno, syscall, path, advice);
 }
 

@@ -51,7 +51,7 @@ kernelTest('the command says whose folder it is not, and what to do', () => {
   assert.deepEqual([status, stdout], [2, '']);
   assert.match(
     stderr,
-    /^dmabuf pin: EPERM: '.+\/dmabuf' cannot be trusted: .+ Have root remove it [^\n]+\n$/,
+    /^dmabuf pin: EPERM: '.+\/dmabuf' cannot be trusted: .+ Let root remove it [^\n]+\n$/,
   );
 });
 
