@@ -1,4 +1,4 @@
-// TypeScript 6 and later load the types of Node.js only for who asks, and the declarations need them.
+// TypeScript 6 and later load the types of Node.js only when they are referenced, and the declarations need them.
 /// <reference types="node" preserve="true" />
 
 /**

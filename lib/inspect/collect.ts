@@ -16,35 +16,35 @@ import { surveyProcfs, whatProcHides } from './sources/procfs.js';
 import type { Survey } from './sources/survey.js';
 import { surveySysfs } from './sources/sysfs.js';
 
-/** What has been put together so far. */
+/** The result so far. */
 class Collection {
   readonly sources = new Set<SnapshotSource>();
   readonly attempts: SourceAttempt[] = [];
   readonly commands = new Map<number, string>();
   unreadable: Unreadable[] = [];
   buffers = new Map<number, BufferUsage>();
-  /** Reads again what lists every buffer; undefined when nothing does. */
+  /** Reads the source that lists every buffer again; undefined when there is none. */
   listAgain: (() => Promise<Survey>) | undefined;
 
-  /** What `read` finds, or undefined with its error among the attempts. */
+  /** Returns what `read` finds, or undefined, with its error among the attempts. */
   async try(source: SnapshotSource, read: () => Promise<Survey>): Promise<Survey | undefined> {
     try {
       return await read();
     } catch (error) {
-      // Where there is no addon, no source is to blame.
+      // Without the addon, this is not the fault of a source.
       if (!(error instanceof DmaBufError) || error.code === 'ERR_DMABUF_UNSUPPORTED_PLATFORM') throw error;
       this.note({ source, error });
       return undefined;
     }
   }
 
-  /** Adds a refusal, unless the same source has said the same of something else. */
+  /** Adds a refusal, unless the same source has already refused something else in the same way. */
   note({ source, error }: SourceAttempt): void {
     const isKnown = this.attempts.some((one) => one.source === source && one.error.message === error.message);
     if (!isKnown) this.attempts.push({ source, error });
   }
 
-  /** Adds what a source has found to what is known; what is known stays. */
+  /** Adds the findings of a source to the result; known values are kept. */
   add(survey: Survey): void {
     this.sources.add(survey.source);
     for (const [pid, command] of survey.commands) this.commands.set(pid, command);
@@ -86,16 +86,17 @@ async function listBuffers(collection: Collection, { pinned, devices }: CheckedO
     const listAgain = (): Promise<Survey> => read({ buffers: true, holders: false });
     const refusals = new Collection();
     const both = await refusals.try('bpf', () => read({ buffers: true, holders: true }));
-    // Who may not know the holders may still know the buffers; why not even those is what counts then.
+    // A process that may not read the holders may still read the buffers; if not even those, the reason for that is
+    // reported.
     const found = both ?? (await collection.try('bpf', listAgain));
     if (found === undefined) {
-      // That nobody has pinned anything hinders nothing.
+      // It is no obstacle that nothing is pinned.
       if (read === readPinned && isMissing(collection.attempts.at(-1))) collection.attempts.pop();
       continue;
     }
     collection.attempts.push(...refusals.attempts);
     collection.add(found);
-    // It has seen to those that have gone meanwhile itself.
+    // This source itself has removed the buffers that were freed meanwhile.
     if (both === undefined) collection.listAgain = listAgain;
     if (devices) await addDevices(collection);
     return both !== undefined;
@@ -113,18 +114,18 @@ async function listBuffers(collection: Collection, { pinned, devices }: CheckedO
 async function addDevices(collection: Collection): Promise<void> {
   const found = await collection.try('debugfs', surveyDebugfs);
   if (found === undefined) return;
-  // What has been made since has no known holders.
+  // Buffers that were made since have no known holders.
   for (const inode of found.buffers.keys()) if (!collection.buffers.has(inode)) found.buffers.delete(inode);
   collection.add(found);
 }
 
-/** Returns whether it could. */
+/** Returns whether this succeeded. */
 async function findHolders(collection: Collection): Promise<boolean> {
   const listsAll = collection.listAgain !== undefined;
   if (listsAll) {
     const found = await collection.try('bpf', () => surveyBpf({ buffers: false, holders: true }));
     if (found !== undefined) {
-      // What has been made since has no known size.
+      // Buffers that were made since have no known size.
       for (const inode of found.buffers.keys())
         if (!collection.buffers.has(inode)) found.buffers.delete(inode);
       collection.add(found);
@@ -152,7 +153,7 @@ function noSource(attempts: SourceAttempt[]): DmaBufError {
   });
 }
 
-/** Without this, buffers that were freed meanwhile would look like the kernel's own. */
+/** Without this, buffers that were freed meanwhile would look like buffers of the kernel. */
 async function dropVanished({ buffers, listAgain }: Collection): Promise<void> {
   const isUnheld = (buffer: BufferUsage): boolean => buffer.holders.length === 0;
   if (listAgain === undefined || ![...buffers.values()].some(isUnheld)) return;
@@ -162,7 +163,7 @@ async function dropVanished({ buffers, listAgain }: Collection): Promise<void> {
   }
 }
 
-/** Takes the best of everything that is permitted. */
+/** Uses the best sources that are permitted. */
 export async function collect(options: CheckedOptions): Promise<Snapshot> {
   const collection = new Collection();
   const time = new Date();
@@ -175,18 +176,18 @@ export async function collect(options: CheckedOptions): Promise<Snapshot> {
   return summarize(time, collection, options.pids, listsAll && knowsHolders && options.pids === undefined);
 }
 
-/** Reads what is pinned where nothing can be loaded, for the reason `refusal`. */
+/** Reads pinned iterators when none can be loaded, for the reason `refusal`. */
 async function readPinnedInstead(pinned: string, refusal: DmaBufError | undefined): Promise<Survey> {
   try {
     return await surveyPinned(pinned, { buffers: true, holders: true });
   } catch (error) {
-    // What a pinned iterator lacks is less to the point than why none could be loaded, but not that somebody has forged one.
+    // Why none could be loaded matters more than what a pinned iterator lacks, but not more than that one is forged.
     const { code } = error as DmaBufError;
     throw ['ENOENT', 'EACCES', 'ERR_DMABUF_UNSUPPORTED_KERNEL'].includes(code) ? refusal : error;
   }
 }
 
-/** Takes one source alone. */
+/** Uses only one source. */
 export async function collectFrom(source: SnapshotSource, options: CheckedOptions): Promise<Snapshot> {
   const collection = new Collection();
   const time = new Date();
@@ -211,7 +212,7 @@ export async function collectFrom(source: SnapshotSource, options: CheckedOption
   return summarize(time, collection, pids, source === 'bpf' && pids === undefined);
 }
 
-/** Leaves what these processes hold. */
+/** Keeps only what these processes hold. */
 function restrict(collection: Collection, wanted: ReadonlySet<number>): void {
   for (const buffer of collection.buffers.values()) {
     buffer.holders = buffer.holders.filter(({ pid }) => wanted.has(pid));

@@ -7,7 +7,7 @@ import { access, type HeapInfo, type HeapKind } from '../memory/heap-list.js';
 /** A device that makes dma-bufs for users: a heap, or /dev/udmabuf. */
 export interface MemoryDevice extends Omit<HeapInfo, 'kind'> {
   kind: HeapKind | 'udmabuf';
-  /** What to do where it is not accessible, if that is known. */
+  /** What to do if it is not accessible, as far as this is known. */
   fix?: string;
 }
 
@@ -15,7 +15,7 @@ function describeUdmabuf(): MemoryDevice {
   return { name: 'udmabuf', path: udmabufDevice, kind: 'udmabuf', ...access(udmabufDevice, 'udmabuf') };
 }
 
-/** Every heap, and /dev/udmabuf whether it is there or not. */
+/** Every heap, and /dev/udmabuf even if it does not exist. */
 export function listDevices(): MemoryDevice[] {
   const devices: MemoryDevice[] = [...DmaHeap.list(), describeUdmabuf()];
   for (const device of devices) {

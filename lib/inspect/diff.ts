@@ -46,7 +46,7 @@ export interface SnapshotDiff {
   shrunk: ProcessChange[];
   /** How buffers and bytes have grown, by exporter, the largest growth first; negative when they have shrunk. */
   exporters: {
-    /** `''` for buffers whose exporter no source could tell. */
+    /** `''` for buffers whose exporter no source knows. */
     exporter: string;
     /** How many more. */
     buffers: number;
@@ -77,7 +77,7 @@ function isSame(before: BufferUsage, after: BufferUsage): boolean {
   );
 }
 
-/** How one process has changed; what is absent held nothing. */
+/** How one process has changed; an absent one held nothing. */
 export function processChange(
   was: ProcessUsage | undefined,
   is: ProcessUsage | undefined,

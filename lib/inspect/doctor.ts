@@ -30,7 +30,7 @@ export interface Finding {
   status: 'ok' | 'warn' | 'fail';
   /** What was found. */
   text: string;
-  /** What to do about it, in whole sentences, where that is known: an error's `hint`, where one was the reason. */
+  /** What to do about it, in whole sentences, if this is known: if an error was the reason, its `hint`. */
   fix?: string;
 }
 
@@ -40,7 +40,7 @@ function bad(status: 'warn' | 'fail', subject: string, text: string, fix?: Hint)
   return fix === undefined ? { subject, status, text } : { subject, status, text, fix: textOfHint(fix) };
 }
 
-/** What the library needs of a kernel, newest first: without it, that is missing. */
+/** The kernel versions that the library's features need, newest first. */
 const milestones = [
   ['6.18', 'listing of all dma-bufs by BPF'],
   ['6.0', 'fences as files (exportSyncFile, importSyncFile)'],
@@ -187,7 +187,7 @@ async function examineDebugfs(): Promise<Finding> {
   }
 }
 
-/** What the finding about processes is, of those that could not be read. */
+/** The finding about processes, from those that could not be read. */
 export function findingOnProcesses(unreadable: readonly Unreadable[]): Finding {
   const subject = 'processes';
   if (unreadable.length === 0)
@@ -270,7 +270,7 @@ export async function examine(): Promise<Finding[]> {
     examineKernel(version),
     ...(await examined('config', () => examineConfig(version))),
   ];
-  // Everything below asks the addon.
+  // Everything below needs the addon.
   if (addon[0]?.status === 'fail') return findings;
   const looks: [string, () => Finding[] | Promise<Finding[]>][] = [
     ['heaps', () => examineDevices(listDevices())],

@@ -22,7 +22,7 @@ export interface PinOptions {
 
 const pinOptions: readonly (keyof PinOptions)[] = ['folder', 'mode', 'gid', 'holders'];
 
-/** What stands for the group of the process. */
+/** The number that stands for the group of the process. */
 const unchanged = 2 ** 32 - 1;
 
 /** A user who may write a file could put another program behind it. */
@@ -37,10 +37,10 @@ const writableByOthers = 0o022;
  * The folder and its parent folders must belong to root or to this user and must not be writable by others, unless they
  * are sticky; symbolic links are not followed. Otherwise other users could replace the files by their own.
  *
- * @throws DmaBufError `EPERM` without the rights (CAP_BPF and CAP_PERFMON, or root), or when a folder is another's; `EINVAL`
- *   when the folder is in no BPF file system; `ENOTDIR` for a symbolic link; `ENOENT` when its parent does not exist; `EEXIST`
- *   when somebody has pinned something else under the name; `ERR_DMABUF_UNSUPPORTED_KERNEL` when the kernel has no such
- *   iterator
+ * @throws DmaBufError `EPERM` without the rights (CAP_BPF and CAP_PERFMON, or root), or when a folder belongs to another
+ *   user; `EINVAL` when the folder is not in a BPF file system; `ENOTDIR` for a symbolic link; `ENOENT` when its parent
+ *   does not exist; `EEXIST` when something else is pinned under the name; `ERR_DMABUF_UNSUPPORTED_KERNEL` when the
+ *   kernel has no such iterator
  * @throws TypeError `ERR_INVALID_ARG_TYPE`; `ERR_INVALID_ARG_VALUE` for an option that does not exist
  * @throws RangeError `ERR_OUT_OF_RANGE`
  */
@@ -79,9 +79,9 @@ function notEmpty(path: string, left: readonly string[]): DmaBufError {
 /**
  * Removes the iterators that `pinSync()` has placed, and their folder when it is then empty. Other files in it stay.
  *
- * @throws DmaBufError `ENOENT` when there is nothing, `ENOTEMPTY` when something else is in the folder, `EACCES` without the
- *   rights; and without touching anything `EINVAL` when the folder is in no BPF file system, `EPERM` when it or one on the way
- *   to it is another's, `ENOTDIR` for a symbolic link
+ * @throws DmaBufError `ENOENT` when there is nothing, `ENOTEMPTY` when something else is in the folder, `EACCES` without
+ *   the rights. The following change nothing: `EINVAL` when the folder is not in a BPF file system, `EPERM` when it or a
+ *   parent folder belongs to another user, `ENOTDIR` for a symbolic link
  * @throws TypeError `ERR_INVALID_ARG_TYPE`
  * @throws RangeError `ERR_OUT_OF_RANGE`
  */

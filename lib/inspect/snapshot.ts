@@ -29,7 +29,7 @@ export async function snapshot(options?: SnapshotOptions): Promise<Snapshot> {
   }
 }
 
-/** Takes a snapshot as checked options say. */
+/** Takes a snapshot with checked options. */
 export function take(checked: CheckedOptions): Promise<Snapshot> {
   return checked.source === 'auto' ? collect(checked) : collectFrom(checked.source, checked);
 }

@@ -3,12 +3,12 @@ import { adviceOnThreads, textOfHint } from '../errors.js';
 import { adviceOnProcesses } from '../rights.js';
 import type { Unreadable } from './model.js';
 
-/** The errnos' names that kept processes from being read, each once. */
+/** The names of the errnos that prevented processes from being read, each once. */
 export function causesOf(unreadable: readonly Unreadable[]): string[] {
   return [...new Set(unreadable.map(({ error }) => error))];
 }
 
-/** What to do about processes that could not be read, for each cause that has a cure. */
+/** What to do about processes that could not be read, for each cause that can be fixed. */
 export function adviceOnUnreadable(unreadable: readonly Unreadable[]): string | undefined {
   const causes = causesOf(unreadable);
   const advice: string[] = [];

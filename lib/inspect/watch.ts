@@ -8,7 +8,7 @@ import { take } from './snapshot.js';
 
 /** When to take snapshots, and of what. */
 export interface WatchOptions extends SnapshotOptions {
-  /** Milliseconds from the end of one snapshot to the start of the next, fractions too; 1 000 by default. */
+  /** Milliseconds from the end of one snapshot to the start of the next, possibly a fraction; 1 000 by default. */
   interval?: number | undefined;
   /** When it aborts, the iteration throws its reason. */
   signal?: AbortSignal | undefined;

@@ -167,7 +167,7 @@ describe('what could not be seen', () => {
 
   for (const [error, advice] of [
     ['EAGAIN', /No thread could be created.*ulimit -u.*pids\.max/],
-    ['ETIMEDOUT', /a lock that it keeps, or for a file system that does not answer/],
+    ['ETIMEDOUT', /a lock that it holds, or for a file system that does not answer/],
     ['EIO', undefined],
   ] as const) {
     it(`is no matter of rights by ${error}, in the commands and in doctor`, () => {

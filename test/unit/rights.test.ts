@@ -41,7 +41,7 @@ for (const [who, prefix, cause] of [
     ['setpriv', '--bounding-set=-sys_ptrace'],
     /without CAP_SYS_PTRACE.*--cap-add SYS_PTRACE/,
   ],
-  ['root of a user namespace', ['unshare', '--user', '--map-root-user'], /root of its user namespace alone/],
+  ['root of a user namespace', ['unshare', '--user', '--map-root-user'], /root only in its user namespace/],
 ] as const) {
   test(`${who} is not told to become root`, asRoot, () => {
     const { hint, fix } = adviceFor(prefix);

@@ -21,7 +21,7 @@ const rights =
   'Loading a BPF iterator needs CAP_BPF and CAP_PERFMON, or CAP_SYS_ADMIN: run as root, or let root place it once ' +
   'where others may read it: dmabuf pin';
 
-/** What the failure of a call means here, and what to do. `path`: what of the pinned is to blame. */
+/** What the failure of a call means here, and what to do. `path`: the pinned file or folder that is responsible. */
 function explain(errno: number, syscall: string, path?: string): DmaBufError {
   switch (syscall) {
     case 'bpf_iter_dmabuf':
@@ -53,7 +53,7 @@ function explain(errno: number, syscall: string, path?: string): DmaBufError {
   return createError(errno, syscall, undefined, adviceOn(code, syscall));
 }
 
-/** What is wrong with a pinned iterator, its folder or one on the way there, and what to do. */
+/** What is wrong with a pinned iterator, its folder or a parent folder, and what to do. */
 function explainPinned(code: string, errno: number, syscall: string, path: string): DmaBufError {
   const refuse = (name: string, text: string, hint?: string): DmaBufError =>
     new DmaBufError(`${name}: '${path}' ${text}`, { code: name, errno, syscall, path, hint });
@@ -87,7 +87,7 @@ function explainPinned(code: string, errno: number, syscall: string, path: strin
   }
 }
 
-/** An error of the addon's with what it means here and what to do; any other as it is. */
+/** An error of the addon with its meaning here and what to do; any other error unchanged. */
 export function explainBpf(error: unknown): unknown {
   if (!(error instanceof DmaBufError)) return error;
   const { errno, syscall, path } = error;
@@ -118,7 +118,7 @@ export interface BpfParts {
   holders: boolean;
 }
 
-/** Loads the iterators and reads them. */
+/** Loads and reads the iterators. */
 export async function surveyBpf({ buffers, holders }: BpfParts): Promise<Survey> {
   return toSurvey(
     'bpf',
@@ -126,14 +126,17 @@ export async function surveyBpf({ buffers, holders }: BpfParts): Promise<Survey>
   );
 }
 
-/** Reads the iterators that root or this user has pinned in a folder; what others could have put there is refused. */
+/**
+ * Reads the iterators that root or this user has pinned in a folder; files that other users could have placed there are
+ * refused.
+ */
 export async function surveyPinned(folder: string, { buffers, holders }: BpfParts): Promise<Survey> {
   const start = (done: Parameters<typeof native.surveyBpf>[4]): void =>
     native.surveyBpf(resolve(folder), buffers, holders, nodesThread, done);
   return toSurvey('bpf', await onThreadPool(start, explainReading));
 }
 
-/** To a reader, a folder outside is as wrong as a file of another kind. */
+/** For a reader, a folder outside a BPF file system is as wrong as a file of another kind. */
 function explainReading(errno: number, syscall: string, path?: string): DmaBufError {
   const error = explain(errno, syscall, path);
   if (path === undefined || `${syscall} ${error.code}` !== 'fstatfs EINVAL') return error;

@@ -10,30 +10,30 @@ const path = '/sys/kernel/debug/dma_buf/bufinfo';
 
 /**
  * The line that the kernel prints for a buffer (drivers/dma-buf/dma-buf.c, dma_buf_debug_show), up to the name. It has at
- * least 46 bytes, so no name, of which 31 is the most, holds one.
+ * least 46 bytes, so no name, which has at most 31, can contain one.
  */
 const objectLine = /(?:^|\n)(\d{8,})\t[0-9a-f]{8,}\t[0-9a-f]{8,}\t(\d{8,})\t([^\t\n]+)\t(\d{8,})\t/g;
 
 const devicesLine = '\n\tAttached Devices:\n';
 
 /**
- * A fence's line by its shape, whatever the kernel calls what it is for: `Exclusive fence: etnaviv 134000.gpu signalled`
- * before 5.18, `read fence:vgem unbound seq 1 unsignalled`, `read fence:2:1 unbound vgem unsignalled` on 7.2.
+ * A fence's line by its form, in all variants of the kernel: `Exclusive fence: etnaviv 134000.gpu signalled` before 5.18,
+ * `read fence:vgem unbound seq 1 unsignalled`, `read fence:2:1 unbound vgem unsignalled` on 7.2.
  */
 const fenceLine = /^\t[A-Za-z]+ fence:.* (?:un)?signalled$/;
 
-/** The headings of a kernel that prints the names (5.3) but no heading for them (before 5.19): an unset one is empty there. */
+/** The headings of a kernel that prints names (5.3) without a heading for them (before 5.19): an unset name is empty there. */
 const headingsWithoutName = /^\n?[^\n]*\n[^\n]*\texp_name\tino[^\n\t]*\n/;
 
 /** The last line, and how many buffers it counts. */
 const totalLine = /\nTotal (\d+) objects, \d+ bytes\n$/;
 
-/** The longest name, in bytes. */
+/** The maximum length of a name, in bytes. */
 const maxName = 31;
 
 /**
- * The name in what follows an object's line: the name, a newline, and lines of fences. Undefined when it is unset, or holds
- * newlines so that the text could be taken apart in two ways.
+ * The name in what follows an object's line: the name, a newline, and lines of fences. Undefined when it is unset, or
+ * contains newlines so that the text is ambiguous.
  */
 function nameIn(text: string, isUnsetWhenEmpty: boolean): string | undefined {
   const lines = text.split('\n');
@@ -60,7 +60,7 @@ function objectOf(match: RegExpExecArray, rest: string, isUnsetWhenEmpty: boolea
     devices: [],
     holders: [],
   };
-  // The last one is the kernel's, whatever the name holds.
+  // The last one is the kernel's, whatever the name contains.
   const devices = rest.lastIndexOf(devicesLine);
   const name = nameIn(devices < 0 ? rest : rest.slice(0, devices), isUnsetWhenEmpty);
   if (name !== undefined) usage.name = name;
@@ -74,7 +74,7 @@ function objectOf(match: RegExpExecArray, rest: string, isUnsetWhenEmpty: boolea
 }
 
 /**
- * The buffers in the text of debugfs' bufinfo, of which every byte is one character.
+ * The buffers in the text of debugfs' bufinfo, in which every byte is one character.
  *
  * @throws DmaBufError `EOVERFLOW` for a figure beyond 2^53 − 1
  */
@@ -116,7 +116,7 @@ function explain(errno: number, syscall: string): DmaBufError {
   return createError(errno, syscall, path, advice);
 }
 
-/** Reads debugfs: every buffer, and the devices that have attached to it. It knows no holders. */
+/** Reads debugfs: every buffer, and the devices that have attached to it. It does not know the holders. */
 export async function surveyDebugfs(): Promise<Survey> {
   const text = await onThreadPool<Buffer>((done) => native.readWhole(path, done), explain);
   const buffers = parseBufferInfo(text.toString('latin1'));

@@ -3,7 +3,7 @@ import { native } from '../../native.js';
 import { whyRootMayNot } from '../../rights.js';
 import { nodesThread, onThreadPool, type Survey, toSurvey } from './survey.js';
 
-/** Looks through the descriptors and mappings of all processes. */
+/** Reads the descriptors and mappings of all processes. */
 export async function surveyProcfs(): Promise<Survey> {
   return toSurvey('procfs', await onThreadPool((done) => native.scanProcesses(nodesThread, done), explain));
 }
@@ -29,8 +29,8 @@ async function read(path: string): Promise<string> {
 }
 
 /**
- * Why /proc may not show every process, if so: with hidepid it leaves out those of other users, and nobody can count what
- * is left out (proc(5), "Mount options").
+ * Why /proc may not show every process, if so: with hidepid it omits those of other users, which cannot be counted
+ * (proc(5), "Mount options").
  */
 export async function whatProcHides(): Promise<DmaBufError | undefined> {
   const mounts = await read('/proc/self/mounts');
@@ -41,7 +41,7 @@ export async function whatProcHides(): Promise<DmaBufError | undefined> {
     .at(-1);
   const hidepid = /[ ,]hidepid=(\w+)/.exec(proc ?? '')?.[1];
   if (hidepid === undefined || hidepid === '0' || hidepid === 'off') return undefined;
-  // Process 1 is there on every Linux, and always root's or another user's own.
+  // Process 1 exists on every Linux, and belongs to root or another user.
   if ((await read('/proc/1/stat')) !== '') return undefined;
   const cause = createError(-2, 'open', '/proc/1');
   return new DmaBufError(

@@ -17,7 +17,7 @@ async function read(inode: string, file: string): Promise<string | undefined> {
   }
 }
 
-/** Nothing when it has gone meanwhile. */
+/** Nothing if the buffer was freed meanwhile. */
 async function bufferOf(inode: string): Promise<BufferUsage | undefined> {
   const [size, exporter] = await allOf([read(inode, 'size'), read(inode, 'exporter_name')]);
   if (size === undefined || !/^\d+$/.test(size)) return undefined;
