@@ -49,10 +49,7 @@ kernelTest('the command says whose folder it is not, and what to do', () => {
   asStranger('mkdir "$1"', bpf.file());
   const { status, stdout, stderr } = dmabuf(['pin', '--folder', bpf.file()]);
   assert.deepEqual([status, stdout], [2, '']);
-  assert.match(
-    stderr,
-    /^dmabuf pin: EPERM: '.+\/dmabuf' cannot be trusted: .+ Let root remove it [^\n]+\n$/,
-  );
+  assert.match(stderr, /^dmabuf pin: EPERM: '.+\/dmabuf' cannot be trusted: .+ Let root remove it [^\n]+\n$/);
 });
 
 kernelTest('a folder that others may write is not pinned into, not even a sticky one', () => {
