@@ -13,11 +13,11 @@ export interface BufferFilter {
   name?: string | undefined;
   /** Bytes. */
   minSize?: number | undefined;
-  /** Those that no process holds, as far as could be seen. */
+  /** Buffers that no visible process holds. */
   unheld?: boolean | undefined;
 }
 
-/** Whether a buffer passes. */
+/** Whether a buffer matches the filter. */
 export function matches(buffer: BufferUsage, { exporter, name, minSize = 0, unheld }: BufferFilter): boolean {
   return (
     (exporter === undefined || exporter.includes(buffer.exporter ?? '')) &&
@@ -27,7 +27,7 @@ export function matches(buffer: BufferUsage, { exporter, name, minSize = 0, unhe
   );
 }
 
-/** By what buffers can be sorted. */
+/** The orders in which buffers can be sorted. */
 export const bufferKeys: SortKeys<BufferUsage> = {
   size: ({ size }) => size,
   // The oldest first, unlike other numbers.
@@ -42,7 +42,7 @@ function sizeOf({ size, sizeIsLowerBound }: BufferUsage, { bytes }: Format): str
   return `${sizeIsLowerBound ? '>=' : ''}${formatSize(size, bytes)}`;
 }
 
-/** The columns of buffers; holders with the commands that `processes` tells. */
+/** The columns of buffers; holders with their commands from `processes`. */
 export function bufferColumns(processes: readonly ProcessUsage[], devices = false): Column<BufferUsage>[] {
   const commands = new Map(processes.map(({ pid, command }) => [pid, escapeName(command)]));
   const columns: Column<BufferUsage>[] = [
@@ -69,7 +69,7 @@ export function bufferColumns(processes: readonly ProcessUsage[], devices = fals
   return columns;
 }
 
-/** By what processes can be sorted. */
+/** The orders in which processes can be sorted. */
 export const processKeys: SortKeys<ProcessUsage> = {
   rss: ({ rss }) => rss,
   pss: ({ pss }) => pss,
@@ -91,10 +91,10 @@ export const processColumns: Column<ProcessUsage>[] = [
   { title: 'command', value: ({ command }) => command, shrinks: true },
 ];
 
-/** A process, and what it holds more than at another time. */
+/** A process, and how much more it holds than at another time. */
 export interface GrowingProcess extends ProcessUsage, Growth {}
 
-/** How processes have grown since. */
+/** How processes have grown since an earlier snapshot. */
 export function withGrowth(
   processes: readonly ProcessUsage[],
   since: readonly ProcessUsage[],
@@ -106,7 +106,7 @@ export function withGrowth(
   });
 }
 
-/** What is more, or less, than it was. */
+/** What is more, or less, than before. */
 export interface Growth {
   /** Bytes. */
   growth: number;
@@ -116,7 +116,7 @@ export interface Growth {
 
 const signed = (number: number): string => (number > 0 ? `+${number}` : String(number));
 
-/** Bytes, or what else has become more: descriptors and mappings of the same buffers leak, too. */
+/** Bytes, or otherwise the descriptors and mappings that were added: those of the same buffers leak, too. */
 export function describeGrowth({ growth, moreFds, moreMappings }: Growth, { bytes }: Format): string {
   if (growth !== 0) return formatSize(growth, bytes, true);
   const changes = [
@@ -133,14 +133,14 @@ const growthColumn: Column<GrowingProcess> = {
   text: describeGrowth,
 };
 
-/** The columns of processes that are looked at again and again. */
+/** The columns of processes in repeated snapshots. */
 export const growingProcessColumns: Column<GrowingProcess>[] = [
   ...processColumns.slice(0, -1),
   growthColumn,
   ...processColumns.slice(-1),
 ];
 
-/** By what they can be sorted. */
+/** The orders in which they can be sorted. */
 export const growingProcessKeys: SortKeys<GrowingProcess> = {
   ...processKeys,
   // Bytes first, however many descriptors there are.
@@ -150,7 +150,7 @@ export const growingProcessKeys: SortKeys<GrowingProcess> = {
 /** One exporter's buffers. */
 export type ExporterRow = Snapshot['exporters'][number];
 
-/** By what exporters can be sorted. */
+/** The orders in which exporters can be sorted. */
 export const exporterKeys: SortKeys<ExporterRow> = {
   size: ({ size }) => size,
   buffers: ({ buffers }) => buffers,

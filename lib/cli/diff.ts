@@ -105,7 +105,7 @@ function growth(buffers: number, size: number, { bytes }: Format): string {
   return `${formatSize(size, bytes, true)} in ${buffers > 0 ? '+' : ''}${count(buffers, 'buffer')}`;
 }
 
-/** Waits, or less long when the user has seen enough. */
+/** Waits; Ctrl-C ends the wait earlier. */
 async function wait(milliseconds: number): Promise<void> {
   const controller = new AbortController();
   const stop = (): void => controller.abort();

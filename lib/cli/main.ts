@@ -9,7 +9,7 @@ if (words[0] === '--') words.shift();
 const [name = '', ...args] = words;
 const subcommand = SUBCOMMANDS.find((known) => known.name === name);
 
-/** `dmabuf ls | head` is no mistake, and a terminal may go away (EIO); a disk that is full is an error as any. */
+/** `dmabuf ls | head` is not a mistake, and a terminal may disappear (EIO); a full disk is an ordinary error. */
 function endWithoutOutput(error: NodeJS.ErrnoException): void {
   if (error.code === 'EPIPE') process.exit(128 + constants.signals.SIGPIPE);
   if (error.code === 'EIO') endBySignal('SIGHUP');
@@ -17,7 +17,7 @@ function endWithoutOutput(error: NodeJS.ErrnoException): void {
   process.stderr.write(`dmabuf${about}: ${error.message}\n`, () => process.exit(2));
 }
 
-/** Says what has failed: a mistake of this program, which nothing tells the code of, with where it was made. */
+/** Says what has failed: for a mistake of this program, which has no code, with its place. */
 async function report(error: unknown): Promise<void> {
   const { code, message, stack, exitCode } = error as Error & { code?: unknown; exitCode?: number };
   // commander has said what is wrong
@@ -35,7 +35,7 @@ async function report(error: unknown): Promise<void> {
 }
 
 process.stdout.on('error', endWithoutOutput);
-// There is nobody left to tell.
+// Nobody is left to read a message.
 process.stderr.on('error', () => {});
 try {
   if (subcommand !== undefined) await (await subcommand.load()).parseAsync(args, { from: 'user' });

@@ -10,16 +10,19 @@ import { note } from './output.js';
 export type ListenAddress = { host: string; port: number } | { path: string };
 
 /**
- * Not a port that an exporter of the list at github.com/prometheus/prometheus/wiki/Default-port-allocations has: that list
- * is full from 9100 to 9999.
+ * A port that no exporter in the list at github.com/prometheus/prometheus/wiki/Default-port-allocations uses: the list is
+ * full from 9100 to 9999.
  */
 export const defaultPort = 19189;
 
 const loopback = '127.0.0.1';
 
-/** Slower clients are cut off, and those that ask for more. Times are milliseconds. */
+/** Clients that are slower, or request more, are disconnected. Times are in milliseconds. */
 const limits = {
-  /** One more ends one that has had its answers, else one that asks for many at a time, else one that keeps others waiting. */
+  /**
+   * One more closes a connection whose requests are all answered, otherwise one with several pending requests, otherwise
+   * one that delays the server.
+   */
   connections: 64,
   /** After so many requests a connection ends. */
   requests: 100,
@@ -29,7 +32,7 @@ const limits = {
   request: 10_000,
   response: 30_000,
   keepAlive: 5_000,
-  /** For answers on their way when the server ends. */
+  /** The time for unfinished answers when the server ends. */
   ending: 1_000,
 };
 
@@ -37,7 +40,7 @@ const limits = {
 export function parseListen(text: string): ListenAddress {
   if (text.startsWith('unix:')) {
     const path = text.slice('unix:'.length);
-    // The kernel takes what begins with NUL for an abstract name.
+    // For the kernel, a path that begins with NUL is an abstract name.
     if (path === '' || path.includes('\0') || Buffer.byteLength(path) > 107) {
       throw new InvalidArgumentError('A path of 1 to 107 bytes must follow unix:');
     }
@@ -51,7 +54,7 @@ export function parseListen(text: string): ListenAddress {
   return { host: ipv6 ?? name ?? loopback, port };
 }
 
-/** Reads a name or an address that clients may call the server by, without a port, and adds it to those before. */
+/** Reads a name or an address that requests may use, without a port, and adds it to the previous ones. */
 export function parseHost(text: string, before: readonly string[] = []): string[] {
   const host = hostOf(isIPv6(text) ? `[${text}]` : text);
   if (host === undefined || /[^:\]]:\d*$|\]:/.test(isIPv6(text) ? '' : text)) {
@@ -80,8 +83,8 @@ function end(response: ServerResponse, status: number, type: string, text: strin
 const plain = 'text/plain; charset=utf-8';
 
 /**
- * The host of a header `Host`, as URLs have it; undefined when it is none. Ports and a dot at its end do not matter, nor
- * whether an IPv4 address is written as one of IPv6 (`::ffff:127.0.0.1`).
+ * The host in a header `Host`, in the form of URLs; undefined when it is not a host. Ports and a final dot are ignored. An IPv4
+ * address may be written as one of IPv6 (`::ffff:127.0.0.1`).
  */
 function hostOf(header: string): string | undefined {
   if (!/^(?:\[[\da-f:.]+\]|[\w.-]+)(?::\d{0,5})?$/i.test(header)) return undefined;
@@ -95,7 +98,7 @@ function hostOf(header: string): string | undefined {
   }
 }
 
-/** An address of a socket as URLs have it. */
+/** An address of a socket in the form of URLs. */
 function addressOf({ localAddress = '' }: Socket): string | undefined {
   const address = localAddress.replace(/%.*$/, '');
   return hostOf(isIPv6(address) ? `[${address}]` : address);
@@ -106,9 +109,9 @@ function isLoopback(host: string): boolean {
 }
 
 /**
- * Which status a request deserves for the host that it names; 200 for none to object to. A page that a browser has loaded from
- * elsewhere cannot read what is served here, unless the name of its own host comes to stand for this machine (DNS rebinding):
- * then it is this name that the browser sends.
+ * The status for a request with this host; 200 if the host is allowed. A page that a browser has loaded from another host
+ * cannot read this server's answers, unless the name of that host is made to resolve to this machine (DNS rebinding):
+ * then the browser sends that name.
  */
 function statusOfHost(
   { rawHeaders, httpVersion, socket }: IncomingMessage,
@@ -118,18 +121,18 @@ function statusOfHost(
     (_, index) => index % 2 === 1 && rawHeaders[index - 1]?.toLowerCase() === 'host',
   );
   const [header] = headers;
-  // Only browsers matter, which always send one; RFC 9112 has every client of HTTP/1.1 do so.
+  // Only browsers matter, which always send one; RFC 9112 requires it of every client of HTTP/1.1.
   if (header === undefined && httpVersion === '1.0') return 200;
   const host = hostOf(header ?? '');
   if (host === undefined || headers.length > 1) return 400;
-  // No browser reaches a Unix socket.
+  // Browsers cannot connect to Unix sockets.
   if (socket.localAddress === undefined) return 200;
   return isLoopback(host) || host === addressOf(socket) || allowed.has(host) ? 200 : 421;
 }
 
 /** What a server's requests have in common. */
 interface Service {
-  /** The metrics of now. Who asks while they are being collected gets the same. */
+  /** The present metrics. Requests that arrive while they are being collected get the same. */
   collect: () => Promise<string>;
   contentType: string;
   allowedHosts: Set<string>;
@@ -160,7 +163,7 @@ async function answer(
   }
 }
 
-/** One client's connection. Its requests are answered one after the other, each when the answer before has left. */
+/** One client's connection. Its requests are answered one after the other, each when the previous answer was sent. */
 class Connection {
   readonly #socket: Socket;
   readonly #serve: (request: IncomingMessage, response: ServerResponse) => Promise<void>;
@@ -175,22 +178,22 @@ class Connection {
     this.#serve = serve;
   }
 
-  /** Whether nobody waits for an answer. */
+  /** Whether no request waits for an answer. */
   get isIdle(): boolean {
     return !this.#isAnswering;
   }
 
-  /** Whether it was answered all that it asked. */
+  /** Whether all its requests were answered. */
   get isServed(): boolean {
     return this.isIdle && this.#requests > 0;
   }
 
-  /** Whether it waits for its client, not for this machine: for a request, or to take an answer. */
+  /** Whether it waits for its client, not for this machine: for a request, or until the client reads an answer. */
   get waitsForClient(): boolean {
     return !this.#isCollecting;
   }
 
-  /** Whether it asked again before it was answered. */
+  /** Whether it sent another request before it got an answer. */
   get wantsMore(): boolean {
     return this.#waiting.length > 0;
   }
@@ -218,7 +221,7 @@ class Connection {
     }
     this.#timer = setTimeout(() => this.end(), limits.response);
     response.once('close', () => {
-      // The answer was the last: what else was asked gets none.
+      // This was the last answer: further requests get none.
       if (!this.#socket.writable) this.#waiting.length = 0;
       this.#next();
     });
@@ -264,7 +267,7 @@ export class MetricsServer {
         requestTimeout: limits.request,
         keepAliveTimeout: limits.keepAlive,
         connectionsCheckingInterval: 1_000,
-        // The answer says which.
+        // The answer says why.
         requireHostHeader: false,
       },
       take,
@@ -283,8 +286,8 @@ export class MetricsServer {
     });
     if (this.#connections.size <= limits.connections) return;
     // A client that sends its request at once is served, however many others keep connections open, send more requests,
-    // or do not read their answers. The request of a newcomer may not have been read yet: of those that wait for their
-    // clients it is the last.
+    // or do not read their answers. The request of a new connection may not have been read yet: it is the last one of
+    // those that wait for their clients.
     const others = [...this.#connections.values()].slice(0, -1);
     const last =
       others.find(({ isServed }) => isServed) ??
@@ -309,9 +312,9 @@ export class MetricsServer {
   }
 
   /**
-   * Listens, and resolves with where: as a URL, or as `unix:` and the path.
+   * Listens, and resolves with the address: a URL, or `unix:` and the path.
    *
-   * @throws DmaBufError with the errno's name, or Node.js's code, and what to do where one cure is likely
+   * @throws DmaBufError with the errno's name, or Node.js's code, and what to do if one fix is likely
    */
   async listen(address: ListenAddress): Promise<string> {
     try {
@@ -326,7 +329,7 @@ export class MetricsServer {
     return `http://${family === 'IPv6' ? `[${host}]` : host}:${port}/metrics`;
   }
 
-  /** Node.js would look the path up on this thread, for as long as a file system on the way does not answer. */
+  /** Node.js would look up the path on this thread, which would block while a file system on the way does not answer. */
   #openSocket(path: string): { fd: number } {
     this.#socket = listenForStreams(path);
     return { fd: this.#socket.fd };
@@ -343,7 +346,7 @@ export class MetricsServer {
     });
   }
 
-  /** Lets answers on their way arrive, if they take no longer than a second, and resolves when all is closed. */
+  /** Lets unfinished answers arrive, if they take no longer than a second, and resolves when everything is closed. */
   async close(): Promise<void> {
     const ended = new Promise((resolve) => this.#server.close(resolve));
     this.#socket?.close();
@@ -369,7 +372,7 @@ function cannotListen(cause: unknown, address: ListenAddress): DmaBufError {
   });
 }
 
-/** Of a TCP port: what is wrong with a path, its error says. */
+/** Advice for a TCP port; errors about a path have their own. */
 function adviceFor(code: string | undefined): string | undefined {
   switch (code) {
     case 'EADDRINUSE':

@@ -71,7 +71,7 @@ async function runMetrics({ listen, allowHost = [], once = false, source, proces
 }
 
 async function serve(server: MetricsServer, address: ListenAddress): Promise<void> {
-  // The server must not end because nobody reads its standard error.
+  // The server must not end because its standard error is not read.
   process.stderr.on('error', () => {});
   let url: string;
   try {
@@ -91,7 +91,7 @@ async function serve(server: MetricsServer, address: ListenAddress): Promise<voi
   setTimeout(() => endBySignal(signal), patience).unref();
 }
 
-/** Resolves when it is written; what hinders that is the command's to say. */
+/** Resolves when it is written; the command reports a failure. */
 async function print(text: string): Promise<void> {
   await new Promise<void>((resolve) => process.stdout.write(text, () => resolve()));
 }

@@ -2,19 +2,19 @@ import { Command, InvalidArgumentError, Option } from 'commander';
 import { escapeLines } from '../escape.js';
 import { parseSize } from './text.js';
 
-/** A subcommand; its file is loaded when it is used and not before. */
+/** A subcommand; its file is loaded only when it is used. */
 export interface Subcommand {
   name: string;
   summary: string;
   load: () => Promise<Command>;
 }
 
-/** Has a command escape what it repeats of wrong arguments: a shell's pattern makes arguments of the names of files. */
+/** Makes a command escape what it repeats of wrong arguments: a pattern of the shell turns the names of files into arguments. */
 export function safeErrors(command: Command): Command {
   return command.configureOutput({ outputError: (text, write) => write(escapeLines(text)) });
 }
 
-/** A subcommand with its help; an error of usage throws, for main.ts to give the status. */
+/** A subcommand with its help; a wrong usage throws, and main.ts sets the status. */
 export function subcommand(name: string, description: string, help: string): Command {
   return safeErrors(new Command(`dmabuf ${name}`))
     .description(description)
@@ -23,7 +23,10 @@ export function subcommand(name: string, description: string, help: string): Com
     .addHelpText('after', `\n${help.trim()}`);
 }
 
-/** The options of every subcommand that prints rows; `quiet` is what is left out, and sizes are there unless said. */
+/**
+ * The options of every subcommand that prints rows; `quiet` describes what is left out; there are sizes unless stated
+ * otherwise.
+ */
 export function withFormat(
   command: Command,
   {
@@ -81,7 +84,7 @@ export function pid(text: string): number {
   return value;
 }
 
-/** Process ids, by commas or by repeating the option. */
+/** Process ids, separated by commas or in repeated options. */
 export function pids(text: string, earlier: readonly number[] = []): number[] {
   return [...earlier, ...text.split(',').map(pid)];
 }

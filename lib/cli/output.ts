@@ -4,7 +4,7 @@ import type { Snapshot } from '../inspect/model.js';
 import { adviceOnUnreadable, causesOf } from '../inspect/unreadable.js';
 import { count, formatSize, toJson } from './text.js';
 
-/** How the user wants the answer. */
+/** The format that the user has chosen. */
 export interface Format {
   json?: boolean | undefined;
   csv?: boolean | undefined;
@@ -15,14 +15,14 @@ export interface Format {
 
 /** A column of a table, and a field of CSV. */
 export interface Column<Row> {
-  /** The field's name in CSV; in capitals the heading of the table. */
+  /** The field's name in CSV, and in capitals the heading of the table. */
   title: string;
   value: (row: Row) => string | number | undefined;
-  /** What people see, where that is something else. It is escaped already. */
+  /** The text in tables, if it differs from the value. It is already escaped. */
   text?: (row: Row, format: Format) => string;
   /** `size`: bytes. Both are aligned to the right. */
   kind?: 'number' | 'size';
-  /** Whether this column gives way first when the terminal is narrow. */
+  /** Whether this column becomes narrower first on a narrow terminal. */
   shrinks?: boolean;
 }
 
@@ -31,7 +31,7 @@ const gap = 2;
 /** How many columns of a terminal a text takes. */
 type Measure = (text: string) => number;
 
-/** In ASCII every character takes one: half of all the work of `dmabuf ls` would be to load the library. */
+/** In ASCII every character takes one: to load the library would double the work of `dmabuf ls`. */
 async function measureFor(cells: readonly (readonly string[])[]): Promise<Measure> {
   if (cells.every((row) => row.every((cell) => /^[ -~]*$/.test(cell)))) return ({ length }) => length;
   return (await import('string-width')).default;
@@ -39,7 +39,7 @@ async function measureFor(cells: readonly (readonly string[])[]): Promise<Measur
 
 let graphemes: Intl.Segmenter | undefined;
 
-/** The beginning of a text that leaves a column for the mark of what was cut off. */
+/** The beginning of a text, with one column left for the mark of truncation. */
 function cut(text: string, width: number, widthOf: Measure): string {
   graphemes ??= new Intl.Segmenter();
   let kept = '';
@@ -52,7 +52,7 @@ function cut(text: string, width: number, widthOf: Measure): string {
   return `${kept}…`;
 }
 
-/** A text in just so many columns. */
+/** A text in exactly so many columns. */
 function fit(text: string, width: number, toTheRight: boolean, widthOf: Measure): string {
   const taken = widthOf(text);
   if (taken <= width) {
@@ -60,11 +60,11 @@ function fit(text: string, width: number, toTheRight: boolean, widthOf: Measure)
     return toTheRight ? space + text : text + space;
   }
   const start = cut(text, width, widthOf);
-  // Half of a wide character has no place.
+  // Half of a wide character cannot be shown.
   return start + ' '.repeat(width - widthOf(start));
 }
 
-/** Takes from the widest of `candidates`, one by one, until all fit. */
+/** Narrows the widest of `candidates`, column by column, until all fit. */
 function shrink(widths: number[], candidates: readonly number[], least: number, available: number): void {
   let excess = widths.reduce((sum, width) => sum + width, gap * (widths.length - 1)) - available;
   for (; excess > 0; excess--) {
@@ -116,7 +116,7 @@ export async function formatTable<Row>(
   });
 }
 
-/** Columns of the terminal; without end where the output goes elsewhere, so that nothing is cut off. */
+/** The columns of the terminal; infinite if the output goes elsewhere, so that nothing is cut off. */
 export function outputWidth(): number {
   return process.stdout.isTTY ? process.stdout.columns || 80 : Number.POSITIVE_INFINITY;
 }
@@ -144,8 +144,8 @@ export async function printTable<Row>(
 }
 
 /**
- * CSV (RFC 4180). Names are escaped as for people, so that a line is a row for every reader, and what a spreadsheet would
- * calculate begins with an apostrophe.
+ * CSV (RFC 4180). Names are escaped as in tables, so that a line is a row for every reader, and a field that a
+ * spreadsheet would calculate begins with an apostrophe.
  */
 export async function toCsv<Row>(rows: readonly Row[], columns: readonly Column<Row>[]): Promise<string> {
   const { stringify } = await import('csv-stringify/sync');
@@ -158,7 +158,7 @@ export async function toCsv<Row>(rows: readonly Row[], columns: readonly Column<
   return stringify([columns.map(({ title }) => title), ...records], { escape_formulas: true });
 }
 
-/** Prints rows in the form that was asked for; `json` is what JSON has instead of the rows. */
+/** Prints rows in the requested format; `json` is the content of JSON instead of the rows. */
 export async function printRows<Row>(
   rows: readonly Row[],
   columns: readonly Column<Row>[],
@@ -175,7 +175,7 @@ export function printJson(value: unknown): void {
   print(toJson(value, 2));
 }
 
-/** Tells the user something that is not the answer. */
+/** Prints a message to the user on standard error, apart from the answer. */
 export function note(command: string, text: string): void {
   process.stderr.write(`dmabuf ${command}: ${escapeControls(text.replace(/\s*\n\s*/g, ' '))}\n`);
 }
@@ -191,7 +191,7 @@ export function describeUnseen({ unreadable, attempts, unaccounted }: Snapshot):
     const said = `${processes} could not be read (${errors}): what ${holders} may be missing`;
     sentences.push(advice === undefined ? said : `${said}. ${advice}`);
   }
-  // Other sources stand in for one another.
+  // Other sources replace one another.
   const procfs = attempts.find(({ source }) => source === 'procfs');
   if (procfs !== undefined) sentences.push(procfs.error.message);
   else if (attempts.length > 0 && unaccounted === undefined) {
@@ -209,7 +209,7 @@ export function noteUnseen(command: string, snapshot: Snapshot, { json, csv, qui
   for (const sentence of describeUnseen(snapshot)) note(command, sentence);
 }
 
-/** Bytes and buffers in words. */
+/** The number of bytes and buffers in words. */
 export function describeTotal({ buffers, size }: { buffers: number; size: number }, format: Format): string {
   return `${formatSize(size, format.bytes)} in ${count(buffers, 'buffer')}`;
 }

@@ -14,7 +14,7 @@ Examples:
 
 dmabuf COMMAND --help explains each command; the manual is man dmabuf.`;
 
-/** The command without a subcommand: help, version, and what is wrong. main.ts runs the subcommands. */
+/** The command without a subcommand: help, version, and errors. main.ts runs the subcommands. */
 export function createProgram(): Command {
   const { version } = createRequire(import.meta.url)('dmabuf/package.json') as { version: string };
   const program = safeErrors(new Command('dmabuf'))

@@ -32,7 +32,7 @@ Examples:
   dmabuf show 1200 17      its descriptor 17
   dmabuf show $$ --json`;
 
-/** A descriptor of a process, and what the kernel says of it. */
+/** A descriptor of a process, and what the kernel says about it. */
 interface Descriptor extends DmaBufInfo {
   fd: number;
 }
@@ -76,13 +76,13 @@ async function showDescriptor(pid: number, fd: number, format: Format): Promise<
   }
 }
 
-/** The dma-bufs among a process's descriptors. What closes meanwhile is left out. */
+/** The dma-bufs among a process's descriptors. Descriptors that are closed meanwhile are left out. */
 function descriptorsOf(pid: number): Descriptor[] {
   let entries: string[];
   try {
     entries = readdirSync(`/proc/${pid}/fd`);
   } catch (error) {
-    // Pinned iterators tell what /proc does not.
+    // Pinned iterators show what /proc does not.
     if (['EACCES', 'ENOENT'].includes((error as NodeJS.ErrnoException).code ?? '')) return [];
     throw fromNode(error);
   }

@@ -1,8 +1,8 @@
-/** By what to sort: numbers begin with the largest, strings with the first. */
+/** The value to sort by: numbers begin with the largest, strings with the first. */
 export type SortKeys<Row> = Readonly<Record<string, (row: Row) => number | string | undefined>>;
 
 function compare(a: number | string | undefined, b: number | string | undefined): number {
-  // What is unknown comes last.
+  // Unknown values come last.
   if (a === undefined || b === undefined) return Number(a === undefined) - Number(b === undefined);
   if (typeof a === 'number' && typeof b === 'number') return b - a;
   return a < b ? -1 : Number(a > b);

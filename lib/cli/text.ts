@@ -1,7 +1,7 @@
 import prettyBytes from 'pretty-bytes';
 import type { DmaBufError } from '../errors.js';
 
-/** JSON whose strings cannot drive a terminal either: JSON.stringify() escapes only C0. */
+/** JSON without anything that a terminal would interpret: JSON.stringify() escapes only C0. */
 export function toJson(value: unknown, indent?: number): string {
   const json = JSON.stringify(value, errorsAsObjects, indent);
   if (/^[\n -~]*$/.test(json)) return json;
@@ -29,7 +29,7 @@ export function parseSize(text: string): number | undefined {
   return bytes <= Number.MAX_SAFE_INTEGER ? Math.ceil(bytes) : undefined;
 }
 
-/** Bytes for people (`12.3 MiB`), or as they are. A growth has a sign. */
+/** Bytes in units (`12.3 MiB`), or as a plain number. A growth has a sign. */
 export function formatSize(bytes: number, exact = false, signed = false): string {
   const whole = Math.round(bytes);
   if (!exact) return prettyBytes(whole, { binary: true, signed: signed && whole !== 0 });

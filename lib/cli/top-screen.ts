@@ -43,7 +43,7 @@ export interface TopState {
   done: boolean;
 }
 
-/** How top begins. */
+/** The initial state of top. */
 export function initialState(view: View, interval: number): TopState {
   const sort = { buffers: 'size', processes: 'rss', exporters: 'size' };
   return { view, sort, reverse: false, scroll: 0, paused: false, help: false, interval, done: false };
@@ -130,7 +130,7 @@ const helpLines = [
   'Any key ends this help.',
 ];
 
-/** The lines of a snapshot's table in one view; what has grown, since `first`. */
+/** The lines of a snapshot's table in one view; growth is relative to `first`. */
 export function tableOf(
   taken: Snapshot,
   { view, sort, reverse }: Pick<TopState, 'view' | 'sort' | 'reverse'>,
@@ -165,7 +165,7 @@ export function summaryOf(
   return `dmabuf top  ${clock}  ${describeTotal(total, format)}, ${processes.length} processes${unheld}${unread}`;
 }
 
-/** The lines of the whole screen, and the state with `scroll` inside what there is. */
+/** The lines of the whole screen, and the state with `scroll` limited to the rows. */
 export async function renderScreen(
   taken: Snapshot | undefined,
   state: TopState,

@@ -96,7 +96,7 @@ async function printCsv(taken: Snapshot, view: View, withHeadings: boolean): Pro
 const enterScreen = '\x1b[?1049h\x1b[?25l';
 const leaveScreen = '\x1b[?25h\x1b[?1049l';
 
-/** The terminal, taken over: left again on every way out of the process. */
+/** Takes over the terminal, and restores it whenever the process ends. */
 class Screen {
   #isOn = false;
 
@@ -192,7 +192,7 @@ async function showLive(flags: Flags): Promise<void> {
     draw();
   };
 
-  /** Looks until the end; a new interval, or the end of a pause, begins a new watch. */
+  /** Takes snapshots until the end; a new interval, or the end of a pause, begins a new watch. */
   const look = async (): Promise<void> => {
     while (!state.done) {
       const { signal } = wake;

@@ -12,7 +12,7 @@ const columns: readonly Column<KernelRun>[] = [
     text: ({ duration }) => (duration / 1000).toFixed(1),
     kind: 'number',
   },
-  // What the messages above explain.
+  // Failures that the messages above explain.
   { title: 'result', value: resultOf, shrinks: true },
 ];
 
@@ -22,8 +22,8 @@ function resultOf({ exitCode, error }: KernelRun): string {
 }
 
 /**
- * Runs the command on several kernels and prints a table of what became of it, on standard error: standard output has what
- * the command has written, and nothing else.
+ * Runs the command on several kernels and prints a table of the results on standard error: standard output has only the
+ * command's own output.
  */
 export async function runAndTabulate(options: KernelsOptions): Promise<KernelRun[]> {
   const runs = await runOnKernels(options);

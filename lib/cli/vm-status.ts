@@ -1,6 +1,6 @@
 import type { KernelRun } from '../vm/index.js';
 
-/** As timeout(1) has it. */
+/** The same status as timeout(1). */
 export const EXIT_TIMEOUT = 124;
 export const EXIT_RUNNER_FAILED = 125;
 

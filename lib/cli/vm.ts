@@ -132,7 +132,7 @@ async function runCommand(words: string[], flags: Flags, self: Command): Promise
   const command = words.length > 0 ? words : [ownShell || '/bin/sh'];
   const statusFor = (run: Pick<KernelRun, 'exitCode' | 'error' | 'splats'>): number =>
     statusOf(run) || (failOnSplat && run.splats.length > 0 ? EXIT_RUNNER_FAILED : 0);
-  // The process must not end before the guest, which runInVm() ends when nobody reads its output.
+  // The process must not end before the guest, which runInVm() ends when its output is not read.
   process.stdout.removeAllListeners('error').on('error', () => {});
   const controller = new AbortController();
   let received: NodeJS.Signals | undefined;
@@ -188,7 +188,7 @@ async function runCommand(words: string[], flags: Flags, self: Command): Promise
     const result = await runInVm({
       ...common,
       ...(kernel === undefined ? {} : { kernel }),
-      // Who reads a terminal in the background is stopped: it is read where that was asked for.
+      // A process in the background that reads the terminal is stopped: so it is read only on request.
       ...(shell ? { terminal: true } : process.stdin.isTTY ? {} : { stdin: process.stdin }),
       ...(kernelLog === undefined ? {} : { kernelLog: logFile(kernelLog) }),
     });
@@ -197,7 +197,7 @@ async function runCommand(words: string[], flags: Flags, self: Command): Promise
     process.exitCode = statusFor({ ...result, error: undefined });
   } catch (error) {
     if (!isForUser(error)) throw error;
-    // `dmabuf vm … | head` is no mistake
+    // `dmabuf vm … | head` is not a mistake
     if (!isClosedPipe(error)) say(error.message);
     if (shell && received === 'SIGHUP') endBySignal(received);
     process.exitCode = exitStatus(error, received);
@@ -223,7 +223,7 @@ function sayOutOfMemory({ outOfMemory }: Pick<VmResult, 'outOfMemory'>, prefix =
   }
 }
 
-/** `log` is where the user has all of it. */
+/** `log` is the file in which the user has the whole log. */
 function saySplats({ splats }: Pick<VmResult, 'splats'>, log: string | undefined, prefix = ''): void {
   const most = 5;
   for (const { title } of splats.slice(0, most))
