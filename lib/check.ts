@@ -11,18 +11,21 @@ export type Access = 'read' | 'write' | 'read-write';
 /** The maximum length of a dma-buf's name in bytes of UTF-8 (DMA_BUF_NAME_LEN without the NUL). */
 const maxNameBytes = 31;
 
-function nameOfClass(value: object): string {
+/** A name that a program may have given; `instead` where a proxy or a getter throws. */
+function nameOf(read: () => unknown, instead: string): string {
   try {
-    return String(value.constructor?.name ?? 'Object');
+    return String(read() ?? instead);
   } catch {
-    return 'Object'; // A proxy or a getter threw.
+    return instead;
   }
 }
 
 function show(value: unknown): string {
   if (typeof value === 'string') return `'${value.length > 60 ? `${value.slice(0, 60)}…` : value}'`;
-  if (typeof value === 'function') return `function ${value.name}`;
-  if (typeof value === 'object' && value !== null) return `an instance of ${nameOfClass(value)}`;
+  if (typeof value === 'function') return `function ${nameOf(() => value.name, '')}`;
+  if (typeof value === 'object' && value !== null) {
+    return `an instance of ${nameOf(() => value.constructor?.name, 'Object')}`;
+  }
   return typeof value === 'bigint' ? `${value}n` : String(value);
 }
 

@@ -12,7 +12,7 @@ processes that hold the buffer. Names are untrusted: control characters are show
 Exit status: 0; 1 when a filter was given and nothing matches; 2 on errors.
 
 Examples:
-    dmabuf ls                               all buffers, the largest first
+  dmabuf ls                               all buffers, the largest first
   dmabuf ls --pid 1200,1201               the buffers of two processes
   dmabuf ls --exporter system --min-size 1M
   dmabuf ls --unheld                      buffers that only drivers or messages in flight hold, such as leaks

@@ -12,7 +12,7 @@ its holders. The last line has the total, each buffer once, and what no visible 
 Exit status: 0; 2 on errors.
 
 Examples:
-    dmabuf ps                      the largest holders first
+  dmabuf ps                      the largest holders first
   dmabuf ps --sort pss --limit 5
   sudo dmabuf ps                 the processes of all users
   dmabuf ps --json | jq '.total.size'`;

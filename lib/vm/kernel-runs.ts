@@ -142,7 +142,7 @@ async function endOf(stream: Writable): Promise<void> {
 
 function readKernelsOptions(given: KernelsOptions): Omit<KernelsOptions, 'jobs'> & { jobs: number } {
   const names = ['kernels', 'jobs', ...VM_OPTIONS.filter((name) => !NOT_OF_SEVERAL.includes(name))];
-  const { kernels, jobs, ...common } = readOptions(given, names) as KernelsOptions;
+  const { kernels, jobs = availableParallelism(), ...common } = readOptions(given, names) as KernelsOptions;
   const isList = Array.isArray(kernels) && kernels.length > 0;
   if (!isList || !kernels.every((kernel) => typeof kernel === 'string' && kernel !== '')) {
     throw invalidType(
@@ -156,7 +156,7 @@ function readKernelsOptions(given: KernelsOptions): Omit<KernelsOptions, 'jobs'>
   return {
     ...common,
     kernels,
-    jobs: checkInteger(jobs ?? availableParallelism(), 'option jobs', 1, 1024),
+    jobs: checkInteger(jobs, 'option jobs', 1, 1024),
   };
 }
 

@@ -1,8 +1,24 @@
+import assert from 'node:assert/strict';
+
 /** A value that a function must refuse, what it is, and the code of the refusal. */
 export type BadValue = readonly [what: string, value: unknown, code: string];
 
 const type = 'ERR_INVALID_ARG_TYPE';
 const range = 'ERR_OUT_OF_RANGE';
+
+/** What messages cannot name: each is wrong for everything but a callback. */
+const nameless: readonly BadValue[] = [
+  [
+    'a function with a symbol as its name',
+    Object.defineProperty(() => {}, 'name', { value: Symbol('name') }),
+    type,
+  ],
+  [
+    'a function that keeps its name',
+    new Proxy(() => {}, { get: (_, name) => assert.fail(String(name)) }),
+    type,
+  ],
+];
 
 const notNumbers: readonly BadValue[] = [
   ['a numeric string', '4096', type],
@@ -14,6 +30,7 @@ const notNumbers: readonly BadValue[] = [
   ['a boxed number', Object(4096), type],
   ['a symbol', Symbol('4096'), type],
   ['a function', () => 4096, type],
+  ...nameless,
 ];
 
 const notIntegers: readonly BadValue[] = [
@@ -38,6 +55,7 @@ const notStrings: readonly BadValue[] = [
   ['a boxed string', Object('read'), type],
   ['a symbol', Symbol('read'), type],
   ['a Buffer', Buffer.from('read'), type],
+  ...nameless,
 ];
 
 /** For a size in bytes that must be given. */

@@ -28,7 +28,7 @@ describe('help', () => {
       const { status, stdout, stderr } = dmabuf(name, '--help');
       assert.deepEqual([status, stderr], [0, '']);
       assert.match(stdout, new RegExp(`^Usage: dmabuf ${name} `));
-      if (name !== 'vm') assert.match(stdout, /\nExamples:\n {2}/);
+      if (name !== 'vm') assert.match(stdout, /\nExamples:\n {2}\S/);
     });
   }
 

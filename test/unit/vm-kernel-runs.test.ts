@@ -21,6 +21,7 @@ const wrong: [string, Partial<KernelsOptions>, RegExp][] = [
     /kernels must be such that each is named once\. Received 'stable'/,
   ],
   ['no jobs', { jobs: 0 }, /jobs must be from 1 to/],
+  ['jobs that are null', { jobs: null as never }, /jobs must be a number/],
   ['jobs that are a text', { jobs: '2' as never }, /jobs must be a number/],
   ['what runInVm refuses', { cpus: 0 }, /cpus must be from 1 to/],
 ];
