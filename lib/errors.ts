@@ -63,7 +63,9 @@ export let partsOf: (error: DmaBufError) => ErrorParts;
  * - `ERR_DMABUF_STALE_FD`: other code closed the object's descriptor, and its number now refers to another file.
  * - `ERR_DMABUF_NO_SOURCE`: no source could allocate; `attempts` has the error of each.
  * - `ERR_DMABUF_MEMORY_GUARD`: more memory was requested than is available; the message has both figures.
- * - `ERR_DMABUF_MESSAGE_TRUNCATED`: a message could not be received whole, and was dropped with its descriptors.
+ * - `ERR_DMABUF_MESSAGE_TRUNCATED`: a message could not be received whole, and was dropped with its descriptors; or not
+ *   all descriptors of a stream's bytes could be received.
+ * - `ERR_DMABUF_TOO_MANY_HANDLES`: more descriptors arrived on a stream than `maxHandles`, and were not taken.
  * - `ERR_DMABUF_LOST`: the exporter no longer has the buffer's memory, and answered an access with SIGBUS; its bytes
  *   read as zeros from then on.
  * - `ERR_DMABUF_PEER_DROPPED`: the peer has sent too many descriptors of files that cannot be closed (of a file system that

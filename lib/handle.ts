@@ -6,7 +6,15 @@ import { packageFolder } from './load-addon.js';
 import { native, Register, type Slot, Yielded } from './native.js';
 
 /** The classes whose objects own a descriptor. */
-export type HandleType = 'DmaBuf' | 'DmaHeap' | 'SyncFile' | 'DmaBufChannel' | 'DmaBufServer' | 'Memfd';
+export type HandleType =
+  | 'DmaBuf'
+  | 'DmaHeap'
+  | 'SyncFile'
+  | 'DmaBufChannel'
+  | 'DmaBufServer'
+  | 'Memfd'
+  | 'FdStream'
+  | 'FdStreamServer';
 
 /** An open object of this thread, as {@link openHandles} lists it. */
 export interface OpenHandle {
@@ -151,7 +159,7 @@ function quote(text: string): string {
 
 /** A collected object in words. The name is untrusted: in quotes, it cannot forge a line of a log. */
 function inWords({ type, inode, size, exporter, name }: OpenHandle): string {
-  if (inode === undefined) return `A ${type}`;
+  if (inode === undefined) return type.startsWith('F') ? `An ${type}` : `A ${type}`;
   const details = [`inode ${inode}`, exporter, name === undefined ? undefined : quote(name)];
   return `A ${type} of ${size} bytes (${details.filter((detail) => detail !== undefined).join(', ')})`;
 }
@@ -249,6 +257,12 @@ const types: readonly (HandleType | undefined)[] = [
   'DmaBufChannel',
   'DmaBufServer',
   'Memfd',
+  undefined, // a descriptor that waits to be sent, a lock, a place and a lookup
+  undefined,
+  undefined,
+  undefined,
+  'FdStream',
+  'FdStreamServer',
 ];
 
 /**

@@ -139,8 +139,11 @@ export interface Native {
   write(slot: Slot, source: Uint8Array, position: number): true | undefined;
 
   isReady(slot: Slot, direction: number): boolean;
-  /** Calls `done` once, with 0 or a negative errno. A pending wait keeps the event loop alive. */
-  poll(slot: Slot, direction: number, done: (errno: number) => void): number;
+  /**
+   * Calls `done` once, with 0 or a negative errno. A wait that is `kept` calls it in every turn of the event loop in which
+   * the file is ready, until it is cancelled or has called with an errno. A pending wait keeps the event loop alive.
+   */
+  poll(slot: Slot, direction: number, done: (errno: number) => void, kept: boolean): number;
   cancelPoll(wait: number): void;
   /** Makes a thread wait instead of the event loop, from the first wait on. */
   waitOnThread(): void;
@@ -174,14 +177,14 @@ export interface Native {
    * A slot, or -EAGAIN while the server's queue is full. `address`: a path's bytes, or NUL and an abstract name. If
    * [isLookup] is 1, the path is still being looked up: `poll()` says when that is done, and `close()` gives it up.
    */
-  connect(address: Uint8Array): Slot;
+  connect(address: Uint8Array, isStream: boolean): Slot;
   /** What `connect()` returns, after such a lookup, whose slot becomes free. */
   finishConnecting(lookup: Slot): Slot;
   /** 1: it waits for a thread, since other lookups occupy all. 2: it is done. Else 0. */
   connectingState(lookup: Slot): number;
   /** Leaves the descriptor's flags as they are. */
   adoptChannel(fd: number): Slot;
-  markCloseOnExec(channel: Slot): void;
+  markCloseOnExec(socket: Slot): void;
   /** A folder. This and the next look up paths: `ETIMEDOUT` after `patience` milliseconds, `EBUSY` if no thread is free. */
   openPlace(path: string, patience: number): Slot;
   /** A file in it, links not followed. [mode] = st_mode, [uid] = its user */
@@ -201,18 +204,23 @@ export interface Native {
   removeSocket(server: Slot, patience: number): void;
   /** At an abstract name, which is not a path. */
   listen(address: Uint8Array, mode: number): Slot;
+  /** The same, by a socket that does not keep messages apart. */
+  listenToStreams(address: Uint8Array, mode: number): Slot;
   /** A slot, or -EAGAIN when no connection waits. */
   accept(server: Slot): Slot;
   /** [pid], [uid], [gid] */
-  describePeer(channel: Slot): void;
+  describePeer(end: Slot): void;
   /** Sets the largest message that is sent, unless `bytes` is 0; returns what it is. */
   limitMessages(channel: Slot, bytes: number): number;
-  /** 0, or -EAGAIN when the socket is full. [handles] = for each whether it is a slot, then the slot or descriptor. */
-  send(channel: Slot, data: Uint8Array, count: number): number;
+  /**
+   * The number of bytes that were sent, or -EAGAIN when the socket is full. [handles] = for each whether it is a slot, then
+   * the slot or descriptor.
+   */
+  send(end: Slot, data: Uint8Array, count: number): number;
   /** Closes so many descriptors by their numbers; another thread closes those that may block. */
   closeNumbers(numbers: Float64Array, count: number): void;
   /** A copy of a slot's descriptor, or of any other, for `send()`. */
-  hold(channel: Slot, isSlot: boolean, slotOrFd: number): Slot;
+  hold(end: Slot, isSlot: boolean, slotOrFd: number): Slot;
   /** Copies the bytes of the received message, as far as there is room. */
   takeMessage(data: Uint8Array): void;
   /**
@@ -223,6 +231,27 @@ export interface Native {
    */
   receive(channel: Slot, capacity: number): number;
   importFromProcess(pid: number, fd: number): Slot;
+
+  /** [firstEnd], [secondEnd] = the slots */
+  createStreamPair(): void;
+  /** Leaves the descriptor's flags as they are. */
+  adoptStream(fd: number): Slot;
+  /** The same for a listening socket, of which other processes may have copies. */
+  adoptStreamServer(fd: number): Slot;
+  /** A path, NUL and an abstract name, or ''. */
+  addressOfServer(server: Slot): string;
+  /**
+   * What `receive()` returns, for the next bytes. `how`: 0 keeps the [handleCount] descriptors that came with them for
+   * `takeArrival()`; 1 yields them as `receive()` does; 2 yields only numbers. With `EMFILE`, nothing was received, because
+   * there are not enough free numbers for the descriptors. -4: descriptors were lost.
+   */
+  receiveBytes(stream: Slot, capacity: number, how: number): number;
+  /** The same with `how` 0; copies the bytes to `target`, as far as there is room. */
+  receiveInto(stream: Slot, target: Uint8Array): number;
+  /** Yields the first of the kept descriptors as `receive()` does. False if there is none. */
+  takeArrival(stream: Slot, recognise: boolean): boolean;
+  /** Sends nothing more: the peer sees the end. */
+  endBytes(stream: Slot): void;
 
   /** A sealed memfd: its slot when it is to be `owned`, else its descriptor. `hugePageSize` 0 for ordinary pages */
   createMemfd(name: string, size: number, hugePageSize: number, owned: boolean): Slot | number;

@@ -64,7 +64,7 @@ export class OpenFile {
   wait(direction: number, limits: Limits, site: CallSite, what: string): Promise<void> {
     return this.run<void>(
       (done) => {
-        const wait = native.poll(this.slot, direction, (errno) => done(errno, undefined));
+        const wait = native.poll(this.slot, direction, (errno) => done(errno, undefined), false);
         return () => native.cancelPoll(wait);
       },
       limits,

@@ -27,6 +27,7 @@ export function showDetails(prototype: Presentable, type: string): void {
       return present(this, type, depth, options);
     },
   };
+  Object.setPrototypeOf(shown, Object.getPrototypeOf(prototype));
   Object.setPrototypeOf(prototype, shown);
 }
 

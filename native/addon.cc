@@ -86,7 +86,7 @@ Napi::Object Init(Napi::Env env, Napi::Object exports) {
 
   for (const Exports* table : {&kAddonFunctions, &kBufferFunctions, &kFdinfoFunctions, &kFenceFunctions,
                                &kHeapFunctions, &kMappingFunctions, &kMemoryFunctions, &kPlaceFunctions,
-                               &kSocketFunctions, &kSurveyFunctions, &kUdmabufFunctions}) {
+                               &kSocketFunctions, &kStreamFunctions, &kSurveyFunctions, &kUdmabufFunctions}) {
     for (const Export& function : *table) Define(env, exports, function.name, function.callback, addon);
   }
   return exports;

@@ -6,9 +6,11 @@ const adviceOnPaths =
   'All threads that look up paths wait for file systems that do not answer (FUSE, NFS): repair ' +
   `these, or ${otherAddress}`;
 
-const adviceToListen = 'No server listens there: start it first';
+const adviceToListen = 'No server listens there: start it first, or wait for it with the option retry';
 
-const adviceOnType = 'A channel is a Unix socket of type SOCK_SEQPACKET; this is a socket of another kind';
+const kinds =
+  'A DmaBufChannel is a Unix socket of type SOCK_SEQPACKET, and an FdStream one of type SOCK_STREAM';
+const adviceOnType = `${kinds}; this is a socket of another kind`;
 
 provideAdvice({
   'bind EACCES': 'The folder may not be written',
@@ -21,8 +23,10 @@ provideAdvice({
   'connect ENOENT': adviceToListen,
   'connect EPROTOTYPE': adviceOnType,
   'getpeername ENOTCONN': 'The socket is not connected',
-  'getsockopt ENOTSOCK': 'A channel is a Unix socket of type SOCK_SEQPACKET, and this is not a socket',
+  'getsockopt EINVAL': 'The socket does not listen',
+  'getsockopt ENOTSOCK': `${kinds}; this is not a socket`,
   'getsockopt EPROTOTYPE': adviceOnType,
+  'recvmsg EMFILE': 'Close what is no longer needed, or raise the limit (ulimit -n); nothing was lost',
   'sendmsg EBADF': 'One of the handles is not an open descriptor',
   'sendmsg EPIPE': 'The peer has closed its end',
   'sendmsg ETOOMANYREFS':

@@ -1,12 +1,13 @@
 import { checkFd, checkView, outOfRange, readOptions } from '../check.js';
-import { aboutDescriptor, atCallSite, callSite, DmaBufError } from '../errors.js';
-import { askedForAt } from '../handle.js';
+import { callSite } from '../errors.js';
 import { rejected } from '../intrinsics.js';
-import { native, Register, type Slot, Yielded } from '../native.js';
+import { native, type Slot } from '../native.js';
 import { brand, OpenFile, own } from '../open-file.js';
 import { showDetails } from '../present.js';
-import { checkWaitOptions, PendingWaits, type WaitOptions, waitOptions } from '../wait.js';
-import { Connecting } from './connecting.js';
+import { checkWaitOptions, type WaitOptions } from '../wait.js';
+import { Accepting, connectionsOf } from './accepting.js';
+import { type ConnectOptions, connectOptions, connectTo } from './connecting.js';
+import { makePair, takeOver } from './ends.js';
 import { listenAt, type ServerOptions, serverOptions } from './listening.js';
 import { type ChannelMessage, readSendables, type Sendable } from './message.js';
 import {
@@ -15,30 +16,14 @@ import {
   checkChannelOptions,
   limitMessages,
   MessageSocket,
-  type PeerCredentials,
-  peerOf,
 } from './message-socket.js';
-import { again, letTurn, SocketLine, spend } from './socket-line.js';
-import { socketAddress } from './socket-place.js';
+import { type PeerCredentials, peerOf } from './peer.js';
 
-const connectOptions: readonly string[] = [...channelOptions, ...waitOptions];
+const allConnectOptions: readonly string[] = [...channelOptions, ...connectOptions];
 const listenOptions: readonly string[] = [...channelOptions, ...serverOptions];
-
-/** What a new channel takes, in messages. */
-const costOfChannel = 16;
 
 /** Makes the channel of a socket that the addon has just yielded. */
 let makeChannel: (slot: Slot, options: ChannelOptions, place?: number) => DmaBufChannel;
-
-/** The same; closes the socket when that fails. */
-function createChannel(slot: Slot, options: ChannelOptions, place?: number): DmaBufChannel {
-  try {
-    return makeChannel(slot, options, place);
-  } catch (error) {
-    native.close(slot);
-    throw error;
-  }
-}
 
 /**
  * The end of a connection that carries messages with file descriptors between processes: a Unix SOCK_SEQPACKET socket
@@ -78,18 +63,7 @@ export class DmaBufChannel implements Disposable, AsyncIterable<ChannelMessage> 
    */
   static pair(options?: ChannelOptions): [DmaBufChannel, DmaBufChannel] {
     const wanted = checkChannelOptions(readOptions(options, channelOptions));
-    native.createChannelPair();
-    const first = native.registers[Register.firstEnd] as Slot;
-    const second = native.registers[Register.secondEnd] as Slot;
-    let one: DmaBufChannel | undefined;
-    try {
-      one = createChannel(first, wanted);
-      return [one, createChannel(second, wanted, Yielded.second)];
-    } catch (error) {
-      if (one === undefined) native.close(second);
-      one?.close();
-      throw error;
-    }
+    return makePair(native.createChannelPair, (slot, place) => makeChannel(slot, wanted, place));
   }
 
   /**
@@ -101,46 +75,27 @@ export class DmaBufChannel implements Disposable, AsyncIterable<ChannelMessage> 
   static adopt(fd: number, options?: ChannelOptions): DmaBufChannel {
     checkFd(fd);
     const wanted = checkChannelOptions(readOptions(options, channelOptions));
-    const slot = aboutDescriptor(fd, () => native.adoptChannel(fd));
-    let channel: DmaBufChannel | undefined;
-    try {
-      channel = makeChannel(slot, wanted);
-      native.markCloseOnExec(slot);
-      return channel;
-    } catch (error) {
-      if (channel === undefined) native.release(slot);
-      else channel.release();
-      native.unclaimed[Yielded.only] = 0;
-      throw error;
-    }
+    return takeOver(
+      fd,
+      native.adoptChannel,
+      (slot) => makeChannel(slot, wanted),
+      (channel) => channel.release(),
+    );
   }
 
   /**
    * Connects to a {@link DmaBufServer}, or to any other program that listens there. While the server's queue is full, it
-   * tries again every 10 ms.
+   * tries again every 10 ms, and with `retry` also while there is no server yet.
    *
    * @param path A socket's path of at most 107 bytes, or an abstract name: `@` or NUL and up to 107 bytes.
    * @throws DmaBufError `ENOENT`, `ECONNREFUSED` (no server listens), `EACCES`, `EPROTOTYPE` (another kind of socket),
    *   `ETIMEDOUT`, `EBUSY` (too many paths lead to file systems that do not answer); or the signal's reason
    */
-  static async connect(path: string, options?: ChannelOptions & WaitOptions): Promise<DmaBufChannel> {
-    const address = socketAddress(path);
-    const { maxMessageSize, ...rest } = readOptions(options, connectOptions);
+  static async connect(path: string, options?: ChannelOptions & ConnectOptions): Promise<DmaBufChannel> {
+    const { maxMessageSize, ...rest } = readOptions(options, allConnectOptions);
     const wanted = checkChannelOptions({ maxMessageSize });
-    const limits = checkWaitOptions(rest);
     const site = callSite(DmaBufChannel.connect);
-    const connecting = new Connecting(address, path, (slot) =>
-      askedForAt(site, () => createChannel(slot, wanted)),
-    );
-    return await new PendingWaits().run<DmaBufChannel>(
-      (done, fail) =>
-        connecting.start(done, (error) =>
-          fail(error instanceof DmaBufError ? atCallSite(error, site) : error),
-        ),
-      limits,
-      site,
-      `connecting to ${path}`,
-    );
+    return await connectTo({ path, isStream: false }, rest, site, (slot) => makeChannel(slot, wanted));
   }
 
   /**
@@ -155,7 +110,7 @@ export class DmaBufChannel implements Disposable, AsyncIterable<ChannelMessage> 
   static listen(path: string, options?: ServerOptions & ChannelOptions): DmaBufServer {
     const { maxMessageSize, ...rest } = readOptions(options, listenOptions);
     const wanted = checkChannelOptions({ maxMessageSize });
-    return listenAt(path, rest, (file) => createServer(file, path, wanted));
+    return listenAt(path, 'DmaBufServer', rest, (file) => createServer(file, path, wanted));
   }
 
   static readonly #of = brand('DmaBufChannel', (self) => (#file in self ? self : undefined));
@@ -302,14 +257,12 @@ export class DmaBufServer implements Disposable, AsyncIterable<DmaBufChannel> {
   /** The path or name at which it listens, as the caller gave it. */
   readonly path: string;
   readonly #file: OpenFile;
-  readonly #options: ChannelOptions;
-  readonly #accepting: SocketLine;
+  readonly #accepting: Accepting<DmaBufChannel>;
 
   private constructor(file: OpenFile, path: string, options: ChannelOptions) {
     this.#file = own(this, file, 'DmaBufServer', 'DmaBufChannel.listen()');
     this.path = path;
-    this.#options = options;
-    this.#accepting = new SocketLine(file, 1);
+    this.#accepting = new Accepting(file, (slot) => makeChannel(slot, options));
   }
 
   static readonly #of = brand('DmaBufServer', (self) => (#file in self ? self : undefined));
@@ -332,16 +285,7 @@ export class DmaBufServer implements Disposable, AsyncIterable<DmaBufChannel> {
    */
   async accept(options?: WaitOptions): Promise<DmaBufChannel> {
     DmaBufServer.#of(this).#file.checkOpen();
-    const limits = checkWaitOptions(options);
-    if (this.#accepting.mayTry(limits)) {
-      try {
-        const channel = this.#acceptNow();
-        if (channel !== again) return channel;
-      } catch (error) {
-        throw await letTurn(error);
-      }
-    }
-    return await this.#accepting.run(() => this.#acceptNow(), limits, 'waiting for a connection');
+    return await this.#accepting.accept(checkWaitOptions(options));
   }
 
   /**
@@ -371,20 +315,5 @@ export class DmaBufServer implements Disposable, AsyncIterable<DmaBufChannel> {
   /** The same as `close()`. */
   [Symbol.dispose](): void {
     DmaBufServer.#of(this).#file.close();
-  }
-
-  #acceptNow(): DmaBufChannel | typeof again {
-    const slot = native.accept(this.#file.slot);
-    if (slot < 0) return again;
-    spend(costOfChannel);
-    return createChannel(slot, this.#options);
-  }
-}
-
-async function* connectionsOf(server: DmaBufServer): AsyncGenerator<DmaBufChannel, void, undefined> {
-  try {
-    while (!server.closed) yield await server.accept();
-  } catch (error) {
-    if (!server.closed) throw error;
   }
 }

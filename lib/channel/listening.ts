@@ -16,11 +16,14 @@ export interface ServerOptions {
 /** The names of the options. */
 export const serverOptions: readonly string[] = ['mode'];
 
+/** The classes of servers. */
+type ServerType = 'DmaBufServer' | 'FdStreamServer';
+
 /** The socket of a server, whose file goes with it. */
 class ListeningSocket extends OpenFile {
   // Not the engine's own, which goes through the array's iterator, and that is anybody's.
-  constructor(slot: Slot) {
-    super(slot, 'DmaBufServer');
+  constructor(slot: Slot, type: ServerType) {
+    super(slot, type);
   }
 
   protected override leave(slot: Slot): void {
@@ -31,6 +34,7 @@ class ListeningSocket extends OpenFile {
 /** Starts to listen; `toServer` makes the server of the socket. */
 export function listenAt<Server>(
   path: string,
+  type: ServerType,
   { mode = 0o600 }: ServerOptions,
   toServer: (file: OpenFile) => Server,
 ): Server {
@@ -40,16 +44,15 @@ export function listenAt<Server>(
     native.unclaimed[Yielded.only] = 0;
     try {
       finish?.();
-      return toServer(new ListeningSocket(slot));
+      return toServer(new ListeningSocket(slot, type));
     } catch (error) {
       native.close(slot);
       throw error;
     }
   };
-  if (address[0] === 0) return serve(bindName(address, mode, path));
+  const wanted = { address, path, isStream: type === 'FdStreamServer', mode };
+  if (address[0] === 0) return serve(bindName(wanted));
   // From down there, the stack would not reach the caller.
   const site = placeOfCall();
-  return bindPath({ address, path, isStream: false, mode }, (slot, finish) =>
-    askedForAt(site, () => serve(slot, finish)),
-  );
+  return bindPath(wanted, (slot, finish) => askedForAt(site, () => serve(slot, finish)));
 }

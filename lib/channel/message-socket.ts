@@ -4,46 +4,18 @@ import { DmaBufError } from '../errors.js';
 import { resolved } from '../intrinsics.js';
 import { native, Register, type Slot } from '../native.js';
 import type { OpenFile } from '../open-file.js';
-import { traceAsync, tracingOf } from '../tracing.js';
 import type { Limits } from '../wait.js';
 import {
   type ChannelMessage,
   closeAll,
   hold,
-  inodesOf,
   readHandles,
   type Sendable,
   writeSendables,
 } from './message.js';
+import { type PeerCredentials, peerDropped } from './peer.js';
+import { sendTraced, sendTracing } from './send-trace.js';
 import { again, later, SocketLine, spend } from './socket-line.js';
-
-/** The process at the other end of a connection (SO_PEERCRED of unix(7)). */
-export interface PeerCredentials {
-  /** Process id; 0 for a process outside this PID namespace. */
-  pid: number;
-  /** Effective user id. */
-  uid: number;
-  /** Effective group id. */
-  gid: number;
-}
-
-/** What the tracing channel `dmabuf:send` reports about a message that `DmaBufChannel.send()` sends. */
-export interface SendTrace {
-  /** The method. */
-  operation: 'send';
-  /** How many bytes of data the message has. */
-  size: number;
-  /** How many handles the message has. */
-  handles: number;
-  /** Identifies each dma-buf among the handles on the whole machine: the receiver's object has the same inode. */
-  inodes: readonly number[];
-  /** The process that made the connection at the other end. */
-  peer: PeerCredentials;
-  /** What the call rejects with. */
-  error?: unknown;
-}
-
-const sendTracing = tracingOf<SendTrace>('dmabuf:send');
 
 /** The settings of a channel. */
 export interface ChannelOptions {
@@ -72,17 +44,6 @@ export function checkChannelOptions(options: ChannelOptions): ChannelOptions {
   const { maxMessageSize } = options;
   if (maxMessageSize !== undefined) checkInteger(maxMessageSize, 'maxMessageSize', 1, maxMessageBytes);
   return options;
-}
-
-/** Who is at the other end of a socket. */
-export function peerOf(slot: Slot): PeerCredentials {
-  native.describePeer(slot);
-  const { registers } = native;
-  return {
-    pid: registers[Register.pid] as number,
-    uid: registers[Register.uid] as number,
-    gid: registers[Register.gid] as number,
-  };
 }
 
 /** Sets the largest message, where one is wanted, and returns what it is. */
@@ -117,19 +78,12 @@ export class MessageSocket {
   /** Sends bytes and handles, which have been checked. */
   send(bytes: Uint8Array, items: readonly Sendable[], limits: Limits): Promise<void> {
     // No closure here, which would cost every message its variables.
-    if (sendTracing.hasSubscribers) return this.sendTraced(bytes, items, limits);
+    if (sendTracing.hasSubscribers) return this.sendAsTraced(bytes, items, limits);
     return this.sendInTurn(bytes, items, limits);
   }
 
-  private sendTraced(bytes: Uint8Array, items: readonly Sendable[], limits: Limits): Promise<void> {
-    const trace: SendTrace = {
-      operation: 'send',
-      size: bytes.length,
-      handles: items.length,
-      inodes: inodesOf(items),
-      peer: { ...this.peer },
-    };
-    return traceAsync(sendTracing, trace, () => this.sendInTurn(bytes, items, limits));
+  private sendAsTraced(bytes: Uint8Array, items: readonly Sendable[], limits: Limits): Promise<void> {
+    return sendTraced(this.peer, bytes.length, items, () => this.sendInTurn(bytes, items, limits));
   }
 
   private sendInTurn(bytes: Uint8Array, items: readonly Sendable[], limits: Limits): Promise<void> {
@@ -189,7 +143,7 @@ export class MessageSocket {
     if (length === -1) return again;
     if (length === -2) return undefined;
     if (length === -5) return later;
-    if (length === -6) throw dropped();
+    if (length === -6) throw peerDropped('channel');
     spend(native.registers[Register.handleCount] as number);
     throw truncated(length === -3, this.maxMessageSize);
   }
@@ -199,14 +153,6 @@ function tooLarge(length: number, limit: number): DmaBufError {
   const message = `EMSGSIZE: the message has ${length} bytes, and this channel sends at most ${limit} at a time`;
   const hint = 'Put large data into a dma-buf, or raise maxMessageSize';
   return new DmaBufError(message, { code: 'EMSGSIZE', errno: -EMSGSIZE, syscall: 'sendmsg', hint });
-}
-
-function dropped(): DmaBufError {
-  return new DmaBufError(
-    'ERR_DMABUF_PEER_DROPPED: nothing more is received on this channel, since the peer has sent too many descriptors of ' +
-      'files whose closing blocks',
-    { code: 'ERR_DMABUF_PEER_DROPPED', hint: 'Close the channel' },
-  );
 }
 
 function truncated(data: boolean, limit: number): DmaBufError {

@@ -73,10 +73,14 @@ export class SocketLine implements Queued<SocketLine> {
   readonly #places = new Queue<Place>();
   #watch: number | undefined;
   #pause: NodeJS.Timeout | undefined;
+  readonly #isKept: boolean;
+  #isResting = false;
 
-  constructor(file: OpenFile, direction: 1 | 2) {
+  /** @param isKept Whether the event loop keeps watching between calls: to start again costs a dozen system calls. */
+  constructor(file: OpenFile, direction: 1 | 2, isKept = false) {
     this.#file = file;
     this.#direction = direction;
+    this.#isKept = isKept;
   }
 
   /** Whether nobody waits, and there is something left to do in this turn of the event loop, or no time for another. */
@@ -93,6 +97,7 @@ export class SocketLine implements Queued<SocketLine> {
 
   /** The next attempt is made a little later. */
   delay(): void {
+    this.stopWatching();
     this.#pause ??= setTimeout(() => {
       this.#pause = undefined;
       this.#advance(0);
@@ -150,6 +155,22 @@ export class SocketLine implements Queued<SocketLine> {
     overdue.remove(this);
     clearTimeout(this.#pause);
     this.#pause = undefined;
+    if (this.#isKept) this.#rest();
+    else this.stopWatching();
+  }
+
+  /** Stops watching, unless another call comes before this turn of the event loop ends. */
+  #rest(): void {
+    if (this.#isResting || this.#watch === undefined) return;
+    this.#isResting = true;
+    setImmediate(() => {
+      this.#isResting = false;
+      if (this.#places.length === 0) this.stopWatching();
+    });
+  }
+
+  /** After this, nothing of this line keeps the file open. */
+  stopWatching(): void {
     if (this.#watch === undefined) return;
     native.cancelPoll(this.#watch);
     this.#watch = undefined;
@@ -163,10 +184,12 @@ export class SocketLine implements Queued<SocketLine> {
       if (!this.isQueued) overdue.add(this);
       return;
     }
-    this.#watch ??= native.poll(this.#file.slot, this.#direction, (errno) => {
-      this.#watch = undefined;
+    const { slot } = this.#file;
+    const onReady = (errno: number): void => {
+      if (!this.#isKept || errno < 0) this.#watch = undefined;
       this.#advance(errno);
-    });
+    };
+    this.#watch ??= native.poll(slot, this.#direction, onReady, this.#isKept);
   }
 
   #advance(errno: number): void {

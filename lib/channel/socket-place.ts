@@ -202,9 +202,9 @@ function bindIn(place: Place, wanted: Wanted): Slot {
   }
 }
 
-export function bindName(address: Uint8Array, mode: number, path: string): Slot {
+export function bindName({ address, path, isStream, mode = 0o777 }: Wanted): Slot {
   try {
-    return native.listen(address, mode);
+    return (isStream ? native.listenToStreams : native.listen)(address, mode);
   } catch (failure) {
     const error = atPath(failure, path);
     throw isCode(error, 'EADDRINUSE') ? inUse(path.replace('\0', '@'), 'A server listens there') : error;

@@ -36,11 +36,13 @@ napi_value Poll(Call& call) {
   Handle* handle = nullptr;
   uint32_t slot = 0;
   uint32_t access = 0;
-  if (!call.ReadAny(0, Identity::kAsked, &slot, &handle) || !call.Read(1, &access)) {
+  bool kept = false;
+  if (!call.ReadAny(0, Identity::kAsked, &slot, &handle) || !call.Read(1, &access) || !call.Read(3, &kept)) {
     return nullptr;
   }
   const short event = os::PollEvent(static_cast<os::CpuAccess>(access));
-  const Result<uint32_t> wait = call.addon().polls.Start(slot, handle->fd.get(), event, call.argument(2));
+  const Result<uint32_t> wait =
+      call.addon().polls.Start(slot, handle->fd.get(), event, call.argument(2), kept);
   if (!wait) return call.Fail(wait.error()), nullptr;
   return call.Number(*wait);
 }
@@ -289,7 +291,7 @@ napi_value SetDeadline(Call& call) {
 
 const Exports kFenceFunctions = {
     {"isReady", Entry<IsReady, 2>},
-    {"poll", Entry<Poll, 3>},
+    {"poll", Entry<Poll, 4>},
     {"waitOnThread", Entry<WaitOnThread, 0>},
     {"cancelPoll", Entry<CancelPoll, 1>},
     {"importSyncFileFd", Entry<ImportSyncFileFd, 2>},

@@ -23,6 +23,7 @@ extern const Exports kMappingFunctions;
 extern const Exports kMemoryFunctions;
 extern const Exports kPlaceFunctions;
 extern const Exports kSocketFunctions;
+extern const Exports kStreamFunctions;
 extern const Exports kSurveyFunctions;
 extern const Exports kUdmabufFunctions;
 

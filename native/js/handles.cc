@@ -6,6 +6,7 @@
 #include "os/dma_buf.h"
 #include "os/entrusted.h"
 #include "os/file_kind.h"
+#include "os/stream_socket.h"
 #include "os/sync_file.h"
 #include "os/unix_socket.h"
 
@@ -23,6 +24,11 @@ bool IsAnother(const Handle& handle, const SystemError& error) {
 
 void CloseChannel(Handle& handle) {
   const Connection& connection = *handle.connection;
+  if (handle.kind == HandleKind::kStream) {
+    const bool alone = connection.alone && !handle.lent;
+    os::CloseStream(std::move(handle.fd), alone, connection.ended, connection.sender);
+    return;
+  }
   if (connection.discarding) {
     (void)handle.fd.release();
     os::CloseAfter(connection.discarding);
@@ -66,7 +72,7 @@ void CloseOwned(Handle& handle) {
   const Result<bool> ours = told ? CheckIdentity(handle) : os::IsDmaBuf(handle.fd.get());
   if (ours ? !*ours : IsAnother(handle, ours.error())) {
     (void)handle.fd.release();
-  } else if (handle.kind == HandleKind::kServer) {
+  } else if (handle.kind == HandleKind::kServer || handle.kind == HandleKind::kStreamServer) {
     os::CloseListener(std::move(handle.fd), !handle.lent);
   } else if (handle.connection) {
     CloseChannel(handle);
@@ -101,6 +107,13 @@ Result<void> LetGoOfAll(Handle& handle) {
 }
 
 }  // namespace
+
+Connection::~Connection() {
+  if (arrived.empty()) return;
+  std::vector<os::ForeignFile> files;
+  for (UniqueFd& fd : arrived) files.push_back({fd.release(), sender});
+  (void)os::CloseForeignFiles(files, os::Wait::kAMoment);
+}
 
 void Handles::Grow() {
   mask_ = 2 * mask_ + 1;

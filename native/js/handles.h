@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <deque>
 #include <memory>
 #include <optional>
 #include <string>
@@ -32,6 +33,8 @@ enum class HandleKind : uint8_t {
   kLock,     // a folder, locked for as long as it is open
   kPlace,    // a folder or a file in it, by O_PATH
   kLookup,   // an eventfd, readable when a path has been looked up
+  kStream,
+  kStreamServer,
 };
 
 // A mapping and the ArrayBuffer that shows it, if any. Shared by the handle and the ArrayBuffer's finalizer,
@@ -45,12 +48,21 @@ struct SharedMapping {
 
 // What is known about an end of a connection.
 struct Connection {
+  Connection() = default;
+  Connection(const Connection&) = delete;
+  Connection(Connection&&) = delete;
+  Connection& operator=(const Connection&) = delete;
+  Connection& operator=(Connection&&) = delete;
+  ~Connection();
+
+  bool alone = false;   // of a stream: no other process holds this end
   bool marked = false;  // MarkMessages() is on
   bool ended = false;   // the peer is gone, and everything was received
   std::shared_ptr<os::Sender> sender = std::make_shared<os::Sender>();
   std::shared_ptr<os::Discarding> discarding;  // a message that is being dropped
   int64_t discarding_since = 0;                // milliseconds
   size_t delivered = 0;                        // how many of its descriptors could have been received
+  std::deque<UniqueFd> arrived;                // of a stream: those that JavaScript has not taken yet
 };
 
 // What a path led to.
@@ -58,7 +70,8 @@ struct AtPath {
   std::string path;                        // as the user gave it
   std::shared_ptr<os::PathLookup> lookup;  // for kLookup, with its future result
   std::shared_ptr<std::optional<Result<UniqueFd>>> made;
-  std::optional<os::SocketFile> file;  // of a server
+  std::optional<os::SocketFile> file;   // of a server
+  HandleKind kind = HandleKind::kFree;  // of kLookup: of the socket that it makes
 };
 
 // The common state of handles of one environment whose descriptors are copies of one another.
@@ -89,7 +102,7 @@ struct Handle {
   uint64_t size = 0;                     // bytes, of a dma-buf
   std::shared_ptr<SharedMapping> whole;  // of the whole buffer, from the first CPU access until close
   std::unordered_map<uint64_t, std::shared_ptr<SharedMapping>> mappings;  // made by map(), by id
-  std::unique_ptr<Connection> connection;                                 // of a channel
+  std::unique_ptr<Connection> connection;                                 // of a channel or a stream
   std::unique_ptr<AtPath> at_path;                                        // of a server, kPlace and kLookup
 };
 

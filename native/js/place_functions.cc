@@ -1,5 +1,3 @@
-#include <sys/socket.h>
-
 #include <cerrno>
 #include <chrono>
 #include <climits>
@@ -73,13 +71,27 @@ napi_value ReturnNothing(Call& call, const Result<void>& done) {
 }
 
 // What the thread does: the first lookup is not this process's own.
-Result<UniqueFd> ConnectToPath(const std::string& path) {
+Result<UniqueFd> ConnectToPath(const std::string& path, int type) {
   const Result<void> found = os::LookUpApart(os::kOwnFolder, path, 0);
   if (!found) return SystemError{found.error().number, "connect"};
-  return os::Connect(path);
+  return os::Connect(path, type);
 }
 
-napi_value ListenInPlaceTo(Call& call, int type) {
+napi_value ListenAtName(Call& call, HandleKind kind) {
+  std::string_view address;
+  uint32_t mode = 0;
+  if (!ReadAddress(call, 0, &address) || !call.Read(1, &mode)) return nullptr;
+  return ReturnSocket(call, kind, os::Listen(address, SocketTypeOf(kind), mode));
+}
+
+bool FindServer(Call& call, Handle** server) {
+  uint32_t slot = 0;
+  if (!call.ReadAny(0, Identity::kUnasked, &slot, server)) return false;
+  const HandleKind kind = (*server)->kind;
+  return kind == HandleKind::kServer || kind == HandleKind::kStreamServer || call.Fail("ERR_DMABUF_CLOSED");
+}
+
+napi_value ListenAtPath(Call& call, HandleKind kind) {
   Handle* folder = nullptr;
   std::string_view address;
   uint32_t mode = 0;
@@ -88,32 +100,37 @@ napi_value ListenInPlaceTo(Call& call, int type) {
       !call.Read(2, &mode) || !call.Read(3, &patience)) {
     return nullptr;
   }
+  const int type = SocketTypeOf(kind);
   const auto listen = [path = std::string(address), type, mode] { return os::Listen(path, type, mode); };
   Result<UniqueFd> socket = LookUp(folder->at_path->path, patience, listen);
   // Nothing of this is worth waiting for.
   if (!socket) return call.Fail(socket.error()), nullptr;
-  return ReturnSocket(call, HandleKind::kServer, std::move(socket));
+  return ReturnSocket(call, kind, std::move(socket));
 }
 
 napi_value Connect(Call& call) {
   std::string_view address;
-  if (!ReadAddress(call, 0, &address)) return nullptr;
+  bool is_stream = false;
+  if (!ReadAddress(call, 0, &address) || !call.Read(1, &is_stream)) return nullptr;
+  const HandleKind kind = is_stream ? HandleKind::kStream : HandleKind::kChannel;
+  const int type = SocketTypeOf(kind);
   call.addon().Leave(Register::kIsLookup, 0);
   if (!address.empty() && address[0] == '\0') {
-    return ReturnSocket(call, HandleKind::kChannel, os::Connect(address));
+    return ReturnSocket(call, kind, os::Connect(address, type));
   }
   AtPath at_path;
+  at_path.kind = kind;
   at_path.path = std::string(address);
   at_path.made = std::make_shared<std::optional<Result<UniqueFd>>>();
   const Result<std::shared_ptr<os::PathLookup>> lookup = os::PathLookup::Begin(
-      at_path.path, [made = at_path.made, path = at_path.path] { made->emplace(ConnectToPath(path)); });
+      at_path.path,
+      [made = at_path.made, path = at_path.path, type] { made->emplace(ConnectToPath(path, type)); });
   if (!lookup) {
     const SystemError& error = lookup.error();
     return call.Fail(error.number == EBUSY ? SystemError{EBUSY, "connect"} : error), nullptr;
   }
   at_path.lookup = *lookup;
-  if (at_path.lookup->WaitAMoment())
-    return ReturnSocket(call, HandleKind::kChannel, std::move(**at_path.made));
+  if (at_path.lookup->WaitAMoment()) return ReturnSocket(call, kind, std::move(**at_path.made));
   Result<UniqueFd> watch = at_path.lookup->Watch();
   const Result<os::FileStatus> status = watch ? os::StatusOf(watch->get()) : watch.error();
   if (!status) {
@@ -132,8 +149,9 @@ napi_value FinishConnecting(Call& call) {
   if (!call.Read(0, &slot) || !call.Read(0, HandleKind::kLookup, Identity::kUnasked, &handle)) return nullptr;
   Result<UniqueFd> made = SystemError{EAGAIN, "connect"};
   if (handle->at_path->lookup->is_over()) made = std::move(**handle->at_path->made);
+  const HandleKind kind = handle->at_path->kind;
   (void)call.addon().handles->Close(slot);  // it has no mappings
-  return ReturnSocket(call, HandleKind::kChannel, std::move(made));
+  return ReturnSocket(call, kind, std::move(made));
 }
 
 napi_value ConnectingState(Call& call) {
@@ -208,16 +226,13 @@ napi_value LockPlace(Call& call) {
   return call.Yield(call.addon().handles->Add(HandleKind::kLock, std::move(*lock), os::FileStatus{}));
 }
 
-napi_value Listen(Call& call) {
-  std::string_view address;
-  uint32_t mode = 0;
-  if (!ReadAddress(call, 0, &address) || !call.Read(1, &mode)) return nullptr;
-  return ReturnSocket(call, HandleKind::kServer, os::Listen(address, SOCK_SEQPACKET, mode));
-}
+napi_value Listen(Call& call) { return ListenAtName(call, HandleKind::kServer); }
 
-napi_value ListenInPlace(Call& call) { return ListenInPlaceTo(call, SOCK_SEQPACKET); }
+napi_value ListenToStreams(Call& call) { return ListenAtName(call, HandleKind::kStreamServer); }
 
-napi_value ListenToStreamsInPlace(Call& call) { return ListenInPlaceTo(call, SOCK_STREAM); }
+napi_value ListenInPlace(Call& call) { return ListenAtPath(call, HandleKind::kServer); }
+
+napi_value ListenToStreamsInPlace(Call& call) { return ListenAtPath(call, HandleKind::kStreamServer); }
 
 napi_value KeepPlace(Call& call) {
   Handle* server = nullptr;
@@ -225,8 +240,7 @@ napi_value KeepPlace(Call& call) {
   Handle* folder = nullptr;
   auto at_path = std::make_unique<AtPath>();
   os::SocketFile kept;
-  if (!call.Read(0, HandleKind::kServer, Identity::kUnasked, &server) ||
-      !call.Read(1, HandleKind::kPlace, Identity::kUnasked, &folder) ||
+  if (!FindServer(call, &server) || !call.Read(1, HandleKind::kPlace, Identity::kUnasked, &folder) ||
       !call.Read(2, HandleKind::kPlace, Identity::kUnasked, &file) || !ReadText(call, 3, &kept.name)) {
     return nullptr;
   }
@@ -243,8 +257,7 @@ napi_value KeepPlace(Call& call) {
 napi_value RemoveSocket(Call& call) {
   Handle* server = nullptr;
   uint32_t patience = 0;
-  if (!call.Read(0, HandleKind::kServer, Identity::kUnasked, &server) || !call.Read(1, &patience))
-    return nullptr;
+  if (!FindServer(call, &server) || !call.Read(1, &patience)) return nullptr;
   if (!server->at_path) return nullptr;
   const auto remove = [file = *server->at_path->file] { return os::RemoveSocket(file); };
   (void)LookUp(server->at_path->path, patience, remove);
@@ -254,7 +267,7 @@ napi_value RemoveSocket(Call& call) {
 }  // namespace
 
 const Exports kPlaceFunctions = {
-    {"connect", Entry<Connect, 1>},
+    {"connect", Entry<Connect, 2>},
     {"finishConnecting", Entry<FinishConnecting, 1>},
     {"connectingState", Entry<ConnectingState, 1>},
     {"openPlace", Entry<OpenPlace, 2>},
@@ -264,6 +277,7 @@ const Exports kPlaceFunctions = {
     {"isSocketAlive", Entry<IsSocketAlive, 2>},
     {"lockPlace", Entry<LockPlace, 2>},
     {"listen", Entry<Listen, 2>},
+    {"listenToStreams", Entry<ListenToStreams, 2>},
     {"listenInPlace", Entry<ListenInPlace, 4>},
     {"listenToStreamsInPlace", Entry<ListenToStreamsInPlace, 4>},
     {"keepPlace", Entry<KeepPlace, 4>},

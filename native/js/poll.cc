@@ -56,12 +56,12 @@ Result<uint32_t> Polls::WatchFor(uint32_t owner, int fd, short event) {
   return id;
 }
 
-Result<uint32_t> Polls::Start(uint32_t owner, int fd, short event, napi_value done) {
+Result<uint32_t> Polls::Start(uint32_t owner, int fd, short event, napi_value done, bool kept) {
   if (ending_) return SystemError{ECANCELED, "epoll_ctl"};
   const Result<uint32_t> watch = WatchFor(owner, fd, event);
   if (!watch) return watch.error();
   const uint32_t id = ++last_id_;
-  Wait wait{*watch, nullptr};
+  Wait wait{*watch, nullptr, kept};
   napi_create_reference(env_, done, 1, &wait.done);
   waits_.emplace(id, wait);
   watches_.at(*watch).waits.push_back(id);
@@ -119,7 +119,7 @@ void Polls::Settle(uint32_t id, int error) {
   napi_open_handle_scope(env_, &scope);
   napi_value done = nullptr;
   napi_get_reference_value(env_, entry->second.done, &done);
-  End(entry);
+  if (!entry->second.kept || error != 0) End(entry);
   napi_value argument = nullptr;
   napi_value receiver = nullptr;
   napi_create_int32(env_, -error, &argument);

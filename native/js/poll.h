@@ -28,9 +28,10 @@ class Polls {
   // the event loop does not poll.
   void UseThread() { use_thread_ = true; }
   // Calls `done(errno)` once when `event`, POLLIN or POLLOUT, is true for the file: with 0, or a negative
-  // errno. All waits with one `owner` are for one file, and share a copy of its descriptor: it may be closed
-  // meanwhile, once they have been cancelled. Returns the wait's number, for Cancel().
-  Result<uint32_t> Start(uint32_t owner, int fd, short event, napi_value done);
+  // errno. If `kept`, calls it in every turn of the event loop in which it is true, until Cancel() or a
+  // negative errno. All waits with one `owner` are for one file, and share a copy of its descriptor: it may
+  // be closed meanwhile, once they have been cancelled. Returns the wait's number, for Cancel().
+  Result<uint32_t> Start(uint32_t owner, int fd, short event, napi_value done, bool kept);
   // Ends a wait without calling back. Does nothing if the wait has ended.
   void Cancel(uint32_t id);
 
@@ -45,6 +46,7 @@ class Polls {
   struct Wait {
     uint32_t watch;
     napi_ref done;
+    bool kept;
   };
 
   static void OnReady(void* data);

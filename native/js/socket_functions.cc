@@ -3,9 +3,9 @@
 #include <algorithm>
 #include <cerrno>
 #include <cstring>
-#include <ctime>
 #include <vector>
 
+#include "js/arrivals.h"
 #include "js/functions.h"
 #include "js/new_socket.h"
 #include "os/closer.h"
@@ -17,12 +17,15 @@
 namespace dmabuf::js {
 namespace {
 
-static_assert(Unclaimed::kRoom >= os::kMaxHandles, "a message's handles may all be unclaimed");
-static_assert(kRegisterCount >= static_cast<uint32_t>(Register::kHandles) + 2 * os::kMaxHandles,
-              "a message's handles go through the registers");
-
 bool FindChannel(Call& call, Handle** handle) {
   return call.Read(0, HandleKind::kChannel, Identity::kIfLent, handle);
+}
+
+// The end of a connection: a channel or a stream.
+bool FindEnd(Call& call, Handle** handle) {
+  uint32_t slot = 0;
+  if (!call.ReadAny(0, Identity::kIfLent, &slot, handle)) return false;
+  return (*handle)->connection != nullptr || call.Fail("ERR_DMABUF_CLOSED");
 }
 
 // What JavaScript wants to send as pairs in the registers: whether it is a slot, and that or the number of
@@ -39,58 +42,6 @@ bool ReadSendable(Call& call, double is_slot, double value, const Connection& co
   *fd = handle->fd.get();
   return true;
 }
-
-// Hands a descriptor that a message brought to JavaScript: as a slot where it is one of our kinds.
-void AddReceived(Call& call, UniqueFd fd, const Connection& connection, double* pair) {
-  Handles& handles = *call.addon().handles;
-  const Result<os::FileDescription> file = os::DescribeForeignFile(fd.get());
-  const os::FileKind kind = file ? file->kind : os::FileKind::kOther;
-  if (kind == os::FileKind::kOther) {
-    if (file) os::Entrust(fd.get(), file->status.identity, connection.sender, call.addon().worker());
-    call.addon().unclaimed->AddFd(fd.get());
-    pair[0] = 0;
-    pair[1] = fd.release();
-    return;
-  }
-  const bool is_buffer = kind == os::FileKind::kDmaBuf;
-  pair[0] = is_buffer ? 1 : 2;
-  const uint32_t slot =
-      handles.Add(is_buffer ? HandleKind::kDmaBuf : HandleKind::kSyncFile, std::move(fd), file->status);
-  Share(*handles.Find(slot), connection.sender);
-  call.addon().unclaimed->AddSlot(slot);
-  pair[1] = slot;
-}
-
-int64_t Milliseconds() {
-  timespec time;
-  clock_gettime(CLOCK_MONOTONIC_COARSE, &time);
-  return time.tv_sec * 1000 + time.tv_nsec / 1'000'000;
-}
-
-constexpr int64_t kLookEvery = 10;  // milliseconds
-constexpr size_t kMostNumbers = os::kMaxHandles + 1;
-
-// Whether there are numbers for the descriptors of the largest message. Looked at every now and then, and
-// received against an eighth of what was free: the rest is for whatever else opens files meanwhile.
-bool HasRoom(DescriptorRoom& room) {
-  const int64_t now = Milliseconds();
-  if (now - room.looked >= kLookEvery || (room.ample && room.left < kMostNumbers)) {
-    room.looked = now;
-    room.left = os::FreeDescriptors() / 8;
-    room.ample = room.left >= kMostNumbers;
-  }
-  return room.left >= kMostNumbers;
-}
-
-// What receiveOnChannel() says in place of a length.
-enum Outcome : int32_t {
-  kNothing = -1,
-  kEnd = -2,
-  kDataCut = -3,
-  kHandlesCut = -4,
-  kLater = -5,
-  kDropped = -6,
-};
 
 // Says what has become of a message that is being thrown away; 0 where there is none.
 int32_t Discarded(AddonData& addon, Connection& connection) {
@@ -119,59 +70,35 @@ int32_t OutcomeOf(const os::Received& received) {
   }
 }
 
-napi_value CreateChannelPair(Call& call) {
-  Result<std::pair<UniqueFd, UniqueFd>> ends = os::CreateSocketPair();
-  if (!ends) return call.Fail(ends.error()), nullptr;
-  const Result<uint32_t> first = AddSocket(call, HandleKind::kChannel, std::move(ends->first));
-  if (!first) return call.Fail(first.error()), nullptr;
-  const Result<uint32_t> second = AddSocket(call, HandleKind::kChannel, std::move(ends->second));
-  if (!second) {
-    (void)call.addon().handles->Close(*first);  // a socket has no mappings
-    return call.Fail(second.error()), nullptr;
-  }
-  call.addon().unclaimed->Reclaim();
-  call.addon().unclaimed->AddSlot(*first);
-  call.addon().unclaimed->AddSlot(*second);
-  call.addon().Leave(Register::kFirstEnd, *first);
-  call.addon().Leave(Register::kSecondEnd, *second);
-  return nullptr;
-}
+napi_value CreateChannelPair(Call& call) { return YieldPair(call, HandleKind::kChannel); }
 
-napi_value AdoptChannel(Call& call) {
-  int32_t fd = -1;
-  if (!call.Read(0, &fd)) return nullptr;
-  const Result<void> connected = os::CheckConnection(fd);
-  if (!connected) return call.Fail(connected.error()), nullptr;
-  const Result<os::FileStatus> status = os::StatusOf(fd);
-  if (!status) return call.Fail(status.error()), nullptr;
-  const uint32_t slot = call.addon().handles->Add(HandleKind::kChannel, UniqueFd(fd), *status);
-  Handle& channel = *call.addon().handles->Find(slot);
-  channel.connection = std::make_unique<Connection>();
-  // The caller knows the number, and so may other code.
-  os::Redeem(fd);
-  return call.YieldTaken(slot);
-}
+napi_value AdoptChannel(Call& call) { return AdoptConnection(call, HandleKind::kChannel); }
 
 napi_value MarkCloseOnExec(Call& call) {
-  Handle* channel = nullptr;
-  if (!FindChannel(call, &channel)) return nullptr;
-  const Result<void> marked = os::MarkCloseOnExec(channel->fd.get());
+  uint32_t slot = 0;
+  Handle* socket = nullptr;
+  if (!call.ReadAny(0, Identity::kIfLent, &slot, &socket)) return nullptr;
+  const Result<void> marked = os::MarkCloseOnExec(socket->fd.get());
   if (!marked) call.Fail(marked.error());
   return nullptr;
 }
 
 napi_value Accept(Call& call) {
+  uint32_t slot = 0;
   Handle* server = nullptr;
-  if (!call.Read(0, HandleKind::kServer, Identity::kAsked, &server)) return nullptr;
-  return ReturnSocket(call, HandleKind::kChannel, os::Accept(server->fd.get()));
+  if (!call.ReadAny(0, Identity::kAsked, &slot, &server)) return nullptr;
+  const bool is_stream = server->kind == HandleKind::kStreamServer;
+  if (!is_stream && server->kind != HandleKind::kServer) return call.Fail("ERR_DMABUF_CLOSED"), nullptr;
+  const HandleKind kind = is_stream ? HandleKind::kStream : HandleKind::kChannel;
+  return ReturnSocket(call, kind, os::Accept(server->fd.get()));
 }
 
 napi_value DescribePeer(Call& call) {
-  Handle* channel = nullptr;
-  if (!FindChannel(call, &channel)) return nullptr;
-  const Result<os::PeerCredentials> peer = os::DescribePeer(channel->fd.get());
+  Handle* end = nullptr;
+  if (!FindEnd(call, &end)) return nullptr;
+  const Result<os::PeerCredentials> peer = os::DescribePeer(end->fd.get());
   if (!peer) return call.Fail(peer.error()), nullptr;
-  channel->connection->sender->user = peer->uid;
+  end->connection->sender->user = peer->uid;
   AddonData& addon = call.addon();
   addon.Leave(Register::kPid, peer->pid);
   addon.Leave(Register::kUid, peer->uid);
@@ -193,29 +120,29 @@ napi_value LimitMessages(Call& call) {
 }
 
 napi_value Send(Call& call) {
-  Handle* channel = nullptr;
+  Handle* end = nullptr;
   uint8_t* data = nullptr;
   size_t length = 0;
   uint32_t count = 0;
-  if (!FindChannel(call, &channel) || !call.Read(1, &data, &length) || !call.Read(2, &count)) return nullptr;
+  if (!FindEnd(call, &end) || !call.Read(1, &data, &length) || !call.Read(2, &count)) return nullptr;
   if (count > os::kMaxHandles) return call.Fail(SystemError{EINVAL, "sendmsg"}), nullptr;
   int fds[os::kMaxHandles];
   const double* pair = call.addon().From(Register::kHandles);
   for (size_t index = 0; index < count; index++, pair += 2) {
-    if (!ReadSendable(call, pair[0], pair[1], *channel->connection, &fds[index])) return nullptr;
+    if (!ReadSendable(call, pair[0], pair[1], *end->connection, &fds[index])) return nullptr;
   }
-  const Result<void> sent = os::Send(channel->fd.get(), data, length, fds, count);
-  if (sent) return call.Number(int32_t{0});
+  const Result<size_t> sent = os::Send(end->fd.get(), data, length, fds, count);
+  if (sent) return call.Number(static_cast<double>(*sent));
   if (sent.error().number == EAGAIN) return call.Number(int32_t{-EAGAIN});
   return call.Fail(sent.error()), nullptr;
 }
 
 napi_value Hold(Call& call) {
-  Handle* channel = nullptr;
+  Handle* end = nullptr;
   bool is_slot = false;
   uint32_t value = 0;
-  if (!FindChannel(call, &channel) || !call.Read(1, &is_slot) || !call.Read(2, &value)) return nullptr;
-  const Connection& connection = *channel->connection;
+  if (!FindEnd(call, &end) || !call.Read(1, &is_slot) || !call.Read(2, &value)) return nullptr;
+  const Connection& connection = *end->connection;
   int fd = -1;
   if (!ReadSendable(call, is_slot ? 1 : 0, value, connection, &fd)) return nullptr;
   Result<UniqueFd> copy = os::Duplicate(fd);
@@ -268,11 +195,7 @@ napi_value Receive(Call& call) {
   // A kernel that marks nothing shows it by a message that must have been.
   if (!received->marked && received->length > 0) connection.marked = false;
   addon.room.left -= std::min(addon.room.left, fds.count());
-  addon.unclaimed->Reclaim();
-  double* pair = addon.From(Register::kHandles);
-  for (size_t index = 0; index < fds.count(); index++, pair += 2) {
-    AddReceived(call, fds.Take(index), connection, pair);
-  }
+  AddArrivals(call, fds, connection, Arriving::kAsObjects);
   return call.Number(static_cast<double>(received->length));
 }
 

@@ -48,77 +48,8 @@ Result<void> ConnectSocket(int socket, const Address& address) {
   return {};
 }
 
-Result<int> IntegerOption(int socket, int option) {
-  int value = 0;
-  socklen_t length = sizeof value;
-  if (::getsockopt(socket, SOL_SOCKET, option, &value, &length) < 0) return SystemError{errno, "getsockopt"};
-  return value;
-}
-
 // What unix_dgram_sendmsg() keeps of SO_SNDBUF for itself.
 constexpr size_t kSendReserve = 32;
-
-// Other control messages than ours: the mark, and credentials, a security label, a pidfd, when an adopted
-// socket has them on.
-constexpr size_t kOtherControl = 512;
-#ifndef SCM_PIDFD
-#define SCM_PIDFD 0x04
-#endif
-
-// What one recvmsg(2) has brought.
-struct Arrival {
-  ssize_t length = -1;  // of the whole message; -1 where there is none
-  bool marked = false;
-  bool data_cut = false;
-  bool control_cut = false;
-};
-
-// Takes the descriptors out of the control messages, so that each has an owner.
-void TakeControl(msghdr* message, Descriptors* fds, Arrival* arrival) {
-  for (cmsghdr* header = CMSG_FIRSTHDR(message); header != nullptr; header = CMSG_NXTHDR(message, header)) {
-    if (header->cmsg_level != SOL_SOCKET) continue;
-    if (header->cmsg_type == SCM_TIMESTAMPNS) arrival->marked = true;
-    if (header->cmsg_type != SCM_RIGHTS && header->cmsg_type != SCM_PIDFD) continue;
-    const size_t arrived = (header->cmsg_len - CMSG_LEN(0)) / sizeof(int);
-    for (size_t index = 0; index < arrived; index++) {
-      int fd = -1;
-      std::memcpy(&fd, CMSG_DATA(header) + index * sizeof fd, sizeof fd);
-      UniqueFd owned(fd);
-      if (header->cmsg_type == SCM_RIGHTS) fds->Add(std::move(owned));
-    }
-  }
-}
-
-// recvmsg(2) that never waits. Without `fds` it asks for no control messages.
-Result<Arrival> ReceiveNow(int socket, int flags, uint8_t* data, size_t capacity, Descriptors* fds) {
-  alignas(cmsghdr) char control[CMSG_SPACE(kMaxHandles * sizeof(int)) + kOtherControl];
-  iovec bytes{data, capacity};
-  msghdr message;
-  Arrival arrival;
-  bool reset = false;
-  for (;;) {
-    message = {};
-    message.msg_iov = &bytes;
-    message.msg_iovlen = 1;
-    message.msg_control = fds == nullptr ? nullptr : control;
-    message.msg_controllen = fds == nullptr ? 0 : sizeof control;
-    // With MSG_TRUNC the length is the whole message's.
-    arrival.length = ::recvmsg(socket, &message, flags | MSG_DONTWAIT | MSG_CMSG_CLOEXEC | MSG_TRUNC);
-    if (arrival.length >= 0) break;
-    if (errno == EINTR) continue;
-    // The peer went without reading all of ours: said once, before what it had sent itself.
-    if (errno == ECONNRESET && !reset) {
-      reset = true;
-      continue;
-    }
-    if (errno == EAGAIN) return arrival;
-    return SystemError{errno, "recvmsg"};
-  }
-  if (fds != nullptr) TakeControl(&message, fds, &arrival);
-  arrival.data_cut = (message.msg_flags & MSG_TRUNC) != 0;
-  arrival.control_cut = (message.msg_flags & MSG_CTRUNC) != 0;
-  return arrival;
-}
 
 // Whether the peer is gone, or sends no more.
 Result<bool> IsPeerGone(int socket) {
@@ -155,22 +86,6 @@ Result<bool> IsEnd(int socket) {
   return gone && *gone ? IsQueueEmpty(socket) : gone;
 }
 
-// Receives what is there for certain, or, where messages are marked, may be.
-Result<Received> Take(int socket, uint8_t* data, size_t capacity, Descriptors* fds, bool is_message) {
-  const Result<Arrival> arrival = ReceiveNow(socket, 0, data, capacity, fds);
-  if (!arrival) return arrival.error();
-  if (arrival->length < 0) return Received{Received::Kind::kNothing, 0, 0, false};
-  Received received{Received::Kind::kMessage, static_cast<size_t>(arrival->length), fds->count(),
-                    arrival->marked};
-  if (arrival->data_cut || arrival->control_cut) {
-    fds->Clear();
-    received.kind = arrival->data_cut ? Received::Kind::kDataTruncated : Received::Kind::kHandlesTruncated;
-  } else if (arrival->length == 0 && fds->count() == 0 && !arrival->marked && !is_message) {
-    received.kind = Received::Kind::kEnd;
-  }
-  return received;
-}
-
 // Receives a message that brings descriptors while hardly any number is free. A look at it yields copies; as
 // long as there are these, nothing is released when the message goes. (close(2) of a copy asks a file system
 // as well: flush.)
@@ -196,27 +111,18 @@ Result<Received> TakeCopies(int socket, uint8_t* data, size_t capacity, Descript
 
 }  // namespace
 
-void Descriptors::Clear(Wait wait) {
-  std::vector<ForeignFile> files;
-  for (size_t index = 0; index < count_; index++) {
-    if (fds_[index] >= 0) files.push_back({fds_[index], sender_});
-  }
-  count_ = 0;
-  if (!files.empty()) (void)CloseForeignFiles(files, wait);
-}
-
-Result<std::pair<UniqueFd, UniqueFd>> CreateSocketPair() {
+Result<std::pair<UniqueFd, UniqueFd>> CreateSocketPair(int type) {
   int ends[2];
-  if (::socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends) < 0) {
+  if (::socketpair(AF_UNIX, type | SOCK_CLOEXEC, 0, ends) < 0) {
     return SystemError{errno, "socketpair"};
   }
   return std::make_pair(UniqueFd(ends[0]), UniqueFd(ends[1]));
 }
 
-Result<UniqueFd> Connect(std::string_view text) {
+Result<UniqueFd> Connect(std::string_view text, int type) {
   const Result<Address> address = AddressOf(text, "connect");
   if (!address) return address.error();
-  Result<UniqueFd> socket = CreateSocket(SOCK_SEQPACKET);
+  Result<UniqueFd> socket = CreateSocket(type);
   if (!socket) return socket;
   const Result<void> connected = ConnectSocket(socket->get(), *address);
   if (!connected) return connected.error();
@@ -252,6 +158,15 @@ Result<UniqueFd> Listen(std::string_view text, int type, mode_t mode) {
 }
 
 Result<UniqueFd> Accept(int listener) {
+  // An adopted listener may be blocking; accept4(2) has no flag against that, unlike recvmsg(2).
+  const int flags = ::fcntl(listener, F_GETFL);
+  if (flags < 0) return SystemError{errno, "fcntl"};
+  if ((flags & O_NONBLOCK) == 0) {
+    pollfd request{listener, POLLIN, 0};
+    const int count = Retry([&] { return ::poll(&request, 1, 0); });
+    if (count < 0) return SystemError{errno, "poll"};
+    if (count == 0) return SystemError{EAGAIN, "accept4"};
+  }
   int fd;
   do {
     fd = ::accept4(listener, nullptr, nullptr, SOCK_CLOEXEC);
@@ -260,18 +175,49 @@ Result<UniqueFd> Accept(int listener) {
   return UniqueFd(fd);
 }
 
-Result<void> CheckConnection(int socket) {
+namespace {
+
+Result<void> CheckType(int socket, int type) {
   const Result<int> domain = IntegerOption(socket, SO_DOMAIN);
   if (!domain) return domain.error();
-  const Result<int> type = IntegerOption(socket, SO_TYPE);
-  if (!type) return type.error();
-  if (*domain != AF_UNIX || *type != SOCK_SEQPACKET) return SystemError{EPROTOTYPE, "getsockopt"};
+  const Result<int> actual = IntegerOption(socket, SO_TYPE);
+  if (!actual) return actual.error();
+  if (*domain != AF_UNIX || *actual != type) return SystemError{EPROTOTYPE, "getsockopt"};
+  return {};
+}
+
+}  // namespace
+
+Result<void> CheckConnection(int socket, int type) {
+  const Result<void> checked = CheckType(socket, type);
+  if (!checked) return checked;
   sockaddr_un peer;
   socklen_t length = sizeof peer;
   if (::getpeername(socket, reinterpret_cast<sockaddr*>(&peer), &length) < 0) {
     return SystemError{errno, "getpeername"};
   }
   return {};
+}
+
+Result<void> CheckListener(int socket, int type) {
+  const Result<void> checked = CheckType(socket, type);
+  if (!checked) return checked;
+  const Result<int> listens = IntegerOption(socket, SO_ACCEPTCONN);
+  if (!listens) return listens.error();
+  if (*listens == 0) return SystemError{EINVAL, "getsockopt"};
+  return {};
+}
+
+Result<std::string> AddressOfSocket(int socket) {
+  sockaddr_un name{};
+  socklen_t length = sizeof name;
+  if (::getsockname(socket, reinterpret_cast<sockaddr*>(&name), &length) < 0) {
+    return SystemError{errno, "getsockname"};
+  }
+  std::string address(name.sun_path, length - offsetof(sockaddr_un, sun_path));
+  // A path ends in a NUL, an abstract name does not.
+  if (!address.empty() && address[0] != '\0') address.resize(::strnlen(address.data(), address.size()));
+  return address;
 }
 
 Result<PeerCredentials> DescribePeer(int socket) {
@@ -296,7 +242,7 @@ Result<void> SetMessageLimit(int socket, size_t bytes) {
   return SystemError{errno, "setsockopt"};
 }
 
-Result<void> Send(int socket, const uint8_t* data, size_t length, const int* fds, size_t count) {
+Result<size_t> Send(int socket, const uint8_t* data, size_t length, const int* fds, size_t count) {
   alignas(cmsghdr) char control[CMSG_SPACE(kMaxHandles * sizeof(int)) + sizeof(size_t)];
   iovec bytes{const_cast<uint8_t*>(data), length};
   msghdr message{};
@@ -314,7 +260,8 @@ Result<void> Send(int socket, const uint8_t* data, size_t length, const int* fds
     std::memset(control + CMSG_LEN(count * sizeof(int)), 0, sizeof(size_t));
   }
   bool reset = false;
-  while (::sendmsg(socket, &message, MSG_DONTWAIT | MSG_NOSIGNAL) < 0) {
+  ssize_t sent;
+  while ((sent = ::sendmsg(socket, &message, MSG_DONTWAIT | MSG_NOSIGNAL)) < 0) {
     if (errno == EINTR) continue;
     // The peer went without reading what it had been sent: said once, before the EPIPE that says the same.
     if (errno == ECONNRESET && !reset) {
@@ -323,7 +270,7 @@ Result<void> Send(int socket, const uint8_t* data, size_t length, const int* fds
     }
     return SystemError{errno, "sendmsg"};
   }
-  return {};
+  return static_cast<size_t>(sent);
 }
 
 Result<void> MarkMessages(int socket, bool on) {
@@ -338,9 +285,7 @@ Result<Received> Receive(int socket, const ReceiveMode& mode, uint8_t* data, siz
   const Result<Arrival> next = ReceiveNow(socket, MSG_PEEK, nullptr, 0, nullptr);
   if (!next) return next.error();
   if (next->length < 0) {
-    // Who else holds this end may have had looks at it begin beyond what is there: then they tell nothing.
-    const Result<int> offset = IntegerOption(socket, SO_PEEK_OFF);
-    if (!offset || *offset < 0) return Received{Received::Kind::kNothing, 0, 0, false};
+    if (CanLookAt(socket)) return Received{Received::Kind::kNothing, 0, 0, false};
     if (mode.room) return Take(socket, data, capacity, fds, false);
     return Received{Received::Kind::kNoRoom, 0, 0, false};
   }

@@ -38,12 +38,15 @@ const commands: Readonly<Record<number, string>> = {
 const socketOptions: Readonly<Record<number, string>> = {
   3: 'SO_TYPE',
   7: 'SO_SNDBUF',
+  10: 'SO_OOBINLINE',
   13: 'SO_LINGER',
   16: 'SO_PASSCRED',
   17: 'SO_PEERCRED',
+  30: 'SO_ACCEPTCONN',
   32: 'SO_SNDBUFFORCE',
   35: 'SO_TIMESTAMPNS',
   39: 'SO_DOMAIN',
+  42: 'SO_PEEK_OFF',
 };
 
 const bpfCommands: Readonly<Record<number, string>> = {

@@ -42,7 +42,7 @@ export const documentedCodes: readonly Rule[] = [
   {
     calls: /^(bind|listen|connect)$/,
     errnos: /^(EADDRINUSE|EPERM|EPROTOTYPE)$/,
-    scripts: /^DmaBufServer/,
+    scripts: /^(DmaBuf|FdStream)Server/,
     code: /^EADDRINUSE bind$/,
     why: 'somebody is there, of whatever kind',
   },

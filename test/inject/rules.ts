@@ -52,14 +52,15 @@ export const rules: readonly Rule[] = [
   },
   {
     calls: /^readlink$/,
-    scripts: /^SyncFile\.|^DmaBuf\.importSyncFile$|^DmaBufChannel\.(send|receive)/,
+    scripts:
+      /^SyncFile\.|^DmaBuf\.importSyncFile$|^DmaBufChannel\.(send|receive)|^FdStream(\.(send|receive)| as a Duplex)/,
     survives: true,
     why: 'without procfs the file itself is asked whether it is a sync_file',
   },
   {
     calls: /^(clone|waitpid|close_range)$/,
     scripts:
-      /^(readFdInfo|snapshot|watch|registerMetrics|pinSync|examine$|DmaBufServer (at a path|over a dead one|where a file is)$)/,
+      /^(readFdInfo|snapshot|watch|registerMetrics|pinSync|examine$|(DmaBuf|FdStream)Server (at a path|over a dead one|where a file is)$)/,
     survives: true,
     why: 'the watched thread looks itself; a process that was waited for already has ended; it keeps the table of descriptors',
   },
@@ -72,7 +73,7 @@ export const rules: readonly Rule[] = [
   },
   {
     calls: /^(openat|fstat|fchdir)$/,
-    scripts: /^DmaBufServer (at a path|over a dead one|where a file is)$/,
+    scripts: /^(DmaBuf|FdStream)Server (at a path|over a dead one|where a file is)$/,
     code: /^[A-Z]+ (open|bind|connect)$/,
     why: 'opening the path is one step, whatever it consists of',
   },
@@ -85,7 +86,7 @@ export const rules: readonly Rule[] = [
   },
   {
     calls: /^write$/,
-    scripts: /^DmaBufServer at a path$/,
+    scripts: /^(DmaBuf|FdStream)Server at a path$/,
     survives: true,
     why: 'nobody was told that the path was looked up: seen a second later',
   },
@@ -118,7 +119,8 @@ export const rules: readonly Rule[] = [
   // A look that fails keeps nothing from closing.
   {
     calls: /^(fstat|fstatfs|SYNC_IOC_FILE_INFO)$/,
-    scripts: /^(DmaHeap|DmaBuf|SyncFile|DmaBufChannel|DmaBufServer)\.close|^DmaBufChannel, the end$/,
+    scripts:
+      /^(DmaHeap|DmaBuf|SyncFile|DmaBufChannel|DmaBufServer|FdStream|FdStreamServer)\.close|^DmaBufChannel, the end$/,
     last: 1,
     survives: true,
     why: 'closed without the look at what it is',
@@ -153,14 +155,14 @@ export const rules: readonly Rule[] = [
   {
     calls: /^(statx|fstatfs)$/,
     scripts:
-      /^closeHandles|^DmaBufChannel(\.close|, the end$|\.receive, waiting$)|^DmaBufServer(\.close| over a dead one)$/,
+      /^closeHandles|^DmaBufChannel(\.close|, the end$|\.receive, waiting$)|^DmaBufServer(\.close| over a dead one)$|^FdStream(\.close|\.receive, waiting$| as a Duplex$)|^FdStreamServer\.close$/,
     survives: true,
     why: 'what was received is closed by the thread for files that nobody knows',
   },
   {
     calls: /^eventfd$/,
     errnos: /^E[MN]FILE$/,
-    scripts: /wait|busy|^DmaBufServer at a path$/,
+    scripts: /wait|busy|^FdStream as a Duplex$|^(DmaBuf|FdStream)Server at a path$/,
     survives: true,
     why: 'what cannot be duplicated is waited for by itself',
   },
@@ -205,7 +207,7 @@ export const rules: readonly Rule[] = [
     calls: /^(bind|listen)$/,
     errnos: /^EADDRINUSE$/,
     form: 'once',
-    scripts: /^DmaBufServer (at a path|over|where)/,
+    scripts: /^(DmaBuf|FdStream)Server (at a path|over|where)/,
     survives: true,
     why: 'nobody listens there after all: tried again',
   },
@@ -249,7 +251,8 @@ export const rules: readonly Rule[] = [
   },
   {
     calls: /^(statx|fstatfs|SYNC_IOC_FILE_INFO)$/,
-    scripts: /^DmaBufChannel\.(send|receive)|^DmaBufServer (at|with)/,
+    scripts:
+      /^DmaBufChannel\.(send|receive)|^FdStream(\.(send|receive)| as a Duplex)|^(DmaBuf|FdStream)Server (at|with)/,
     survives: 'differently',
     mentions: 'number',
     why: 'a file that cannot be looked at arrives by its number',
@@ -263,13 +266,19 @@ export const rules: readonly Rule[] = [
     why: "so does somebody else's FUSE refuse to be looked at, which a dma-buf never does",
   },
   {
+    calls: /^setsockopt SO_OOBINLINE$/,
+    survives: true,
+    why: 'it only matters for peers that send out of band',
+  },
+  {
     calls: /^setsockopt SO_TIMESTAMPNS$/,
     survives: true,
     why: 'without a mark on messages, the end is told from an empty one by other means',
   },
   {
     calls: /^(getrlimit|statx)$/,
-    scripts: /^DmaBufChannel(\.(send|receive|close)|, iterated$|, the end$)|^DmaBufServer (at|with)/,
+    scripts:
+      /^DmaBufChannel(\.(send|receive|close)|, iterated$|, the end$)|^FdStream(\.(send|receive|close)| as a Duplex)|^(DmaBuf|FdStream)Server (at|with)/,
     survives: true,
     why: 'without the figure, no number is taken to be free',
   },
@@ -281,19 +290,20 @@ export const rules: readonly Rule[] = [
   },
   {
     calls: /^(shutdown|recvmsg, peeking)$/,
-    scripts: /^DmaBuf(Channel|Server)(\.close|, the end)/,
+    scripts: /^(DmaBufChannel|DmaBufServer|FdStream|FdStreamServer)(\.close|, the end| as a Duplex)/,
     survives: true,
     why: 'what cannot be received before a socket is closed, the kernel closes',
   },
   {
     calls: /^(recvmsg|accept4)$/,
-    scripts: /^DmaBuf(Channel|Server)\.close/,
+    scripts: /^(DmaBufChannel|DmaBufServer|FdStream|FdStreamServer)\.close/,
     survives: true,
     why: 'what cannot be received before a socket is closed, the kernel closes',
   },
   {
     calls: /^pthread_create$/,
-    scripts: /^closeHandles|^DmaBuf(Channel|Server)\.close|^DmaBufChannel\.(send|receive), waiting$/,
+    scripts:
+      /^closeHandles|^(DmaBufChannel|DmaBufServer|FdStream|FdStreamServer)\.close|^DmaBufChannel\.(send|receive), waiting$/,
     survives: true,
     why: 'closed with the next that is',
   },

@@ -9,13 +9,17 @@ import {
   DmaBufChannel,
   DmaBufPool,
   DmaHeap,
+  FdStream,
+  FdStreamServer,
   Memfd,
   SyncFile,
 } from 'dmabuf';
 import { pinSync, snapshot, watch } from 'dmabuf/inspect';
 import { registerMetrics } from 'dmabuf/metrics';
 import { runInVm, runOnKernels, testInVm } from 'dmabuf/vm';
+import { abstractName } from './abstract-name.js';
 import { unsound } from './expect.js';
+import { ForeignSocket } from './sockets.js';
 
 /** Calls the function with these options; what it gives or opens is let go of. */
 export type CallWith = (options: never) => unknown;
@@ -82,6 +86,42 @@ export const optionRows: Readonly<Record<string, CallWith>> = {
   },
   'DmaBufServer.accept': async (options) => {
     using server = DmaBufChannel.listen(`@dmabuf-options-${process.pid}`);
+    await server.accept(options);
+  },
+  'FdStream.pair': (options) => {
+    for (const end of FdStream.pair(options)) end.destroy();
+  },
+  'FdStream.adopt': (options) => {
+    const [one, other] = FdStream.pair();
+    using _other = other;
+    const fd = one.release();
+    try {
+      FdStream.adopt(fd, options).destroy();
+    } catch (error) {
+      // Still the caller's.
+      FdStream.adopt(fd).destroy();
+      throw error;
+    }
+  },
+  'FdStream.connect': (options) => FdStream.connect(`@dmabuf-options-${process.pid}`, options),
+  'FdStream.listen': (options) => FdStream.listen(`@dmabuf-options-${process.pid}`, options).close(),
+  'FdStream.receive': async (options) => {
+    const [one, other] = FdStream.pair();
+    using _one = one;
+    other.destroy();
+    await one.receive(options);
+  },
+  'FdStreamServer.adopt': (options) => {
+    const listener = ForeignSocket.serve(abstractName(), 'stream');
+    try {
+      FdStreamServer.adopt(listener.fd, options).close();
+    } catch (error) {
+      listener.close();
+      throw error;
+    }
+  },
+  'FdStreamServer.accept': async (options) => {
+    using server = FdStream.listen(`@dmabuf-options-${process.pid}`);
     await server.accept(options);
   },
   snapshot,

@@ -1,5 +1,7 @@
 // The public types as a user's project sees them: compiled, never run (scripts/check.mjs). Every export is used.
 
+import type { Duplex } from 'node:stream';
+import { pipeline } from 'node:stream/promises';
 import { test } from 'node:test';
 import {
   type Access,
@@ -12,6 +14,7 @@ import {
   type BufferOptions,
   type ChannelMessage,
   type ChannelOptions,
+  type ConnectOptions,
   CpuAccess,
   closeHandles,
   createMemfd,
@@ -24,6 +27,9 @@ import {
   DmaBufPool,
   DmaBufServer,
   DmaHeap,
+  FdStream,
+  type FdStreamOptions,
+  type FdStreamServer,
   type FenceInfo,
   type FenceStatus,
   type HandleType,
@@ -106,7 +112,17 @@ same<ReturnType<typeof parseFdInfo>, DmaBufInfo | undefined>(true);
 same<ReturnType<typeof readFdInfo>, DmaBufInfo | undefined>(true);
 same<ReturnType<typeof importFrom>, DmaBuf>(true);
 same<ReturnType<typeof openHandles>, OpenHandle[]>(true);
-same<HandleType, 'DmaBuf' | 'DmaHeap' | 'SyncFile' | 'DmaBufChannel' | 'DmaBufServer' | 'Memfd'>(true);
+same<
+  HandleType,
+  | 'DmaBuf'
+  | 'DmaHeap'
+  | 'SyncFile'
+  | 'DmaBufChannel'
+  | 'DmaBufServer'
+  | 'Memfd'
+  | 'FdStream'
+  | 'FdStreamServer'
+>(true);
 same<FenceStatus, 'active' | 'signaled' | 'error'>(true);
 same<SnapshotSource, 'procfs' | 'bpf' | 'debugfs' | 'sysfs'>(true);
 same<Accelerator, 'auto' | 'tcg' | 'kvm'>(true);
@@ -114,6 +130,8 @@ same<ReturnType<typeof watch>, AsyncGenerator<Snapshot, void, undefined>>(true);
 same<ReturnType<typeof runInVm>, Promise<VmResult>>(true);
 same<Sendable, DmaBuf | SyncFile | number>(true);
 same<ReturnType<DmaBufChannel['receive']>, Promise<ChannelMessage | undefined>>(true);
+same<ReturnType<FdStream['receive']>, Promise<ChannelMessage | undefined>>(true);
+same<ReturnType<FdStream['takeHandle']>, Sendable | undefined>(true);
 same<HeapInfo['kind'], HeapKind>(true);
 same<HeapKind, 'system' | 'cma' | 'protected' | 'shared' | 'unknown'>(true);
 
@@ -306,6 +324,26 @@ export function describeTrace(trace: AllocateTrace | AccessTrace | WaitTrace | S
   if (trace.operation === 'map') return 'mapped';
   if (trace.operation === 'wait') return `${trace.name} for ${trace.timeout} ms`;
   return String(trace.error);
+}
+
+export async function stream(buffer: DmaBuf, signal: AbortSignal): Promise<void> {
+  const options: FdStreamOptions = { maxHandles: 16, recognise: false, highWaterMark: 1024 };
+  const patience: ConnectOptions = { retry: true, signal, timeout: 1000 };
+  using server: FdStreamServer = FdStream.listen('/tmp/x.sock', { mode: 0o660, ...options });
+  await using client = await FdStream.connect(server.address, { ...options, ...patience });
+  const [here, there] = FdStream.pair(options);
+  const asDuplex: Duplex = here;
+  await here.send('text', [buffer, 0]);
+  const message = await there.receive({ timeout: 1 });
+  if (message) closeHandles(message.handles);
+  await pipeline(client, asDuplex);
+  client.on('data', (chunk: Buffer) => console.log(chunk.length, client.takeHandle()));
+  const { pid }: PeerCredentials = client.peer;
+  // @ts-expect-error Descriptors need a byte, which comes first.
+  await here.send([buffer]);
+  // @ts-expect-error The constructor is private.
+  new FdStream();
+  for await (const accepted of server) console.log(pid, accepted.release());
 }
 
 export async function inspect(signal: AbortSignal, former: Snapshot): Promise<number> {

@@ -10,6 +10,8 @@ import {
   DmaBufMapping,
   DmaBufServer,
   DmaHeap,
+  FdStream,
+  FdStreamServer,
   importFrom,
   SyncFile,
   setHandleTracking,
@@ -233,6 +235,8 @@ const classes: readonly Class[] = [
   SyncFile,
   DmaBufChannel,
   DmaBufServer,
+  FdStream,
+  FdStreamServer,
 ];
 
 /** Methods that return promises, and so reject where others throw. */
@@ -245,6 +249,7 @@ const asynchronous = new Set<string | symbol>([
   'send',
   'receive',
   'accept',
+  Symbol.asyncDispose,
 ]);
 
 describe('the wrong this', () => {

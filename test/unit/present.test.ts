@@ -11,6 +11,8 @@ import {
   DmaBufPool,
   DmaBufServer,
   DmaHeap,
+  FdStream,
+  FdStreamServer,
   PooledBuffer,
   SyncFile,
 } from 'dmabuf';
@@ -24,6 +26,8 @@ const classes = [
   DmaBufPool,
   DmaBufServer,
   DmaHeap,
+  FdStream,
+  FdStreamServer,
   PooledBuffer,
   SyncFile,
 ];
@@ -76,6 +80,30 @@ test('a server is shown with its path', () => {
   assert.ok(inspect(server).startsWith('DmaBufServer {'));
   server.close();
   assert.deepEqual(JSON.parse(JSON.stringify(server)), { type: 'DmaBufServer', path, closed: true });
+});
+
+test('a stream and its server are shown with their details', () => {
+  const path = abstractName();
+  const server = FdStream.listen(path);
+  assert.deepEqual(JSON.parse(JSON.stringify(server)), {
+    type: 'FdStreamServer',
+    fd: server.fd,
+    address: path,
+    closed: false,
+  });
+  server.close();
+  const [here, there] = FdStream.pair();
+  const { fd, peer } = here;
+  assert.deepEqual(JSON.parse(JSON.stringify(here)), {
+    type: 'FdStream',
+    fd,
+    peer,
+    unclaimed: 0,
+    closed: false,
+  });
+  here.destroy();
+  there.destroy();
+  assert.match(inspect(here), /^FdStream \{.*closed: true\s\}$/s);
 });
 
 test('a pool is shown with its figures', () => {

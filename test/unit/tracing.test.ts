@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { AsyncLocalStorage } from 'node:async_hooks';
 import { tracingChannel } from 'node:diagnostics_channel';
 import { describe, test } from 'node:test';
-import { DmaBufChannel } from 'dmabuf';
+import { DmaBufChannel, FdStream } from 'dmabuf';
 import { leavesNothing } from '../support/descriptors.js';
 import { assertCode, rejectsCode, unsound } from '../support/expect.js';
 import { runProgram } from '../support/programs.js';
@@ -42,6 +42,21 @@ describe('dmabuf:send', () => {
     const [{ peer, ...context } = {}] = contexts;
     assert.deepEqual(context, { operation: 'send', size: 3, handles: 1, inodes: [], result: undefined });
     assert.deepEqual(peer, { pid: process.pid, uid: process.getuid?.(), gid: process.getgid?.() });
+  });
+
+  test('reports what send() sends on a stream, and not what write() sends', async () => {
+    const [here, there] = FdStream.pair();
+    const { events, contexts } = await tracesOf('dmabuf:send', async () => {
+      await new Promise<void>((resolve) => void here.write('written', () => resolve()));
+      await here.send('äb', [0]);
+      await here.send('');
+    });
+    assert.deepEqual(events, [...order.async, ...order.async]);
+    const [{ peer, ...context } = {}] = contexts;
+    assert.deepEqual(context, { operation: 'send', size: 3, handles: 1, inodes: [], result: undefined });
+    assert.equal((peer as { pid?: number }).pid, process.pid);
+    assert.equal(contexts[order.async.length]?.size, 0);
+    for (const stream of [here, there]) stream.destroy();
   });
 
   test('reports a whole call by one object, to which subscribers may add', async () => {

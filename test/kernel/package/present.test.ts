@@ -15,6 +15,7 @@ import {
   DmaBufError,
   DmaBufPool,
   DmaHeap,
+  FdStream,
   Memfd,
   type SyncFile,
 } from 'dmabuf';
@@ -114,6 +115,12 @@ const objects: Record<string, Make> = {
   DmaBufServer: (own) => own(DmaBufChannel.listen(abstractName())),
   DmaHeap: (own) => own(DmaHeap.open('system')),
   Memfd: (own) => own(Memfd.create(4096)),
+  FdStream(own) {
+    const [here, there] = FdStream.pair();
+    own(there);
+    return own(here);
+  },
+  FdStreamServer: (own) => own(FdStream.listen(abstractName())),
   PooledBuffer: async (own) => own(await own(new DmaBufPool(4096)).acquire()),
   SyncFile: (own) => own(own(aBuffer()).exportSyncFile('read')),
 };

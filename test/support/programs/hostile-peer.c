@@ -255,6 +255,16 @@ static void ask_file_system(void) {
   say("answered");
 }
 
+// `urgent <bytes> <descriptors>`: on a stream, sends the last of the bytes out of band, with the descriptors.
+static void send_urgent(size_t length, size_t count) {
+  const int memory = allocate(4096);
+  for (size_t index = 0; index < count; index++) fds[index] = memory;
+  memset(data, 'u', length);
+  if (length > 1) send_message(channel, data, length - 1, NULL, 0);
+  say("%s", try_send(channel, data, 1, fds, count, MSG_OOB) < 0 ? strerror(errno) : "ok");
+  close(memory);
+}
+
 static void obey(char* line) {
   char word[200] = "";
   long first = 0;
@@ -262,6 +272,7 @@ static void obey(char* line) {
   long third = 0;
   if (strncmp(line, "kind ", 5) == 0) return send_kind(line + 5);
   if (sscanf(line, "send %ld %ld", &first, &second) >= 1) return send_some((size_t)first, (size_t)second);
+  if (sscanf(line, "urgent %ld %ld", &first, &second) == 2) return send_urgent((size_t)first, (size_t)second);
   if (sscanf(line, "nested %ld", &first) == 1) return send_nested((int)first);
   if (sscanf(line, "connect %199s %ld", word, &first) == 2) return connect_many(word, (int)first);
   if (sscanf(line, "controls %ld %ld %ld", &first, &second, &third) == 3) {

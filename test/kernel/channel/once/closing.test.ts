@@ -2,13 +2,20 @@
 // seconds, or for ever. The programs run in processes of their own, since what goes wrong here cannot be ended.
 
 import assert from 'node:assert/strict';
-import { type ChildProcess, spawn, spawnSync } from 'node:child_process';
+import { spawnSync } from 'node:child_process';
 import { once } from 'node:events';
 import { closeSync, openSync } from 'node:fs';
-import { createInterface } from 'node:readline';
-import type { TestContext } from 'node:test';
 import { allocateSync, closeHandles, DmaBufChannel, type Sendable } from 'dmabuf';
 import { channelTest } from '../../../support/channel-test.js';
+import {
+  checkPause,
+  endAll,
+  mostPause,
+  pairs,
+  start,
+  startCloser,
+  withSilentFiles,
+} from '../../../support/closing.js';
 import { compiled } from '../../../support/compiled.js';
 import { threadNames } from '../../../support/descriptors.js';
 import { rejectsCode } from '../../../support/expect.js';
@@ -18,50 +25,6 @@ import { MountPoint } from '../../../support/mount-point.js';
 import { notRoot } from '../../../support/needs.js';
 import { Peer, patience, programFile } from '../../../support/peers.js';
 import { packageRoot, runProgram } from '../../../support/programs.js';
-
-// A socket lingers for a minute, and the file system never answers; what is between is a busy machine's.
-const mostPause = 30_000; // milliseconds
-
-interface Reported {
-  ready?: boolean;
-  worst: number;
-  results: unknown[];
-}
-
-interface Program {
-  child: ChildProcess;
-  next(): Promise<Reported>;
-}
-
-function start(command: string, args: string[], channels: readonly DmaBufChannel[]): ChildProcess {
-  return spawn(command, args, { stdio: ['pipe', 'pipe', 'inherit', ...channels.map(({ fd }) => fd)] });
-}
-
-function startProgram(how: string, channels: readonly DmaBufChannel[]): Program {
-  const program = [process.execPath, programFile('closes'), how, `${channels.length}`];
-  const limit = how === 'few' ? 'ulimit -n 256; ' : '';
-  const child = start('sh', ['-c', `${limit}exec "$@"`, 'sh', ...program], channels);
-  const lines = createInterface({ input: child.stdout as NodeJS.ReadableStream })[Symbol.asyncIterator]();
-  return { child, next: async () => JSON.parse((await lines.next()).value) as Reported };
-}
-
-function pairs(count: number): [DmaBufChannel[], DmaBufChannel[]] {
-  const all = Array.from({ length: count }, () => DmaBufChannel.pair());
-  return [all.map(([one]) => one), all.map(([, other]) => other)];
-}
-
-async function endAll(...children: ChildProcess[]): Promise<void> {
-  for (const child of children) {
-    const ended = once(child, 'close');
-    child.kill('SIGKILL');
-    await ended;
-  }
-}
-
-function checkPause(t: TestContext, { worst }: Reported): void {
-  t.diagnostic(`the event loop stood still for ${worst} ms at most`);
-  assert.ok(worst < mostPause, `${worst} ms`);
-}
 
 // ---------- TCP sockets that linger
 
@@ -75,7 +38,7 @@ for (const [how, bytes] of [
     channelTest(`sockets that linger, of ${count} peers (${how}), hold nothing up`, async (t) => {
       const [here, there] = pairs(count);
       const lingerer = start(compiled('lingerer'), [`${count}`], there);
-      const program = startProgram(how, here);
+      const program = startCloser('closes', how, here);
       for (const channel of [...here, ...there]) channel.close();
       try {
         await program.next();
@@ -99,7 +62,7 @@ channelTest(
   'a server that closes with a lingering socket in an unaccepted connection holds nothing up',
   async (t) => {
     const lingerer = start(compiled('lingerer'), ['0'], []);
-    const program = startProgram('server', []);
+    const program = startCloser('closes', 'server', []);
     try {
       await program.next();
       lingerer.stdin?.write('connect /tmp/dmabuf-test-closes\n');
@@ -126,33 +89,6 @@ function readFdInfoBeside(pid: number, fd: number): string {
   return signal ?? stdout.trim();
 }
 
-/** A program with so many peers that have a silent file system each, and one more at the other end of `innocent`. */
-async function withSilentFiles(
-  how: string,
-  count: number,
-  body: (fuses: [Peer, ...Peer[]], program: Program, innocent: DmaBufChannel) => Promise<void>,
-): Promise<void> {
-  const [here, there] = pairs(count + 1);
-  const innocent = there.pop() as DmaBufChannel;
-  const mounts = there.map(() => new MountPoint());
-  const fuses = mounts.map(
-    ({ path }, index) => new Peer(compiled('silent-fuse'), [path, '0'], there[index] as DmaBufChannel),
-  );
-  const program = startProgram(how, here);
-  for (const channel of [...here, ...there]) channel.close();
-  try {
-    for (const fuse of fuses) assert.equal(await fuse.line(), 'mounted');
-    await program.next();
-    await body(fuses as [Peer, ...Peer[]], program, innocent);
-  } finally {
-    innocent.close();
-    for (const fuse of fuses) fuse.kill(); // first: a wait for them ends with them
-    await endAll(program.child);
-    for (const fuse of fuses) await fuse.ended;
-    for (const mount of mounts) mount.remove();
-  }
-}
-
 for (const [kind, looked] of [
   [
     'perf',
@@ -168,7 +104,7 @@ for (const [kind, looked] of [
     async (t) => {
       const [here, there] = DmaBufChannel.pair();
       const holder = new Peer(compiled('holds-lock'), [kind], there);
-      const program = startProgram('look', [here]);
+      const program = startCloser('closes', 'look', [here]);
       here.close();
       there.close();
       try {
@@ -201,7 +137,7 @@ for (const [kind, bytes, how, what, results] of [
     async (t) => {
       const [here, there] = DmaBufChannel.pair();
       const holder = new Peer(compiled('holds-lock'), [kind, `${bytes}`], there);
-      const program = startProgram(how, [here]);
+      const program = startCloser('closes', how, [here]);
       here.close();
       there.close();
       try {
@@ -235,7 +171,7 @@ function flood(fuse: Peer): void {
 channelTest(
   'a file of a file system that never answers is looked at and closed, twice, without waiting',
   async (t) => {
-    await withSilentFiles('look', 1, async ([fuse], program, innocent) => {
+    await withSilentFiles('closes', pairs, 'look', 1, async ([fuse], program, innocent) => {
       innocent.close();
       await fuse.have('send 10 file');
       program.child.stdin?.write('go\n');
@@ -260,7 +196,7 @@ channelTest(
 channelTest(
   'a message of such files for which too few descriptors are free holds nothing up',
   async (t) => {
-    await withSilentFiles('few', 1, async ([fuse], program, innocent) => {
+    await withSilentFiles('closes', pairs, 'few', 1, async ([fuse], program, innocent) => {
       innocent.close();
       await fuse.have(`send 5${' file'.repeat(10)}`);
       program.child.stdin?.write('go\n');
@@ -276,7 +212,7 @@ channelTest(
 channelTest(
   'a peer that sends more such files than can be closed is dropped',
   async (t) => {
-    await withSilentFiles('flood', 1, async ([fuse], program, innocent) => {
+    await withSilentFiles('closes', pairs, 'flood', 1, async ([fuse], program, innocent) => {
       innocent.close();
       program.child.stdin?.write('go\n');
       flood(fuse);
@@ -291,7 +227,7 @@ channelTest(
 channelTest(
   'while three peers have everything wait that may wait, another one is received from, and what it sends is closed',
   async (t) => {
-    await withSilentFiles('innocent', 3, async (fuses, program, innocent) => {
+    await withSilentFiles('closes', pairs, 'innocent', 3, async (fuses, program, innocent) => {
       program.child.stdin?.write('go\n');
       for (const fuse of fuses) flood(fuse);
       const dropped = await program.next();

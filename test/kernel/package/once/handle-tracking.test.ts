@@ -10,6 +10,7 @@ import {
   DmaBuf,
   DmaBufChannel,
   DmaHeap,
+  FdStream,
   importFrom,
   type OpenHandle,
   openHandles,
@@ -82,6 +83,8 @@ const origins: readonly [string, () => Promise<() => void>][] = [
       return closing(DmaBufChannel.adopt(one.release()));
     },
   ],
+  ['FdStream.pair()', async () => closing(...FdStream.pair())],
+  ['FdStream.listen()', async () => closing(FdStream.listen(abstractName()))],
   ['DmaBufChannel.listen()', async () => closing(DmaBufChannel.listen(abstractName()))],
   ['DmaBufChannel.connect()', () => withServer(async (name) => closing(await DmaBufChannel.connect(name)))],
   [

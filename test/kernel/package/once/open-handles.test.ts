@@ -9,6 +9,7 @@ import {
   DmaBufChannel,
   DmaBufPool,
   DmaHeap,
+  FdStream,
   importFrom,
   Memfd,
   openHandles,
@@ -20,6 +21,7 @@ import { replaceByStranger, reuse } from '../../../support/descriptors.js';
 import { collectUntil, turns } from '../../../support/event-loop.js';
 import { next } from '../../../support/messages.js';
 import { makeSyncFile, only } from '../../../support/own-handles.js';
+import { StreamPair } from '../../../support/streams.js';
 
 // ---- what is listed
 
@@ -70,12 +72,14 @@ channelTest("a udmabuf's exporter is told", () => {
   assert.deepEqual([only().exporter, only().size], ['udmabuf', 4096]);
 });
 
-channelTest('heaps, sync_files, channels and servers are listed with type and descriptor', () => {
+channelTest('heaps, sync_files, channels, streams and servers are listed with type and descriptor', () => {
   using buffer = allocateSync(4096);
   using heap = DmaHeap.open('system');
   using file = buffer.exportSyncFile('read');
   using pair = new Pair();
   using server = DmaBufChannel.listen(abstractName());
+  using streams = new StreamPair();
+  using streamServer = FdStream.listen(abstractName());
   const others = openHandles().filter(({ type }) => type !== 'DmaBuf');
   const byFd = (one: { fd: number }, other: { fd: number }): number => one.fd - other.fd;
   assert.deepEqual(
@@ -86,6 +90,9 @@ channelTest('heaps, sync_files, channels and servers are listed with type and de
       { type: 'DmaBufChannel', fd: pair.here.fd },
       { type: 'DmaBufChannel', fd: pair.there.fd },
       { type: 'DmaBufServer', fd: server.fd },
+      { type: 'FdStream', fd: streams.here.fd },
+      { type: 'FdStream', fd: streams.there.fd },
+      { type: 'FdStreamServer', fd: streamServer.fd },
     ].sort(byFd),
   );
 });
@@ -216,6 +223,7 @@ const makers: readonly [string, () => { readonly fd: number; close(): void }][] 
   ['SyncFile', makeSyncFile],
   ['Memfd', () => Memfd.create(4096)],
   ['DmaBufServer', () => DmaBufChannel.listen(abstractName())],
+  ['FdStreamServer', () => FdStream.listen(abstractName())],
 ];
 
 for (const [type, make] of makers) {
