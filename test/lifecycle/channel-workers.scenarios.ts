@@ -7,7 +7,7 @@ import { manyWorkers, terminateAtRandom } from './threads.js';
 
 export const scenarios: readonly Scenario[] = [
   {
-    name: `${manyWorkers} workers that are terminated at random moments, while they use channels, leave no socket`,
+    name: `${manyWorkers} workers that are terminated at random moments, while they use channels and streams, leave no socket`,
     async run() {
       const sockets = socketFds();
       const others = new Set(openFds().keys());

@@ -1,5 +1,14 @@
+import { once } from 'node:events';
 import { deflate } from 'node:zlib';
-import { allocate, allocateSync, type DmaBuf, DmaBufChannel, type DmaBufMapping, DmaHeap } from 'dmabuf';
+import {
+  allocate,
+  allocateSync,
+  type DmaBuf,
+  DmaBufChannel,
+  type DmaBufMapping,
+  DmaHeap,
+  FdStream,
+} from 'dmabuf';
 import { replaceByStranger } from '../support/descriptors.js';
 import { turns } from '../support/event-loop.js';
 import { assertFilled } from '../support/observe.js';
@@ -95,6 +104,40 @@ export const scenarios: readonly Scenario[] = [
           for (const text of ['one', 'two', 'three']) void here.send(text, [buffer]);
         });
       }
+    },
+  },
+  {
+    name: 'process.exit() as bytes with descriptors arrive, while others wait',
+    async run() {
+      const [buffer] = holdAll();
+      for (let index = 0; index < 20; index++) {
+        const [here, there] = FdStream.pair();
+        kept.push(here, there);
+        there.on('data', () => process.exit(7));
+        setImmediate(() => {
+          for (const text of ['one', 'two', 'three']) void here.send(text, [buffer]);
+          here.write(new Uint8Array(500_000));
+        });
+      }
+    },
+  },
+  {
+    name: 'an exit listener sends, receives, takes, and destroys one of two streams',
+    async run() {
+      const [buffer] = holdAll();
+      const [here, there] = FdStream.pair();
+      const server = FdStream.listen(`@dmabuf-ending-stream-${process.pid}`);
+      kept.push(here, there, server, await FdStream.connect(server.address));
+      await here.send('read ahead', [buffer, buffer]);
+      await once(there, 'readable');
+      process.on('exit', () => {
+        kept.push(there.takeHandle(), there.read());
+        const calls: Promise<unknown>[] = [here.send('in time', [buffer]), here.receive(), server.accept()];
+        for (let index = 0; index < 5; index++) calls.push(here.send(new Uint8Array(200_000), [buffer]));
+        for (const call of calls) call.catch(() => {});
+        kept.push(...FdStream.pair());
+        there.destroy();
+      });
     },
   },
   {

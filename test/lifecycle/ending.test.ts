@@ -6,6 +6,7 @@ import { type Ending, testEnding } from './run.js';
 const promised: Readonly<Record<string, Ending>> = {
   'process.exit() with everything open, during a CPU access, with jobs on all threads': { code: 7 },
   'process.exit() as a message arrives, while others wait': { code: 7 },
+  'process.exit() as bytes with descriptors arrive, while others wait': { code: 7 },
   'an exception in a loop over messages': { code: 1, stderr: /Error: as expected\n/ },
   'an exception that nobody catches, during a CPU access': { code: 1, stderr: /Error: as expected\n/ },
   'a rejection that nobody handles, of an allocation': { code: 1, stderr: /code: 'ERR_DMABUF_CLOSED'/ },

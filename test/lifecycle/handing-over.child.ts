@@ -3,10 +3,11 @@
 import assert from 'node:assert/strict';
 import { execFileSync, spawn } from 'node:child_process';
 import { writeSync } from 'node:fs';
-import { allocateSync, DmaBuf, DmaBufChannel, type Sendable } from 'dmabuf';
+import { allocateSync, closeHandles, DmaBuf, DmaBufChannel, FdStream, type Sendable } from 'dmabuf';
 
 export type HandingRole =
   | 'return what comes'
+  | 'return what a stream brings'
   | 'be forked'
   | 'wait for the end'
   | 'hand a channel on and stay'
@@ -53,6 +54,19 @@ const roles: Record<HandingRole, () => void | Promise<void>> = {
       for (const handle of handles) (handle as DmaBuf).withCpuAccessSync('write', (bytes) => bytes.fill(8));
       await channel.send(data, handles);
       closeAll(handles);
+    }
+  },
+  'return what a stream brings': async () => {
+    const stream = FdStream.adopt(3);
+    // What was adopted does not go to the next process.
+    const listing = execFileSync('ls', ['-l', '/proc/self/fd'], { encoding: 'utf8', stdio: 'pipe' });
+    await stream.send(`${listing}\n.\n`);
+    for await (const chunk of stream) {
+      const handles: Sendable[] = [];
+      for (let handle = stream.takeHandle(); handle !== undefined; handle = stream.takeHandle())
+        handles.push(handle);
+      await stream.send(chunk, handles);
+      closeHandles(handles);
     }
   },
   'be forked': async () => {

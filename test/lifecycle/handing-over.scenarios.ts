@@ -12,6 +12,7 @@ import {
   DmaBufChannel,
   DmaBufPool,
   DmaHeap,
+  FdStream,
   openHandles,
 } from 'dmabuf';
 import { turn, until } from '../support/event-loop.js';
@@ -129,6 +130,33 @@ export const scenarios: readonly Scenario[] = [
       for (const each of [buffer, ...handles]) each.close();
       here.close(); // ends the child's loop
       assert.equal(await endOf(child), 0);
+      await assertNothingLeft([inode]);
+    },
+  },
+  {
+    name: 'spawn: a stream end goes as a place of stdio, and bytes with buffers go there and back',
+    async run() {
+      const [here, there] = FdStream.pair();
+      const child = start('return what a stream brings', [there.fd]);
+      there.close();
+      let listing = '';
+      while (!listing.endsWith('\n.\n')) listing += Buffer.from((await here.receive())?.data ?? []);
+      assert.deepEqual(beyondStandard(listing), []);
+      const buffer = allocateSync(size);
+      const { inode } = buffer;
+      await here.send('one buffer twice', [buffer, buffer]);
+      buffer.close();
+      const { data, handles } = (await here.receive()) as ChannelMessage;
+      assert.equal(Buffer.from(data).toString(), 'one buffer twice');
+      assert.deepEqual(
+        (handles as DmaBuf[]).map((each) => each.inode),
+        [inode, inode],
+      );
+      for (const each of handles as DmaBuf[]) each.close();
+      here.end(); // ends the child's loop, and so the child
+      assert.equal(await here.receive(), undefined);
+      assert.equal(await endOf(child), 0);
+      here.close();
       await assertNothingLeft([inode]);
     },
   },

@@ -1,9 +1,19 @@
 // Objects that are lost: every kind that owns a descriptor, and every call that makes one.
 
+import { once } from 'node:events';
 import { mkdtempSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { allocate, allocateSync, DmaBuf, DmaBufChannel, DmaBufPool, DmaHeap, SyncFile } from 'dmabuf';
+import {
+  allocate,
+  allocateSync,
+  DmaBuf,
+  DmaBufChannel,
+  DmaBufPool,
+  DmaHeap,
+  FdStream,
+  SyncFile,
+} from 'dmabuf';
 import { abstractName } from '../support/abstract-name.js';
 
 export const size = 64 * 1024;
@@ -36,6 +46,17 @@ export async function withPair(
   }
 }
 
+/** Two ends of a stream for `fn`, which does not lose them. */
+async function withStreams(fn: (here: FdStream, there: FdStream) => Promise<void>): Promise<void> {
+  const [here, there] = FdStream.pair();
+  try {
+    await fn(here, there);
+  } finally {
+    here.close();
+    there.close();
+  }
+}
+
 /** A call of the package, in this file, that makes an object which is then lost. */
 export interface Leak {
   /** The call. */
@@ -48,6 +69,7 @@ export interface Leak {
 const aBuffer = /^A DmaBuf of 65536 bytes \(inode \d+, system\)/;
 const aSyncFile = /^A SyncFile was/;
 const aChannel = /^A DmaBufChannel was/;
+const aStream = /^An FdStream was/;
 
 export const leaks: readonly Leak[] = [
   { name: 'allocateSync()', what: aBuffer, lose: () => void allocateSync(size) },
@@ -97,6 +119,56 @@ export const leaks: readonly Leak[] = [
         SyncFile.merge('both', file, file);
         file.close();
       }),
+  },
+  { name: 'FdStream.pair()', what: aStream, lose: () => void FdStream.pair() },
+  {
+    name: 'FdStream.connect()',
+    what: aStream,
+    async lose() {
+      const server = FdStream.listen(abstractName());
+      await FdStream.connect(server.address);
+      server.close();
+    },
+  },
+  {
+    name: 'FdStreamServer.accept()',
+    what: aStream,
+    async lose() {
+      const server = FdStream.listen(abstractName());
+      const accepted = server.accept();
+      const client = await FdStream.connect(server.address);
+      await accepted;
+      client.close();
+      server.close();
+    },
+  },
+  {
+    name: 'FdStream.receive()',
+    what: aBuffer,
+    lose: () =>
+      withBuffer((buffer) =>
+        withStreams(async (here, there) => {
+          await here.send('a buffer', [buffer]);
+          await there.receive();
+        }),
+      ),
+  },
+  {
+    name: 'FdStream.takeHandle()',
+    what: aBuffer,
+    lose: () =>
+      withBuffer((buffer) =>
+        withStreams(async (here, there) => {
+          await here.send('a buffer', [buffer]);
+          await once(there, 'readable');
+          there.takeHandle();
+        }),
+      ),
+  },
+  {
+    name: 'FdStream.listen()',
+    what: /^An FdStreamServer was/,
+    lose: () => void FdStream.listen(abstractName()),
   },
   { name: 'DmaBufChannel.pair()', what: aChannel, lose: () => void DmaBufChannel.pair() },
   {

@@ -8,36 +8,15 @@ import { allocate, allocateSync, DmaBuf, DmaBufChannel, DmaBufPool, DmaHeap, Syn
 import { abstractName } from '../support/abstract-name.js';
 import { turns, watch } from '../support/event-loop.js';
 import { addFence, type Fence, noFences } from '../support/fences.js';
+import { keep, newBuffer, pendingFor, size } from './kept.js';
 import type { Group, Reachable, Stage, Standing } from './stage.js';
-
-const size = 64 * 1024;
-
-/** What the process still refers to when it ends. */
-const kept: unknown[] = [];
-
-function keep<T>(value: T): T {
-  kept.push(value);
-  return value;
-}
-
-function newBuffer(): DmaBuf {
-  return keep(allocateSync(size));
-}
-
-/** Asserts that nothing has settled: the stage is what its name says. */
-async function pendingFor<T>(promises: readonly Promise<T>[]): Promise<Promise<T>[]> {
-  const watched = promises.map(watch);
-  await turns();
-  for (const { state, value } of watched) assert.equal(state, 'pending', String(value));
-  return [...promises];
-}
+import { idleStreams, waitingStreams } from './stream-stages.js';
 
 function busyBuffer(): [DmaBuf, Fence] {
   const buffer = newBuffer();
   return [buffer, keep(addFence(buffer, 'write'))];
 }
 
-/** A pair of channels through which a buffer has gone. */
 /** Calls that wait for a fence of the buffer's. */
 function waitingFor(
   fence: Fence,
@@ -54,6 +33,7 @@ function waitingFor(
   };
 }
 
+/** A pair of channels through which a buffer has gone. */
 async function usedPair(): Promise<{ here: DmaBufChannel; there: DmaBufChannel; buffer: DmaBuf }> {
   const [here, there] = keep(DmaBufChannel.pair());
   const buffer = newBuffer();
@@ -443,7 +423,9 @@ function inGroup(group: Group, stages: readonly Reachable[]): Stage[] {
 
 export const stages: readonly Stage[] = [
   ...inGroup('idle', idle),
+  ...inGroup('idle', idleStreams),
   ...inGroup('sockets', sockets),
+  ...inGroup('sockets', waitingStreams),
   ...inGroup(
     'fences',
     fences.map((stage) => ({ ...stage, skip: noFences })),

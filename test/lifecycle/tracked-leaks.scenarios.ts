@@ -2,7 +2,15 @@
 
 import assert from 'node:assert/strict';
 import { closeSync, fstatSync } from 'node:fs';
-import { allocateSync, type DmaBuf, DmaBufChannel, DmaHeap, openHandles, setHandleTracking } from 'dmabuf';
+import {
+  allocateSync,
+  type DmaBuf,
+  DmaBufChannel,
+  DmaHeap,
+  FdStream,
+  openHandles,
+  setHandleTracking,
+} from 'dmabuf';
 import { replaceByStranger } from '../support/descriptors.js';
 import { collectUntil, turn, turns } from '../support/event-loop.js';
 import { type Leak, leaks, size, withBuffer } from './leaks.js';
@@ -102,6 +110,7 @@ export const scenarios: readonly Scenario[] = [
         () => DmaHeap.open('system'),
         () => DmaBufChannel.listen(`@dmabuf-stranger-${process.pid}`),
         () => DmaBufChannel.adopt(DmaBufChannel.pair()[0].release()),
+        () => FdStream.adopt(FdStream.pair()[0].release()),
       ]) {
         await warningsOf(() => {
           const { fd } = make();

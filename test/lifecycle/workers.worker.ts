@@ -12,6 +12,7 @@ import {
   DmaBufChannel,
   type DmaBufMapping,
   DmaHeap,
+  FdStream,
   type Sendable,
 } from 'dmabuf';
 import { replaceByStranger } from '../support/descriptors.js';
@@ -110,6 +111,29 @@ async function useChannels(round: number, handles: readonly Sendable[]): Promise
   for (const client of clients) await client.send('hello', handles);
   if (round % 3 === 0) kept.push(await server.accept());
   server.accept().then((channel) => kept.push(channel), ignore);
+}
+
+/** The same with streams. */
+async function useStreams(round: number, handles: readonly Sendable[]): Promise<void> {
+  const ignore = (): void => {};
+  const [here, there] = FdStream.pair();
+  kept.push(here, there);
+  for (const end of [here, there]) end.on('error', ignore);
+  await here.send(`round ${round}`, handles);
+  if (round % 2 === 0) closeReceived((await there.receive())?.handles ?? []);
+  else there.on('data', ignore); // and the descriptors are not taken
+  if (round % 3 === 0) here.receive().catch(ignore);
+  if (round % 4 === 0) {
+    for (let index = 0; index < 5; index++) here.send(new Uint8Array(200_000), handles).catch(ignore);
+    here.write(new Uint8Array(200_000));
+  }
+  if (round % 5 === 0) here.end();
+  if (round % 7 === 0) here.destroy();
+  if (round % 3 === 0) return;
+  const server = FdStream.listen(`@dmabuf-streams-${process.pid}-${threadId}-${round}`);
+  kept.push(server, await FdStream.connect(server.address));
+  server.accept().then((stream) => kept.push(stream), ignore);
+  FdStream.connect(`${server.address}-absent`, { retry: true, timeout: 1000 }).catch(ignore);
 }
 
 const roles: Record<Role, () => void | Promise<void>> = {
@@ -269,6 +293,7 @@ const roles: Record<Role, () => void | Promise<void>> = {
       const file = buffer.exportSyncFile('read');
       kept.push(file);
       await useChannels(round, [buffer, file]);
+      await useStreams(round, [buffer, file]);
       if (round % 2 === 0) buffer.close();
       if (round % 3 === 0) mapping.unmap();
       if (round % 5 === 0) void allocate(1 << 20).then((late) => kept.push(late));
@@ -281,6 +306,7 @@ const roles: Record<Role, () => void | Promise<void>> = {
     for (let round = 0; ; round++) {
       say(round);
       await useChannels(round, [workerData.fd as number]);
+      await useStreams(round, [workerData.fd as number]);
       if (round % 10 === 0) closeAll();
       await turn();
     }

@@ -34,6 +34,11 @@ const programs = {
       await message;
     }
     console.log(rounds === 200 ? 1 : 0);`,
+  'streams are read, and written when there is room': `
+    const [a, b] = FdStream.pair();
+    let length = 0;
+    b.on('data', (chunk) => { length += chunk.length; }).on('end', () => { console.log(length === 1_000_007 ? 1 : length); b.end(); });
+    setTimeout(() => { a.send('x', [0]); a.write(Buffer.alloc(1_000_000)); a.end('end 42'); a.resume(); }, 20);`,
   'a worker that is terminated while it waits leaves nothing behind': `
     const { Worker } = await import('node:worker_threads');
     const { readdirSync, readFileSync } = await import('node:fs');
@@ -59,7 +64,7 @@ for (const [way, waiting] of Object.entries(ways)) {
   describe(`waiting by ${way}`, () => {
     for (const [name, program] of Object.entries(programs)) {
       it(name, () => {
-        const code = `import { DmaBufChannel } from 'dmabuf';${program}`;
+        const code = `import { DmaBufChannel, FdStream } from 'dmabuf';${program}`;
         const { status, signal, stdout, stderr } = spawnSync(
           process.execPath,
           ['--input-type=module', '-e', code],

@@ -10,6 +10,8 @@ import {
   DmaBuf,
   DmaBufChannel,
   DmaHeap,
+  FdStream,
+  FdStreamServer,
   importFrom,
   openHandles,
   SyncFile,
@@ -75,8 +77,32 @@ async function serve(): Promise<void> {
   named.close();
 }
 
+async function stream(): Promise<void> {
+  const server = FdStream.listen(path);
+  await refused(() => FdStream.connect('/no/such/socket'), () => FdStream.adopt(nothing));
+  const client = await FdStream.connect(path, { retry: true });
+  const accepted = await server.accept();
+  await client.send('x', [nothing, memfd]);
+  closeHandles((await accepted.receive())?.handles ?? []);
+  const sending = Array.from({ length: 20 }, () => client.send(new Uint8Array(50_000), [memfd, nothing]));
+  client.end();
+  let length = 0;
+  for await (const chunk of accepted) {
+    length += (chunk as Buffer).length;
+    for (let handle = accepted.takeHandle(); handle !== undefined; handle = accepted.takeHandle())
+      closeHandles([handle]);
+  }
+  await Promise.all(sending);
+  assert.equal(length, 1_000_000);
+  client.destroy();
+  accepted.destroy();
+  server.close();
+  await refused(() => FdStreamServer.adopt(nothing));
+}
+
 await exchange(300);
 await serve();
+await stream();
 await refused(
   () => importFrom(process.pid, nothing),
   () => importFrom(process.pid, 987_654),

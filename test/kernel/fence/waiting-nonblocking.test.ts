@@ -1,3 +1,4 @@
+import { once } from 'node:events';
 import assert from 'node:assert/strict';
 import { closeSync } from 'node:fs';
 import * as dmabuf from 'dmabuf';
@@ -12,6 +13,8 @@ import {
   DmaBufPool,
   type DmaBufServer,
   DmaHeap,
+  FdStream,
+  FdStreamServer,
   importFrom,
   Memfd,
   openHandles,
@@ -19,6 +22,7 @@ import {
   SyncFile,
   setHandleTracking,
 } from 'dmabuf';
+import { ForeignSocket } from '../../support/sockets.js';
 import { ticks, turns } from '../../support/event-loop.js';
 import { addFence, type Fence, fenceTest } from '../../support/fences.js';
 
@@ -40,6 +44,10 @@ interface World {
   peer: DmaBufChannel;
   /** Somebody waits to be accepted. */
   server: DmaBufServer;
+  /** The same for streams. */
+  stream: FdStream;
+  streamPeer: FdStream;
+  streamServer: FdStreamServer;
 }
 
 interface Made {
@@ -64,11 +72,17 @@ async function makeWorld(): Promise<Made> {
   await peer.send('busy', [buffer, file]);
   const server = DmaBufChannel.listen(`@dmabuf-test-busy-${process.pid}`);
   const client = await DmaBufChannel.connect(server.path);
+  const [stream, streamPeer] = FdStream.pair();
+  await streamPeer.send('busy', [buffer, file]);
+  const streamServer = FdStream.listen(`@dmabuf-test-busy-stream-${process.pid}`);
+  const streamClient = await FdStream.connect(streamServer.address);
+  const streams = { stream, streamPeer, streamServer };
   return {
-    world: { buffer, mapping, access, file, heap, pool, loan, memfd, channel, peer, server },
+    world: { buffer, mapping, access, file, heap, pool, loan, memfd, channel, peer, server, ...streams },
     fences,
     close() {
       for (const object of [file, buffer, heap, pool, memfd, channel, peer, server, client]) object.close();
+      for (const object of [stream, streamPeer, streamServer, streamClient]) object.close();
       loan.release();
     },
   };
@@ -82,6 +96,13 @@ async function receiveBusy(channel: DmaBufChannel): Promise<void> {
   const { handles = [] } = (await channel.receive()) ?? {};
   assert.equal(handles.length, 2);
   closeHandles(handles);
+}
+
+/** Waits until what was sent to a stream has arrived. */
+async function readBusy(stream: FdStream): Promise<void> {
+  await once(stream, 'readable');
+  assert.equal(String(stream.read()), 'busy');
+  closeHandles([stream.takeHandle() as DmaBuf, stream.takeHandle() as SyncFile]);
 }
 
 const throwsEagain = (fn: () => unknown): void => assert.throws(fn, { code: 'EAGAIN' });
@@ -208,6 +229,43 @@ const calls: Record<string, (world: World) => unknown> = {
   'DmaBufServer.prototype.toJSON': ({ server }) => server.toJSON(),
   'DmaBufServer.prototype[Symbol.dispose]': ({ server }) => server[Symbol.dispose](),
 
+  'FdStream.pair': () => closeHandles(FdStream.pair().map((end) => end.release())),
+  'FdStream.adopt': ({ stream }) => closing(FdStream.adopt(stream.release())),
+  'FdStream.connect': async ({ streamServer }) => closing(await FdStream.connect(streamServer.address)),
+  'FdStream.listen': () => closing(FdStream.listen(`@dmabuf-test-other-stream-${process.pid}`)),
+  'FdStream.prototype.fd': ({ stream }) => stream.fd,
+  'FdStream.prototype.peer': ({ stream }) => stream.peer,
+  'FdStream.prototype.send': ({ stream, buffer, file }) => stream.send('x', [buffer, file]),
+  'FdStream.prototype.receive': async ({ stream }) => {
+    const { handles = [] } = (await stream.receive()) ?? {};
+    assert.equal(handles.length, 2);
+    closeHandles(handles);
+  },
+  'FdStream.prototype.read': ({ stream }) => readBusy(stream),
+  'FdStream.prototype.takeHandle': ({ stream }) => readBusy(stream),
+  'FdStream.prototype.release': ({ stream }) => closeSync(stream.release()),
+  'FdStream.prototype.close': ({ stream }) => stream.close(),
+  'FdStream.prototype.toJSON': ({ stream }) => stream.toJSON(),
+  'FdStream.prototype[Symbol.dispose]': ({ stream }) => stream[Symbol.dispose](),
+  'FdStream.prototype[Symbol.asyncDispose]': ({ stream }) => stream[Symbol.asyncDispose](),
+
+  'FdStreamServer.adopt': () => {
+    const listener = ForeignSocket.serve(`@dmabuf-test-adopted-${process.pid}`, 'stream');
+    FdStreamServer.adopt(listener.release()).close();
+  },
+  'FdStreamServer.prototype.fd': ({ streamServer }) => streamServer.fd,
+  'FdStreamServer.prototype.closed': ({ streamServer }) => streamServer.closed,
+  'FdStreamServer.prototype.accept': async ({ streamServer }) => closing(await streamServer.accept()),
+  'FdStreamServer.prototype[Symbol.asyncIterator]': async ({ streamServer }) => {
+    for await (const stream of streamServer) {
+      stream.close();
+      break;
+    }
+  },
+  'FdStreamServer.prototype.close': ({ streamServer }) => streamServer.close(),
+  'FdStreamServer.prototype.toJSON': ({ streamServer }) => streamServer.toJSON(),
+  'FdStreamServer.prototype[Symbol.dispose]': ({ streamServer }) => streamServer[Symbol.dispose](),
+
   'DmaBufPool.prototype.size': ({ pool }) => pool.size,
   'DmaBufPool.prototype.max': ({ pool }) => pool.max,
   'DmaBufPool.prototype.closed': ({ pool }) => pool.closed,
@@ -229,6 +287,7 @@ const calls: Record<string, (world: World) => unknown> = {
 
 const symbols = new Map<symbol, string>([
   [Symbol.dispose, 'Symbol.dispose'],
+  [Symbol.asyncDispose, 'Symbol.asyncDispose'],
   [Symbol.asyncIterator, 'Symbol.asyncIterator'],
 ]);
 

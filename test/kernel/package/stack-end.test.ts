@@ -9,6 +9,7 @@ import {
   closeHandles,
   DmaBuf,
   DmaBufChannel,
+  FdStream,
   DmaHeap,
   importFrom,
   openHandles,
@@ -68,6 +69,9 @@ const operations: Record<string, (fixture: Fixture) => void> = {
   'DmaBufChannel.pair': () => {
     for (const end of DmaBufChannel.pair()) end.close();
   },
+  'FdStream.pair': () => {
+    for (const end of FdStream.pair()) end.close();
+  },
 };
 
 for (const [name, operation] of Object.entries(operations)) {
@@ -88,10 +92,11 @@ for (const [name, operation] of Object.entries(operations)) {
   });
 }
 
-kernelTest('DmaBufChannel.receive at the end of the stack loses nothing that a message brought', async () => {
+for (const Class of [DmaBufChannel, FdStream]) {
+  kernelTest(`${Class.name}.receive at the end of the stack loses nothing that was sent`, async () => {
   using buffer = allocateSync(4096);
   using fences = buffer.exportSyncFile('read');
-  const [here, there] = DmaBufChannel.pair();
+  const [here, there] = Class.pair();
   const handles = openHandles().length;
   const fds = openFds().size;
   const calls: Promise<unknown>[] = [];
@@ -108,3 +113,4 @@ kernelTest('DmaBufChannel.receive at the end of the stack loses nothing that a m
   here.close();
   there.close();
 });
+}
