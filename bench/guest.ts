@@ -3,7 +3,8 @@
 
 import { execFileSync } from 'node:child_process';
 import { join } from 'node:path';
-import { type ChannelMessage, type DmaBuf, DmaBufChannel, DmaBufPool, DmaHeap } from 'dmabuf';
+import { type ChannelMessage, type DmaBuf, DmaBufChannel, DmaBufPool, DmaHeap, FdStream } from 'dmabuf';
+import { flow } from './flow.js';
 
 /** CPU time per round in nanoseconds (instructions under -icount): the C program's and ours. */
 export interface Pair {
@@ -87,19 +88,36 @@ pairs.push({
   ours: await measureAsync(5_000, async () => (await pool.acquire()).release()),
 });
 
-const [here, there] = DmaBufChannel.pair();
 const frame = new TextEncoder().encode('frame of 16 byte');
-pairs.push({
-  row: 'message',
-  c: c.get('message') as number,
-  ours: await measureAsync(10_000, async () => {
+
+async function messageOver([here, there]:
+  | [DmaBufChannel, DmaBufChannel]
+  | [FdStream, FdStream]): Promise<number> {
+  const cost = await measureAsync(10_000, async () => {
     await here.send(frame, [buffer]);
     const { handles } = (await there.receive()) as ChannelMessage;
     (handles[0] as DmaBuf).close();
-  }),
-});
-here.close();
-there.close();
+  });
+  here.close();
+  there.close();
+  return cost;
+}
+
+const message = await messageOver(DmaBufChannel.pair());
+pairs.push({ row: 'message', c: c.get('message') as number, ours: message });
+pairs.push({ row: 'streamMessage', c: message, ours: await messageOver(FdStream.pair()) });
+
+/** The shorter of two runs, each of which begins with the compilation of what it runs. */
+async function flowOf(row: string, bytes: number, chunks: number): Promise<Pair> {
+  const runs = { FdStream: Number.POSITIVE_INFINITY, 'net.Socket': Number.POSITIVE_INFINITY };
+  for (let run = 0; run < 2; run++) {
+    for (const kind of ['FdStream', 'net.Socket'] as const) {
+      runs[kind] = Math.min(runs[kind], await flow(kind, bytes, chunks));
+    }
+  }
+  return { row, c: runs['net.Socket'], ours: runs.FdStream };
+}
+pairs.push(await flowOf('stream4k', 4096, 8000), await flowOf('stream64k', 65_536, 1500));
 
 // Not against C, but against the same JavaScript on ordinary memory, and against Node.js that does nothing.
 const mapping = buffer.map();

@@ -9,7 +9,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { fileURLToPath } from 'node:url';
-import { DmaBufChannel } from 'dmabuf';
+import { DmaBufChannel, FdStream } from 'dmabuf';
 import { compiled } from '../test/support/compiled.js';
 import { Peer } from '../test/support/peers.js';
 
@@ -27,7 +27,12 @@ interface Attack {
   readonly bytes?: number;
   readonly messages?: number;
   readonly descriptors?: number;
+  /** Over which sockets; the default is channels. */
+  readonly sockets?: 'channels' | 'streams';
 }
+
+/** An end of a connection. */
+type End = DmaBufChannel | FdStream;
 
 /** A pause in milliseconds. */
 export interface Pause {
@@ -46,26 +51,33 @@ function withEach(name: string, how: string, files: Files[], more: Partial<Attac
 }
 
 const all: Files[] = ['null', 'socket', 'fuse'];
+const full = { descriptors: 253 };
+const many = { messages: 16, descriptors: 253 };
+const streams = { sockets: 'streams' } as const;
 const attacks: Attack[] = [
   { name: 'nothing', how: 'nothing' },
   ...withEach('messages that are received, and their numbers closed', 'receive', all),
-  ...withEach('full messages that are received, and their numbers closed', 'receive', ['null', 'devices'], {
-    descriptors: 253,
-  }),
+  ...withEach(
+    'full messages that are received, and their numbers closed',
+    'receive',
+    ['null', 'devices'],
+    full,
+  ),
   ...withEach('messages that are refused', 'receive', all, { bytes: 101 }),
-  ...withEach('16 full messages that are refused', 'receive', ['null'], {
-    bytes: 101,
-    messages: 16,
-    descriptors: 253,
-  }),
+  ...withEach('16 full messages that are refused', 'receive', ['null'], { bytes: 101, ...many }),
   ...withEach('messages in the queue of a channel that is closed', 'close', all),
-  ...withEach('16 full messages in the queue of a channel that is closed', 'close', ['null'], {
-    messages: 16,
-    descriptors: 253,
-  }),
+  ...withEach('16 full messages in the queue of a channel that is closed', 'close', ['null'], many),
   ...withEach('numbers given to closeHandles()', 'numbers', all),
   ...withEach('messages while no descriptor is free', 'full', all),
   ...withEach('process.exit(), until the process is gone', 'exit', ['null', 'socket']),
+  ...withEach('bytes of a stream that are received, and their numbers closed', 'receive', all, streams),
+  ...withEach('the same with 253 descriptors each', 'receive', ['null', 'devices'], { ...full, ...streams }),
+  ...withEach('bytes in the queue of a stream that is destroyed', 'close', all, streams),
+  ...withEach('16 full sends in the queue of a stream', 'close', ['null'], { ...many, ...streams }),
+  ...withEach('descriptors that nobody takes from a stream that is read', 'flow', all, streams),
+  ...withEach('more of them than maxHandles', 'flow', ['null', 'devices'], { ...many, ...streams }),
+  ...withEach('numbers from a stream given to closeHandles()', 'numbers', all, streams),
+  ...withEach('bytes of a stream while no descriptor is free', 'full', all, streams),
 ];
 
 function linesOf(child: ChildProcess): () => Promise<string> {
@@ -77,14 +89,14 @@ function linesOf(child: ChildProcess): () => Promise<string> {
   };
 }
 
-/** Starts a program that has the channels as its descriptors from 3 on. */
+/** Starts a program that has the ends as its descriptors from 3 on. */
 function start(
   command: string,
   args: string[],
-  channels: DmaBufChannel[],
+  ends: End[],
 ): { child: ChildProcess; line: () => Promise<string> } {
   const child = spawn(command, args, {
-    stdio: ['pipe', 'pipe', 'inherit', ...channels.map(({ fd }) => fd)],
+    stdio: ['pipe', 'pipe', 'inherit', ...ends.map(({ fd }) => fd)],
   });
   return { child, line: linesOf(child) };
 }
@@ -92,8 +104,8 @@ function start(
 /** Sends everything, and returns a function that ends the senders. */
 type Sent = () => Promise<void>;
 
-async function sendFromOne(attack: Attack, channels: DmaBufChannel[]): Promise<Sent> {
-  const { child, line } = start(compiled('lingerer'), [`${channels.length}`], channels);
+async function sendFromOne(attack: Attack, ends: End[]): Promise<Sent> {
+  const { child, line } = start(compiled('lingerer'), [`${ends.length}`], ends);
   const { bytes, messages, descriptors, files } = attack;
   child.stdin?.write(`flood ${bytes} ${messages} ${descriptors} ${files}\n`);
   await line();
@@ -105,13 +117,13 @@ async function sendFromOne(attack: Attack, channels: DmaBufChannel[]): Promise<S
 }
 
 /** One file system for each file, since files of one device wait for one another anyway. */
-async function sendFromSilentFiles(attack: Attack, channels: DmaBufChannel[]): Promise<Sent> {
+async function sendFromSilentFiles(attack: Attack, ends: End[]): Promise<Sent> {
   const { bytes, messages = 0, descriptors = 0 } = attack;
   const peers: { peer: Peer; folder: string }[] = [];
-  for (const channel of channels) {
+  for (const { fd } of ends) {
     const folder = mkdtempSync(join(tmpdir(), 'dmabuf-pauses-'));
     chmodSync(folder, 0o755);
-    const peer = new Peer(compiled('silent-fuse'), [folder, '0'], channel);
+    const peer = new Peer(compiled('silent-fuse'), [folder, '0'], fd);
     await peer.line();
     for (let count = 0; count < messages; count++)
       await peer.have(`send ${bytes}${' file'.repeat(descriptors)}`);
@@ -131,7 +143,10 @@ async function sendFromSilentFiles(attack: Attack, channels: DmaBufChannel[]): P
 }
 
 async function pauseUnder(attack: Attack, peers: number): Promise<number> {
-  const pairs = Array.from({ length: peers }, () => DmaBufChannel.pair());
+  const { sockets = 'channels' } = attack;
+  const makePair: () => [End, End] =
+    sockets === 'streams' ? () => FdStream.pair() : () => DmaBufChannel.pair();
+  const pairs = Array.from({ length: peers }, makePair);
   const theirs = pairs.map(([one]) => one);
   let end: Sent = async () => {};
   if (attack.files !== undefined) {
@@ -148,10 +163,11 @@ async function pauseUnder(attack: Attack, peers: number): Promise<number> {
       attack.how,
       `${peers}`,
       `${attack.messages ?? 0}`,
+      sockets,
     ],
     pairs.map(([, other]) => other),
   );
-  for (const channel of pairs.flat()) channel.close();
+  for (const end of pairs.flat()) end.close();
   await victim.line();
   const gone = once(victim.child, 'exit');
   victim.child.stdin?.write('go\n');

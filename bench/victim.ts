@@ -1,17 +1,18 @@
-// The process that `npm run pauses` attacks. argv: what it does with the messages, the number of channels (the
-// descriptors from 3 on), and the number of messages on each. It reports when it is ready, starts on request, and
-// reports how long its event loop was blocked at most, in milliseconds.
+// The process that `npm run pauses` attacks. argv: what it does with the messages, the number of channels or streams (the
+// descriptors from 3 on), the number of messages on each, and `channels` or `streams`. It reports when it is ready, starts
+// on request, and reports how long its event loop was blocked at most, in milliseconds.
 
 import { once } from 'node:events';
 import { openSync } from 'node:fs';
-import { closeHandles, createMemfd, DmaBufChannel, type Sendable } from 'dmabuf';
+import { closeHandles, createMemfd, DmaBufChannel, FdStream, type Sendable } from 'dmabuf';
 
-const [how, channelCount, messageCount] = process.argv.slice(2) as [string, string, string];
+const [how, count, messageCount, sockets] = process.argv.slice(2) as [string, string, string, string];
 const messages = Number(messageCount);
+const fds = Array.from({ length: Number(count) }, (_, index) => 3 + index);
+const streams = sockets === 'streams' ? fds.map((fd) => FdStream.adopt(fd)) : [];
 // Refused messages have one byte more.
-const channels = Array.from({ length: Number(channelCount) }, (_, index) =>
-  DmaBufChannel.adopt(3 + index, { maxMessageSize: 100 }),
-);
+const ends =
+  sockets === 'streams' ? streams : fds.map((fd) => DmaBufChannel.adopt(fd, { maxMessageSize: 100 }));
 const say = (what: string): void => console.log(what);
 
 let last = 0;
@@ -36,11 +37,11 @@ async function aWhile(): Promise<void> {
   while (turns < end) await new Promise((resolve) => setTimeout(resolve, 5));
 }
 
-/** Receives the messages of a channel until the first error, except the errors of refused messages. */
-async function receiveAll(channel: DmaBufChannel, use: (handles: Sendable[]) => void): Promise<void> {
+/** Receives messages until the first error, except the errors of refused messages. */
+async function receiveAll(end: DmaBufChannel | FdStream, use: (handles: Sendable[]) => void): Promise<void> {
   for (let count = 0; count < messages; count++) {
     try {
-      const message = await channel.receive();
+      const message = await end.receive();
       if (message === undefined) return;
       use(message.handles);
     } catch (error) {
@@ -59,6 +60,25 @@ function useAllNumbers(): void {
   }
 }
 
+async function warmUpStreams(): Promise<void> {
+  const [here, there] = FdStream.pair({ maxHandles: 1 });
+  const [read, failing] = FdStream.pair({ maxHandles: 1 });
+  const number = createMemfd(4096);
+  const received = there.receive();
+  await here.send('x', [number]);
+  closeHandles((await received)?.handles ?? []);
+  await here.send('x', [number]);
+  const failed = once(
+    failing.on('error', () => {}),
+    'close',
+  );
+  failing.resume();
+  await read.send('x', [number, number]);
+  await failed;
+  closeHandles([number]);
+  for (const stream of [here, there, read]) stream.close();
+}
+
 /** Runs everything often enough that no compilation is measured. */
 async function warmUp(): Promise<void> {
   for (let round = 0; round < 60; round++) {
@@ -71,6 +91,7 @@ async function warmUp(): Promise<void> {
     await here.send('x', [number, wide.fd]);
     closeHandles([number]);
     for (const channel of [here, there, wide, narrow]) channel.close();
+    await warmUpStreams();
   }
 }
 
@@ -80,13 +101,18 @@ const keep = (handles: Sendable[]): void => void kept.push(handles);
 const commands: Record<string, () => Promise<void>> = {
   nothing: async () => {},
   receive: async () => {
-    await Promise.all(channels.map((channel) => receiveAll(channel, closeHandles)));
+    await Promise.all(ends.map((end) => receiveAll(end, closeHandles)));
   },
   close: async () => {
-    for (const channel of channels) channel.close();
+    for (const end of ends) end.close();
+  },
+  flow: async () => {
+    for (const stream of streams) stream.on('error', () => {}).resume();
+    await aWhile();
+    for (const stream of streams) stream.destroy();
   },
   numbers: async () => {
-    await Promise.all(channels.map((channel) => receiveAll(channel, keep)));
+    await Promise.all(ends.map((end) => receiveAll(end, keep)));
     await aWhile();
     beginToMeasure();
     for (const handles of kept) closeHandles(handles);
@@ -95,10 +121,10 @@ const commands: Record<string, () => Promise<void>> = {
     useAllNumbers();
     await aWhile();
     beginToMeasure();
-    await Promise.all(channels.map((channel) => receiveAll(channel, closeHandles)));
+    await Promise.all(ends.map((end) => receiveAll(end, closeHandles)));
   },
   exit: async () => {
-    await Promise.all(channels.map((channel) => receiveAll(channel, keep)));
+    await Promise.all(ends.map((end) => receiveAll(end, keep)));
     say('exits');
     process.exit();
   },

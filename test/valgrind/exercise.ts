@@ -79,7 +79,10 @@ async function serve(): Promise<void> {
 
 async function stream(): Promise<void> {
   const server = FdStream.listen(path);
-  await refused(() => FdStream.connect('/no/such/socket'), () => FdStream.adopt(nothing));
+  await refused(
+    () => FdStream.connect('/no/such/socket'),
+    () => FdStream.adopt(nothing),
+  );
   const client = await FdStream.connect(path, { retry: true });
   const accepted = await server.accept();
   await client.send('x', [nothing, memfd]);

@@ -289,19 +289,22 @@ channelTest('a descriptor is there when its bytes are, in order', async () => {
   assert.deepEqual(taken, [first.inode, second.inode, second.inode]);
 });
 
-channelTest('read() of more bytes than are there has the rest come, though nobody has taken a descriptor', async () => {
-  using pair = new StreamPair();
-  using buffer = allocateSync(4096);
-  await pair.here.send('abc', [buffer]);
-  await once(pair.there, 'readable');
-  assert.equal(pair.there.read(6), null);
-  await pair.here.send('def', [buffer]);
-  await once(pair.there, 'readable');
-  assert.equal(String(pair.there.read(6)), 'abcdef');
-  const handles = takeAll(pair.there);
-  assert.deepEqual(handles.map(inodeOf), [buffer.inode, buffer.inode]);
-  closeEach(handles);
-});
+channelTest(
+  'read() of more bytes than are there receives the rest, though no descriptor was taken',
+  async () => {
+    using pair = new StreamPair();
+    using buffer = allocateSync(4096);
+    await pair.here.send('abc', [buffer]);
+    await once(pair.there, 'readable');
+    assert.equal(pair.there.read(6), null);
+    await pair.here.send('def', [buffer]);
+    await once(pair.there, 'readable');
+    assert.equal(String(pair.there.read(6)), 'abcdef');
+    const handles = takeAll(pair.there);
+    assert.deepEqual(handles.map(inodeOf), [buffer.inode, buffer.inode]);
+    closeEach(handles);
+  },
+);
 
 channelTest('takeHandle() is undefined where there is none, and once it is destroyed', async () => {
   using pair = new StreamPair();

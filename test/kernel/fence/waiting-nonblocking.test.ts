@@ -1,5 +1,5 @@
-import { once } from 'node:events';
 import assert from 'node:assert/strict';
+import { once } from 'node:events';
 import { closeSync } from 'node:fs';
 import * as dmabuf from 'dmabuf';
 import {
@@ -22,9 +22,9 @@ import {
   SyncFile,
   setHandleTracking,
 } from 'dmabuf';
-import { ForeignSocket } from '../../support/sockets.js';
 import { ticks, turns } from '../../support/event-loop.js';
 import { addFence, type Fence, fenceTest } from '../../support/fences.js';
+import { ForeignSocket } from '../../support/sockets.js';
 
 // No method of the public API whose name does not end in Sync sleeps until a device is done. The list of methods
 // is the package's own: one that is not known here fails.

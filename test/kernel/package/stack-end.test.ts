@@ -9,8 +9,8 @@ import {
   closeHandles,
   DmaBuf,
   DmaBufChannel,
-  FdStream,
   DmaHeap,
+  FdStream,
   importFrom,
   openHandles,
   SyncFile,
@@ -94,23 +94,23 @@ for (const [name, operation] of Object.entries(operations)) {
 
 for (const Class of [DmaBufChannel, FdStream]) {
   kernelTest(`${Class.name}.receive at the end of the stack loses nothing that was sent`, async () => {
-  using buffer = allocateSync(4096);
-  using fences = buffer.exportSyncFile('read');
-  const [here, there] = Class.pair();
-  const handles = openHandles().length;
-  const fds = openFds().size;
-  const calls: Promise<unknown>[] = [];
-  atTheEnd(() => {
-    calls[calls.length] = here.send('x', [buffer, fences, 0]);
-    calls[calls.length] = there.receive({ timeout: 0 });
-  });
-  for (const outcome of await Promise.allSettled(calls)) {
-    if (outcome.status === 'fulfilled' && outcome.value !== undefined) {
-      closeHandles((outcome.value as ChannelMessage).handles);
+    using buffer = allocateSync(4096);
+    using fences = buffer.exportSyncFile('read');
+    const [here, there] = Class.pair();
+    const handles = openHandles().length;
+    const fds = openFds().size;
+    const calls: Promise<unknown>[] = [];
+    atTheEnd(() => {
+      calls[calls.length] = here.send('x', [buffer, fences, 0]);
+      calls[calls.length] = there.receive({ timeout: 0 });
+    });
+    for (const outcome of await Promise.allSettled(calls)) {
+      if (outcome.status === 'fulfilled' && outcome.value !== undefined) {
+        closeHandles((outcome.value as ChannelMessage).handles);
+      }
     }
-  }
-  await collectUntil(() => openHandles().length === handles && openFds().size === fds);
-  here.close();
-  there.close();
-});
+    await collectUntil(() => openHandles().length === handles && openFds().size === fds);
+    here.close();
+    there.close();
+  });
 }
