@@ -68,10 +68,7 @@ async function warmUpStreams(): Promise<void> {
   await here.send('x', [number]);
   closeHandles((await received)?.handles ?? []);
   await here.send('x', [number]);
-  const failed = once(
-    failing.on('error', () => {}),
-    'close',
-  );
+  const failed = new Promise((resolve) => failing.on('error', () => {}).on('close', resolve));
   failing.resume();
   await read.send('x', [number, number]);
   await failed;
