@@ -70,6 +70,8 @@ export let partsOf: (error: DmaBufError) => ErrorParts;
  *   read as zeros from then on.
  * - `ERR_DMABUF_PEER_DROPPED`: the peer has sent too many descriptors of files that cannot be closed (of a file system that
  *   does not answer); nothing more is received from it.
+ * - `ERR_DMABUF_PROTOCOL`: the peer of a FrameSender or FrameReceiver has sent what is none of their messages; the channel was
+ *   closed.
  * - `ERR_DMABUF_NO_EXTERNAL_BUFFERS`: the runtime allows no mapped memory (Electron); `read()` and `write()` work.
  * - `ERR_DMABUF_METRIC_EXISTS`: the registry already has a metric of that name.
  * - `ERR_DMABUF_UNSUPPORTED_KERNEL`: this kernel does not support the call; if a known version of Linux does, the message

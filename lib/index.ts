@@ -18,11 +18,13 @@
 export type { AccessTrace } from './buffer/access-tracing.js';
 export type { TextOptions } from './buffer/copies.js';
 export { CpuAccess } from './buffer/cpu-access.js';
-export { DmaBuf, importFrom } from './buffer/dma-buf.js';
+export { DmaBuf } from './buffer/dma-buf.js';
 export type { DmaBufInfo } from './buffer/fdinfo.js';
 export type { MemfdRange } from './buffer/from-memfd.js';
+export { importFrom } from './buffer/import.js';
 export { DmaBufMapping, type MapOptions } from './buffer/mapping.js';
 export { Memfd, type MemfdOptions } from './buffer/memfd.js';
+export type { BufferStreamOptions } from './buffer/streams.js';
 export { DmaBufChannel, DmaBufServer } from './channel/channel.js';
 export type { ConnectOptions } from './channel/connecting.js';
 export { FdStream, FdStreamServer } from './channel/fd-stream.js';
@@ -36,6 +38,17 @@ export type { Access } from './check.js';
 export { type AllocationAttempt, DmaBufError, type DmaBufErrorDetails } from './errors.js';
 export { SyncFile } from './fence/sync-file.js';
 export type { FenceInfo, FenceStatus, SyncFileInfo } from './fence/sync-file-info.js';
+export type { FramePolicy, FrameStatistics } from './frame/frame-consumer.js';
+export { FrameReceiver } from './frame/frame-receiver.js';
+export {
+  type FrameConnection,
+  FrameSender,
+  type FrameSenderOptions,
+  type SendFrameOptions,
+  type SentFrame,
+} from './frame/frame-sender.js';
+export type { FrameLayout, FramePlane, PlaneLayout } from './frame/planes.js';
+export { ReceivedFrame } from './frame/received-frame.js';
 export { type HandleType, type OpenHandle, openHandles, setHandleTracking } from './handle.js';
 export { type AllocateOptions, allocate, allocateSync, type Source } from './memory/allocate.js';
 export type { AllocateTrace } from './memory/allocation.js';

@@ -138,6 +138,12 @@ export interface Native {
   /** The same. */
   write(slot: Slot, source: Uint8Array, position: number): true | undefined;
 
+  /**
+   * Pixels as red, green, blue and alpha. `plan`: x, y, width, height, the model and the matrix (native/os/pixels.h), then of
+   * each component what PixelComponent there has.
+   */
+  toRgba(source: Uint8Array, plan: Float64Array, target: Uint8Array): void;
+
   isReady(slot: Slot, direction: number): boolean;
   /**
    * Calls `done` once, with 0 or a negative errno. A wait that is `kept` calls it in every turn of the event loop in which

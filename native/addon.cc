@@ -85,8 +85,9 @@ Napi::Object Init(Napi::Env env, Napi::Object exports) {
   exports.Set("pageSize", Napi::Number::New(env, static_cast<double>(os::PageSize())));
 
   for (const Exports* table : {&kAddonFunctions, &kBufferFunctions, &kFdinfoFunctions, &kFenceFunctions,
-                               &kHeapFunctions, &kMappingFunctions, &kMemoryFunctions, &kPlaceFunctions,
-                               &kSocketFunctions, &kStreamFunctions, &kSurveyFunctions, &kUdmabufFunctions}) {
+                               &kFrameFunctions, &kHeapFunctions, &kMappingFunctions, &kMemoryFunctions,
+                               &kPlaceFunctions, &kSocketFunctions, &kStreamFunctions, &kSurveyFunctions,
+                               &kUdmabufFunctions}) {
     for (const Export& function : *table) Define(env, exports, function.name, function.callback, addon);
   }
   return exports;

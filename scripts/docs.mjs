@@ -14,9 +14,13 @@ const { Application } = await import('typedoc');
 const folder = join(root, 'build/api');
 const app = await Application.bootstrap({
   name: 'dmabuf',
-  entryPoints: ['lib/index.ts', 'lib/inspect/index.ts', 'lib/metrics/index.ts', 'lib/vm/index.ts'].map(
-    (path) => join(root, path),
-  ),
+  entryPoints: [
+    'lib/index.ts',
+    'lib/frame/index.ts',
+    'lib/inspect/index.ts',
+    'lib/metrics/index.ts',
+    'lib/vm/index.ts',
+  ].map((path) => join(root, path)),
   tsconfig: join(root, 'tsconfig.lib.json'),
   readme: join(root, 'README.md'),
   projectDocuments: [join(root, 'docs/*.md')],

@@ -83,7 +83,7 @@ const firstUse = `
   import { createMemfd, DmaBufError, DmaHeap } from 'dmabuf';
   const require = createRequire(import.meta.url);
   if (require('dmabuf').DmaHeap !== DmaHeap) throw new Error('import and require differ');
-  for (const part of ['inspect', 'metrics', 'vm']) await import('dmabuf/' + part), require('dmabuf/' + part);
+  for (const part of ['frame', 'inspect', 'metrics', 'vm']) await import('dmabuf/' + part), require('dmabuf/' + part);
   DmaHeap.list();
   createMemfd(4096);
   try {

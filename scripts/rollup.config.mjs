@@ -6,6 +6,7 @@ import { dts } from 'rollup-plugin-dts';
 
 const entries = {
   index: 'dist/lib/index.js',
+  frame: 'dist/lib/frame/index.js',
   inspect: 'dist/lib/inspect/index.js',
   metrics: 'dist/lib/metrics/index.js',
   vm: 'dist/lib/vm/index.js',
@@ -17,6 +18,8 @@ const entries = {
 /** What is loaded together is one file. */
 const files = [
   [/\/lib\/((fence|buffer|memory|channel)\/)?[^/]+\.js$/, 'core'],
+  [/\/lib\/frame\/(frame-|received-|planes)/, 'core'],
+  [/\/lib\/frame\//, 'picture'],
   [/\/lib\/inspect\//, 'inspection'],
   [/\/lib\/metrics\//, 'registration'],
   [/\/lib\/vm\/(?!test-reporter)/, 'guest'],
@@ -28,7 +31,10 @@ const external = (id) => !/^[./]/.test(id);
 /** The public declarations, and no others. */
 const declarations = {
   input: Object.fromEntries(
-    ['index', 'inspect', 'metrics', 'vm'].map((name) => [name, entries[name].replace(/\.js$/, '.d.ts')]),
+    ['index', 'frame', 'inspect', 'metrics', 'vm'].map((name) => [
+      name,
+      entries[name].replace(/\.js$/, '.d.ts'),
+    ]),
   ),
   plugins: [dts()],
   external,

@@ -7,7 +7,7 @@
 
 import { setTimeout as sleep } from 'node:timers/promises';
 import { parseArgs } from 'node:util';
-import { closeHandles, DmaBuf, DmaBufChannel, DmaBufError } from 'dmabuf';
+import { DmaBufChannel, DmaBufError, FrameReceiver, type ReceivedFrame } from 'dmabuf';
 
 const { values } = parseArgs({
   options: {
@@ -16,13 +16,6 @@ const { values } = parseArgs({
     delay: { type: 'string', default: '0' },
   },
 });
-
-interface Header {
-  frame: number;
-  width: number;
-  height: number;
-  stride: number;
-}
 
 /** Waits for the producer, which may start later or may be restarting. */
 async function connect(): Promise<DmaBufChannel> {
@@ -38,39 +31,37 @@ async function connect(): Promise<DmaBufChannel> {
 }
 
 /** Throws unless the frame is what the producer captured. */
-function look(bytes: Uint8Array, { frame, height, stride }: Header): void {
-  const number = new DataView(bytes.buffer, bytes.byteOffset).getUint32(0, true);
-  if (number !== frame) throw new Error(`frame ${frame} says it is ${number}`);
-  const last = bytes[height * stride - 1];
-  if (last !== (frame & 0xff)) throw new Error(`frame ${frame} is torn: ${last}`);
+async function look({ planes, metadata, sequence, missed }: ReceivedFrame): Promise<void> {
+  const { frame } = metadata as { frame: number };
+  const [plane] = planes;
+  if (missed > 0) throw new Error(`${missed} frames before ${sequence} did not come`);
+  if (plane === undefined) throw new Error('a frame without a plane');
+  // Waits for the devices that write the buffer, then reads.
+  await plane.buffer.withCpuAccess(
+    'read',
+    (bytes) => {
+      const number = new DataView(bytes.buffer, bytes.byteOffset).getUint32(0, true);
+      if (number !== frame) throw new Error(`frame ${frame} says it is ${number}`);
+      const last = bytes[plane.size - 1];
+      if (last !== (frame & 0xff)) throw new Error(`frame ${frame} is torn: ${last}`);
+    },
+    { timeout: 10_000 },
+  );
 }
 
 let left = Number(values.frames);
 while (left > 0) {
   const channel = await connect();
   console.log(`consumer: connected to producer ${channel.peer.pid}`);
-  let expected = 0;
-  for await (const { data, handles } of channel) {
-    const header = JSON.parse(new TextDecoder().decode(data)) as Header;
-    const [buffer] = handles;
-    try {
-      if (!(buffer instanceof DmaBuf)) throw new Error('the producer sent no buffer');
-      if (header.frame !== expected++)
-        throw new Error(`frame ${header.frame} came instead of ${expected - 1}`);
-      // Waits for the devices that write the buffer, then reads.
-      await buffer.withCpuAccess('read', (bytes) => look(bytes, header), { timeout: 10_000 });
-      if (values.delay !== '0') await sleep(Number(values.delay));
-    } finally {
-      closeHandles(handles);
-    }
+  const receiver = new FrameReceiver(channel);
+  let count = 0;
+  for await (const frame of receiver) {
+    await look(frame);
+    if (values.delay !== '0') await sleep(Number(values.delay));
+    frame.release();
+    count++;
     if (--left === 0) break;
-    try {
-      await channel.send(JSON.stringify({ done: header.frame }));
-    } catch (error) {
-      if (!(error instanceof DmaBufError) || error.code !== 'EPIPE') throw error;
-      break; // The producer is gone.
-    }
   }
-  channel.close();
-  console.log(`consumer: ${expected} frames, all in order and whole`);
+  receiver.close();
+  console.log(`consumer: ${count} frames, all in order and whole`);
 }

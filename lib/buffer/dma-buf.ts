@@ -1,3 +1,4 @@
+import type { Readable, Writable } from 'node:stream';
 import { type Access, checkFd, checkName, directionOf, invalidType, isObject } from '../check.js';
 import { type AllocationAttempt, aboutDescriptor, callSite } from '../errors.js';
 import type { SyncFile } from '../fence/sync-file.js';
@@ -14,6 +15,7 @@ import { importFromProcess } from './import-from.js';
 import { type DmaBufMapping, type MapOptions, mapRange } from './mapping.js';
 import type { Memfd } from './memfd.js';
 import { OpenBuffer } from './open-buffer.js';
+import { type BufferStreamOptions, readStreamOf, writeStreamOf } from './streams.js';
 
 /** Whether a value is a DmaBuf of this copy of the package. Unlike instanceof, this cannot be deceived by a proxy. */
 export let isDmaBuf: (value: unknown) => value is DmaBuf;
@@ -343,6 +345,22 @@ export class DmaBuf implements Disposable {
     return writeBytes(DmaBuf.#of(this).checkOpen(), source, position);
   }
 
+  /**
+   * A stream of the buffer's bytes: copies, as `read()` makes them, each once no device writes the buffer. It has a descriptor
+   * of its own, so it goes on when this object is closed. It fails with what `read()` throws, such as `ERR_DMABUF_LOST`.
+   */
+  createReadStream(options?: BufferStreamOptions): Readable {
+    return readStreamOf(DmaBuf.#of(this).checkOpen(), options, createDmaBuf);
+  }
+
+  /**
+   * A stream into the buffer, as `createReadStream()` is one out of it. It fails with what `write()` throws, and with
+   * `ERR_OUT_OF_RANGE` where it gets more bytes than it may write.
+   */
+  createWriteStream(options?: BufferStreamOptions): Writable {
+    return writeStreamOf(DmaBuf.#of(this).checkOpen(), options, createDmaBuf);
+  }
+
   /** The same buffer behind a new descriptor, with the same access, to be closed on its own. */
   dup(): DmaBuf {
     const buffer = DmaBuf.#of(this).checkOpen();
@@ -379,14 +397,4 @@ export class DmaBuf implements Disposable {
   [Symbol.dispose](): void {
     DmaBuf.#of(this).close();
   }
-}
-
-/**
- * The same as {@link DmaBuf.importFrom}: copies a dma-buf out of another process.
- *
- * @param pid The process, as numbered in this PID namespace.
- * @param fd Its descriptor's number there.
- */
-export function importFrom(pid: number, fd: number): DmaBuf {
-  return DmaBuf.importFrom(pid, fd);
 }

@@ -1,4 +1,4 @@
-import { checkFd, checkView, outOfRange, readOptions } from '../check.js';
+import { checkFd, checkView, isObject, outOfRange, readOptions } from '../check.js';
 import { callSite } from '../errors.js';
 import { rejected } from '../intrinsics.js';
 import { native, type Slot } from '../native.js';
@@ -21,6 +21,9 @@ import { type PeerCredentials, peerOf } from './peer.js';
 
 const allConnectOptions: readonly string[] = [...channelOptions, ...connectOptions];
 const listenOptions: readonly string[] = [...channelOptions, ...serverOptions];
+
+/** Whether a value is a DmaBufChannel of this copy's: asks no proxy, unlike instanceof. */
+export let isChannel: (value: unknown) => value is DmaBufChannel;
 
 /** Makes the channel of a socket that the addon has just yielded. */
 let makeChannel: (slot: Slot, options: ChannelOptions, place?: number) => DmaBufChannel;
@@ -46,6 +49,7 @@ export class DmaBufChannel implements Disposable, AsyncIterable<ChannelMessage> 
   readonly #socket: MessageSocket;
 
   static {
+    isChannel = (value): value is DmaBufChannel => isObject(value) && #socket in value;
     makeChannel = (slot, { maxMessageSize }, place) => {
       const limit = limitMessages(slot, maxMessageSize);
       const peer = peerOf(slot);

@@ -18,6 +18,7 @@ using Exports = std::initializer_list<Export>;
 extern const Exports kBufferFunctions;
 extern const Exports kFdinfoFunctions;
 extern const Exports kFenceFunctions;
+extern const Exports kFrameFunctions;
 extern const Exports kHeapFunctions;
 extern const Exports kMappingFunctions;
 extern const Exports kMemoryFunctions;

@@ -1,9 +1,8 @@
 // Whether the scripts use every public function: which of them they call.
 
 import { declaredFunctions } from './declared.js';
-import type { Tools } from './script.js';
+import type { Packages } from './script.js';
 
-type Packages = Pick<Tools, 'core' | 'inspect' | 'metrics'>;
 // biome-ignore lint/complexity/noBannedTypes: any function at all.
 type Callable = Function;
 
@@ -14,6 +13,9 @@ const exempt: readonly string[] = [
   'DmaBufError.toJSON',
   // Takes gauges out of a registry. Not of a class, so that it cannot be watched; the script of registerMetrics calls it.
   'DmaBufMetrics.unregister',
+  // Of an object that FrameSender.add() makes; its script calls them.
+  'FrameConnection.statistics',
+  'FrameConnection.close',
 ];
 
 const isClass = (value: Callable): boolean => /^class\b/.test(Function.prototype.toString.call(value));
@@ -23,9 +25,10 @@ export class Coverage {
   /** The packages as scripts get them. */
   readonly packages: Packages;
 
-  constructor({ core, inspect, metrics }: Packages) {
+  constructor({ core, frame, inspect, metrics }: Packages) {
     this.packages = {
       core: this.#watched(core),
+      frame: this.#watched(frame),
       inspect: this.#watched(inspect),
       metrics: this.#watched(metrics),
     };

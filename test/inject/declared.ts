@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import { packageRoot } from '../support/programs.js';
 
 /** The entry points whose functions use the addon; dmabuf/vm runs QEMU. */
-const entries = ['index', 'inspect/index', 'metrics/index'];
+const entries = ['index', 'frame/index', 'inspect/index', 'metrics/index'];
 
 function read(file: string): string {
   return readFileSync(join(packageRoot, 'dist/lib', file), 'utf8');

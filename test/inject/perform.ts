@@ -2,12 +2,13 @@
 
 import { openSync } from 'node:fs';
 import * as core from 'dmabuf';
+import * as frame from 'dmabuf/frame';
 import * as inspect from 'dmabuf/inspect';
 import * as metrics from 'dmabuf/metrics';
 import { type Call, type Injection, nameOf, namesOf } from './calls.js';
 import { allocationOutcome, counts, start, stop } from './intercept.js';
 import { differences, type Possessions, possessions, threadCount } from './possessions.js';
-import type { Script, Tools } from './script.js';
+import type { Packages, Script, Tools } from './script.js';
 
 /** An error as far as it is judged. */
 export interface Failure {
@@ -90,7 +91,7 @@ async function settled(before: Possessions, injection: Injection | undefined): P
 export async function perform(
   script: Script,
   injection?: Injection,
-  packages: Pick<Tools, 'core' | 'inspect' | 'metrics'> = { core, inspect, metrics },
+  packages: Packages = { core, frame, inspect, metrics },
 ): Promise<Outcome> {
   fixtures ??= {
     buffer: core.allocateSync(65536, { from: 'system', name: 'fixture' }),

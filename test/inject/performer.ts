@@ -4,6 +4,7 @@
 import { writeSync } from 'node:fs';
 import { createInterface } from 'node:readline';
 import * as core from 'dmabuf';
+import * as frame from 'dmabuf/frame';
 import * as inspect from 'dmabuf/inspect';
 import * as metrics from 'dmabuf/metrics';
 import type { Call, Injection } from './calls.js';
@@ -33,7 +34,7 @@ intercept();
 watchForStray();
 
 async function cover(): Promise<Reply> {
-  const coverage = new Coverage({ core, inspect, metrics });
+  const coverage = new Coverage({ core, frame, inspect, metrics });
   for (const script of Object.values(scripts)) await perform(script, undefined, coverage.packages);
   return { missing: coverage.missing() };
 }

@@ -4,6 +4,7 @@
 export interface Tools {
   /** The package, its functions counted where coverage is asked for. */
   readonly core: typeof import('dmabuf');
+  readonly frame: typeof import('dmabuf/frame');
   readonly inspect: typeof import('dmabuf/inspect');
   readonly metrics: typeof import('dmabuf/metrics');
   /** A 64 KiB buffer and a small one that are there all the time. */
@@ -20,6 +21,9 @@ export interface Tools {
   /** A name for an abstract socket that nobody else has. */
   name(): string;
 }
+
+/** The entry points. */
+export type Packages = Pick<Tools, 'core' | 'frame' | 'inspect' | 'metrics'>;
 
 /** The body of a script. What it returns is compared with what it returns when nothing fails. */
 export type Script = (tools: Tools) => unknown;

@@ -11,9 +11,12 @@ import {
   DmaHeap,
   FdStream,
   FdStreamServer,
+  FrameReceiver,
+  FrameSender,
   Memfd,
   SyncFile,
 } from 'dmabuf';
+import { frameOf, layoutOf, toRgba } from 'dmabuf/frame';
 import { pinSync, snapshot, watch } from 'dmabuf/inspect';
 import { registerMetrics } from 'dmabuf/metrics';
 import { runInVm, runOnKernels, testInVm } from 'dmabuf/vm';
@@ -84,6 +87,20 @@ export const optionRows: Readonly<Record<string, CallWith>> = {
     other.close();
     await one.receive(options);
   },
+  'FrameSender.constructor': (options) => new FrameSender(undefined, options).close(),
+  'FrameSender.add': (options) => {
+    const [one, other] = DmaBufChannel.pair();
+    using _one = one;
+    using _other = other;
+    using sender = new FrameSender();
+    sender.add(one, options);
+  },
+  'FrameReceiver.receive': async (options) => {
+    const [one, other] = DmaBufChannel.pair();
+    using _one = one;
+    other.close();
+    await new FrameReceiver(one).receive(options);
+  },
   'DmaBufServer.accept': async (options) => {
     using server = DmaBufChannel.listen(`@dmabuf-options-${process.pid}`);
     await server.accept(options);
@@ -124,6 +141,7 @@ export const optionRows: Readonly<Record<string, CallWith>> = {
     using server = FdStream.listen(`@dmabuf-options-${process.pid}`);
     await server.accept(options);
   },
+  layoutOf: (options) => layoutOf('NV12', 64, 64, options),
   snapshot,
   watch: (options) => watch(options).return(),
   pinSync: (options: object) => pinSync(unsound(extended(options, { folder: '/nowhere' }))),
@@ -152,10 +170,18 @@ export const bufferOptionRows: Readonly<
     heap.allocateSync(4096, options).close();
   },
   'DmaBuf.map': (buffer, options) => buffer.map(options).unmap(),
+  'DmaBuf.createReadStream': (buffer, options) => void buffer.createReadStream(options).destroy(),
+  'DmaBuf.createWriteStream': (buffer, options) => void buffer.createWriteStream(options).destroy(),
   'DmaBuf.text': (buffer, options) => buffer.text(options),
   'DmaBuf.cpuAccess': async (buffer, options) => (await buffer.cpuAccess('read', options)).end(),
   'DmaBuf.withCpuAccess': (buffer, options) => buffer.withCpuAccess('read', () => {}, options),
   'DmaBuf.ready': (buffer, options) => buffer.ready('read', options),
+  frameOf: (buffer, options) => frameOf(buffer, 'GREY', 8, 8, options),
+  'FrameSender.send': async (buffer, options) => {
+    using sender = new FrameSender();
+    await sender.send(frameOf(buffer, 'GREY', 8, 8), options);
+  },
+  toRgba: (buffer, options) => toRgba(frameOf(buffer, 'GREY', 8, 8), options),
   'SyncFile.mergeAsync': async (_buffer, options, file) =>
     (await SyncFile.mergeAsync('x', [file], options)).close(),
   'SyncFile.wait': (_buffer, options, file) => file.wait(options),

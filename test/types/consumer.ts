@@ -12,6 +12,7 @@ import {
   allocate,
   allocateSync,
   type BufferOptions,
+  type BufferStreamOptions,
   type ChannelMessage,
   type ChannelOptions,
   type ConnectOptions,
@@ -32,6 +33,12 @@ import {
   type FdStreamServer,
   type FenceInfo,
   type FenceStatus,
+  type FrameConnection,
+  type FramePolicy,
+  FrameReceiver,
+  FrameSender,
+  type FrameSenderOptions,
+  type FrameStatistics,
   type HandleType,
   type HeapInfo,
   type HeapKind,
@@ -46,8 +53,11 @@ import {
   PooledBuffer,
   type PoolOptions,
   type PoolStatistics,
+  type ReceivedFrame,
   type Sendable,
+  type SendFrameOptions,
   type SendTrace,
+  type SentFrame,
   type ServerOptions,
   type Source,
   SyncFile,
@@ -57,6 +67,21 @@ import {
   type WaitOptions,
   type WaitTrace,
 } from 'dmabuf';
+import {
+  type BufferLayout,
+  type FrameLayout,
+  type FramePlane,
+  frameOf,
+  type LayoutOptions,
+  layoutOf,
+  type NativePixmap,
+  type NativePixmapPlane,
+  type PlaneLayout,
+  type Rectangle,
+  type RgbaOptions,
+  toNativePixmap,
+  toRgba,
+} from 'dmabuf/frame';
 import {
   type BufferChange,
   type BufferHolder,
@@ -313,6 +338,51 @@ export async function share(buffer: DmaBuf, file: SyncFile, signal: AbortSignal)
     const { pid, uid, gid }: PeerCredentials = channel.peer;
     console.log(pid + uid + gid, channel.release());
   }
+}
+
+export async function frames(channel: DmaBufChannel, loan: PooledBuffer, ready: SyncFile): Promise<unknown> {
+  const policy: FramePolicy = 'drop-oldest';
+  const options: FrameSenderOptions = { window: 2, policy };
+  using sender = new FrameSender(channel, options);
+  const connection: FrameConnection = sender.add(channel, { window: 1 });
+  const request: SendFrameOptions = { metadata: { exposure: 1 }, ready, owner: loan, timeout: 100 };
+  const sent: SentFrame = await sender.send(frameOf(loan.buffer, 'NV12', 640, 480), request);
+  await sent.returned;
+  const figures: FrameStatistics = sender.statistics();
+  using receiver = new FrameReceiver(channel);
+  const frame: ReceivedFrame | undefined = await receiver.receive({ timeout: 1 });
+  for await (const { planes, metadata, missed } of receiver) {
+    // @ts-expect-error Metadata come from another process, and may be anything.
+    console.log(metadata.exposure, planes[0]?.buffer.size, missed);
+  }
+  if (frame !== undefined) toRgba(frame);
+  // @ts-expect-error There is no such policy.
+  sender.add(channel, { policy: 'drop' });
+  return [connection.peer.pid, figures.inFlight, frame?.ready?.status, sent.sequence];
+}
+
+export function streamBytes(buffer: DmaBuf, signal: AbortSignal): void {
+  const options: BufferStreamOptions = { position: 0, length: 4096, highWaterMark: 1024, signal };
+  buffer.createReadStream(options).pipe(buffer.createWriteStream({ position: 4096 }));
+  // @ts-expect-error These are the names of node:fs.
+  buffer.createReadStream({ start: 0 });
+}
+
+export function picture(buffer: DmaBuf): number {
+  const options: LayoutOptions = { strideAlign: 256, planeAlign: DmaBuf.pageSize };
+  const layout: BufferLayout = layoutOf('NV12', 640, 480, options);
+  const places: PlaneLayout[] = layout.planes;
+  const frame: FrameLayout = frameOf(buffer, 'NV12', 640, 480, options);
+  const separate: FrameLayout = frameOf([buffer, buffer.dup()], 'NV12', 640, 480);
+  const [plane]: FramePlane[] = separate.planes;
+  const pixmap: NativePixmap = toNativePixmap({ ...frame, modifier: 1n });
+  const [first]: NativePixmapPlane[] = pixmap.planes;
+  const region: Rectangle = { x: 0, y: 0, width: 1, height: 1 };
+  const request: RgbaOptions = { region, matrix: 'bt709', fullRange: true };
+  const pixels: Uint8Array = toRgba(frame, request);
+  // @ts-expect-error A modifier has 64 bits.
+  toRgba({ ...frame, modifier: 0 });
+  return pixels.length + places.length + (plane?.stride ?? 0) + Number(pixmap.modifier) + (first?.fd ?? 0);
 }
 
 /** What tracing channels tell. */

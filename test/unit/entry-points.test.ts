@@ -48,7 +48,7 @@ describe('the entry points', () => {
   test('all that they export is used by the project that tests the types as users see them', () => {
     const read = (...path: string[]) => readFileSync(join(packageRoot, ...path), 'utf8');
     const used = new Set(read('test/types/consumer.ts').match(/\w+/g));
-    const exported = ['.', 'inspect', 'metrics', 'vm'].flatMap((entry) =>
+    const exported = ['.', 'frame', 'inspect', 'metrics', 'vm'].flatMap((entry) =>
       [...read('dist/lib', entry, 'index.d.ts').matchAll(/^export \{(.*?)\}/gms)].flatMap(
         ([, names = '']) => names.match(/\w+(?=,|\s*$)/g) ?? [],
       ),

@@ -470,7 +470,8 @@ test('only dmabuf/metrics loads prom-client', () => {
       'true'
     );
   };
-  assert.deepEqual(['dmabuf', 'dmabuf/inspect', 'dmabuf/vm', 'dmabuf/metrics'].map(loaded), [
+  assert.deepEqual(['dmabuf', 'dmabuf/frame', 'dmabuf/inspect', 'dmabuf/vm', 'dmabuf/metrics'].map(loaded), [
+    false,
     false,
     false,
     false,

@@ -3,6 +3,7 @@ import { readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, test } from 'node:test';
 import * as dmabuf from 'dmabuf';
+import * as frame from 'dmabuf/frame';
 import * as inspect from 'dmabuf/inspect';
 import * as metrics from 'dmabuf/metrics';
 import * as vm from 'dmabuf/vm';
@@ -13,7 +14,7 @@ import { packageRoot } from '../support/programs.js';
 
 /** The functions and methods with a parameter of that name in the package's declarations: `allocate`, `DmaBuf.map`. */
 function* declaredWithOptions(): Generator<string> {
-  const exported = new Set([dmabuf, inspect, metrics, vm].flatMap((entry) => Object.keys(entry)));
+  const exported = new Set([dmabuf, frame, inspect, metrics, vm].flatMap((entry) => Object.keys(entry)));
   const folder = join(packageRoot, 'dist/lib');
   for (const file of readdirSync(folder, { recursive: true, encoding: 'utf8' })) {
     if (!file.endsWith('.d.ts')) continue;

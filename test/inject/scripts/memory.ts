@@ -1,6 +1,7 @@
 // Heaps, buffers, mappings, CPU access, memfds.
 
 import { closeSync } from 'node:fs';
+import { finished } from 'node:stream/promises';
 import type { DmaBuf, PooledBuffer } from 'dmabuf';
 import { asJson, patience, type Scripts, type Tools } from '../script.js';
 
@@ -42,6 +43,19 @@ export const memory: Scripts = {
     const heap = own(core.DmaHeap.open('system'));
     begin();
     return own(await heap.allocate(4096, { name: 'x' })).size;
+  },
+  'DmaBuf.createReadStream': async ({ buffer, begin }) => {
+    begin();
+    let length = 0;
+    for await (const chunk of buffer.createReadStream({ length: 100 })) length += (chunk as Buffer).length;
+    return length;
+  },
+  'DmaBuf.createWriteStream': async ({ buffer, begin }) => {
+    begin();
+    const stream = buffer.createWriteStream({ position: 100 });
+    stream.end('abc');
+    await finished(stream);
+    return stream.writableFinished;
   },
   'DmaHeap.close': ({ core, begin }) => {
     const heap = core.DmaHeap.open('system');

@@ -16,9 +16,13 @@ import {
   DmaBufPool,
   DmaHeap,
   FdStream,
+  FrameReceiver,
+  FrameSender,
   Memfd,
+  type ReceivedFrame,
   type SyncFile,
 } from 'dmabuf';
+import * as frame from 'dmabuf/frame';
 import * as inspection from 'dmabuf/inspect';
 import * as metrics from 'dmabuf/metrics';
 import * as vm from 'dmabuf/vm';
@@ -114,6 +118,12 @@ const objects: Record<string, Make> = {
   DmaBufPool: (own) => own(new DmaBufPool(4096)),
   DmaBufServer: (own) => own(DmaBufChannel.listen(abstractName())),
   DmaHeap: (own) => own(DmaHeap.open('system')),
+  FrameReceiver(own) {
+    const [here, there] = DmaBufChannel.pair();
+    own(there);
+    return own(new FrameReceiver(here));
+  },
+  FrameSender: (own) => own(new FrameSender()),
   Memfd: (own) => own(Memfd.create(4096)),
   FdStream(own) {
     const [here, there] = FdStream.pair();
@@ -122,6 +132,13 @@ const objects: Record<string, Make> = {
   },
   FdStreamServer: (own) => own(FdStream.listen(abstractName())),
   PooledBuffer: async (own) => own(await own(new DmaBufPool(4096)).acquire()),
+  async ReceivedFrame(own) {
+    const [here, there] = DmaBufChannel.pair();
+    const sender = own(new FrameSender(here));
+    const receiver = own(new FrameReceiver(there));
+    await sender.send(frame.frameOf(own(aBuffer()), 'R8', 8, 8));
+    return own((await receiver.receive()) as ReceivedFrame);
+  },
   SyncFile: (own) => own(own(aBuffer()).exportSyncFile('read')),
 };
 
@@ -135,7 +152,9 @@ const isClass = (value: unknown): value is { name: string } =>
   typeof value === 'function' && /^class\b/.test(Function.prototype.toString.call(value));
 
 test('every class that is exported has a row here', () => {
-  const exported = [core, inspection, metrics, vm].flatMap((module) => Object.values(module).filter(isClass));
+  const exported = [core, frame, inspection, metrics, vm].flatMap((module) =>
+    Object.values(module).filter(isClass),
+  );
   const names = [...new Set(exported.map(({ name }) => name))];
   assert.deepEqual(names.sort(), [...Object.keys(objects), ...Object.keys(errors)].sort());
 });

@@ -4,6 +4,7 @@
 import { openSync, readdirSync, readlinkSync } from 'node:fs';
 import { setTimeout as pause, setImmediate as turn } from 'node:timers/promises';
 import * as core from 'dmabuf';
+import * as frame from 'dmabuf/frame';
 import * as inspect from 'dmabuf/inspect';
 import * as metrics from 'dmabuf/metrics';
 import type { Script, Tools } from '../../inject/script.js';
@@ -88,6 +89,7 @@ async function run(script: Script): Promise<string[]> {
   let isOver = false;
   const tools: Tools = {
     core,
+    frame,
     inspect,
     metrics,
     buffer,
