@@ -7,6 +7,7 @@ import {
   type ChannelMessage,
   closeAll,
   hold,
+  ReceivedMessage,
   readHandles,
   type Sendable,
   writeSendables,
@@ -139,7 +140,10 @@ export class ByteSocket {
       if (typeof length !== 'number') return length;
       const data = new Bytes(length);
       native.takeMessage(data);
-      const message = { data, handles: native.registers[Register.handleCount] === 0 ? [] : readHandles() };
+      const message = new ReceivedMessage(
+        data,
+        native.registers[Register.handleCount] === 0 ? [] : readHandles(),
+      );
       // From here on, the numbers of other files belong to the receiver.
       for (let index = 0; index < message.handles.length; index++) native.unclaimed[index] = 0;
       spend(message.handles.length, length);

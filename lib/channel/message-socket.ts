@@ -9,6 +9,7 @@ import {
   type ChannelMessage,
   closeAll,
   hold,
+  ReceivedMessage,
   readHandles,
   type Sendable,
   writeSendables,
@@ -134,7 +135,7 @@ export class MessageSocket {
       // Memory that nothing has had a hold of: the class was taken when this was loaded.
       const data = new Bytes(length);
       native.takeMessage(data);
-      const message = { data, handles: readHandles() };
+      const message = new ReceivedMessage(data, readHandles());
       // The numbers of other files are the receiver's from here on.
       for (let index = 0; index < message.handles.length; index++) native.unclaimed[index] = 0;
       spend(message.handles.length, length);

@@ -7,15 +7,49 @@ import { native, Register, type Slot, Yielded } from '../native.js';
 /** What can be sent: a dma-buf, a sync_file, or any open file by the number of its descriptor. */
 export type Sendable = DmaBuf | SyncFile | number;
 
-/** A received message. */
-export interface ChannelMessage {
+/**
+ * A received message. Its handles are yours: close them by disposing the message, or one by one.
+ *
+ * @example
+ * using message = await channel.receive();
+ * const [buffer] = message.buffers;
+ */
+export interface ChannelMessage extends Disposable {
   /** The bytes, in memory of their own; empty if only handles were sent. */
   data: Uint8Array;
   /**
-   * The handles in the order in which they were sent: dma-bufs, sync_files, or descriptors of other files. You must
-   * close all of them.
+   * The handles in the order in which they were sent: dma-bufs, sync_files, or descriptors of other files. Disposing the
+   * message closes all that are in this array: take out of it what you keep, and numbers that you have closed.
    */
   handles: Sendable[];
+  /** The dma-bufs among the handles, in the same order. */
+  readonly buffers: DmaBuf[];
+}
+
+/** What has arrived. */
+export class ReceivedMessage implements ChannelMessage {
+  data: Uint8Array;
+  handles: Sendable[];
+
+  constructor(data: Uint8Array, handles: Sendable[]) {
+    this.data = data;
+    this.handles = handles;
+  }
+
+  get buffers(): DmaBuf[] {
+    const buffers: DmaBuf[] = [];
+    for (let index = 0; index < this.handles.length; index++) {
+      const handle = this.handles[index];
+      if (isDmaBuf(handle)) buffers[buffers.length] = handle;
+    }
+    return buffers;
+  }
+
+  [Symbol.dispose](): void {
+    const { handles } = this;
+    this.handles = [];
+    closeHandles(handles);
+  }
 }
 
 /** SCM_MAX_FD: most handles in a message. */

@@ -321,6 +321,9 @@ export async function share(buffer: DmaBuf, file: SyncFile, signal: AbortSignal)
   await here.send(new Uint8Array(1));
   await here.send(new Uint8Array(1), [], { signal });
   const message = await there.receive({ timeout: 1 });
+  using disposed: ChannelMessage | undefined = await there.receive();
+  const received: DmaBuf[] | undefined = disposed?.buffers;
+  received?.pop()?.close();
   if (message) closeHandles(message.handles);
   // @ts-expect-error Handles are sent in a list.
   await here.send('text', buffer);

@@ -1,11 +1,13 @@
 import assert from 'node:assert/strict';
-import { allocateSync, closeHandles, DmaBufChannel, SyncFile } from 'dmabuf';
+import { openSync } from 'node:fs';
+import { allocateSync, closeHandles, type DmaBuf, DmaBufChannel, SyncFile } from 'dmabuf';
 import { channelTest } from '../../../support/channel-test.js';
 import { Pair } from '../../../support/channels.js';
 import { turns, until, watch } from '../../../support/event-loop.js';
 import { rejectsCode, rejectsWith } from '../../../support/expect.js';
 import { text } from '../../../support/foreign-channel.js';
 import { next, nextText } from '../../../support/messages.js';
+import { OwnedFd } from '../../../support/sockets.js';
 
 // ---- waiting
 
@@ -34,7 +36,7 @@ channelTest('data is a plain Uint8Array of the length of the message', async () 
   await pair.here.send(Buffer.from('data'));
   const message = await next(pair.there);
   assert.equal(Object.getPrototypeOf(message.data), Uint8Array.prototype);
-  assert.deepEqual(message, { data: Uint8Array.of(100, 97, 116, 97), handles: [] });
+  assert.deepEqual({ ...message }, { data: Uint8Array.of(100, 97, 116, 97), handles: [] });
 });
 
 channelTest('calls that wait are served in their order', async () => {
@@ -263,4 +265,34 @@ channelTest('a wait leaves no listener on its signal', async () => {
   await pair.here.send('x');
   await receiving;
   assert.equal(listeners, 0);
+});
+
+channelTest('buffers has the dma-bufs among the handles', async () => {
+  using pair = new Pair();
+  using one = allocateSync(4096);
+  using other = allocateSync(4096);
+  using file = new OwnedFd(openSync('/dev/null', 'r'));
+  await pair.here.send('x', [one, file.fd, other]);
+  using message = await next(pair.there);
+  assert.deepEqual(
+    message.buffers.map(({ inode }) => inode),
+    [one.inode, other.inode],
+  );
+  assert.equal(message.buffers[1], message.handles[2]);
+});
+
+channelTest('disposing a message closes the handles that are in it', async () => {
+  using pair = new Pair();
+  using sent = allocateSync(4096);
+  using fences = sent.exportSyncFile('read');
+  using file = new OwnedFd(openSync('/dev/null', 'r'));
+  await pair.here.send('x', [sent, fences, file.fd, sent]);
+  const message = await next(pair.there);
+  const kept = message.handles.pop();
+  const [buffer] = message.buffers;
+  message[Symbol.dispose]();
+  message[Symbol.dispose]();
+  assert.equal(buffer?.closed, true);
+  assert.deepEqual(message.handles, []);
+  closeHandles([kept as DmaBuf]);
 });
