@@ -87,6 +87,7 @@ export const frames: Scripts = {
   },
   toRgba: (tools) => {
     const frame = aFrame(tools);
+    tools.buffer.read(new Uint8Array(1)); // The first copy maps the buffer, which stays so.
     tools.begin();
     return tools.frame.toRgba(frame).length;
   },
