@@ -1,8 +1,8 @@
-// The C side of the benchmark: the same work as bench/guest.ts, on the same kernel interfaces, in the same
-// boot. Prints one line a row: name, tab, nanoseconds of CPU time per round (under -icount: instructions).
+// The C side of the benchmark: the same work as bench/works.ts, on the same kernel interfaces, in the same
+// boot.
 //
-// bench cpu <rounds scale>    every row
-// bench spawn command ...     CPU time of one run of a command, in nanoseconds
+// bench name rounds batches      a work, as measure.h says
+// bench spawn runs command ...   starts a command so often: a line for each run
 
 #define _GNU_SOURCE
 #include <errno.h>
@@ -12,29 +12,24 @@
 #include <linux/sync_file.h>
 #include <poll.h>
 #include <stdint.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/statfs.h>
 #include <sys/wait.h>
-#include <time.h>
 #include <unistd.h>
 
-enum { kSmall = 4096, kRange = 64 << 10, kLarge = 1 << 20 };
+#include "measure.h"
+
+enum { kTiny = 64, kSmall = 4096, kRange = 64 << 10, kLarge = 1 << 20, kFrame = 1920 * 1080 * 4 };
 
 static int heap_fd;
 static int buffer_fd;
 static unsigned char* buffer_bytes;
 static unsigned char* memory;
 static uint64_t sink;
-
-static void die(const char* what) {
-  perror(what);
-  exit(1);
-}
 
 static int xioctl(int fd, unsigned long request, void* argument) {
   int result;
@@ -113,11 +108,14 @@ static void info(void) {
   sink += result.references;
 }
 
-static void map_unmap(void) {
-  void* address = mmap(NULL, kRange, PROT_READ | PROT_WRITE, MAP_SHARED, buffer_fd, 0);
+static void map_unmap(size_t length) {
+  void* address = mmap(NULL, length, PROT_READ | PROT_WRITE, MAP_SHARED, buffer_fd, 0);
   if (address == MAP_FAILED) die("mmap");
-  munmap(address, kRange);
+  munmap(address, length);
 }
+
+static void map_range(void) { map_unmap(kRange); }
+static void map_large(void) { map_unmap(kLarge); }
 
 static void read_bytes(size_t length) {
   synchronise(DMA_BUF_SYNC_START | DMA_BUF_SYNC_READ);
@@ -131,14 +129,59 @@ static void write_bytes(size_t length) {
   synchronise(DMA_BUF_SYNC_END | DMA_BUF_SYNC_WRITE);
 }
 
+static void read_tiny(void) { read_bytes(kTiny); }
 static void read_small(void) { read_bytes(kSmall); }
 static void read_large(void) { read_bytes(kLarge); }
 static void write_small(void) { write_bytes(kSmall); }
 static void write_large(void) { write_bytes(kLarge); }
 
+static int copy_of(int fd) {
+  const int copy = fcntl(fd, F_DUPFD_CLOEXEC, 0);
+  if (copy < 0) die("F_DUPFD_CLOEXEC");
+  return copy;
+}
+
+// Whether it is a dma-buf, and which.
+static void look_at(int fd) {
+  struct statfs system;
+  struct stat status;
+  if (fstatfs(fd, &system) < 0 || system.f_type != 0x444d4142 || fstat(fd, &status) < 0) die("a dma-buf");
+  sink += status.st_ino;
+}
+
+static void import_and_close(void) {
+  const int copy = copy_of(buffer_fd);
+  look_at(copy);
+  close(copy);
+}
+
+static void duplicate_and_close(void) { close(copy_of(buffer_fd)); }
+
+// What is taken over is looked at, and closed in exec() from now on.
+static void adopt_and_release(void) {
+  look_at(buffer_fd);
+  if (fcntl(buffer_fd, F_SETFD, FD_CLOEXEC) < 0) die("F_SETFD");
+}
+
 static void is_ready(void) {
   struct pollfd request = {.fd = buffer_fd, .events = POLLOUT};
   if (poll(&request, 1, 0) != 1) die("poll");
+}
+
+static void access_when_ready(void) {
+  is_ready();
+  sync_pair();
+}
+
+// A pool that has one buffer: acquire() takes one that no device uses, release() puts it back.
+static int pool[4];
+static int idle;
+
+static void acquire_and_release(void) {
+  const int fd = pool[--idle];
+  struct pollfd request = {.fd = fd, .events = POLLOUT};
+  if (poll(&request, 1, 0) != 1) die("poll");
+  pool[idle++] = fd;
 }
 
 static int sync_file_fd;
@@ -152,62 +195,172 @@ static void sync_file_information(void) {
 }
 
 static int ends[2];
+static char data[kRange];
 
-// One message with one dma-buf: sent, received, and the received descriptor closed.
-static void message(void) {
-  char data[16] = "frame";
-  union {
-    char bytes[CMSG_SPACE(sizeof(int))];
-    struct cmsghdr header;
-  } control;
+enum { kMostHandles = 253 };
+static union {
+  char bytes[CMSG_SPACE(kMostHandles * sizeof(int))];
+  struct cmsghdr header;
+} control;
+
+static void send_message(size_t length, int handles) {
+  struct iovec vector = {.iov_base = data, .iov_len = length};
+  struct msghdr message = {.msg_iov = &vector, .msg_iovlen = 1};
+  if (handles > 0) {
+    message.msg_control = &control;
+    message.msg_controllen = CMSG_SPACE((size_t)handles * sizeof(int));
+    control.header.cmsg_level = SOL_SOCKET;
+    control.header.cmsg_type = SCM_RIGHTS;
+    control.header.cmsg_len = CMSG_LEN((size_t)handles * sizeof(int));
+    int* fds = (int*)(void*)CMSG_DATA(&control.header);
+    for (int index = 0; index < handles; index++) fds[index] = buffer_fd;
+  }
+  if (sendmsg(ends[0], &message, MSG_DONTWAIT | MSG_NOSIGNAL) != (ssize_t)length) die("sendmsg");
+}
+
+// Returns whether there was one, and closes what came with it.
+static int receive_message(size_t length) {
   struct iovec vector = {.iov_base = data, .iov_len = sizeof data};
-  struct msghdr sent = {
+  struct msghdr message = {
       .msg_iov = &vector, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = sizeof control};
-  control.header =
-      (struct cmsghdr){.cmsg_level = SOL_SOCKET, .cmsg_type = SCM_RIGHTS, .cmsg_len = CMSG_LEN(sizeof(int))};
-  memcpy(CMSG_DATA(&control.header), &buffer_fd, sizeof buffer_fd);
-  if (sendmsg(ends[0], &sent, MSG_DONTWAIT | MSG_NOSIGNAL) != sizeof data) die("sendmsg");
-
-  struct msghdr received = {
-      .msg_iov = &vector, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = sizeof control};
-  if (recvmsg(ends[1], &received, MSG_DONTWAIT | MSG_CMSG_CLOEXEC) != sizeof data) die("recvmsg");
-  if (received.msg_flags & (MSG_TRUNC | MSG_CTRUNC)) die("recvmsg");
-  int fd;
-  memcpy(&fd, CMSG_DATA(&control.header), sizeof fd);
-  close(fd);
+  const ssize_t count = recvmsg(ends[1], &message, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
+  if (count < 0 && errno == EAGAIN) return 0;
+  if (count != (ssize_t)length || (message.msg_flags & (MSG_TRUNC | MSG_CTRUNC))) die("recvmsg");
+  if (message.msg_controllen == 0) return 1;
+  const int* fds = (const int*)(const void*)CMSG_DATA(&control.header);
+  const size_t handles = (control.header.cmsg_len - CMSG_LEN(0)) / sizeof(int);
+  for (size_t index = 0; index < handles; index++) close(fds[index]);
+  return 1;
 }
 
-static double cpu_time(void) {
-  struct timespec now;
-  clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &now);
-  return (double)now.tv_sec * 1e9 + (double)now.tv_nsec;
+static void pass(size_t length, int handles) {
+  send_message(length, handles);
+  if (!receive_message(length)) die("recvmsg");
 }
 
-static void measure(const char* name, void (*work)(void), int rounds) {
-  for (int i = 0; i < rounds / 10 + 1; i++) work();
-  const double start = cpu_time();
-  for (int i = 0; i < rounds; i++) work();
-  printf("%s\t%.1f\n", name, (cpu_time() - start) / rounds);
+static void message_of_one(void) { pass(16, 1); }
+static void message_of_16(void) { pass(16, 16); }
+static void message_of_253(void) { pass(16, 253); }
+static void message_of_data(void) { pass(kRange, 0); }
+
+// Nothing is there yet when it is asked for.
+static void message_waited_for(void) {
+  if (receive_message(16)) die("an early message");
+  send_message(16, 1);
+  struct pollfd request = {.fd = ends[1], .events = POLLIN};
+  if (poll(&request, 1, -1) != 1 || !receive_message(16)) die("poll");
 }
 
-static int spawn(char** command) {
-  const pid_t child = fork();
+// A frame through a pipe to another process, which says when it has all of it.
+static int to_child = -1, from_child = -1;
+static pid_t child;
+static unsigned char* frame;
+
+static void take_all(int fd, unsigned char* bytes, size_t length) {
+  for (size_t taken = 0; taken < length;) {
+    const ssize_t count = read(fd, bytes + taken, length - taken);
+    if (count <= 0) exit(0);
+    taken += (size_t)count;
+  }
+}
+
+static void start_child(void) {
+  int there[2], back[2];
+  frame = malloc(kFrame);
+  if (frame == NULL || pipe(there) < 0 || pipe(back) < 0) die("pipe");
+  memset(frame, 1, kFrame);
+  child = fork();
   if (child < 0) die("fork");
   if (child == 0) {
-    execvp(command[0], command);
-    die(command[0]);
+    close(there[1]);
+    for (;;) {
+      take_all(there[0], frame, kFrame);
+      if (write(back[1], "", 1) != 1) exit(0);
+    }
   }
-  int status;
-  struct rusage usage;
-  if (wait4(child, &status, 0, &usage) < 0) die("wait4");
-  printf("spawn\t%.0f\n", (double)(usage.ru_utime.tv_sec + usage.ru_stime.tv_sec) * 1e9 +
-                              (double)(usage.ru_utime.tv_usec + usage.ru_stime.tv_usec) * 1e3);
-  return WIFEXITED(status) ? WEXITSTATUS(status) : 1;
+  close(there[0]);
+  to_child = there[1];
+  from_child = back[0];
 }
 
-int main(int argc, char** argv) {
-  if (argc > 2 && strcmp(argv[1], "spawn") == 0) return spawn(argv + 2);
+static void frame_by_pipe(void) {
+  for (size_t sent = 0; sent < kFrame;) {
+    const ssize_t count = write(to_child, frame + sent, kFrame - sent);
+    if (count < 0) die("write");
+    sent += (size_t)count;
+  }
+  unsigned char byte;
+  take_all(from_child, &byte, 1);
+}
 
+// What the child has used; nothing where it is real time that counts.
+static double of_child(void) {
+  clockid_t clock;
+  if (child == 0 || bench_clock() == CLOCK_MONOTONIC) return 0;
+  if (clock_getcpuclockid(child, &clock) != 0) die("clock_getcpuclockid");
+  return nanoseconds_of(clock);
+}
+
+static double in_nanoseconds(struct timeval time) {
+  return (double)time.tv_sec * 1e9 + (double)time.tv_usec * 1e3;
+}
+
+static int spawn(int runs, char** command) {
+  for (int run = 0; run < runs; run++) {
+    const double start = nanoseconds_of(CLOCK_MONOTONIC);
+    const pid_t started = fork();
+    if (started < 0) die("fork");
+    if (started == 0) {
+      const int nowhere = open("/dev/null", O_WRONLY);
+      if (nowhere < 0 || dup2(nowhere, STDOUT_FILENO) < 0) die("/dev/null");
+      execvp(command[0], command);
+      die(command[0]);
+    }
+    int status;
+    struct rusage usage;
+    if (wait4(started, &status, 0, &usage) < 0) die("wait4");
+    if (!WIFEXITED(status) || WEXITSTATUS(status) != 0) return 1;
+    const double wall = nanoseconds_of(CLOCK_MONOTONIC) - start;
+    const double cpu = in_nanoseconds(usage.ru_utime) + in_nanoseconds(usage.ru_stime);
+    printf("%.0f\n", bench_clock() == CLOCK_MONOTONIC ? wall : cpu);
+  }
+  return 0;
+}
+
+static const struct work works[] = {
+    {"sync", sync_pair},
+    {"access", access_when_ready},
+    {"allocate4k", allocate_small},
+    {"allocate1m", allocate_large},
+    {"info", info},
+    {"isReady", is_ready},
+    {"syncFileInfo", sync_file_information},
+    {"import", import_and_close},
+    {"dup", duplicate_and_close},
+    {"adopt", adopt_and_release},
+    {"pool", acquire_and_release},
+    {"message", message_of_one},
+    {"message16", message_of_16},
+    {"message253", message_of_253},
+    {"data64k", message_of_data},
+    {"waiting", message_waited_for},
+    {"map64k", map_range},
+    {"map1m", map_large},
+    {"read64", read_tiny},
+    {"read4k", read_small},
+    {"read1m", read_large},
+    {"write4k", write_small},
+    {"write1m", write_large},
+    {"frame", frame_by_pipe},
+    {NULL, NULL},
+};
+
+int main(int count, char** arguments) {
+  if (count > 3 && strcmp(arguments[1], "spawn") == 0) return spawn(atoi(arguments[2]), arguments + 3);
+  if (count != 4) {
+    fprintf(stderr, "usage: bench name rounds batches | bench spawn runs command ...\n");
+    return 2;
+  }
   heap_fd = open("/dev/dma_heap/system", O_RDONLY | O_CLOEXEC);
   if (heap_fd < 0) die("/dev/dma_heap/system");
   buffer_fd = allocate(kLarge);
@@ -216,23 +369,17 @@ int main(int argc, char** argv) {
   memory = malloc(kLarge);
   if (buffer_bytes == MAP_FAILED || memory == NULL) die("memory");
   memset(memory, 1, kLarge);
+  pool[idle++] = buffer_fd;
 
   if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends) < 0) die("socketpair");
   struct dma_buf_export_sync_file export = {.flags = DMA_BUF_SYNC_RW, .fd = -1};
   if (xioctl(buffer_fd, DMA_BUF_IOCTL_EXPORT_SYNC_FILE, &export) < 0) die("DMA_BUF_IOCTL_EXPORT_SYNC_FILE");
   sync_file_fd = export.fd;
-
-  measure("sync", sync_pair, 20000);
-  measure("allocate4k", allocate_small, 5000);
-  measure("allocate1m", allocate_large, 100);
-  measure("info", info, 3000);
-  measure("isReady", is_ready, 20000);
-  measure("syncFileInfo", sync_file_information, 5000);
-  measure("message", message, 5000);
-  measure("map64k", map_unmap, 3000);
-  measure("read4k", read_small, 5000);
-  measure("read1m", read_large, 50);
-  measure("write4k", write_small, 5000);
-  measure("write1m", write_large, 50);
-  return sink == 0;
+  if (strcmp(arguments[1], "frame") == 0) start_child();
+  const int status = measure(works, arguments + 1, of_child);
+  if (child != 0) {
+    close(to_child);
+    waitpid(child, NULL, 0);
+  }
+  return sink == UINT64_MAX ? 1 : status;
 }

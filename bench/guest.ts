@@ -1,121 +1,109 @@
-// The guest's side of `npm run bench`: runs the C program and the same work in JavaScript, and prints the pairs
-// as JSON. argv: the C program, and a project that has the package installed.
+// The guest's side of `npm run bench`: measures rows, each side of each in processes of its own, and prints each row as a line
+// of JSON. argv: the folder of the C programs, a project that has the package installed, the clock (`cpu` or `wall`), how many
+// batches, and the names of the rows.
 
-import { execFileSync } from 'node:child_process';
+import { type ChildProcess, execFileSync, spawn } from 'node:child_process';
+import { once } from 'node:events';
 import { join } from 'node:path';
-import { type ChannelMessage, type DmaBuf, DmaBufChannel, DmaBufPool, DmaHeap } from 'dmabuf';
+import { fileURLToPath } from 'node:url';
+import { type Measured, type Row, rows } from './rows.js';
 
-/** CPU time per round in nanoseconds (instructions under -icount): the C program's and ours. */
+/** What was measured in each batch: nanoseconds per round (instructions under -icount), of what a row compares. */
 export interface Pair {
-  row: string;
-  c: number;
-  ours: number;
+  name: string;
+  base: number[];
+  ours: number[];
 }
 
-const [program, project] = process.argv.slice(2) as [string, string];
-
-function runProgram(...args: string[]): Map<string, number> {
-  const output = execFileSync(program, args, { encoding: 'utf8' });
-  const lines = output.trimEnd().split('\n');
-  return new Map(
-    lines.map((line) => line.split('\t')).map(([name, value]) => [name as string, Number(value)]),
-  );
+/** A row that could not be measured here. */
+export interface Failure {
+  name: string;
+  error: string;
 }
 
-function cpuTime(): number {
-  const { user, system } = process.cpuUsage();
-  return (user + system) * 1000;
-}
-
-function batch(rounds: number, work: () => void): void {
-  for (let round = 0; round < rounds; round++) work();
-}
-
-/** Runs batches until the optimising compiler is done with the code, then measures one. */
-function measure(rounds: number, work: () => void): number {
-  for (let warmUp = 0; warmUp < 5; warmUp++) batch(rounds, work);
-  const start = cpuTime();
-  batch(rounds, work);
-  return (cpuTime() - start) / rounds;
-}
-
-function sum(bytes: Uint8Array): number {
-  let total = 0;
-  for (let index = 0; index < bytes.length; index++) total += bytes[index] as number;
-  return total;
-}
-
-const large = 1 << 20;
-/** The same for work that is asynchronous. */
-async function measureAsync(rounds: number, work: () => Promise<void>): Promise<number> {
-  const batchAsync = async (): Promise<void> => {
-    for (let round = 0; round < rounds; round++) await work();
-  };
-  for (let warmUp = 0; warmUp < 5; warmUp++) await batchAsync();
-  const start = cpuTime();
-  await batchAsync();
-  return (cpuTime() - start) / rounds;
-}
-
-using heap = DmaHeap.open('system');
-using buffer = heap.allocateSync(large, { name: 'bench' });
-using fences = buffer.exportSyncFile('read-write');
-using pool = new DmaBufPool(large, { from: heap });
-const small = new Uint8Array(4096).fill(1);
-const memory = new Uint8Array(large).fill(1);
-
-const ours: [string, number][] = [
-  ['sync', measure(20_000, () => buffer.cpuAccessSync('read-write').end())],
-  ['allocate4k', measure(20_000, () => heap.allocateSync(4096).close())],
-  ['allocate1m', measure(100, () => heap.allocateSync(large).close())],
-  ['info', measure(4_000, () => void buffer.info())],
-  ['isReady', measure(20_000, () => void buffer.isReady('write'))],
-  ['syncFileInfo', measure(10_000, () => void fences.info())],
-  ['map64k', measure(3_000, () => buffer.map({ length: 64 << 10 }).unmap())],
-  ['read4k', measure(20_000, () => void buffer.read(small))],
-  ['read1m', measure(50, () => void buffer.read(memory))],
-  ['write4k', measure(20_000, () => void buffer.write(small))],
-  ['write1m', measure(50, () => void buffer.write(memory))],
+const [programs, project, clock, batchCount, ...wanted] = process.argv.slice(2) as [
+  string,
+  string,
+  string,
+  string,
+  ...string[],
 ];
+const batches = Number(batchCount);
 
-const c = runProgram('cpu');
-const pairs: Pair[] = ours.map(([row, value]) => ({ row, c: c.get(row) as number, ours: value }));
+const dmabuf = join(project, 'node_modules/.bin/dmabuf');
+const commands: Readonly<Record<string, string[]>> = {
+  nothing: [process.execPath, '-e', '0'],
+  empty: [process.execPath, join(project, 'empty.mjs')],
+  import: [process.execPath, join(project, 'import.mjs')],
+  ls: [process.execPath, dmabuf, 'ls'],
+  ps: [process.execPath, dmabuf, 'ps'],
+  lsof: ['lsof', '-nP'],
+};
 
-pairs.push({
-  row: 'pool',
-  c: c.get('allocate1m') as number,
-  ours: await measureAsync(5_000, async () => (await pool.acquire()).release()),
-});
+const besides = (file: string): string => fileURLToPath(new URL(file, import.meta.url));
+/** Python's files are not copied to dist. */
+const peers = besides('../../bench/peers.py');
 
-const [here, there] = DmaBufChannel.pair();
-const frame = new TextEncoder().encode('frame of 16 byte');
-pairs.push({
-  row: 'message',
-  c: c.get('message') as number,
-  ours: await measureAsync(10_000, async () => {
-    await here.send(frame, [buffer]);
-    const { handles } = (await there.receive()) as ChannelMessage;
-    (handles[0] as DmaBuf).close();
-  }),
-});
-here.close();
-there.close();
-
-// Not against C, but against the same JavaScript on ordinary memory, and against Node.js that does nothing.
-const mapping = buffer.map();
-pairs.push({
-  row: 'sum1m',
-  c: measure(20, () => void sum(memory)),
-  ours: measure(20, () => void sum(mapping.bytes)),
-});
-
-/** The shortest of a few runs: other influences, mainly files that are not cached yet, only make a start longer. */
-function leastOf(...args: string[]): number {
-  const runs = Array.from({ length: 4 }, () => runProgram('spawn', process.execPath, ...args).get('spawn'));
-  return Math.min(...(runs as number[]));
+function commandFor(measured: Measured, rounds: number): string[] {
+  const [kind, name] = measured.split(' ') as [string, string];
+  const numbers = [String(rounds), batchCount];
+  switch (kind) {
+    case 'c':
+      return [join(programs, 'bench'), name, ...numbers];
+    case 'scan':
+      return [join(programs, 'inspect'), name, ...numbers];
+    case 'js':
+      return [process.execPath, besides('work.js'), name, ...numbers];
+    case 'python':
+      return ['python3', peers, name, ...numbers];
+    default:
+      // The first run reads files that are not cached yet.
+      return [join(programs, 'bench'), 'spawn', String(batches + 1), ...(commands[name] as string[])];
+  }
 }
-const nothing = leastOf('-e', '0');
-pairs.push({ row: 'import', c: nothing, ours: leastOf(join(project, 'import.mjs')) });
-pairs.push({ row: 'ls', c: nothing, ours: leastOf(join(project, 'node_modules/.bin/dmabuf'), 'ls') });
 
-console.log(JSON.stringify(pairs));
+const { PATH, HOME } = process.env;
+const env = { PATH, HOME, BENCH_CLOCK: clock };
+
+function run(measured: Measured, rounds: number): number[] {
+  const [command, ...args] = commandFor(measured, rounds) as [string, ...string[]];
+  const output = execFileSync(command, args, { encoding: 'utf8', env, stdio: ['ignore', 'pipe', 'pipe'] });
+  return output.trimEnd().split('\n').map(Number).slice(-batches);
+}
+
+/** What several rows compare is measured once. */
+const measuredAlready = new Map<string, number[]>();
+
+function measure(measured: Measured, { rounds, isCrowded }: Row): number[] {
+  const key = `${measured} ${isCrowded}`;
+  const figures = measuredAlready.get(key) ?? run(measured, rounds);
+  measuredAlready.set(key, figures);
+  return figures;
+}
+
+function report(row: Row): Pair | Failure {
+  const { name } = row;
+  try {
+    return { name, base: measure(row.base, row), ours: measure(row.ours, row) };
+  } catch (error) {
+    const { stderr, message } = error as Error & { stderr?: string };
+    return { name, error: (stderr || message).trim() };
+  }
+}
+
+/** 5 000 buffers in 50 processes, and 300 idle processes with 50 descriptors each. */
+async function gatherCrowd(): Promise<ChildProcess> {
+  const args = ['hold', '50', '100', '300', '50'];
+  const holders = spawn(join(programs, 'inspect'), args, { stdio: ['pipe', 'pipe', 'inherit'] });
+  await once(holders.stdout, 'data');
+  return holders;
+}
+
+let crowd: ChildProcess | undefined;
+const known = wanted.map((name) => rows.find((row) => row.name === name) as Row);
+// The crowd comes last: it would be in the way of all others.
+for (const row of [...known.filter((row) => !row.isCrowded), ...known.filter((row) => row.isCrowded)]) {
+  if (row.isCrowded) crowd ??= await gatherCrowd();
+  console.log(JSON.stringify(report(row)));
+}
+crowd?.kill('SIGKILL');

@@ -169,7 +169,7 @@ describe('qemuArguments', () => {
   it('make instructions the clock with icount', () => {
     assert.match(
       line({ icount: true, cpus: 1 }),
-      /-accel tcg,thread=single -cpu max -icount shift=0,sleep=off -smp 1 /,
+      /-accel tcg,thread=single -cpu max,erms=off,fsrm=off -icount shift=0,sleep=off -smp 1 /,
     );
   });
 
