@@ -87,14 +87,14 @@ export const rows: readonly Row[] = [
   againstC('message253', 'the same with 253', 20, 5.7),
   againstC('data64k', 'message with 64 KiB of data and no buffer', 200, 6.5),
   againstC('waiting', 'message with a buffer that is waited for', 500, 5.8, short),
-  againstC('frame', 'frame of 8.3 MB to another process, CPU of both / C: pipe', 20, 0.1),
+  againstC('frame', 'frame of 8.3 MB to another process, CPU of both / C: pipe', 4, 0.1),
 
   against('python sync', 'js sync', 'cpuAccessSync() + end() / Python: fcntl.ioctl()', 4_000, 1),
   against('js koffiSync', 'js sync', 'cpuAccessSync() + end() / koffi: ioctl()', 4_000, 1.3),
   against('python message', 'js message', 'message with a buffer / Python: send_fds(), recv_fds()', 1_000, 1),
-  against('js pipeFrame', 'js frame', 'frame to another process / Node.js: pipe', 20, 0.1),
-  against('js socketFrame', 'js frame', 'frame to another process / Node.js: net.Socket', 20, 0.1),
-  against('js postFrame', 'js frame', 'frame to another process / postMessage() to a worker', 20, 0.1),
+  against('js pipeFrame', 'js frame', 'frame to another process / Node.js: pipe', 4, 0.1),
+  against('js socketFrame', 'js frame', 'frame to another process / Node.js: net.Socket', 4, 0.1),
+  against('js postFrame', 'js frame', 'frame to another process / postMessage() to a worker', 4, 0.1),
 
   { ...against('run empty', 'run import', "import 'dmabuf' / an empty module", 1, 1.7), ...short },
   { ...against('run nothing', 'run ls', 'dmabuf ls / node -e 0', 1, 3.3), ...short },

@@ -99,7 +99,9 @@ const measured = new Map();
 createInterface({ input: stdout }).on('line', (line) => {
   const pair = JSON.parse(line);
   measured.set(pair.name, pair);
-  say(pair.error ? `${pair.name} could not be measured: ${pair.error}` : `${pair.name} is measured`);
+  say(
+    pair.error ? `${pair.name} could not be measured: ${pair.error}` : `${pair.name}: ${pair.ours.join(' ')}`,
+  );
 });
 
 async function runHere() {
