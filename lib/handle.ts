@@ -250,6 +250,19 @@ const types: readonly (HandleType | undefined)[] = [
   'Memfd',
 ];
 
+/** Open files of no object: the library keeps them for itself. */
+const hidden = new Set<Slot>();
+
+/** The slot is the library's own from now on. */
+export function hideHandle(slot: Slot): void {
+  hidden.add(slot);
+}
+
+/** Undoes {@link hideHandle}, before the slot is closed. */
+export function showHandle(slot: Slot): void {
+  hidden.delete(slot);
+}
+
 /**
  * Every object of this thread that owns a descriptor and has not been closed, those of pools included, in the order in which
  * they were made: what keeps memory, and what a test should find gone.
@@ -262,7 +275,7 @@ export function openHandles(): OpenHandle[] {
   for (let index = 0; index < count; index += 3) {
     const slot = numbers[index] as number;
     const type = types[numbers[index + 1] as number];
-    if (type === undefined) continue;
+    if (type === undefined || hidden.has(slot)) continue;
     const open = describe(slot, type);
     if (type === 'DmaBuf') open.mappings = numbers[index + 2] as number;
     const origin = origins.get(slot);

@@ -90,6 +90,13 @@ export interface Native {
   setWorker(): void;
 
   openHeap(path: string): Slot;
+  /**
+   * What stays the same only while the path leads to the same folder, and no name has come to it or gone: '' where there is
+   * none. Undefined where that cannot be told, for one because it was changed just now.
+   */
+  stampOfFolder(path: string): string | undefined;
+  /** Whether the path still leads to this heap, and this process may still open it. */
+  isHeapAt(heap: Slot, path: string): boolean;
   allocateSync(heap: Slot, size: number, accessMode: number): Slot;
   allocateAsync(
     heap: Slot,

@@ -13,7 +13,9 @@ import { freeze, isArray, itemsOf } from '../intrinsics.js';
 import { isTracedSync, traceAsync } from '../tracing.js';
 import { type AllocateTrace, allocateTracing, traceAllocationSync } from './allocation.js';
 import { allocateOn, allocateOnSync, DmaHeap } from './dma-heap.js';
+import { allocateOnDevice, allocateOnDeviceSync } from './heap-device.js';
 import { checkHeapName } from './heap-list.js';
+import { useHeap } from './kept-heaps.js';
 import { guardAllMemory } from './memory-guard.js';
 import { type BufferOptions, type BufferRequest, bufferOptions, checkRequest } from './request.js';
 import { allocateUdmabuf, allocateUdmabufSync } from './udmabuf.js';
@@ -99,23 +101,13 @@ async function allocateFrom(
 ): Promise<DmaBuf> {
   if (source === 'udmabuf') return await allocateUdmabuf(request, signal, site);
   if (source instanceof DmaHeap) return await allocateOn(source, request, signal, site);
-  const heap = DmaHeap.open(source);
-  try {
-    return await allocateOn(heap, request, signal, site);
-  } finally {
-    heap.close();
-  }
+  return await useHeap(source, (device) => allocateOnDevice(device, request, signal, site));
 }
 
 function allocateFromSync(source: Source, request: BufferRequest): DmaBuf {
   if (source === 'udmabuf') return allocateUdmabufSync(request);
   if (source instanceof DmaHeap) return allocateOnSync(source, request);
-  const heap = DmaHeap.open(source);
-  try {
-    return allocateOnSync(heap, request);
-  } finally {
-    heap.close();
-  }
+  return useHeap(source, (device) => allocateOnDeviceSync(device, request));
 }
 
 /** Tells a buffer, if need be, which sources were passed over. */

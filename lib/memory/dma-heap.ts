@@ -1,43 +1,16 @@
-import { basename } from 'node:path';
 import { throwIfAborted } from '../abort.js';
 import type { DmaBuf } from '../buffer/dma-buf.js';
 import { checkSignal, readOptions } from '../check.js';
-import { type CallSite, callSite, createError, DmaBufError, partsOf } from '../errors.js';
-import { escapeName } from '../escape.js';
-import { native, type Slot } from '../native.js';
+import { type CallSite, callSite } from '../errors.js';
 import { brand, OpenFile, own } from '../open-file.js';
 import { showDetails } from '../present.js';
 import { isTracedSync, traceAsync } from '../tracing.js';
-import {
-  type AllocateTrace,
-  allocateTracing,
-  finishAllocation,
-  runAllocation,
-  traceAllocationSync,
-} from './allocation.js';
-import { withDeviceAdvice } from './device-advice.js';
-import { realPathOf } from './device-files.js';
-import { type HeapInfo, kindOf, listHeaps, resolveHeap } from './heap-list.js';
-import { guardMemory, kindOfHeapMemory, type MemoryKind, whileReserved } from './memory-guard.js';
+import { type AllocateTrace, allocateTracing, traceAllocationSync } from './allocation.js';
+import { allocateOnDevice, allocateOnDeviceSync, type HeapDevice, openHeapDevice } from './heap-device.js';
+import { type HeapInfo, listHeaps, resolveHeap } from './heap-list.js';
 import { type BufferOptions, type BufferRequest, bufferOptions, checkRequest } from './request.js';
 
 const cancellableOptions: readonly string[] = [...bufferOptions, 'signal'];
-
-/** Of what is in the list and is no heap at all. */
-const isNoHeap = new Set<string | undefined>(['ENOTTY', 'ENOENT', 'ELOOP']);
-
-function openNative(path: string): Slot {
-  try {
-    return withDeviceAdvice(path, 'heap', () => native.openHeap(path));
-  } catch (error) {
-    if (!(error instanceof DmaBufError) || error.code !== 'ENOENT') throw error;
-    const names = listHeaps().flatMap(({ name, error: why }) =>
-      isNoHeap.has(why) ? [] : [escapeName(name)],
-    );
-    const found = names.length === 0 ? 'There is no heap here' : `Heaps here: ${names.join(', ')}`;
-    throw createError(error.errno as number, error.syscall, path, [...partsOf(error).advice, found]);
-  }
-}
 
 /** Allocates what has been asked for and checked, unless the heap is closed; `site` is the user's call. */
 export let allocateOn: (
@@ -62,31 +35,21 @@ export class DmaHeap implements Disposable {
   static {
     showDetails(DmaHeap.prototype, 'DmaHeap');
     allocateOn = async (heap, request, signal, site) => {
-      const { slot } = DmaHeap.#of(heap).#file.checkOpen();
-      const { size, accessMode } = request;
-      if (!request.unchecked) guardMemory(size, heap.#memory);
-      const start = whileReserved(size, heap.#memory, (done) =>
-        native.allocateAsync(slot, size, accessMode, done),
-      );
-      return await runAllocation(start, request, signal, heap.#name, site);
+      DmaHeap.#of(heap).#file.checkOpen();
+      return await allocateOnDevice(heap.#device, request, signal, site);
     };
-    allocateOnSync = (heap, { size, name, accessMode, unchecked }) => {
-      const { slot } = DmaHeap.#of(heap).#file.checkOpen();
-      if (!unchecked) guardMemory(size, heap.#memory);
-      return finishAllocation(native.allocateSync(slot, size, accessMode), name, heap.#name);
+    allocateOnSync = (heap, request) => {
+      DmaHeap.#of(heap).#file.checkOpen();
+      return allocateOnDeviceSync(heap.#device, request);
     };
   }
 
   readonly #file: OpenFile;
-  readonly #path: string;
-  readonly #name: string;
-  readonly #memory: MemoryKind;
+  readonly #device: HeapDevice;
 
-  private constructor(file: OpenFile, path: string, memory: MemoryKind) {
+  private constructor(file: OpenFile, device: HeapDevice) {
     this.#file = own(this, file, 'DmaHeap', 'DmaHeap.open()');
-    this.#path = path;
-    this.#name = basename(path);
-    this.#memory = memory;
+    this.#device = device;
   }
 
   /**
@@ -108,23 +71,20 @@ export class DmaHeap implements Disposable {
    *   was not opened)
    */
   static open(heap: string): DmaHeap {
-    const asked = resolveHeap(heap);
-    const slot = openNative(asked);
-    const path = realPathOf(asked);
-    const memory = kindOf(basename(path)) === 'cma' ? 'contiguous' : kindOfHeapMemory();
-    return new DmaHeap(new OpenFile(slot, 'DmaHeap'), path, memory);
+    const device = openHeapDevice(resolveHeap(heap));
+    return new DmaHeap(new OpenFile(device.slot, 'DmaHeap'), device);
   }
 
   static readonly #of = brand('DmaHeap', (self) => (#file in self ? self : undefined));
 
   /** The device's name, with symbolic links resolved. */
   get name(): string {
-    return DmaHeap.#of(this).#name;
+    return DmaHeap.#of(this).#device.name;
   }
 
   /** The device's path, with symbolic links resolved. */
   get path(): string {
-    return DmaHeap.#of(this).#path;
+    return DmaHeap.#of(this).#device.path;
   }
 
   /** The file descriptor, lent. -1 once closed. */
@@ -179,7 +139,7 @@ export class DmaHeap implements Disposable {
   }
 
   #traceOf(operation: AllocateTrace['operation'], { size, name }: BufferRequest): AllocateTrace {
-    return { operation, size, name, sources: [this.#name] };
+    return { operation, size, name, sources: [this.#device.name] };
   }
 
   /** Closes the heap; buffers and pending allocations are not affected. Does nothing the second time. */
@@ -190,7 +150,7 @@ export class DmaHeap implements Disposable {
   /** What the heap is, for logs and as JSON. */
   toJSON(): object {
     const heap = DmaHeap.#of(this);
-    return { type: 'DmaHeap', name: heap.#name, path: heap.#path, ...heap.#file.show() };
+    return { type: 'DmaHeap', name: heap.#device.name, path: heap.#device.path, ...heap.#file.show() };
   }
 
   /** The same as `close()`. */

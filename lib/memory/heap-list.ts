@@ -1,7 +1,8 @@
 import { closeSync, constants, existsSync, openSync, readdirSync } from 'node:fs';
 import { basename } from 'node:path';
 import { invalidType, outOfRange } from '../check.js';
-import { type DeviceKind, heapFolder, isNamed, realPathOf, strangerAt } from './device-files.js';
+import { namesIn } from '../text-file.js';
+import { type DeviceKind, heapFolder, isNamed, linkOf, realPathOf, strangerAt } from './device-files.js';
 
 /** What kind of memory a heap gives, told from its name. */
 export type HeapKind = 'system' | 'cma' | 'protected' | 'shared' | 'unknown';
@@ -147,11 +148,29 @@ function mayExist(path: string): boolean {
   }
 }
 
+/**
+ * Whether the names in the folder alone decide what `'cma'` stands for: no link among them, and not the rights of this
+ * process, for lack of which it would stand for another heap than the first by name.
+ */
+export function isChosenByName(): boolean {
+  if (!isNamed(heapFolder)) return true;
+  const names = namesIn(heapFolder);
+  if (names === undefined || names.some((name) => linkOf(`${heapFolder}/${name}`) !== undefined))
+    return false;
+  const contiguous = names.filter((name) => kindOf(name) === 'cma').sort((a, b) => rankOf(a) - rankOf(b));
+  return contiguous.length === 0 || basename(resolveHeap('cma')) === contiguous[0];
+}
+
 /** A heap's name, alias or path, whether it exists or not. */
 export function checkHeapName(heap: unknown): string {
   if (typeof heap !== 'string') throw invalidType('heap', "a heap's name or path", heap);
   if (heap === '' || heap.includes('\0')) throw outOfRange('heap', 'not empty and without NUL', heap);
   return heap;
+}
+
+/** The order of preference; those with names of their own come last. */
+function rankOf(name: string): number {
+  return (contiguousNames.indexOf(name) + 100) % 100;
 }
 
 /** Where to find a heap that was asked for by name, alias or path. */
@@ -160,7 +179,8 @@ export function resolveHeap(asked: unknown): string {
   if (heap.includes('/')) return heap;
   if (heap !== 'cma') return `${heapFolder}/${heap}`;
   const heaps = listHeaps().filter((info) => info.kind === 'cma');
-  const rank = (info: HeapInfo): number => (contiguousNames.indexOf(info.name) + 100) % 100;
-  const [best] = heaps.sort((a, b) => Number(b.accessible) - Number(a.accessible) || rank(a) - rank(b));
+  const [best] = heaps.sort(
+    (a, b) => Number(b.accessible) - Number(a.accessible) || rankOf(a.name) - rankOf(b.name),
+  );
   return best?.path ?? `${heapFolder}/cma`;
 }

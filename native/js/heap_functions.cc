@@ -20,6 +20,22 @@ napi_value OpenHeap(Call& call) {
   return call.Yield(call.addon().handles->Add(HandleKind::kHeap, std::move(*fd), *status));
 }
 
+napi_value StampOfFolder(Call& call) {
+  char path[PATH_MAX];
+  if (!call.Read(0, path, sizeof path)) return nullptr;
+  const std::optional<std::string> stamp = os::StampOfFolder(path);
+  return stamp ? call.Text(*stamp) : nullptr;
+}
+
+napi_value IsHeapAt(Call& call) {
+  Handle* heap = nullptr;
+  char path[PATH_MAX];
+  if (!call.Read(0, HandleKind::kHeap, Identity::kUnasked, &heap) || !call.Read(1, path, sizeof path)) {
+    return nullptr;
+  }
+  return call.Boolean(os::IsStillAt(path, heap->fd.get()));
+}
+
 napi_value AllocateSync(Call& call) {
   const auto reservation = call.addon().TakeReservation();
   Handle* heap = nullptr;
@@ -58,8 +74,8 @@ napi_value AllocateAsync(Call& call) {
 }  // namespace
 
 const Exports kHeapFunctions = {
-    {"openHeap", Entry<OpenHeap, 1>},
-    {"allocateSync", Entry<AllocateSync, 3>},
+    {"openHeap", Entry<OpenHeap, 1>},           {"stampOfFolder", Entry<StampOfFolder, 1>},
+    {"isHeapAt", Entry<IsHeapAt, 2>},           {"allocateSync", Entry<AllocateSync, 3>},
     {"allocateAsync", Entry<AllocateAsync, 4>},
 };
 

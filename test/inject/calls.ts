@@ -157,6 +157,7 @@ const errnos: Readonly<Record<string, string>> = {
   fstatfs: `${asking} EINTR ENOSYS`,
   stat: 'ENOENT EACCES EIO',
   statx: 'EACCES ENOENT EIO ENOMEM ESTALE',
+  faccessat: 'EACCES EPERM ENOENT EIO ENOMEM',
   readlink: 'ENOENT EACCES EIO ENOMEM',
   readlinkat: 'ENOENT EACCES EIO ENOMEM',
   open: opening,

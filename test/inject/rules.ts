@@ -124,11 +124,16 @@ export const rules: readonly Rule[] = [
     why: 'closed without the look at what it is',
   },
   {
-    calls: /^fstat$/,
-    scripts: /^allocate(Sync)? from a heap$|^allocate, large$/,
-    last: 1,
+    calls: /^(fstat|faccessat)$/,
+    scripts: /^allocate(Sync)? from (a heap|any)$|^allocate, large$|^DmaBufPool\.acquire$/,
+    form: 'once',
     survives: true,
-    why: 'the heap is closed without the look at what it is',
+    why: 'a heap that was kept open, and of which that cannot be told any more, is opened anew',
+  },
+  {
+    calls: /^faccessat$/,
+    survives: true,
+    why: 'the same, each time',
   },
   {
     calls: /^fstat$/,
