@@ -136,6 +136,8 @@ export interface Native {
   map(slot: Slot, writable: boolean, offset: number, length: number): ArrayBuffer;
   unmap(slot: Slot, id: number): void;
   isMapped(slot: Slot, id: number): boolean;
+  /** What V8 takes the memory outside of its heap to be, more by so many bytes, or less. */
+  adjustExternalMemory(bytes: number): void;
   /** [mappings], [mostMappings], [keptFree]; [addressSpace] and [mostAddressSpace] in bytes; each -1 where there is none */
   mappingLimits(): void;
   mapWhole(slot: Slot): ArrayBuffer;

@@ -13,6 +13,7 @@ import { native, Register } from '../native.js';
 import { brand, own } from '../open-file.js';
 import { showDetails } from '../present.js';
 import type { OpenBuffer } from './open-buffer.js';
+import { retire } from './retired.js';
 
 /** What {@link DmaBuf.map} maps, and for what. */
 export interface MapOptions {
@@ -114,6 +115,7 @@ export class DmaBufMapping implements Disposable {
     if (DmaBufMapping.#closed(this)) return;
     native.unmap(this.#owner.slot, this.#id);
     this.#id = 0;
+    retire(this.#buffer, this.length);
     this.#buffer = nothing;
     this.#bytes = noBytes;
   }

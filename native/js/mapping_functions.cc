@@ -138,6 +138,14 @@ napi_value IsMapped(Call& call) {
   return call.Boolean(handle->mappings.count(id) > 0);
 }
 
+napi_value AdjustExternalMemory(Call& call) {
+  int64_t bytes = 0;
+  int64_t all = 0;
+  napi_get_value_int64(call.env(), call.argument(0), &bytes);
+  napi_adjust_external_memory(call.env(), bytes, &all);
+  return nullptr;
+}
+
 napi_value MappingLimits(Call& call) {
   const os::MappingLimits limits = os::LimitsOfMappings();
   AddonData& addon = call.addon();
@@ -212,7 +220,7 @@ const Exports kMappingFunctions = {
     {"map", Entry<Map, 4>},           {"unmap", Entry<Unmap, 2>},
     {"isMapped", Entry<IsMapped, 2>}, {"mappingLimits", Entry<MappingLimits, 0>},
     {"mapWhole", Entry<MapWhole, 1>}, {"read", Entry<Read, 4>},
-    {"write", Entry<Write, 3>},
+    {"write", Entry<Write, 3>},       {"adjustExternalMemory", Entry<AdjustExternalMemory, 1>},
 };
 
 }  // namespace dmabuf::js
