@@ -10,7 +10,7 @@ import { root, setup } from './setup.mjs';
 
 const help = `npm run bench                     every row, in a guest whose time is counted in instructions: one is a nanosecond
 npm run bench -- pool frame       the rows whose name contains one of these
-npm run bench -- --short          the rows that CI measures, in fewer batches
+npm run bench -- --short          the rows that say most, in fewer batches
 npm run bench -- --wall           in real time on this machine, for whatever devices it has
 npm run bench -- --kernel stable  on another kernel
 npm run bench -- --json           the figures as JSON
